@@ -1,0 +1,1 @@
+"""Small parts without project vocabulary: files, locks, readers, processes, logging."""

@@ -1,0 +1,118 @@
+"""OCI image documents (image-spec 1.1: manifest.md, config.md, image-index.md) with Docker's additions.
+
+Fields have the documents' own names through ``rename``; unknown fields are ignored when reading.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+MEDIA_TYPE_INDEX = "application/vnd.oci.image.index.v1+json"
+MEDIA_TYPE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+MEDIA_TYPE_CONFIG = "application/vnd.oci.image.config.v1+json"
+MEDIA_TYPE_LAYER = "application/vnd.oci.image.layer.v1.tar"
+MEDIA_TYPE_LAYER_GZIP = MEDIA_TYPE_LAYER + "+gzip"
+MEDIA_TYPE_LAYER_ZSTD = MEDIA_TYPE_LAYER + "+zstd"
+
+
+class Healthcheck(msgspec.Struct, rename="pascal", omit_defaults=True, frozen=True, kw_only=True):
+    """How to test that a container is healthy; durations in nanoseconds, 0 means inherit (Docker image spec 1.2)."""
+
+    test: list[str] = []
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
+class ExecutionConfig(msgspec.Struct, rename="pascal", omit_defaults=True, frozen=True, kw_only=True):
+    """The ``config`` member: defaults for containers made from the image.
+
+    ``None`` and empty differ for ``entrypoint`` and ``cmd`` as they do in Docker.
+    """
+
+    user: str = ""
+    exposed_ports: dict[str, dict[str, Any]] | None = None
+    env: list[str] | None = None
+    entrypoint: list[str] | None = None
+    cmd: list[str] | None = None
+    volumes: dict[str, dict[str, Any]] | None = None
+    working_dir: str = ""
+    labels: dict[str, str] | None = None
+    stop_signal: str = ""
+    args_escaped: bool = False
+    healthcheck: Healthcheck | None = None
+    on_build: list[str] | None = None
+    shell: list[str] | None = None
+
+
+class RootFS(msgspec.Struct, frozen=True, kw_only=True):
+    """The layers, as digests of their uncompressed tars, bottom first."""
+
+    type: str = "layers"
+    diff_ids: list[str] = []
+
+
+class History(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
+    """One step that made the image; ``empty_layer`` steps changed only the configuration."""
+
+    created: str | None = None
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+class ImageConfig(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
+    """The image configuration; the sha256 of its bytes is the image ID. ``created`` is RFC 3339."""
+
+    architecture: str
+    os: str
+    created: str | None = None
+    author: str = ""
+    variant: str = ""
+    config: ExecutionConfig = ExecutionConfig()
+    rootfs: RootFS = RootFS()
+    history: list[History] = []
+
+
+class Descriptor(
+    msgspec.Struct,
+    rename={"media_type": "mediaType", "artifact_type": "artifactType"},
+    omit_defaults=True,
+    frozen=True,
+    kw_only=True,
+):
+    """A typed, sized, content-addressed pointer (descriptor.md)."""
+
+    media_type: str
+    digest: str
+    size: int
+    urls: list[str] | None = None
+    annotations: dict[str, str] | None = None
+    artifact_type: str | None = None
+    platform: dict[str, Any] | None = None
+
+
+class Manifest(
+    msgspec.Struct,
+    rename={"schema_version": "schemaVersion", "media_type": "mediaType"},
+    omit_defaults=True,
+    frozen=True,
+    kw_only=True,
+):
+    """An image manifest."""
+
+    schema_version: int
+    media_type: str = MEDIA_TYPE_MANIFEST
+    config: Descriptor
+    layers: list[Descriptor]
+    annotations: dict[str, str] | None = None
+
+
+def encode(document: msgspec.Struct) -> bytes:
+    """The document's JSON bytes: compact, keys in a stable order, so that equal documents have equal digests."""
+    return msgspec.json.encode(document, order="deterministic")

@@ -1,0 +1,1 @@
+"""Numbered SQL scripts; a script that was released is never edited."""
