@@ -1,1 +1,1 @@
-
+"""Layer tars: reading, writing, whiteouts, differences, compression."""

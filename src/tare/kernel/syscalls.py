@@ -1,0 +1,66 @@
+"""System calls that the standard library of Python 3.11 lacks, with one error path: OSError naming the object."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_MOVE = 0x2000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
+MS_SHARED = 0x100000
+MNT_DETACH = 0x2
+CLONE_NEWNET = 0x40000000
+CLONE_NEWNS = 0x00020000
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    library = ctypes.CDLL(None, use_errno=True)
+    library.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+    library.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
+    library.setns.argtypes = [ctypes.c_int, ctypes.c_int]
+    library.unshare.argtypes = [ctypes.c_int]
+    return library
+
+
+def _check(result: int, call: str, subject: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{call}: {os.strerror(number)}", subject)
+    return result
+
+
+def mount(source: str, target: str, fstype: str | None = None, flags: int = 0, data: str | None = None) -> None:
+    """mount(2). Raises OSError with ``target`` as its file name."""
+    result = _libc().mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        fstype.encode() if fstype is not None else None,
+        flags,
+        os.fsencode(data) if data is not None else None,
+    )
+    _check(result, f"mount {fstype or source}", target)
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """umount2(2). Raises OSError."""
+    _check(_libc().umount2(os.fsencode(target), flags), "umount", target)
+
+
+def setns(fd: int, kind: int) -> None:
+    """setns(2) for the calling thread. Raises OSError."""
+    _check(_libc().setns(fd, kind), "setns", f"fd {fd}")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2) for the calling thread. Raises OSError."""
+    _check(_libc().unshare(flags), "unshare", f"{flags:#x}")
