@@ -1,1 +1,1 @@
-
+"""The process: configuration, wiring, main."""

@@ -9,6 +9,7 @@ CREATE TABLE blobs (
 CREATE TABLE layers (
     diff_id TEXT PRIMARY KEY,           -- sha256 of the uncompressed tar, file layers/<hex>.tar
     size INTEGER NOT NULL,              -- bytes of the tar
+    compressed_size INTEGER,            -- bytes as gzip, NULL until somebody asked
     created REAL NOT NULL
 ) STRICT;
 

@@ -1,0 +1,49 @@
+# `make demo` and `make test` set up what they need; both run as root on Debian 12.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))) python3)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):$(CURDIR)/.tools/bin:/usr/sbin:/sbin
+ARGS ?=
+
+.PHONY: help setup setup-run demo test test-unit lint bench clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+$(VENV)/.run: pyproject.toml scripts/host-packages.sh
+	PYTHON=$(PYTHON) scripts/host-packages.sh --for run
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml scripts/host-packages.sh
+	PYTHON=$(PYTHON) scripts/host-packages.sh --for test
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	touch $(VENV)/.run $@
+
+setup: $(VENV)/.dev ## Install host packages and the virtual environment, with all that development needs
+
+setup-run: $(VENV)/.run ## The same for running Tare only
+
+demo: setup-run ## Build, weigh and run the three-tier example (ARGS=--keep leaves it running)
+	@$(VENV)/bin/python examples/three-tier/demo.py $(ARGS)
+
+test: setup ## Run all tests (ARGS=tests/unit selects some)
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-unit: setup ## Run the tests that need neither root nor the network
+	$(VENV)/bin/python -m pytest tests/unit tests/architecture $(ARGS)
+
+lint: setup ## Check style, types and import directions
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: setup ## Compare start-up times with another engine (ARGS="tare=unix://… docker=unix://…")
+	$(VENV)/bin/python bench/run_exec.py $(ARGS)
+
+clean: ## Remove what make made (images of the demo: examples/three-tier/demo.py --fresh)
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,93 @@
+#!/bin/bash
+# Install what Tare needs from Debian's archive: only what is missing, through apt and nothing else.
+#
+#   scripts/host-packages.sh [--for run|test]     `test` (the default) adds what the tests need
+#
+# Run as root on Debian 12. When everything is there it ends at once, without calling apt.
+set -euo pipefail
+
+readonly run_packages=(
+    runc crun conmon libnftables1 gpgv debian-archive-keyring ca-certificates iproute2 util-linux python3-venv
+)
+# The tests compile small static programs, look at the firewall and drive Docker's own command line.
+readonly test_packages=(gcc libc6-dev nftables procps)
+
+readonly checkout=$(cd "$(dirname "$0")/.." && pwd)
+readonly tools=$checkout/.tools
+
+fail() { echo "host-packages: $*" >&2; exit 1; }
+
+installed() { [[ $(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
+
+# A Python with venv may come from elsewhere; Debian's package is needed only where there is none.
+needed() {
+    case $1 in
+        python3-venv) ! "${PYTHON:-python3}" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ;;
+        *) ! installed "$1" ;;
+    esac
+}
+
+missing() {
+    local package
+    for package in "$@"; do
+        if needed "$package"; then
+            echo "$package"
+        fi
+    done
+}
+
+refresh_index() {
+    [[ -n ${index_fresh:-} ]] || apt-get -q update
+    index_fresh=yes
+}
+
+install_packages() {
+    refresh_index
+    echo "host-packages: installing $*"
+    # No service may start: Tare uses programs and libraries only.
+    DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends "$@"
+}
+
+# Docker's command line is a client for the tests; the daemon in the same package must not be installed or started.
+unpack_docker_cli() {
+    if command -v docker > /dev/null || [[ -x $tools/bin/docker ]]; then
+        return
+    fi
+    local work
+    refresh_index
+    if apt-cache show docker-cli > /dev/null 2>&1; then
+        install_packages docker-cli
+        return
+    fi
+    mkdir -p "$tools/bin"
+    echo '*' > "$tools/.gitignore"
+    work=$(mktemp -d "$tools/docker-cli.XXXXXX")
+    trap 'rm -rf "$work"' RETURN
+    (cd "$work" && apt-get -q -o APT::Sandbox::User=root download docker.io && dpkg -x docker.io_*.deb unpacked)
+    install -m 0755 "$work/unpacked/usr/bin/docker" "$tools/bin/docker"
+}
+
+main() {
+    local group=test wanted
+    case $# in
+        0) ;;
+        2) [[ $1 == --for ]] || fail "unknown option $1 (use --for run or --for test)"; group=$2 ;;
+        *) fail "usage: host-packages.sh [--for run|test]" ;;
+    esac
+    case $group in
+        run) wanted=("${run_packages[@]}") ;;
+        test) wanted=("${run_packages[@]}" "${test_packages[@]}") ;;
+        *) fail "unknown group $group (use run or test)" ;;
+    esac
+    mapfile -t wanted < <(missing "${wanted[@]}")
+    if [[ ${#wanted[@]} -gt 0 ]]; then
+        command -v apt-get > /dev/null || fail "this is not Debian; install by other means: ${wanted[*]}"
+        [[ $(id -u) == 0 ]] || fail "must run as root to install: ${wanted[*]}"
+        install_packages "${wanted[@]}"
+    fi
+    if [[ $group == test ]]; then
+        unpack_docker_cli
+    fi
+}
+
+main "$@"

@@ -1,0 +1,147 @@
+#!/bin/bash
+# Docker 28.5.2 beside Tare, for benchmarks and comparisons of behaviour: unpacked, never installed.
+#
+#   scripts/reference-docker.sh fetch    download Debian's packages, verified by apt, and unpack them
+#   scripts/reference-docker.sh start    fetch if needed, start dockerd, print its socket
+#   scripts/reference-docker.sh stop     end it and remove what it made (images stay)
+#   scripts/reference-docker.sh status   print the socket if it answers
+#
+# dockerd has its own network namespace, firewall, data, socket and cgroup parent, so that it cannot disturb
+# the host or an engine under test. Run as root on Debian 12; runc is the host's.
+set -euo pipefail
+
+readonly suite=forky
+readonly packages=(docker.io docker-cli containerd docker-buildx docker-compose)
+readonly checkout=$(cd "$(dirname "$0")/.." && pwd)
+readonly tools=$checkout/.tools/reference-docker
+readonly root=$tools/root
+readonly state=$tools/state
+readonly run=/run/tare-reference-docker
+readonly socket=$run/docker.sock
+readonly pidfile=$run/docker.pid
+readonly netns=tare-reference
+readonly table=tare_reference
+readonly host_address=10.213.0.1
+readonly inner_address=10.213.0.2
+
+fail() { echo "reference-docker: $*" >&2; exit 1; }
+
+# The address that the host's own apt uses for Debian's main archive.
+archive_address() {
+    apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' \
+        | awk '$2 == "bookworm" && $3 == "main" { print $1; exit }'
+}
+
+fetch() {
+    [[ -x $root/usr/sbin/dockerd && -x $root/usr/bin/docker ]] && return
+    local address apt=$tools/apt package
+    address=$(archive_address)
+    [[ -n $address ]] || fail "the host's apt sources name no archive with bookworm main; run apt-get update"
+    rm -rf "$apt" "$root"
+    mkdir -p "$tools"
+    echo '*' > "$checkout/.tools/.gitignore"
+    mkdir -p "$apt"/{state/lists/partial,cache/archives/partial,debs} "$root"
+    : > "$apt/status"
+    cat > "$apt/archive.sources" <<SOURCES
+Types: deb
+URIs: $address
+Suites: $suite
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+SOURCES
+    cat > "$apt/apt.conf" <<CONF
+Dir::Etc::sourcelist "$apt/archive.sources";
+Dir::Etc::sourceparts "-";
+Dir::State "$apt/state";
+Dir::State::status "$apt/status";
+Dir::Cache "$apt/cache";
+APT::Sandbox::User "root";
+Acquire::Languages "none";
+CONF
+    APT_CONFIG=$apt/apt.conf apt-get -q update
+    (cd "$apt/debs" && APT_CONFIG=$apt/apt.conf apt-get -q download "${packages[@]}")
+    for package in "$apt"/debs/*.deb; do
+        dpkg -x "$package" "$root"
+    done
+    rm -rf "$apt"
+}
+
+running() { [[ -s $pidfile ]] && kill -0 "$(<"$pidfile")" 2>/dev/null; }
+
+docker() { "$root/usr/bin/docker" -H "unix://$socket" "$@"; }
+
+make_network() {
+    [[ -e /run/netns/$netns ]] && return
+    ip netns add "$netns"
+    ip link add tare-ref0 type veth peer name eth0 netns "$netns"
+    ip addr add "$host_address/30" dev tare-ref0
+    ip link set tare-ref0 up
+    nsenter --net="/run/netns/$netns" sh -euc "
+        ip link set lo up
+        ip addr add $inner_address/30 dev eth0
+        ip link set eth0 up
+        ip route add default via $host_address"
+    cat /proc/sys/net/ipv4/ip_forward > "$run/ip_forward"
+    echo 1 > /proc/sys/net/ipv4/ip_forward
+    nft -f - <<NFT
+table ip $table {
+    chain forward { type filter hook forward priority -10; iifname "tare-ref0" accept; oifname "tare-ref0" accept; }
+    chain postrouting { type nat hook postrouting priority 100; ip saddr $inner_address oifname != "tare-ref0" masquerade; }
+}
+NFT
+}
+
+remove_network() {
+    nft delete table ip "$table" 2>/dev/null || true
+    ip netns delete "$netns" 2>/dev/null || true
+    ip link delete tare-ref0 2>/dev/null || true
+    if [[ -s $run/ip_forward ]]; then
+        cat "$run/ip_forward" > /proc/sys/net/ipv4/ip_forward
+    fi
+}
+
+start() {
+    [[ $(id -u) == 0 ]] || fail "must run as root"
+    fetch
+    if running; then
+        echo "unix://$socket"
+        return
+    fi
+    mkdir -p "$state" "$run"
+    make_network
+    PATH="$root/usr/sbin:$root/usr/bin:$root/usr/libexec/docker:$PATH" setsid \
+        nsenter --net="/run/netns/$netns" dockerd \
+        --data-root "$state" --exec-root "$run/exec" --pidfile "$pidfile" --host "unix://$socket" \
+        --cgroup-parent /tare-reference --exec-opt native.cgroupdriver=cgroupfs \
+        --bip 10.213.16.1/24 --default-address-pool base=10.214.0.0/16,size=24 \
+        > "$tools/dockerd.log" 2>&1 < /dev/null &
+    for _ in $(seq 150); do
+        docker version > /dev/null 2>&1 && break
+        sleep 0.2
+    done
+    docker version > /dev/null 2>&1 || { tail -20 "$tools/dockerd.log" >&2; stop; fail "dockerd did not start"; }
+    echo "unix://$socket"
+}
+
+stop() {
+    local pid
+    if running; then
+        pid=$(<"$pidfile")
+        mapfile -t containers < <(docker ps -q 2>/dev/null || true)
+        [[ ${#containers[@]} == 0 ]] || docker kill "${containers[@]}" > /dev/null
+        kill "$pid"
+        tail --pid="$pid" -f /dev/null
+    fi
+    remove_network
+    find /sys/fs/cgroup -depth -type d -path '*/tare-reference*' -exec rmdir {} + 2>/dev/null || true
+    findmnt -rno TARGET | grep -E "^($run|$state)/" | sort -r | xargs -r umount || true
+    rm -rf "$run"
+}
+
+case ${1:-} in
+    fetch) fetch ;;
+    start) start ;;
+    stop) stop ;;
+    status) running && echo "unix://$socket" ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac

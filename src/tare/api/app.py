@@ -1,0 +1,67 @@
+"""The Engine API as an aiohttp application, and the server that offers it on sockets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from tare.api.context import ENGINE, Handler
+from tare.api.middleware import Requests, add_headers
+from tare.api.routes import builds, container_io, containers, execs, images, networks, system, tare, volumes
+
+if TYPE_CHECKING:
+    from tare.engine.engine import Engine
+
+FINISH_SECONDS = 10.0
+"""How long a closing server waits for operations whose clients are gone."""
+
+_PREFIX = r"/v{version:[0-9]+\.[0-9]+}"
+
+Route = tuple[str, str, Handler]
+
+
+def all_routes() -> list[Route]:
+    """Every route as (method, path without version, handler)."""
+    groups = (system, containers, container_io, execs, images, builds, networks, volumes, tare)
+    return [route for group in groups for route in group.ROUTES]
+
+
+def make_app(engine: Engine, requests: Requests | None = None) -> web.Application:
+    """The application for ``engine``; each route exists with and without a version in front."""
+    requests = requests or Requests()
+    # Bodies are read as streams or through bounded readers; aiohttp's own limit applies to JSON documents.
+    app = web.Application(middlewares=[requests.middleware], client_max_size=16 * 1024 * 1024)
+    app[ENGINE] = engine
+    app.on_response_prepare.append(add_headers)
+    for method, path, handler in all_routes():
+        app.router.add_route(method, path, handler)
+        app.router.add_route(method, _PREFIX + path, handler)
+    return app
+
+
+class ApiServer:
+    """Serves the API; listening sockets come from the caller, who also removes a socket's file."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._requests = Requests()
+        self._runner = web.AppRunner(
+            make_app(engine, self._requests),
+            access_log=None,
+            shutdown_timeout=1.0,
+            handler_cancellation=True,
+            auto_decompress=False,
+        )
+
+    async def start(self, sockets: Iterable[socket.socket]) -> None:
+        """Serve on sockets that are bound (and perhaps listening already)."""
+        await self._runner.setup()
+        for sock in sockets:
+            await web.SockSite(self._runner, sock).start()
+
+    async def close(self) -> None:
+        """Stop listening, end streams, let operations finish that run without a client."""
+        await self._runner.cleanup()
+        await self._requests.finish(FINISH_SECONDS)

@@ -1,0 +1,70 @@
+"""Errors as HTTP answers: the only place that knows which status code an error has."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from tare.errors import (
+    Conflict,
+    DataCorrupt,
+    Exhausted,
+    Forbidden,
+    InternalError,
+    InvalidArgument,
+    NotFound,
+    NotModified,
+    TareError,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
+
+_STATUS: tuple[tuple[type[TareError], int], ...] = (
+    (NotFound, 404),
+    (Conflict, 409),
+    (InvalidArgument, 400),
+    (NotModified, 304),
+    (Forbidden, 403),
+    (Unauthorized, 401),
+    (Unsupported, 501),
+    (Unavailable, 503),
+    (Exhausted, 500),
+    (DataCorrupt, 500),
+    (InternalError, 500),
+)
+
+_SERVER_ERROR_CODES = frozenset({"port-in-use"})
+"""Conflicts with the host, not with an object of the engine: Docker answers these with 500."""
+
+
+def status_of(error: TareError) -> int:
+    """The HTTP status code of ``error``, as Docker's routes give it."""
+    if error.code in _SERVER_ERROR_CODES:
+        return 500
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def error_document(message: str, *, code: str = "", hint: str = "") -> bytes:
+    """The body of an error answer: ``message`` is Docker's, ``code`` and ``hint`` are Tare's addition."""
+    document: dict[str, str] = {"message": message}
+    if code:
+        document["code"] = code
+    if hint:
+        document["hint"] = hint
+    return msgspec.json.encode(document) + b"\n"
+
+
+def error_response(error: TareError) -> web.Response:
+    """``error`` as the answer to its request."""
+    status = status_of(error)
+    if status == 304:
+        return web.Response(status=304)
+    return message_response(status, str(error), code=error.code, hint=error.hint)
+
+
+def message_response(status: int, message: str, *, code: str = "", hint: str = "") -> web.Response:
+    """An error answer with ``message``."""
+    return web.Response(
+        status=status, body=error_document(message, code=code, hint=hint), content_type="application/json"
+    )

@@ -1,0 +1,132 @@
+"""Reading requests: query values, filters, JSON bodies; every problem is an InvalidArgument that names the field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from tare.errors import InvalidArgument
+
+T = TypeVar("T")
+
+BODY_LIMIT = 16 * 1024 * 1024
+"""Longest JSON document that a request may carry, in bytes."""
+
+_FALSE = frozenset({"", "0", "no", "false", "none"})
+_UNIX_TIME = re.compile(r"(\d+)(?:\.(\d{1,9}))?")
+
+
+def flag(query: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    """A boolean of the query: everything but empty, 0, no, false and none is true (Docker's BoolValue)."""
+    value = query.get(name)
+    return default if value is None else value.strip().lower() not in _FALSE
+
+
+def number(query: Mapping[str, str], name: str) -> int | None:
+    """An integer of the query; None where it is absent or empty."""
+    value = query.get(name, "")
+    if not value:
+        return None
+    try:
+        return int(value)
+    except ValueError as error:
+        raise InvalidArgument(f"query parameter {name}: {value!r} is not a number") from error
+
+
+def required_number(query: Mapping[str, str], name: str) -> int:
+    """An integer that must be in the query."""
+    value = number(query, name)
+    if value is None:
+        raise InvalidArgument(f"query parameter {name} is missing")
+    return value
+
+
+def filters(query: Mapping[str, str]) -> dict[str, list[str]]:
+    """The ``filters`` of the query: a JSON object of lists, or of objects with true values (both forms of Docker)."""
+    text = query.get("filters", "")
+    if not text:
+        return {}
+    document = json_value(text, "filters")
+    if not isinstance(document, dict):
+        raise InvalidArgument("query parameter filters: expected a JSON object")
+    return {name: _filter_values(name, values) for name, values in document.items()}
+
+
+def _filter_values(name: str, values: object) -> list[str]:
+    if isinstance(values, dict):
+        return [str(value) for value, wanted in values.items() if wanted]
+    if isinstance(values, list):
+        return [_filter_text(value) for value in values]
+    raise InvalidArgument(f"query parameter filters: the values of {name!r} must be a list")
+
+
+def _filter_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def json_value(text: str, name: str) -> Any:
+    """``text`` decoded; ``name`` says in the error where it came from."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise InvalidArgument(f"query parameter {name}: not valid JSON: {error}") from error
+
+
+def string_map(query: Mapping[str, str], name: str) -> dict[str, str | None]:
+    """A JSON object with string (or null) values from the query, such as ``buildargs``."""
+    text = query.get(name, "")
+    document = json_value(text, name) if text else {}
+    if document is None:
+        return {}
+    if not isinstance(document, dict) or any(v is not None and not isinstance(v, str) for v in document.values()):
+        raise InvalidArgument(f"query parameter {name}: expected a JSON object with string values")
+    return document
+
+
+def unix_time(query: Mapping[str, str], name: str) -> float | None:
+    """A point in time: seconds since 1970 with an optional fraction, or RFC 3339; None where absent, 0 means absent."""
+    value = query.get(name, "")
+    if not value or value == "0":
+        return None
+    if _UNIX_TIME.fullmatch(value):
+        return float(value)
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except ValueError as error:
+        raise InvalidArgument(f"query parameter {name}: {value!r} is not a time in seconds or RFC 3339") from error
+
+
+async def body_document(request: web.Request, *, optional: bool = False) -> dict[str, Any]:
+    """The request's JSON body as a dict; an empty body is an error unless ``optional``."""
+    raw = await request.read()
+    if not raw.strip():
+        if optional:
+            return {}
+        raise InvalidArgument("invalid JSON: got EOF while reading request body")
+    try:
+        document = msgspec.json.decode(raw)
+    except msgspec.DecodeError as error:
+        raise InvalidArgument(f"invalid JSON: {error}") from error
+    if document is None and optional:
+        return {}
+    if not isinstance(document, dict):
+        raise InvalidArgument("invalid JSON: expected an object")
+    return document
+
+
+def convert(document: object, kind: type[T]) -> T:
+    """``document`` as the typed ``kind``; raises InvalidArgument with the path of the wrong field."""
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidArgument(f"invalid request: {error}") from error
+
+
+def without_nulls(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The members that are not null: in Docker a null field means its zero value."""
+    return {name: value for name, value in document.items() if value is not None}

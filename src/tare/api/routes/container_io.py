@@ -1,0 +1,144 @@
+"""Container routes that stream: attach, logs, wait, stats, archive, export."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from tare.api import params
+from tare.api.context import VERSION, cancellable, engine_of
+from tare.api.jsonstream import open_stream, write_document
+from tare.api.routes.containers import ref_of
+from tare.api.streams import HijackedResponse, frame, hijack, relay, stream_type
+from tare.engine.requests import AttachRequest, LogRequest
+from tare.errors import InvalidArgument, TareError, Unsupported
+
+if TYPE_CHECKING:
+    from tare.runtime.logs import LogLine
+
+STREAMS = {"stdout": 1, "stderr": 2}
+ENGINE_ERROR = 3
+"""The frame type for an error in the middle of a stream (stdcopy ``Systemerr``); clients print it and fail."""
+
+WAIT_CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
+
+
+@cancellable
+async def attach(request: web.Request) -> web.StreamResponse:
+    """``POST /containers/{id}/attach``: the connection becomes the process's streams."""
+    await request.read()
+    containers = engine_of(request).containers
+    container = await containers.get(ref_of(request))
+    query = request.query
+    asked = AttachRequest(
+        stdin=params.flag(query, "stdin"),
+        stdout=params.flag(query, "stdout"),
+        stderr=params.flag(query, "stderr"),
+        logs=params.flag(query, "logs"),
+        stream=params.flag(query, "stream"),
+        detach_keys=query.get("detachKeys", ""),
+    )
+    attachment = await containers.attach(container.id, asked)
+    tty = container.config.tty
+    try:
+        connection = await hijack(request, stream_type(tty=tty, version=request[VERSION]))
+    except BaseException:
+        attachment.close()
+        raise
+    await relay(connection, attachment, framed=not tty, stdin=asked.stdin and asked.stream)
+    return HijackedResponse()
+
+
+async def attach_websocket(request: web.Request) -> web.StreamResponse:
+    """``GET /containers/{id}/attach/ws``."""
+    raise Unsupported("attaching through a WebSocket is not supported; use POST /containers/{id}/attach")
+
+
+@cancellable
+async def logs(request: web.Request) -> web.StreamResponse:
+    """``GET /containers/{id}/logs``."""
+    query = request.query
+    asked = LogRequest(
+        stdout=params.flag(query, "stdout"),
+        stderr=params.flag(query, "stderr"),
+        since=_moment(query.get("since", "")),
+        until=_moment(query.get("until", "")),
+        timestamps=params.flag(query, "timestamps"),
+        tail=_tail(query.get("tail", "")),
+        follow=params.flag(query, "follow"),
+    )
+    if not (asked.stdout or asked.stderr):
+        raise InvalidArgument("Bad parameters: you must choose at least one stream")
+    containers = engine_of(request).containers
+    container = await containers.get(ref_of(request))
+    tty = container.config.tty
+    response = await open_stream(request, stream_type(tty=tty, version=request[VERSION]))
+    try:
+        async for line in containers.logs(container.id, asked):
+            await response.write(_log_bytes(line, tty=tty, timestamps=asked.timestamps))
+    except TareError as error:
+        await response.write(str(error).encode() if tty else frame(ENGINE_ERROR, str(error).encode()))
+    return response
+
+
+def _log_bytes(line: LogLine, *, tty: bool, timestamps: bool) -> bytes:
+    data = f"{line.timestamp} ".encode() + line.data if timestamps else line.data
+    return data if tty else frame(STREAMS[line.stream], data)
+
+
+def _tail(text: str) -> int:
+    # Docker takes everything that is no number, "all" first of all, as "all lines".
+    return int(text) if text.isdigit() else -1
+
+
+def _moment(text: str) -> str:
+    return "" if text == "0" else text
+
+
+@cancellable
+async def wait(request: web.Request) -> web.StreamResponse:
+    """``POST /containers/{id}/wait``: headers at once, so that a client knows its wait counts; the result later."""
+    condition = request.query.get("condition") or "not-running"
+    if condition not in WAIT_CONDITIONS:
+        raise InvalidArgument(f'invalid condition: "{condition}"')
+    exited = await engine_of(request).containers.prepare_wait(ref_of(request), condition)
+    response = await open_stream(request)
+    outcome = await exited
+    document: dict[str, Any] = {"StatusCode": outcome.code}
+    if outcome.error:
+        document["Error"] = {"Message": outcome.error}
+    await write_document(response, document)
+    return response
+
+
+@cancellable
+async def stats(request: web.Request) -> web.StreamResponse:
+    """``GET /containers/{id}/stats``."""
+    await engine_of(request).containers.get(ref_of(request))
+    raise Unsupported("resource statistics are not supported yet")
+
+
+async def archive(request: web.Request) -> web.StreamResponse:
+    """``GET|PUT|HEAD /containers/{id}/archive``."""
+    await engine_of(request).containers.get(ref_of(request))
+    raise Unsupported("copying files in and out of containers is not supported yet; mount a volume or a directory")
+
+
+async def export(request: web.Request) -> web.StreamResponse:
+    """``GET /containers/{id}/export``."""
+    await engine_of(request).containers.get(ref_of(request))
+    raise Unsupported("exporting a container's file system is not supported yet")
+
+
+ROUTES: list[Any] = [
+    ("POST", "/containers/{id}/attach", attach),
+    ("GET", "/containers/{id}/attach/ws", attach_websocket),
+    ("GET", "/containers/{id}/logs", logs),
+    ("POST", "/containers/{id}/wait", wait),
+    ("GET", "/containers/{id}/stats", stats),
+    ("GET", "/containers/{id}/archive", archive),
+    ("HEAD", "/containers/{id}/archive", archive),
+    ("PUT", "/containers/{id}/archive", archive),
+    ("GET", "/containers/{id}/export", export),
+]

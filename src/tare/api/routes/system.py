@@ -1,0 +1,90 @@
+"""System routes: ping, version, info, events, disk usage, auth."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+
+from tare.api import params
+from tare.api.context import cancellable, engine_of
+from tare.api.jsonstream import open_stream, write_document
+from tare.api.respond import json_response
+from tare.api.schema.events import render_event
+from tare.api.schema.system import render_info, render_version
+from tare.api.schema.usage import render_usage
+from tare.errors import Unsupported
+
+_CLASSIC_BUILDER = "1"
+"""Builder-Version: makes Docker's CLI send builds to ``POST /build`` and not ask for BuildKit's gRPC session."""
+
+
+async def ping(request: web.Request) -> web.StreamResponse:
+    """``GET|HEAD /_ping``."""
+    headers = {
+        "Builder-Version": _CLASSIC_BUILDER,
+        "Swarm": "inactive",
+        "Cache-Control": "no-cache, no-store, must-revalidate",
+        "Pragma": "no-cache",
+    }
+    return web.Response(text="OK" if request.method == "GET" else None, headers=headers)
+
+
+async def version(request: web.Request) -> web.StreamResponse:
+    """``GET /version``."""
+    return json_response(render_version(await engine_of(request).system.version()))
+
+
+async def info(request: web.Request) -> web.StreamResponse:
+    """``GET /info``."""
+    return json_response(render_info(await engine_of(request).system.info(), now=time.time()))
+
+
+async def disk_usage(request: web.Request) -> web.StreamResponse:
+    """``GET /system/df``."""
+    return json_response(render_usage(await engine_of(request).system.df(), now=time.time()))
+
+
+@cancellable
+async def events(request: web.Request) -> web.StreamResponse:
+    """``GET /events``: past and coming events as JSON documents."""
+    since, until = params.unix_time(request.query, "since"), params.unix_time(request.query, "until")
+    stream = engine_of(request).events.subscribe(since, until, params.filters(request.query))
+    response = await open_stream(request)
+    async for event in stream:
+        await write_document(response, render_event(event))
+    return response
+
+
+async def auth(request: web.Request) -> web.StreamResponse:
+    """``POST /auth``: there is no registry to log in to yet."""
+    raise Unsupported("login: registries with credentials are not supported yet")
+
+
+async def distribution(request: web.Request) -> web.StreamResponse:
+    """``GET /distribution/{name}/json``."""
+    raise Unsupported("image manifests cannot be read from a registry yet")
+
+
+async def swarm(request: web.Request) -> web.StreamResponse:
+    """Swarm routes: this engine is no swarm node, in the words that clients know."""
+    return json_response({"message": "This node is not a swarm manager."}, status=503)
+
+
+ROUTES: list[Any] = [
+    ("GET", "/_ping", ping),
+    ("HEAD", "/_ping", ping),
+    ("GET", "/version", version),
+    ("GET", "/info", info),
+    ("GET", "/events", events),
+    ("GET", "/system/df", disk_usage),
+    ("POST", "/auth", auth),
+    ("GET", "/distribution/{name:.*}/json", distribution),
+    ("GET", "/swarm", swarm),
+    ("GET", "/services", swarm),
+    ("GET", "/nodes", swarm),
+    ("GET", "/tasks", swarm),
+    ("GET", "/secrets", swarm),
+    ("GET", "/configs", swarm),
+]

@@ -1,0 +1,103 @@
+"""Builds on Tare's own route: the request, and every event as a JSON document.
+
+The documents' ``event`` is one of ``plan``, ``started``, ``output``, ``done``, ``failed``, ``notice``, ``finished``,
+``result``, ``error``; the other members are the fields of the event (:mod:`tare.build.events`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tare.api.params import convert, without_nulls
+from tare.build.events import (
+    BuildEvent,
+    BuildFinished,
+    Notice,
+    PlanMade,
+    VertexDone,
+    VertexFailed,
+    VertexOutput,
+    VertexStarted,
+)
+from tare.build.failures import BuildStepFailed
+from tare.engine.requests import BuildJob
+from tare.errors import InvalidArgument, TareError
+
+if TYPE_CHECKING:
+    from tare.build.request import BuildResult
+
+_NAMES: dict[type[Any], str] = {
+    PlanMade: "plan",
+    VertexStarted: "started",
+    VertexOutput: "output",
+    VertexDone: "done",
+    VertexFailed: "failed",
+    Notice: "notice",
+    BuildFinished: "finished",
+}
+
+
+class _BuildBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    context: str
+    dockerfile: str = "Dockerfile"
+    dockerfile_text: str | None = None
+    tags: list[str] = []
+    build_args: dict[str, str | None] = {}
+    labels: dict[str, str] = {}
+    target: str = ""
+    no_cache: bool = False
+    pull: bool = False
+    network: str = ""
+    extra_hosts: list[str] = []
+    platform: str = ""
+    shm_size: int = 0
+    quiet: bool = False
+
+
+def read_build(document: dict[str, Any]) -> BuildJob:
+    """The body of ``POST /tare/build``: fields of BuildJob by their own names, ``context`` an absolute directory."""
+    body = convert(without_nulls(document), _BuildBody)
+    context = Path(body.context)
+    if not context.is_absolute():
+        raise InvalidArgument(f"build context {body.context!r}: expected an absolute path on the engine's host")
+    values = {name: getattr(body, name) for name in body.__struct_fields__ if name != "context"}
+    for name in ("tags", "extra_hosts"):
+        values[name] = tuple(values[name])
+    return BuildJob(context=context, **values)
+
+
+def render_build_event(event: BuildEvent) -> dict[str, Any]:
+    """One event; output is text, bytes that are not UTF-8 are replaced."""
+    if isinstance(event, VertexOutput):
+        return {"event": "output", "id": event.id, "stream": event.stream, "data": event.data.decode(errors="replace")}
+    return {"event": _NAMES[type(event)], **msgspec.to_builtins(dataclasses.asdict(event), enc_hook=str)}
+
+
+def render_result(result: BuildResult) -> dict[str, Any]:
+    """The last document of a build that went well: the image and the weigh-in."""
+    return {
+        "event": "result",
+        "image_id": str(result.image_id),
+        "warnings": list(result.warnings),
+        "ledger": [dataclasses.asdict(line) for line in result.ledger],
+        "shipped": result.shipped,
+        "left_behind": result.left_behind,
+    }
+
+
+def render_failure(error: TareError) -> dict[str, Any]:
+    """The last document of a build that failed; ``exit_code`` is the failed command's, null for other failures."""
+    failed = error if isinstance(error, BuildStepFailed) else None
+    return {
+        "event": "error",
+        "message": error.message if failed else str(error),
+        "code": error.code,
+        "hint": error.hint,
+        "exit_code": failed.exit_code if failed else None,
+        "output": list(failed.output) if failed else [],
+        "place": failed.place if failed else "",
+    }

@@ -1,0 +1,98 @@
+"""The builder: what the engine calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tare.base.locks import KeyedLocks
+from tare.build.cache import BuildCache, Part
+from tare.build.dockerfile.stages import parse_dockerfile
+from tare.build.events import BuildEvent, BuildFinished, Notice, PlanMade
+from tare.build.exporter import export_image, weigh_in
+from tare.build.ops.context import open_context
+from tare.build.ops.hashes import HashCache
+from tare.build.ops.operation import Settings
+from tare.build.ops.workbench import Workbench
+from tare.build.planner import Planner, ResolveImage
+from tare.build.request import BuildRequest, BuildResult, SourceResolver
+from tare.build.solver import Shared, Solver
+from tare.model import Platform, Reference
+from tare.model.execution import Executor
+from tare.store.images import Image
+from tare.store.store import Store
+
+_MIN_SLOTS = 2  # a step that waits for the network must not stop one that computes
+
+
+class Builder:
+    """Builds images from Dockerfiles; one per engine, any number of builds at the same time.
+
+    ``cache_dir`` is the builder's own directory: cache mounts, file hashes, mount points of views.
+    """
+
+    def __init__(self, store: Store, executor: Executor, sources: SourceResolver, cache_dir: Path) -> None:
+        self._store = store
+        self._sources = sources
+        self._bench = Workbench(
+            store=store,
+            executor=executor,
+            cache=BuildCache(store),
+            hashes=HashCache(cache_dir / "context-hashes"),
+            directory=cache_dir,
+            locks=KeyedLocks(),
+        )
+        self._shared = Shared(slots=asyncio.Semaphore(max(_MIN_SLOTS, os.cpu_count() or 1)))
+
+    async def recover(self) -> None:
+        """Undo mounts that a killed engine left; call once before the first build."""
+        await self._bench.recover()
+
+    async def build(self, request: BuildRequest, observe: Callable[[BuildEvent], None]) -> BuildResult:
+        """Build and tag an image; ``observe`` is told what happens, on the event loop.
+
+        Raises DockerfileError (with place), BuildStepFailed, NotFound (target, base image, COPY source), what the
+        executor raises. Cancelling ends all steps, whose mounts and snapshots are gone when this returns; finished
+        steps stay cached.
+        """
+        dockerfile = await asyncio.to_thread(parse_dockerfile, request.dockerfile, request.dockerfile_name)
+        context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
+        async with self._store.leases.hold() as lease:
+            plan = await Planner(dockerfile, request).plan(self._resolver(lease, observe))
+            observe(PlanMade(plan.shown))
+            for warning in plan.warnings:
+                observe(Notice(warning, level="warning"))
+            solver = Solver(
+                bench=self._bench,
+                shared=self._shared,
+                plan=plan,
+                context=context,
+                settings=Settings(extra_hosts=request.extra_hosts, shm_size=request.shm_size, host_ca=request.host_ca),
+                observe=observe,
+                lease=lease,
+                no_cache=request.no_cache,
+            )
+            try:
+                solved = await solver.solve()
+            finally:
+                await asyncio.to_thread(self._bench.hashes.save)
+            config = await export_image(plan, solved, self._bench, request.platform or Platform.host())
+            image = await self._store.images.create(config, tag=request.tags[0] if request.tags else None)
+        for reference in request.tags[1:]:
+            await self._store.images.tag(image, reference)
+        observe(BuildFinished(image, tuple(reference.familiar() for reference in request.tags)))
+        return BuildResult(image_id=image, warnings=plan.warnings, ledger=weigh_in(plan, solved))
+
+    def _resolver(self, lease: str, observe: Callable[[BuildEvent], None]) -> ResolveImage:
+        def progress(name: str, text: str) -> None:
+            observe(Notice(text, id=name))
+
+        async def resolve(reference: Reference, platform: Platform) -> Image:
+            image = await self._sources.resolve(reference, platform, progress)
+            await self._store.leases.add(lease, "image", str(image.id))
+            await self._bench.protect(lease, [Part(kind="layer", key=str(diff_id)) for diff_id in image.diff_ids])
+            return image
+
+        return resolve

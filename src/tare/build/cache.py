@@ -1,0 +1,116 @@
+"""The build cache: results of steps under keys whose fields are kept.
+
+A key is the sha256 of its fields' JSON. Records refer to a layer or a committed snapshot; the database deletes a record
+together with what it refers to, so a record whose result is gone does not exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from tare.model import Digest
+from tare.store.store import Store
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of a root file system: a layer (key: its diffID) or a committed snapshot."""
+
+    kind: Literal["layer", "snapshot"]
+    key: str
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step made: its own ``part``, the whole ``chain`` (bottom first), bytes added and when it was made.
+
+    ``value`` holds the result of a step that is no file system: a content digest.
+    """
+
+    part: Part | None = None
+    chain: tuple[Part, ...] = ()
+    bytes: int = 0
+    created: float = 0.0
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A cache key and the fields that it is made of."""
+
+    digest: str
+    fields: Mapping[str, Any]
+
+
+def make_key(fields: Mapping[str, Any]) -> Key:
+    """The key of ``fields`` (JSON values)."""
+    data = msgspec.json.encode(fields, order="deterministic")
+    return Key("sha256:" + hashlib.sha256(data).hexdigest(), fields)
+
+
+class BuildCache:
+    """Results in table ``build_cache``."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def find(self, key: Key) -> Result | None:
+        """The result under ``key``; None when there is none or what it refers to is gone."""
+        text = await self._store.db.read(lambda db: _find(db, key.digest))
+        if text is None:
+            return None
+        result = msgspec.json.decode(text, type=Result)
+        if result.part is not None and result.part.kind == "layer":
+            path = self._store.layers.path(Digest.parse(result.part.key))
+            if not path.exists():
+                return None
+        return result
+
+    async def put(self, key: Key, result: Result, *, kind: Literal["definition", "content"] = "definition") -> None:
+        """Store ``result`` under ``key``, replacing what was there."""
+        row = (
+            key.digest,
+            kind,
+            msgspec.json.encode(result).decode(),
+            msgspec.json.encode(key.fields, order="deterministic").decode(),
+        )
+        # not durable: a lost record is a cache miss, and the fsync would be felt in every step
+        await self._store.db.write(lambda db: _put(db, row, result.part), durable=False)
+
+    async def touch(self, keys: Iterable[str]) -> None:
+        """Note that the records under these keys were used now."""
+        rows = [(time.time(), key) for key in keys]
+        if not rows:
+            return
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany("UPDATE build_cache SET last_used = ? WHERE key = ?", rows)
+
+        await self._store.db.write(work, durable=False)
+
+
+def _find(db: sqlite3.Connection, key: str) -> str | None:
+    row = db.execute("SELECT result FROM build_cache WHERE key = ?", (key,)).fetchone()
+    return str(row[0]) if row else None
+
+
+def _put(db: sqlite3.Connection, row: tuple[str, str, str, str], part: Part | None) -> None:
+    snapshot = diff_id = None
+    if part is not None and part.kind == "snapshot":
+        found = db.execute("SELECT id FROM snapshots WHERE key = ?", (part.key,)).fetchone()
+        if found is None:
+            return
+        snapshot = found[0]
+    elif part is not None:
+        diff_id = part.key
+    now = time.time()
+    db.execute(
+        "INSERT OR REPLACE INTO build_cache (key, kind, result, fields, snapshot, diff_id, created, last_used)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (*row, snapshot, diff_id, now, now),
+    )

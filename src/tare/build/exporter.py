@@ -1,0 +1,102 @@
+"""The target stage as an image: layers, configuration, history; and the weigh-in."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+
+from tare.build import phrasing
+from tare.build.cache import Part
+from tare.build.graph import Plan, SourceStep
+from tare.build.ops.workbench import Workbench
+from tare.build.request import LedgerLine
+from tare.build.solver import Solved
+from tare.model import Digest, Platform
+from tare.oci.image import History, ImageConfig, RootFS
+from tare.store.snapshotter import Lower
+
+
+async def export_image(plan: Plan, solved: Mapping[str, Solved], bench: Workbench, platform: Platform) -> ImageConfig:
+    """The configuration of the image, its layers written.
+
+    All times come from the steps' cache records: a build that made nothing new gives the image it gave before.
+    """
+    output = plan.output
+    chain = solved[output.tip].result.chain
+    diff_ids = [str(await _layer(part, bench)) for part in chain]
+    newest = _base_created(plan)
+    history: list[History] = list(output.base_history)
+    for written in output.history:
+        stamp = solved[written.step].result.created
+        newest = max(newest, stamp)
+        history.append(
+            History(
+                created=_timestamp(newest),
+                created_by=written.created_by,
+                comment=phrasing.COMMENT,
+                empty_layer=written.empty,
+            )
+        )
+    return ImageConfig(
+        architecture=output.architecture,
+        os=platform.os,
+        created=_timestamp(newest),
+        author=output.author,
+        variant=platform.variant,
+        config=output.config,
+        rootfs=RootFS(diff_ids=diff_ids),
+        history=history,
+    )
+
+
+async def _layer(part: Part, bench: Workbench) -> Digest:
+    if part.kind == "layer":
+        return Digest.parse(part.key)
+    return await bench.store.snapshots.write_layer(Lower(part.key))
+
+
+def _base_created(plan: Plan) -> float:
+    """When the image that the target stands on was made; 0 without one."""
+    step = plan.by_id[plan.output.tip]
+    while step.parent is not None:
+        step = plan.by_id[step.parent]
+    if isinstance(step, SourceStep) and step.image is not None and step.image.config.created:
+        try:
+            return datetime.datetime.fromisoformat(step.image.config.created).timestamp()
+        except ValueError:
+            return 0.0
+    return 0.0
+
+
+def _timestamp(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat(timespec="auto").replace("+00:00", "Z")
+
+
+def weigh_in(plan: Plan, solved: Mapping[str, Solved]) -> tuple[LedgerLine, ...]:
+    """Bytes of each step that has any say in them, in the Dockerfile's order."""
+    shipped: set[str] = set()
+    name: str | None = plan.output.tip
+    while name is not None:
+        shipped.add(name)
+        name = plan.by_id[name].parent
+    lines = []
+    for shown in plan.shown:
+        step = plan.by_id[shown.id]
+        if isinstance(step, SourceStep):
+            size = step.image.size if step.image else 0
+        elif step.layered:
+            size = solved[step.id].result.bytes
+        else:
+            continue
+        lines.append(
+            LedgerLine(
+                stage=step.stage,
+                name=shown.name,
+                text=shown.text,
+                bytes=size,
+                shipped=step.id in shipped,
+                cached=solved[step.id].cached,
+            )
+        )
+    return tuple(lines)

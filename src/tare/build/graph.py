@@ -1,0 +1,224 @@
+"""The build graph: steps as frozen values, made by :mod:`.planner`, worked by :mod:`.solver`.
+
+A step's ``definition`` keeps what goes into its cache key by name, so that a miss can be explained field by field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tare.build.dockerfile.instructions import InlineFile
+from tare.build.dockerfile.source import Source, SourceRange
+from tare.build.events import PlannedStep
+from tare.oci.image import ExecutionConfig, History
+from tare.store.images import Image
+
+CONTEXT = ""
+"""The origin that stands for the build context; any other origin is a step's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a step comes from: the text (Dockerfile or an image's ONBUILD trigger) and its lines."""
+
+    source: Source
+    range: SourceRange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What all steps have. ``parent`` is the step whose root file system this one starts from (None: empty)."""
+
+    id: str
+    stage: str
+    text: str
+    place: Place
+    parent: str | None = None
+
+    @property
+    def layered(self) -> bool:
+        """Whether the step adds a layer."""
+        return True
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Steps that must be done before this one."""
+        return _parents(self)
+
+    def definition(self) -> Mapping[str, Any]:
+        """What the step does, apart from its inputs: JSON values by name."""
+        raise NotImplementedError
+
+
+def _parents(step: Step) -> tuple[str, ...]:
+    return (step.parent,) if step.parent is not None else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStep(Step):
+    """``FROM image``: the layers of an image; ``image`` None is ``scratch``."""
+
+    reference: str
+    image: Image | None
+
+    @property
+    def layered(self) -> bool:
+        """No layer of its own."""
+        return False
+
+    def definition(self) -> Mapping[str, Any]:
+        """The layers by content: two tags of one image are one source."""
+        return {"op": "source", "layers": [str(d) for d in self.image.diff_ids] if self.image else []}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigStep(Step):
+    """An instruction that changes the configuration only."""
+
+    @property
+    def layered(self) -> bool:
+        """No layer."""
+        return False
+
+    def definition(self) -> Mapping[str, Any]:
+        """Nothing that a later file system depends on: RUN steps name the values that they see."""
+        return {"op": "config"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMount:
+    """A ``--mount`` of a RUN step: kind is ``bind``, ``cache`` or ``tmpfs``; origin is CONTEXT or a step."""
+
+    kind: str
+    target: str
+    source: str = "/"
+    origin: str = CONTEXT
+    read_only: bool = True
+    cache_id: str = ""
+    sharing: str = "shared"
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+
+    def definition(self) -> Mapping[str, Any]:
+        """The mount without its content."""
+        return {
+            "kind": self.kind,
+            "target": self.target,
+            "source": self.source,
+            "read_only": self.read_only,
+            "cache_id": self.cache_id,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStep(Step):
+    """``RUN``. ``secret_env`` reaches the command but neither key nor history (the predefined proxy arguments)."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...]
+    secret_env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    network: str = "default"
+    mounts: tuple[RunMount, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The parent and the steps that mounts show."""
+        return _parents(self) + tuple(m.origin for m in self.mounts if m.origin != CONTEXT)
+
+    def definition(self) -> Mapping[str, Any]:
+        """Command, environment, user, directory, network and mounts."""
+        return {
+            "op": "run",
+            "argv": list(self.argv),
+            "env": list(self.env),
+            "cwd": self.cwd,
+            "user": self.user,
+            "network": self.network,
+            "mounts": [dict(mount.definition()) for mount in self.mounts],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyStep(Step):
+    """``COPY`` and ``ADD``: ``sources`` are patterns in ``origin``; ``destination`` is absolute, a slash may end it."""
+
+    sources: tuple[str, ...]
+    destination: str
+    origin: str = CONTEXT
+    origin_name: str = ""
+    chown: str = ""
+    chmod: int | None = None
+    exclude: tuple[str, ...] = ()
+    inline: tuple[InlineFile, ...] = ()
+    unpack: bool = False
+    downloads: tuple[str, ...] = ()
+    checksum: str = ""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The parent and the step that files come from."""
+        return _parents(self) + ((self.origin,) if self.origin != CONTEXT else ())
+
+    def definition(self) -> Mapping[str, Any]:
+        """Names and options; what the names stand for is the content key."""
+        return {
+            "op": "copy",
+            "sources": list(self.sources),
+            "destination": self.destination,
+            "chown": self.chown,
+            "chmod": self.chmod,
+            "exclude": list(self.exclude),
+            "inline": [[item.name, item.content] for item in self.inline],
+            "unpack": self.unpack,
+            "downloads": list(self.downloads),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkdirStep(Step):
+    """``WORKDIR``: makes the directory where it is missing, owned by ``user``."""
+
+    path: str
+    user: str = ""
+
+    def definition(self) -> Mapping[str, Any]:
+        """Path and owner."""
+        return {"op": "workdir", "path": self.path, "user": self.user}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A history entry to be: ``step`` dates it; ``empty`` when it adds no layer."""
+
+    step: str
+    created_by: str
+    empty: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageOutput:
+    """What a stage ends as: its configuration, the step with its root file system, and its history."""
+
+    name: str
+    config: ExecutionConfig
+    tip: str
+    author: str = ""
+    architecture: str = ""
+    base_history: tuple[History, ...] = ()
+    history: tuple[Written, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All steps that the target needs; a step's inputs come before it."""
+
+    steps: tuple[Step, ...]
+    shown: tuple[PlannedStep, ...]
+    output: StageOutput
+    warnings: tuple[str, ...] = ()
+    by_id: Mapping[str, Step] = field(default_factory=dict)

@@ -1,0 +1,326 @@
+"""One stage's instructions, one after the other: configuration, variables, steps, history."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from tare.build import phrasing
+from tare.build.copying import copy_step
+from tare.build.dockerfile import instructions as ins
+from tare.build.dockerfile.expansion import expand, expand_words
+from tare.build.dockerfile.mounts import Mount
+from tare.build.dockerfile.source import Source
+from tare.build.graph import CONTEXT, ConfigStep, Place, RunMount, RunStep, StageOutput, Step, WorkdirStep, Written
+from tare.errors import InvalidArgument, TareError, Unsupported
+from tare.oci.image import ExecutionConfig, Healthcheck
+
+DEFAULT_SHELL = ("/bin/sh", "-c")
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PROTOCOLS = ("tcp", "udp", "sctp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a stage's instructions see from outside.
+
+    ``origin`` maps a ``--from`` value to an origin (step id) and raises for an unknown one. ``proxies`` are predefined
+    arguments that were given, ``consumed`` is told which build arguments were used.
+    """
+
+    build_args: Mapping[str, str]
+    global_args: Mapping[str, str]
+    proxies: Mapping[str, str]
+    origin: Callable[[str, Place], str]
+    consumed: Callable[[str], None]
+    network: str = "default"
+    escape: str = "\\"
+
+
+@dataclass(slots=True)
+class StageState:
+    """A stage while it is being read; grows instruction by instruction."""
+
+    output: StageOutput
+    around: Surroundings
+    args: dict[str, str | None] = field(default_factory=dict)
+    cmd_set: bool = False
+    steps: list[Step] = field(default_factory=list)
+    number: int = 0
+    index: int = 0
+
+    @property
+    def config(self) -> ExecutionConfig:
+        """The configuration so far."""
+        return self.output.config
+
+    def variables(self) -> dict[str, str]:
+        """What words are expanded with: ARG values, overridden by ENV."""
+        known = {name: value for name, value in self.args.items() if value is not None}
+        known.update(item.partition("=")[::2] for item in self.config.env or [])
+        return known
+
+    def apply(self, instruction: ins.AnyInstruction, source: Source) -> None:
+        """Take in one instruction. Raises InvalidArgument or Unsupported with the Dockerfile's line."""
+        place = Place(source, instruction.range)
+        try:
+            self._apply(instruction, place)
+        except TareError as error:
+            if hasattr(error, "first_line"):
+                raise
+            kind = source.error(error.message, instruction.range, hint=error.hint, code=error.code or "dockerfile")
+            if isinstance(error, Unsupported):
+                raise Unsupported(
+                    f"{error.message}\n{source.name}:{kind.line}\n{kind.excerpt()}", hint=error.hint
+                ) from error
+            raise kind from error
+
+    def word(self, text: str) -> str:
+        """``text`` expanded."""
+        return expand(text, self.variables(), self.around.escape)
+
+    def _apply(self, instruction: ins.AnyInstruction, place: Place) -> None:
+        match instruction:
+            case ins.Run():
+                self._run(instruction, place)
+            case ins.Copy() | ins.Add():
+                step, message = copy_step(instruction, self, place, self._next_id())
+                self._layer(step, message)
+            case ins.Workdir():
+                self._workdir(instruction, place)
+            case ins.Arg():
+                self._arg(instruction, place)
+            case _:
+                self._configure(instruction, place)
+
+    def _next_id(self) -> str:
+        self.number += 1
+        return f"{self.index}.{self.number}"
+
+    def _layer(self, step: Step, created_by: str) -> None:
+        self.steps.append(step)
+        written = Written(step=step.id, created_by=f"{created_by} # buildkit", empty=False)
+        self.output = replace(self.output, tip=step.id, history=(*self.output.history, written))
+
+    def _note(self, instruction: ins.Instruction, place: Place, created_by: str, **changes: object) -> None:
+        """A step that only configures: ``changes`` are fields of the configuration."""
+        step = ConfigStep(
+            id=self._next_id(),
+            stage=self.output.name,
+            text=phrasing.one_line(instruction.original),
+            place=place,
+            parent=self.output.tip,
+        )
+        self.steps.append(step)
+        config = msgspec.structs.replace(self.config, **changes)
+        written = Written(step=step.id, created_by=created_by, empty=True)
+        self.output = replace(self.output, config=config, history=(*self.output.history, written))
+
+    def _arg(self, instruction: ins.Arg, place: Place) -> None:
+        shown = []
+        for name, default in instruction.args:
+            value = None if default is None else self.word(default)
+            if name in self.around.build_args:
+                value = self.around.build_args[name]
+                self.around.consumed(name)
+            elif default is None:
+                value = self.around.global_args.get(name)
+            self.args[name] = value
+            shown.append(name if value is None else f"{name}={value}")
+        self._note(instruction, place, f"ARG {' '.join(shown)}")
+
+    def _workdir(self, instruction: ins.Workdir, place: Place) -> None:
+        path = posixpath.normpath(posixpath.join(self.config.working_dir or "/", self.word(instruction.path)))
+        path = "/" + path.lstrip("/")
+        created_by = f"WORKDIR {path}"
+        if path == "/":
+            self._note(instruction, place, created_by, working_dir=path)
+            return
+        step = WorkdirStep(
+            id=self._next_id(),
+            stage=self.output.name,
+            text=phrasing.one_line(instruction.original),
+            place=place,
+            parent=self.output.tip,
+            path=path,
+            user=self.config.user,
+        )
+        self.output = replace(self.output, config=msgspec.structs.replace(self.config, working_dir=path))
+        self._layer(step, created_by)
+
+    def _run(self, instruction: ins.Run, place: Place) -> None:
+        if instruction.security != "sandbox":
+            raise Unsupported("RUN --security=insecure is not supported yet", hint="remove the flag")
+        if instruction.devices:
+            raise Unsupported("RUN --device is not supported yet", hint="remove the flag")
+        argv = self.command(instruction.command)
+        env = list(self.config.env or [])
+        known = {item.partition("=")[0] for item in env}
+        arguments = {name: value for name, value in self.args.items() if value is not None}
+        env += [f"{name}={value}" for name, value in arguments.items() if name not in known]
+        if "PATH" not in known:
+            env.append(DEFAULT_PATH)
+        taken = known | set(arguments)
+        secret = tuple(f"{name}={value}" for name, value in self.around.proxies.items() if name not in taken)
+        step = RunStep(
+            id=self._next_id(),
+            stage=self.output.name,
+            text=phrasing.one_line(instruction.original),
+            place=place,
+            parent=self.output.tip,
+            argv=argv,
+            env=tuple(env),
+            secret_env=secret,
+            cwd=self.config.working_dir or "/",
+            user=self.config.user,
+            network=instruction.network if instruction.network != "default" else self.around.network,
+            mounts=tuple(self._mount(mount, place) for mount in instruction.mounts),
+        )
+        effective = {**arguments, **{n: v for n, v in self.variables().items() if n in arguments}}
+        self._layer(step, f"RUN {phrasing.run_command(argv, effective)}")
+
+    def _mount(self, mount: Mount, place: Place) -> RunMount:
+        if mount.type in ("secret", "ssh"):
+            raise Unsupported(f"RUN --mount=type={mount.type} is not supported yet", hint="remove the mount")
+        if mount.type == "cache" and mount.from_:
+            raise Unsupported("RUN --mount=type=cache with from= is not supported yet", hint="remove from=")
+        if mount.type == "bind" and not mount.readonly:
+            raise Unsupported("RUN --mount=type=bind,rw is not supported yet", hint="remove rw")
+        target = self.word(mount.target)
+        target = posixpath.normpath(posixpath.join(self.config.working_dir or "/", target))
+        source = "/" + posixpath.normpath(self.word(mount.source) or "/").lstrip("/.")
+        origin = self.around.origin(mount.from_, place) if mount.from_ else CONTEXT
+        return RunMount(
+            kind=mount.type,
+            target=target,
+            source=source,
+            origin=origin,
+            read_only=mount.readonly if mount.type != "tmpfs" else False,
+            cache_id=(self.word(mount.id) or target) if mount.type == "cache" else "",
+            sharing=mount.sharing or "shared",
+            mode=0o755 if mount.mode is None else mount.mode,
+            uid=mount.uid or 0,
+            gid=mount.gid or 0,
+        )
+
+    def command(self, command: ins.Command) -> tuple[str, ...]:
+        """The argument vector: shell form goes through SHELL, a heredoc becomes its script."""
+        if not command.shell:
+            return command.args
+        shell = tuple(self.config.shell or DEFAULT_SHELL)
+        text = command.args[0]
+        documents = command.heredocs
+        if len(documents) == 1 and text.strip().lstrip("0123456789").startswith("<<") and len(text.split()) == 1:
+            script = documents[0].content
+            if script.startswith("#!"):
+                raise Unsupported(
+                    "RUN heredocs with a #! line are not supported yet", hint="call the interpreter in the RUN line"
+                )
+            return (*shell, script)
+        for document in documents:
+            text = f"{text}\n{document.content}{document.name}\n"
+        return (*shell, text)
+
+    def _configure(self, instruction: ins.AnyInstruction, place: Place) -> None:
+        config = self.config
+        match instruction:
+            case ins.Env():
+                self._env(instruction, place)
+            case ins.Label():
+                pairs = {self.word(name): self.word(value) for name, value in instruction.pairs}
+                text = "LABEL " + " ".join(f"{name}={value}" for name, value in pairs.items())
+                self._note(instruction, place, text, labels={**(config.labels or {}), **pairs})
+            case ins.Cmd():
+                argv = self.command(instruction.command)
+                self.cmd_set = True
+                self._note(instruction, place, f"CMD {phrasing.quoted(argv)}", cmd=list(argv))
+            case ins.Entrypoint():
+                argv = self.command(instruction.command)
+                cmd = config.cmd if self.cmd_set else None
+                self._note(instruction, place, f"ENTRYPOINT {phrasing.quoted(argv)}", entrypoint=list(argv), cmd=cmd)
+            case ins.Expose():
+                ports = self._ports(instruction)
+                shown = " ".join(f"{port}:{{}}" for port in sorted(ports))
+                merged = {**(config.exposed_ports or {}), **{port: {} for port in ports}}
+                self._note(instruction, place, f"EXPOSE map[{shown}]", exposed_ports=merged)
+            case ins.Volume():
+                paths = [self.word(path) for path in instruction.paths]
+                if not all(paths):
+                    raise InvalidArgument("VOLUME specified can not be an empty string")
+                merged = {**(config.volumes or {}), **{path: {} for path in paths}}
+                self._note(instruction, place, f"VOLUME [{' '.join(paths)}]", volumes=merged)
+            case ins.User():
+                user = self.word(instruction.user)
+                self._note(instruction, place, f"USER {user}", user=user)
+            case _:
+                self._configure_rarely(instruction, place)
+
+    def _configure_rarely(self, instruction: ins.AnyInstruction, place: Place) -> None:
+        match instruction:
+            case ins.Shell():
+                text = f"SHELL [{' '.join(instruction.shell)}]"
+                self._note(instruction, place, text, shell=list(instruction.shell))
+            case ins.StopSignal():
+                signal = self.word(instruction.signal)
+                self._note(instruction, place, f"STOPSIGNAL {signal}", stop_signal=signal)
+            case ins.Healthcheck():
+                check = _healthcheck(instruction)
+                self._note(instruction, place, phrasing.healthcheck(check), healthcheck=check)
+            case ins.Onbuild():
+                triggers = [*(self.config.on_build or []), instruction.expression]
+                self._note(instruction, place, f"ONBUILD {instruction.expression}", on_build=triggers)
+            case ins.Maintainer():
+                self.output = replace(self.output, author=instruction.maintainer)
+                self._note(instruction, place, f"MAINTAINER {instruction.maintainer}")
+            case _:
+                raise Unsupported(f"{type(instruction).__name__.upper()} is not supported here")
+
+    def _env(self, instruction: ins.Env, place: Place) -> None:
+        variables = self.variables()
+        pairs = [(name, expand(value, variables, self.around.escape)) for name, value in instruction.pairs]
+        env = list(self.config.env or [])
+        for name, value in pairs:
+            positions = [i for i, item in enumerate(env) if item.partition("=")[0] == name]
+            if positions:
+                env[positions[0]] = f"{name}={value}"
+            else:
+                env.append(f"{name}={value}")
+        text = "ENV " + " ".join(f"{name}={value}" for name, value in pairs)
+        self._note(instruction, place, text, env=env)
+
+    def _ports(self, instruction: ins.Expose) -> list[str]:
+        found: list[str] = []
+        for word in instruction.ports:
+            for text in expand_words(word, self.variables(), self.around.escape):
+                found.extend(_expand_port(text))
+        return found
+
+
+def _expand_port(text: str) -> list[str]:
+    ports, _, protocol = text.partition("/")
+    protocol = (protocol or "tcp").lower()
+    first, dash, last = ports.partition("-")
+    if not (first.isdecimal() and (not dash or last.isdecimal())) or protocol not in _PROTOCOLS:
+        raise InvalidArgument(f"invalid containerPort: {text}", hint="write port[-port][/tcp|udp|sctp]")
+    low, high = int(first), int(last or first)
+    if not 0 < low <= high <= 65535:
+        raise InvalidArgument(f"invalid containerPort: {text}", hint="ports are 1 to 65535")
+    return [f"{port}/{protocol}" for port in range(low, high + 1)]
+
+
+def _healthcheck(instruction: ins.Healthcheck) -> Healthcheck:
+    command = instruction.command
+    if command is None:
+        return Healthcheck(test=["NONE"])
+    kind = "CMD-SHELL" if command.shell else "CMD"
+    return Healthcheck(
+        test=[kind, *command.args],
+        interval=instruction.interval,
+        timeout=instruction.timeout,
+        start_period=instruction.start_period,
+        start_interval=instruction.start_interval,
+        retries=instruction.retries,
+    )

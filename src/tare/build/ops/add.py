@@ -1,0 +1,196 @@
+"""What ADD can beyond COPY: local archives are unpacked, URLs are fetched."""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import lzma
+import posixpath
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from tare.archive.compression import decompress
+from tare.archive.entry import Entry, Kind
+from tare.archive.tar_stream import iter_entries
+from tare.archive.tar_writer import TarWriter
+from tare.base.readers import Readable
+from tare.build.ops.rootfs import Owner, is_directory, lstat, resolve
+from tare.errors import DataCorrupt, InvalidArgument, Unavailable
+
+_BZIP2, _XZ = b"BZh", b"\xfd7zXZ\0"
+_CHECKSUM_AT, _HEADER = 148, 512
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A tar archive on the host."""
+
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A fetched file; ``mtime`` in seconds is the server's, 0 where it does not tell."""
+
+    name: str
+    file: Path
+    sha256: str
+    size: int
+    mtime: int
+
+
+def open_archive(host: str) -> Archive | None:
+    """The file as an archive if it is a tar, plain or compressed (by content, not by name), else None."""
+    try:
+        with open_stream(host) as stream:
+            header = stream.read(_HEADER)
+    except (DataCorrupt, OSError, EOFError, lzma.LZMAError, ValueError):
+        return None
+    return Archive(host) if _is_tar_header(header) else None
+
+
+def _is_tar_header(header: bytes) -> bool:
+    if len(header) < _HEADER or not any(header):
+        return False
+    field = header[_CHECKSUM_AT : _CHECKSUM_AT + 8].strip(b" \0")
+    try:
+        stored = int(field, 8)
+    except ValueError:
+        return False
+    return stored == sum(header) - sum(header[_CHECKSUM_AT : _CHECKSUM_AT + 8]) + 8 * 32
+
+
+class _Stream:
+    """A decompressed file; closes the file with it."""
+
+    def __init__(self, file: BinaryIO, source: Readable) -> None:
+        self._file = file
+        self._source = source
+
+    def read(self, size: int = -1, /) -> bytes:
+        parts: list[bytes] = []
+        left = size
+        while left:
+            data = self._source.read(left)
+            if not data:
+                break
+            parts.append(data)
+            left -= len(data)
+        return b"".join(parts)
+
+    def __enter__(self) -> _Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def open_stream(host: str) -> _Stream:
+    """The file's bytes, decompressed where it is compressed (gzip, bzip2, xz, zstd)."""
+    file = Path(host).open("rb")  # noqa: SIM115 - closed with the stream
+    try:
+        magic = file.read(len(_XZ))
+        file.seek(0)
+        if magic.startswith(_BZIP2):
+            return _Stream(file, bz2.BZ2File(file))
+        if magic == _XZ:
+            return _Stream(file, lzma.LZMAFile(file))
+        return _Stream(file, decompress(file))
+    except BaseException:
+        file.close()
+        raise
+
+
+def write_archive(
+    archive: Archive, root: Path, destination: str, writer: TarWriter, known: set[str], *, owner: Owner | None
+) -> int:
+    """Add the archive's members below ``destination``; returns the bytes of file content.
+
+    A member that is to lie behind a symbolic link of the image goes where the link leads. Raises DataCorrupt.
+    """
+    top = resolve(root, destination)
+    size = 0
+    with open_stream(archive.host) as stream:
+        for entry, content in iter_entries(stream):
+            if not entry.path:
+                continue
+            placed = _placed(entry, root, top)
+            if posixpath.basename(placed.path).startswith(".wh."):
+                raise InvalidArgument(f"{archive.host}: member {entry.path} has a name that no layer can hold")
+            if owner is not None:
+                placed = replace(placed, uid=owner.uid, gid=owner.gid)
+            writer.add(placed, content)
+            known.add(placed.path)
+            size += placed.size
+    return size
+
+
+def _placed(entry: Entry, root: Path, top: str) -> Entry:
+    path = f"{top}/{entry.path}" if top else entry.path
+    above, _, name = path.rpartition("/")
+    parent = resolve(root, above)
+    path = f"{parent}/{name}" if parent else name
+    if entry.kind is Kind.DIRECTORY:
+        followed = resolve(root, path)
+        if is_directory(lstat(root, followed)):
+            path = followed
+    target = entry.target
+    if entry.kind is Kind.HARDLINK:
+        above, _, name = (f"{top}/{target}" if top else target).rpartition("/")
+        parent = resolve(root, above)
+        target = f"{parent}/{name}" if parent else name
+    return replace(entry, path=path, target=target)
+
+
+@asynccontextmanager
+async def fetch(urls: tuple[str, ...], checksum: str) -> AsyncIterator[list[Download]]:
+    """Fetch the URLs into a temporary directory that lives as long as the block.
+
+    Raises Unavailable naming the URL, DataCorrupt when ``checksum`` (``sha256:<hex>``) does not match.
+    """
+    if not urls:
+        yield []
+        return
+    with tempfile.TemporaryDirectory(prefix="tare-add-") as directory:
+        found = []
+        for number, url in enumerate(urls):
+            download = await _fetch_one(url, Path(directory) / str(number))
+            if checksum and checksum != f"sha256:{download.sha256}":
+                raise DataCorrupt(f"{url}: sha256:{download.sha256}, expected {checksum}", code="checksum-mismatch")
+            found.append(download)
+        yield found
+
+
+async def _fetch_one(url: str, file: Path) -> Download:
+    import aiohttp
+
+    name = posixpath.basename(unquote(urlsplit(url).path)) or "index"
+    hashed = hashlib.sha256()
+    size = 0
+    try:
+        async with aiohttp.ClientSession(trust_env=True) as session, session.get(url) as response:
+            if response.status >= 400:
+                raise Unavailable(f"{url}: the server answered {response.status} {response.reason}")
+            with file.open("wb") as sink:
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    hashed.update(chunk)
+                    size += len(chunk)
+                    sink.write(chunk)
+            mtime = _http_time(response.headers.get("Last-Modified", ""))
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise Unavailable(f"{url}: {error}", hint="check the address and the network") from error
+    return Download(name, file, hashed.hexdigest(), size, mtime)
+
+
+def _http_time(text: str) -> int:
+    try:
+        return int(parsedate_to_datetime(text).timestamp())
+    except (TypeError, ValueError):
+        return 0

@@ -1,0 +1,64 @@
+"""What the solver and the operations say to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tare.build.cache import Part, Result
+from tare.build.dockerfile.source import Source, SourceRange
+from tare.build.graph import Place
+from tare.build.ops.select import Tree
+from tare.build.ops.workbench import Workbench
+from tare.errors import TareError
+
+Emit = Callable[[Literal["stdout", "stderr"], bytes], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What of the request the operations need; sizes in bytes."""
+
+    extra_hosts: tuple[str, ...] = ()
+    shm_size: int = 64 << 20
+    host_ca: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Everything that a step may use: its parent's chain, the chains of its origins, the context, where output goes.
+
+    ``lease`` holds what the step makes until the cache refers to it.
+    """
+
+    bench: Workbench
+    parent: tuple[Part, ...]
+    origins: Mapping[str, Result]
+    context: Tree | None
+    settings: Settings
+    emit: Emit
+    lease: str
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a step added: one part, and how many bytes."""
+
+    part: Part
+    bytes: int
+
+
+def located(error: TareError, place: Place, *, mark: str = "") -> TareError:
+    """``error`` with the Dockerfile's line; errors that have one already stay as they are."""
+    return locate(error, place.source, place.range, mark=mark)
+
+
+def locate(error: TareError, source: Source, where: SourceRange, *, mark: str = "") -> TareError:
+    """As :func:`located`, the class of the error kept so that callers can still tell what to do."""
+    excerpt = source.error(error.message, where, mark=mark)
+    new = type(error).__new__(type(error))
+    new.__dict__.update(error.__dict__)
+    new.message = f"{error.message}\n{source.name}:{excerpt.line}\n{excerpt.excerpt()}"
+    new.args = (new.message,)
+    return new

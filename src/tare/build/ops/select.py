@@ -1,0 +1,241 @@
+"""Which files a COPY, ADD or bind mount means: walking a source tree without leaving it.
+
+The tree is the build context (with ignore rules, owners reset to root) or a stage's root file system (owners kept).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tare.build.ops.hashes import HashCache
+from tare.build.ops.patterns import compile_component, has_wildcard
+from tare.build.ops.rootfs import lstat, resolve
+from tare.errors import InvalidArgument
+
+
+class Filter(Protocol):
+    """Decides what of a tree is not there."""
+
+    def excluded(self, path: str) -> bool:
+        """Whether ``path`` (relative, no leading slash) is left out."""
+        ...
+
+    def prunable(self, path: str) -> bool:
+        """Whether nothing below the excluded directory ``path`` can be in."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file of a selection: ``rel`` is relative to the match, ``""`` for the match itself."""
+
+    rel: str
+    host: str
+    status: os.stat_result
+    target: str = ""
+    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What one source or one name of a wildcard stands for; ``items`` begin with the match itself."""
+
+    path: str
+    items: tuple[Item, ...]
+
+    @property
+    def name(self) -> str:
+        """The last component of the name that was asked for."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether the contents are meant rather than a file."""
+        return stat.S_ISDIR(self.items[0].status.st_mode)
+
+
+class SourceMissing(Exception):
+    """A source without wildcard that does not exist or is excluded (``excluded_path``, else empty)."""
+
+    def __init__(self, source: str, excluded_path: str = "") -> None:
+        super().__init__(source)
+        self.source = source
+        self.excluded_path = excluded_path
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A source tree. ``keep_owner`` is false for the context; ``filter`` None means that nothing is left out."""
+
+    root: Path
+    keep_owner: bool
+    filter: Filter | None = None
+
+    def select(self, sources: Sequence[str], extra: Filter | None = None) -> list[Match]:
+        """The files that ``sources`` (patterns) stand for, in their order, names sorted.
+
+        ``extra`` leaves out more (``--exclude``). Raises SourceMissing, InvalidArgument for a bad pattern, OSError.
+        """
+        found: list[Match] = []
+        for source in sources:
+            pattern = source.strip("/")
+            if has_wildcard(pattern):
+                paths = list(self._expand(pattern.split("/")))
+                found.extend(self._match(path, path, extra) for path in paths if not _is_out(extra, path))
+            else:
+                found.append(self._literal(source, pattern, extra))
+        return [match for match in found if match.items]
+
+    def _literal(self, source: str, path: str, extra: Filter | None) -> Match:
+        clean = "/".join(part for part in os.path.normpath("/" + path).split("/") if part)
+        resolved = resolve(self.root, clean)
+        if lstat(self.root, resolved) is None:
+            raise SourceMissing(source)
+        match = self._match(clean, resolved, extra)
+        if not match.items:
+            raise SourceMissing(source, excluded_path=resolved)
+        return match
+
+    def _match(self, shown: str, path: str, extra: Filter | None) -> Match:
+        resolved = resolve(self.root, path)
+        status = lstat(self.root, resolved)
+        if status is None:
+            raise SourceMissing(shown)
+        if not stat.S_ISDIR(status.st_mode):
+            kept = not (_is_out(self.filter, resolved) or _is_out(extra, resolved))
+            return Match(shown, (self._item("", resolved, status),) if kept else ())
+        items = [self._item("", resolved, status), *self._walk(resolved, extra)]
+        if len(items) == 1 and resolved and _is_out(self.filter, resolved):
+            return Match(shown, ())
+        return Match(shown, tuple(items))
+
+    def _walk(self, top: str, extra: Filter | None) -> Iterator[Item]:
+        """Everything below ``top``; an excluded directory shows up only if something in it is kept."""
+        pending: list[str] = [top]
+        waiting: dict[str, Item] = {}
+        prefix = len(top) + 1 if top else 0
+        while pending:
+            directory = pending.pop()
+            names = sorted(os.listdir(self._host(directory)), key=os.fsencode)  # noqa: PTH208 - strings, hot path
+            below: list[str] = []
+            for name in names:
+                path = f"{directory}/{name}" if directory else name
+                status = os.lstat(self._host(path))
+                out = _is_out(self.filter, path) or _is_out(extra, path)
+                if stat.S_ISDIR(status.st_mode):
+                    item = self._item(path[prefix:], path, status)
+                    if not out:
+                        yield from _release(waiting, path[prefix:])
+                        yield item
+                        below.append(path)
+                    elif not (_is_prunable(self.filter, path) or _is_prunable(extra, path)):
+                        waiting[path[prefix:]] = item
+                        below.append(path)
+                elif not out and not stat.S_ISSOCK(status.st_mode):
+                    yield from _release(waiting, path[prefix:])
+                    yield self._item(path[prefix:], path, status)
+            pending.extend(reversed(below))
+
+    def _item(self, rel: str, path: str, status: os.stat_result) -> Item:
+        host = self._host(path)
+        target = os.readlink(host) if stat.S_ISLNK(status.st_mode) else ""  # noqa: PTH115
+        return Item(rel, host, status, target, read_xattrs(host))
+
+    def _host(self, path: str) -> str:
+        return os.path.join(self.root, path)  # noqa: PTH118 - hot path, strings
+
+    def _expand(self, parts: list[str], done: str = "") -> Iterator[str]:
+        """Existing paths that match the components."""
+        if not parts:
+            yield done
+            return
+        part, rest = parts[0], parts[1:]
+        if part in ("", "."):
+            yield from self._expand(rest, done)
+            return
+        parent = resolve(self.root, done)
+        if not has_wildcard(part):
+            path = f"{done}/{part}" if done else part
+            if lstat(self.root, resolve(self.root, path)) is not None:
+                yield from self._expand(rest, path)
+            return
+        expression = compile_component(part)
+        try:
+            names = sorted(os.listdir(self._host(parent)), key=os.fsencode)  # noqa: PTH208
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for name in names:
+            path = f"{done}/{name}" if done else name
+            if expression.fullmatch(name) is None:
+                continue
+            if lstat(self.root, resolve(self.root, path)) is not None:  # a dangling link matches nothing
+                yield from self._expand(rest, path)
+
+
+def _is_out(rules: Filter | None, path: str) -> bool:
+    return rules is not None and bool(path) and rules.excluded(path)
+
+
+def _is_prunable(rules: Filter | None, path: str) -> bool:
+    return rules is not None and rules.excluded(path) and rules.prunable(path)
+
+
+def _release(waiting: dict[str, Item], rel: str) -> Iterator[Item]:
+    """Directories above ``rel`` that were held back until something in them is kept."""
+    parts = rel.split("/")
+    for count in range(1, len(parts)):
+        item = waiting.pop("/".join(parts[:count]), None)
+        if item is not None:
+            yield item
+
+
+def read_xattrs(host: str) -> dict[str, bytes]:
+    """The attributes that belong into a layer: ``user.*`` and file capabilities."""
+    try:
+        names = os.listxattr(host, follow_symlinks=False)
+        return {
+            name: os.getxattr(host, name, follow_symlinks=False)
+            for name in sorted(names)
+            if name.startswith("user.") or name == "security.capability"
+        }
+    except OSError as error:
+        if error.errno in (errno.ENOTSUP, errno.ENODATA):
+            return {}
+        raise
+
+
+def content_digest(matches: Sequence[Match], hashes: HashCache, *, keep_owner: bool) -> str:
+    """sha256 over names, kinds, modes, owners, sizes, contents, link targets and attributes; times do not count."""
+    total = hashlib.sha256()
+    for match in matches:
+        total.update(b"match\0" + os.fsencode(match.name) + b"\0")
+        for item in match.items:
+            status = item.status
+            mode = status.st_mode
+            owner = (status.st_uid, status.st_gid) if keep_owner else (0, 0)
+            content = ""
+            if stat.S_ISREG(mode):
+                content = f"{status.st_size}:{hashes.sha256(item.host, status)}"
+            elif stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
+                content = str(status.st_rdev)
+            line = f"{mode:o}\0{owner[0]}:{owner[1]}\0{content}\0"
+            total.update(os.fsencode(item.rel) + b"\0" + line.encode() + os.fsencode(item.target) + b"\0")
+            for name, value in item.xattrs.items():
+                total.update(name.encode() + b"=" + str(len(value)).encode() + b":" + value)
+            total.update(b"\n")
+    return "sha256:" + total.hexdigest()
+
+
+def check_names(matches: Sequence[Match], fail: Callable[[str], InvalidArgument]) -> None:
+    """Refuse names that a layer cannot hold, since they would delete files of the image."""
+    for match in matches:
+        for item in match.items:
+            if (item.rel or match.name).rpartition("/")[2].startswith(".wh."):
+                raise fail(f"{match.path}/{item.rel}".rstrip("/"))

@@ -1,0 +1,218 @@
+"""Works a plan: steps run as soon as their inputs are there, what is known is not run again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tare.base.single_flight import SingleFlight
+from tare.build.cache import Key, Part, Result, make_key
+from tare.build.events import BuildEvent, PlannedStep, VertexDone, VertexFailed, VertexOutput, VertexStarted
+from tare.build.graph import ConfigStep, CopyStep, Plan, RunStep, SourceStep, Step, WorkdirStep
+from tare.build.ops.add import Download, fetch
+from tare.build.ops.copy import copy_fields, make_copy
+from tare.build.ops.operation import Inputs, Made, Settings
+from tare.build.ops.run import make_run, run_fields
+from tare.build.ops.select import Tree
+from tare.build.ops.workbench import Workbench
+from tare.build.ops.workdir import make_workdir
+from tare.errors import InternalError, TareError
+from tare.model import short_id
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A step's outcome: its key, what it made, whether it was known already."""
+
+    key: str
+    result: Result
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What concurrent builds have in common: one flight per cache key, the number of steps that work at once."""
+
+    flights: SingleFlight[Result] = field(default_factory=SingleFlight)
+    slots: asyncio.Semaphore
+
+
+class _InputFailed(Exception):
+    """A step cannot start since one before it failed; the failure itself is reported."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Solver:
+    """Works one plan once; ``lease`` holds what the build has seen until it ends."""
+
+    bench: Workbench
+    shared: Shared
+    plan: Plan
+    context: Tree | None
+    settings: Settings
+    observe: Callable[[BuildEvent], None]
+    lease: str
+    no_cache: bool = False
+    _tasks: dict[str, asyncio.Task[Solved]] = field(default_factory=dict)
+    _fresh: set[str] = field(default_factory=set)
+
+    async def solve(self) -> dict[str, Solved]:
+        """All steps' outcomes by id. Raises the first failure; the other steps are cancelled and cleaned up then."""
+        shown = {step.id: step for step in self.plan.shown}
+        try:
+            async with asyncio.TaskGroup() as group:
+                for step in self.plan.steps:
+                    inputs = [self._tasks[name] for name in dict.fromkeys(step.inputs)]
+                    self._tasks[step.id] = group.create_task(self._step(step, inputs, shown.get(step.id)))
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from errors
+        solved = {name: task.result() for name, task in self._tasks.items()}
+        await self.bench.cache.touch(outcome.key for outcome in solved.values() if outcome.cached)
+        return solved
+
+    async def _step(self, step: Step, inputs: list[asyncio.Task[Solved]], shown: PlannedStep | None) -> Solved:
+        if inputs:
+            await asyncio.wait(inputs)
+            if any(task.cancelled() or task.exception() is not None for task in inputs):
+                raise _InputFailed
+        begun = time.monotonic()
+        if shown is not None:
+            self.observe(VertexStarted(step.id, shown.name, step.stage, shown.index))
+        try:
+            solved = await self._solve(step)
+        except Exception as error:
+            if shown is not None:
+                self.observe(VertexFailed(step.id, shown.index, str(error)))
+            raise
+        if shown is not None:
+            self._report(step, shown, solved, time.monotonic() - begun)
+        return solved
+
+    def _report(self, step: Step, shown: PlannedStep, solved: Solved, seconds: float) -> None:
+        size = solved.result.bytes if step.layered else 0
+        name = str(step.image.id) if isinstance(step, SourceStep) and step.image else solved.key
+        self.observe(
+            VertexDone(step.id, shown.index, cached=solved.cached, seconds=seconds, bytes=size, result=short_id(name))
+        )
+
+    async def _solve(self, step: Step) -> Solved:
+        match step:
+            case SourceStep():
+                return self._source(step)
+            case ConfigStep():
+                parent = self._parent(step)
+                return Solved(parent.key, parent.result, cached=parent.cached)
+            case CopyStep():
+                if step.downloads:
+                    async with fetch(step.downloads, step.checksum) as downloads:
+                        return await self._work(step, downloads)
+                return await self._work(step, [])
+            case _:
+                return await self._work(step, [])
+
+    def _source(self, step: SourceStep) -> Solved:
+        diff_ids = step.image.diff_ids if step.image else ()
+        chain = tuple(Part(kind="layer", key=str(diff_id)) for diff_id in diff_ids)
+        return Solved(make_key(step.definition()).digest, Result(chain=chain), cached=True)
+
+    def _parent(self, step: Step) -> Solved:
+        assert step.parent is not None
+        return self._tasks[step.parent].result()
+
+    async def _work(self, step: Step, downloads: list[Download]) -> Solved:
+        parent = self._parent(step)
+        origins = {name: self._tasks[name].result().result for name in step.inputs}
+        inputs = self._inputs(step, parent.result, origins, self.lease)
+        key = await self._key(step, parent, inputs, downloads)
+        if not self.no_cache or key.digest in self._fresh:
+            known = await self._known(step, key, parent.result)
+            if known is not None:
+                return Solved(key.digest, known, cached=True)
+        result = await self.shared.flights.do(key.digest, lambda: self._make(step, key, inputs, downloads))
+        self._fresh.add(key.digest)
+        await self.bench.protect(self.lease, result.chain)
+        return Solved(key.digest, result, cached=False)
+
+    def _inputs(self, step: Step, parent: Result, origins: dict[str, Result], lease: str) -> Inputs:
+        def emit(stream: Literal["stdout", "stderr"], data: bytes) -> None:
+            self.observe(VertexOutput(step.id, stream, data))
+
+        return Inputs(
+            bench=self.bench,
+            parent=parent.chain,
+            origins=origins,
+            context=self.context,
+            settings=self.settings,
+            emit=emit,
+            lease=lease,
+        )
+
+    async def _key(self, step: Step, parent: Solved, inputs: Inputs, downloads: list[Download]) -> Key:
+        fields: dict[str, Any] = {"parent": parent.key, **step.definition()}
+        if isinstance(step, CopyStep):
+            fields.update(await copy_fields(step, inputs, downloads))
+        elif isinstance(step, RunStep):
+            fields.update(await run_fields(step, inputs))
+            if step.network == "none":
+                fields["network"] = "none"
+        return make_key(fields)
+
+    async def _known(self, step: Step, key: Key, parent: Result) -> Result | None:
+        known = await self.bench.cache.find(key)
+        if known is None or known.part is None:
+            return None
+        if not isinstance(step, RunStep):
+            # A layer stands on its own: it is stacked on the parent of this build.
+            known = Result(part=known.part, chain=(*parent.chain, known.part), bytes=known.bytes, created=known.created)
+        await self.bench.protect(self.lease, known.chain)
+        return known
+
+    async def _make(self, step: Step, key: Key, inputs: Inputs, downloads: list[Download]) -> Result:
+        """Do the work; runs once however many builds wait for it, so it holds a lease of its own."""
+        async with self.shared.slots, self.bench.store.leases.hold() as lease:
+            await self.bench.protect(lease, inputs.parent)
+            for origin in inputs.origins.values():
+                await self.bench.protect(lease, origin.chain)
+            own = Inputs(
+                bench=self.bench,
+                parent=inputs.parent,
+                origins=inputs.origins,
+                context=inputs.context,
+                settings=inputs.settings,
+                emit=inputs.emit,
+                lease=lease,
+            )
+            made = await self._made(step, own, downloads)
+            result = Result(
+                part=made.part, chain=(*inputs.parent, made.part), bytes=made.bytes, created=float(int(time.time()))
+            )
+            await self.bench.cache.put(key, result)
+            return result
+
+    async def _made(self, step: Step, inputs: Inputs, downloads: list[Download]) -> Made:
+        match step:
+            case RunStep():
+                return await make_run(step, inputs)
+            case CopyStep():
+                return await make_copy(step, inputs, downloads)
+            case WorkdirStep():
+                return await make_workdir(step, inputs)
+            case _:
+                raise InternalError(f"no operation for {type(step).__name__}")
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The failure to report: the first one that is not only the consequence of another."""
+    found: list[BaseException] = []
+    for error in errors.exceptions:
+        found.append(_first(error) if isinstance(error, BaseExceptionGroup) else error)
+    for error in found:
+        if isinstance(error, TareError):
+            return error
+    for error in found:
+        if not isinstance(error, _InputFailed):
+            return error
+    return found[0]

@@ -1,0 +1,87 @@
+"""``tared``: the engine as a process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from tare.errors import TareError
+
+logger = logging.getLogger("tare.daemon")
+
+SOCKET_MODE = 0o660
+EXIT_CONFIGURATION = 2
+
+
+def main() -> None:
+    """Entry point. Exits with 0 after SIGTERM or SIGINT, 1 when the engine cannot start, 2 for wrong options."""
+    options = _parse(sys.argv[1:])
+    from tare.base.logs import configure
+
+    configure(debug=options.debug)
+    if os.geteuid() != 0:
+        sys.exit("tared: must run as root (rootless operation is not available in this version)")
+    try:
+        asyncio.run(_serve(options))
+    except TareError as error:
+        sys.exit(f"tared: {error}")
+    except OSError as error:
+        sys.exit(f"tared: {error}")
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tared", description="The Tare container engine.")
+    parser.add_argument("--config", type=Path, help="configuration file (default: /etc/tare/tare.toml, if it exists)")
+    parser.add_argument("--data-root", help="where images, volumes and containers are kept")
+    parser.add_argument("--run-root", help="where sockets, pid files and mounts are kept")
+    parser.add_argument("--socket", help="unix socket to listen on")
+    parser.add_argument("--runtime", help="OCI runtime to use instead of crun or runc")
+    parser.add_argument("--debug", action="store_true", help="log every step")
+    parser.add_argument(
+        "--stop-containers",
+        action="store_true",
+        help="at the end stop all containers and remove bridges and firewall rules (default: leave them working)",
+    )
+    return parser.parse_args(arguments)
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, str | None]:
+    places = {"data_root": options.data_root, "run_root": options.run_root, "socket": options.socket}
+    absolute = {name: str(Path(value).absolute()) if value else None for name, value in places.items()}
+    return {**absolute, "runtime": options.runtime or None}
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    from tare.api.server import Server
+    from tare.daemon.config import load_settings
+    from tare.daemon.wiring import build_engine
+
+    settings = await asyncio.to_thread(load_settings, options.config, _overrides(options))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    engine = await build_engine(settings)
+    server = Server(engine, settings.socket_path)
+    try:
+        await engine.start()
+        await server.start()
+        pid_file = settings.run_directory / "tared.pid"
+        await asyncio.to_thread(pid_file.write_text, f"{os.getpid()}\n")
+        logger.info("listening on %s, data in %s", settings.socket_path, settings.data_root)
+        await stop.wait()
+        logger.info("stopping")
+    finally:
+        await server.stop()
+        await engine.stop(containers_too=options.stop_containers)
+        if options.stop_containers:
+            await asyncio.to_thread((settings.run_directory / "tared.pid").unlink, missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

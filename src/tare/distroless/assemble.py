@@ -1,0 +1,140 @@
+"""The workshop in which images are put together: packages in, one layer and an image out."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from tare.archive.filetree import FileTree
+from tare.archive.tar_writer import TarWriter
+from tare.base.shielding import finish
+from tare.distroless import debian
+from tare.distroless.deb import Deb, read_deb
+from tare.distroless.debs import DebCache, Progress
+from tare.distroless.packages import Package
+from tare.errors import InternalError
+from tare.model import Digest, Platform, Reference, new_id
+from tare.model.execution import ExecRequest, Executor
+from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
+from tare.store.store import Store
+
+_TAIL_LINES = 30  # of a failing second stage's output, shown in the error
+_READERS = 2  # packages decompressed at a time; each takes a core
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePlan:
+    """What the finished image says about itself."""
+
+    reference: Reference
+    platform: Platform
+    config: ExecutionConfig
+    created_by: str
+
+
+class Assembler:
+    """Turns cached packages into images of one store. ``source_date_epoch`` bounds all times (seconds)."""
+
+    def __init__(
+        self, store: Store, executor: Executor, debs: DebCache, cache_dir: Path, source_date_epoch: int | None
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._debs = debs
+        self._cache = cache_dir
+        self._epoch = source_date_epoch
+
+    @asynccontextmanager
+    async def opened(self, packages: Sequence[Package]) -> AsyncIterator[list[Deb]]:
+        """The fetched packages, read; their data lives in a temporary directory until the block ends."""
+        slots = asyncio.Semaphore(_READERS)
+
+        async def read(package: Package, spool: Path) -> Deb:
+            async with slots:
+                return await asyncio.to_thread(read_deb, self._debs.path(package), spool)
+
+        temporary = tempfile.TemporaryDirectory(prefix="unpacked-", dir=self._cache)
+        try:
+            root = Path(temporary.name)
+            tasks = [asyncio.ensure_future(read(package, root / package.sha256)) for package in packages]
+            try:
+                yield list(await asyncio.gather(*tasks))
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            await finish(asyncio.to_thread(temporary.cleanup), what="delete unpacked packages")
+
+    def newest(self, debs: Sequence[Deb]) -> int:
+        """The newest time that may appear in an image of these packages."""
+        return self._epoch if self._epoch is not None else max((deb.built for deb in debs), default=0)
+
+    @asynccontextmanager
+    async def configured(self, unpacked: FileTree, progress: Progress) -> AsyncIterator[FileTree]:
+        """The tree after dpkg has configured all packages in it; its files live until the block ends.
+
+        Raises InternalError with the last lines of dpkg's output.
+        """
+        snapshots = self._store.snapshots
+        key = f"assembly-{new_id()}"
+        await snapshots.prepare(key, [])
+        try:
+            upper = await snapshots.upper_path(key)
+            await asyncio.to_thread(unpacked.unpack, upper)
+            await self._configure(key, progress)
+            yield await asyncio.to_thread(FileTree.from_directory, upper)
+        finally:
+            await finish(snapshots.remove(key), what=f"remove snapshot {key}")
+
+    async def _configure(self, key: str, progress: Progress) -> None:
+        lines: list[str] = []
+
+        def output(_: Literal["stdout", "stderr"], data: bytes) -> None:
+            fresh = data.decode(errors="replace").splitlines()
+            lines.extend(fresh)
+            del lines[:-_TAIL_LINES]
+            for line in fresh:
+                if line.startswith("Setting up "):
+                    progress("configure", line.removesuffix(" ..."))
+
+        request = ExecRequest(
+            snapshot=key,
+            argv=("/bin/sh", "-c", debian.CONFIGURE),
+            env=debian.ENVIRONMENT,
+            network="none",
+            hostname="localhost",
+            host_ca=False,
+        )
+        status = await self._executor.execute(request, output)
+        if status:
+            tail = "\n".join(lines)
+            raise InternalError(f"configuring Debian failed with exit status {status}:\n{tail}", code="configure")
+
+    async def store_image(self, tree: FileTree, plan: ImagePlan, newest: int) -> Digest:
+        """Write ``tree`` as the only layer of a new image, tagged with the plan's reference."""
+
+        def produce(sink: BinaryIO) -> None:
+            writer = TarWriter(sink)
+            tree.write(writer)
+            writer.finish()
+
+        created = datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        async with self._store.leases.hold() as lease:
+            layer = await self._store.layers.write(produce, lease=lease)
+            config = ImageConfig(
+                architecture=plan.platform.architecture,
+                os=plan.platform.os,
+                variant=plan.platform.variant,
+                created=created,
+                config=plan.config,
+                rootfs=RootFS(diff_ids=[str(layer.diff_id)]),
+                history=[History(created=created, created_by=plan.created_by, comment="tare")],
+            )
+            return await self._store.images.create(config, tag=plan.reference)

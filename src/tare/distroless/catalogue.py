@@ -1,0 +1,236 @@
+"""The images of ``tare.local``: which there are, and how a reference becomes one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from tare.base.atomic import write_atomic
+from tare.base.single_flight import SingleFlight
+from tare.distroless import debian, recipes
+from tare.distroless.assemble import Assembler, ImagePlan
+from tare.distroless.debs import DebCache, Progress
+from tare.distroless.fetch import Downloader
+from tare.distroless.image import distroless_tree
+from tare.distroless.index import Archive, VerifiedSuite
+from tare.distroless.packages import Package, PackageIndex
+from tare.distroless.resolver import Exclusions, resolve
+from tare.distroless.settings import RELEASES, ArchiveSettings, DebianRelease
+from tare.errors import NotFound, Unsupported
+from tare.model import Digest, Platform, Reference
+from tare.model.execution import Executor
+from tare.oci.image import ExecutionConfig
+from tare.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Raised whenever the same packages would give other bytes, so that remembered images are assembled again."""
+
+DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64", "arm": "armhf", "386": "i386"}
+"""Debian's names of OCI architectures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """One reference, understood. ``recipe`` is ``None`` for the whole Debian."""
+
+    reference: Reference
+    platform: Platform
+    release: DebianRelease
+    architecture: str
+    recipe: recipes.Recipe | None
+
+
+class _Remembered(msgspec.Struct):
+    image: str
+
+
+class DebianCatalogue:
+    """Assembles images on demand from the Debian archive (the archive's address comes from settings or host)."""
+
+    def __init__(self, store: Store, executor: Executor, settings: ArchiveSettings, cache_dir: Path) -> None:
+        self._store = store
+        self._settings = settings
+        self._cache = cache_dir
+        self._debs = DebCache(store.db, cache_dir)
+        self._assembler = Assembler(store, executor, self._debs, cache_dir, settings.source_date_epoch)
+        self._flights: SingleFlight[Digest] = SingleFlight()
+
+    async def assemble(self, reference: Reference, platform: Platform, progress: Progress) -> Digest:
+        """The id of the image that ``reference`` names, in the store and tagged; assembled unless it is up to date.
+
+        Concurrent calls for one reference share one assembly. Raises NotFound naming what there is, Unavailable
+        without archive or network, DataCorrupt for a wrong signature, Conflict for dependencies that cannot be met,
+        Unsupported for a platform that cannot be assembled here.
+        """
+        order = _understand(reference, platform)
+        return await self._flights.do(f"{reference} {platform}", lambda: self._assemble(order, progress))
+
+    async def _assemble(self, order: _Order, progress: Progress) -> Digest:
+        await asyncio.to_thread(self._cache.mkdir, parents=True, exist_ok=True)
+        async with Downloader() as downloader:
+            archive = Archive(self._settings, self._cache, order.release)
+            progress("archive", f"checking Debian {order.release.version} ({order.release.codename})")
+            suites = await archive.suites(downloader)
+            known = await self._known(self._memory(order, suites), order.reference)
+            if known is not None:
+                return known
+            progress("archive", "reading the package indexes")
+            index, suites = await archive.index(downloader, suites, order.architecture)
+            wanted, packages = await asyncio.to_thread(_choose, order, index, suites)
+            await self._debs.fetch(downloader, packages, progress)
+        image = await self._build(order, wanted, packages, suites, progress)
+        await asyncio.to_thread(self._remember, self._memory(order, suites), image)
+        return image
+
+    async def _build(
+        self,
+        order: _Order,
+        wanted: Sequence[str],
+        packages: Sequence[Package],
+        suites: Sequence[VerifiedSuite],
+        progress: Progress,
+    ) -> Digest:
+        progress("assemble", f"{order.reference.familiar()}: {len(packages)} packages")
+        async with self._assembler.opened(packages) as debs:
+            newest = self._assembler.newest(debs)
+            if order.recipe is not None:
+                tree = await asyncio.to_thread(distroless_tree, debs, order.recipe, order.architecture, newest)
+                plan = _plan(order, wanted, recipes.execution(order.recipe, debs))
+                image = await self._assembler.store_image(tree, plan, newest)
+            else:
+                sources = [suite.source for suite in suites]
+                unpacked = await asyncio.to_thread(
+                    debian.unpacked_tree, debs, sources, str(self._settings.keyring), order.architecture
+                )
+                config = ExecutionConfig(env=[debian.ENVIRONMENT[0]], cmd=["bash"])
+                async with self._assembler.configured(unpacked, progress) as tree:
+                    await asyncio.to_thread(debian.normalise, tree, newest)
+                    image = await self._assembler.store_image(tree, _plan(order, wanted, config), newest)
+        progress("assemble", f"{order.reference.familiar()}: {image.hex[:12]}, {tree.size() / 1e6:.1f} MB")
+        return image
+
+    def _memory(self, order: _Order, suites: Sequence[VerifiedSuite]) -> Path:
+        """Where the image is noted that these very release files give."""
+        facts = (
+            FORMAT,
+            order.reference.path,
+            order.reference.tag,
+            str(order.platform),
+            [(str(suite.source), suite.source.components, suite.digest) for suite in suites],
+            self._settings.source_date_epoch,
+            str(self._settings.keyring),
+        )
+        return self._cache / "assembled" / hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+
+    async def _known(self, path: Path, reference: Reference) -> Digest | None:
+        note = await asyncio.to_thread(_read_note, path)
+        if note is None:
+            return None
+        image = Digest.parse(note.image)
+        try:
+            await self._store.images.tag(image, reference)
+        except NotFound:
+            return None  # it was removed meanwhile
+        return image
+
+    def _remember(self, path: Path, image: Digest) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, msgspec.json.encode(_Remembered(str(image))), durable=False)
+
+
+def _read_note(path: Path) -> _Remembered | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Remembered)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def _understand(reference: Reference, platform: Platform) -> _Order:
+    """Read a reference of the virtual registry; raises NotFound listing what is near, Unsupported."""
+    if reference.digest is not None:
+        raise NotFound(
+            f"{reference.familiar()}: assembled images have no digest to ask for", hint=f"use {reference.name}:12"
+        )
+    architecture = DEBIAN_ARCHITECTURES.get(platform.architecture)
+    if platform.os != "linux" or architecture is None:
+        raise Unsupported(f"{reference.familiar()}: Debian has no packages for {platform}")
+    if reference.path == "debian":
+        release = _release(reference, reference.tag)
+        if platform.architecture != Platform.host().architecture:
+            raise Unsupported(
+                f"{reference.familiar()} for {platform} cannot be configured on {Platform.host()}",
+                hint="distroless images can be assembled for any architecture",
+            )
+        return _Order(reference=reference, platform=platform, release=release, architecture=architecture, recipe=None)
+    head, _, rest = reference.path.partition("/")
+    version, variant = recipes.parse_tag(reference.tag)
+    if head == "deb" and rest:
+        recipe = recipes.for_packages(rest.split("/"))
+    elif head == "distroless" and rest in recipes.RECIPES:
+        recipe = recipes.RECIPES[rest]
+    else:
+        raise _unknown(reference)
+    release = _release(reference, version)
+    return _Order(
+        reference=reference,
+        platform=platform,
+        release=release,
+        architecture=architecture,
+        recipe=replace(recipe, variant=variant),
+    )
+
+
+def _release(reference: Reference, tag: str) -> DebianRelease:
+    if tag == "latest":
+        return RELEASES[0]
+    for release in RELEASES:
+        if tag in (release.version, release.codename):
+            return release
+    names = ", ".join(name for release in RELEASES for name in (release.version, release.codename))
+    raise NotFound(
+        f"No such image: {reference.familiar()}", hint=f"the tags are latest, {names}", code="catalogue-unknown"
+    )
+
+
+def names() -> list[str]:
+    """The repositories of the catalogue, without ``tare.local/deb/…``."""
+    return ["debian", *(f"distroless/{name}" for name in recipes.RECIPES)]
+
+
+def _unknown(reference: Reference) -> NotFound:
+    known = [f"{reference.domain}/{name}" for name in names()]
+    close = difflib.get_close_matches(reference.name, known, n=1, cutoff=0.6)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return NotFound(
+        f"No such image: {reference.familiar()}",
+        hint=f"{meant}there are {', '.join(known)} and {reference.domain}/deb/<package>[/<package>…]",
+        code="catalogue-unknown",
+    )
+
+
+def _choose(order: _Order, index: PackageIndex, suites: Sequence[VerifiedSuite]) -> tuple[list[str], list[Package]]:
+    if order.recipe is not None:
+        wanted = recipes.wanted(order.recipe)
+        return wanted, resolve(index, wanted, recipes.exclusions(order.recipe))
+    wanted = [*debian.SEED, *(package.name for package in index.notable())]
+    if any(suite.source.uri.startswith("https:") for suite in suites):
+        wanted.append("ca-certificates")  # else apt-get update inside could trust no mirror
+    return wanted, resolve(index, wanted, Exclusions())
+
+
+def _plan(order: _Order, wanted: Sequence[str], config: ExecutionConfig) -> ImagePlan:
+    return ImagePlan(
+        reference=order.reference,
+        platform=order.platform,
+        config=config,
+        created_by=f"assemble {order.reference.familiar()} # {' '.join(sorted(set(wanted)))}",
+    )

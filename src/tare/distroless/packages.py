@@ -1,0 +1,172 @@
+"""Packages indexes: one stanza for each package, parsed once and kept in a compact form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from tare.base.atomic import write_atomic
+from tare.distroless.versions import version_key
+from tare.errors import DataCorrupt
+
+FORMAT = 1  # of the compact form; a change makes the cached files of the old one be written anew
+
+
+class Package(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One package of one suite. ``base`` is the archive root that ``filename`` is relative to; sizes in bytes."""
+
+    name: str
+    version: str
+    architecture: str
+    filename: str
+    size: int
+    sha256: str
+    base: str = ""
+    pre_depends: str = ""
+    depends: str = ""
+    provides: str = ""
+    conflicts: str = ""
+    breaks: str = ""
+    replaces: str = ""
+    multi_arch: str = ""
+    priority: str = ""
+    essential: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    @property
+    def url(self) -> str:
+        """Where the archive has the .deb."""
+        return f"{self.base}/{self.filename}"
+
+
+_FIELDS = {
+    b"Package": "name",
+    b"Version": "version",
+    b"Architecture": "architecture",
+    b"Filename": "filename",
+    b"Size": "size",
+    b"SHA256": "sha256",
+    b"Pre-Depends": "pre_depends",
+    b"Depends": "depends",
+    b"Provides": "provides",
+    b"Conflicts": "conflicts",
+    b"Breaks": "breaks",
+    b"Replaces": "replaces",
+    b"Multi-Arch": "multi_arch",
+    b"Priority": "priority",
+    b"Essential": "essential",
+}
+_REQUIRED = ("name", "version", "architecture", "filename", "size", "sha256")
+
+
+def parse_packages(data: bytes, *, base: str, what: str) -> Iterator[Package]:
+    """Packages of an uncompressed index; raises DataCorrupt naming the stanza that lacks a field."""
+    wanted = _FIELDS
+    for stanza in data.split(b"\n\n"):
+        found: dict[str, str] = {}
+        for line in stanza.split(b"\n"):
+            name, separator, value = line.partition(b": ")
+            if separator and name in wanted:
+                found[wanted[name]] = value.decode()
+        if found:
+            yield _package(found, base, what)
+
+
+def _package(found: dict[str, str], base: str, what: str) -> Package:
+    for name in _REQUIRED:
+        if name not in found:
+            raise DataCorrupt(f"{what}: package {found.get('name', '?')} has no {name}")
+    filename = found["filename"]
+    if filename.startswith("/") or ".." in filename.split("/"):
+        raise DataCorrupt(f"{what}: package {found['name']} has the file name {filename!r}")
+    try:
+        size = int(found.pop("size"))
+    except ValueError as error:
+        raise DataCorrupt(f"{what}: package {found['name']} has no size") from error
+    essential = found.pop("essential", "no") == "yes"
+    return Package(**found, size=size, base=base, essential=essential)
+
+
+class Compact(msgspec.Struct, array_like=True, frozen=True):
+    """What is cached of an index: packages by name, still encoded, and who provides which virtual name."""
+
+    format: int
+    packages: dict[str, list[msgspec.Raw]]
+    providers: dict[str, list[str]]
+    notable: list[str]
+    """Names of packages that are essential or of priority ``required``."""
+
+
+def encode_compact(packages: Iterator[Package]) -> bytes:
+    """The compact form of ``packages``."""
+    by_name: dict[str, list[Package]] = {}
+    providers: dict[str, list[str]] = {}
+    notable: set[str] = set()
+    for package in packages:
+        by_name.setdefault(package.name, []).append(package)
+        if package.essential or package.priority == "required":
+            notable.add(package.name)
+        for item in package.provides.split(","):
+            if virtual := item.split("(")[0].strip():
+                providers.setdefault(virtual, []).append(package.name)
+    return msgspec.msgpack.encode((FORMAT, by_name, providers, sorted(notable)))
+
+
+class PackageIndex:
+    """Several indexes seen as one; packages are decoded when asked for. Not thread-safe."""
+
+    def __init__(self, compacts: list[bytes]) -> None:
+        self._indexes = [msgspec.msgpack.decode(data, type=Compact) for data in compacts]
+        self._decoder = msgspec.msgpack.Decoder(Package)
+        self._known: dict[str, list[Package]] = {}
+
+    def versions(self, name: str) -> list[Package]:
+        """All packages of that name, newest first; the first index wins between equal versions."""
+        if name not in self._known:
+            raws = [raw for index in self._indexes for raw in index.packages.get(name, ())]
+            found = [self._decoder.decode(raw) for raw in raws]
+            self._known[name] = sorted(found, key=lambda package: version_key(package.version), reverse=True)
+        return self._known[name]
+
+    def newest(self, name: str) -> Package | None:
+        """The newest package of that name."""
+        versions = self.versions(name)
+        return versions[0] if versions else None
+
+    def providers(self, virtual: str) -> list[Package]:
+        """The newest version of each package that provides ``virtual`` now, by name."""
+        names = {name for index in self._indexes for name in index.providers.get(virtual, ())}
+        packages = [package for name in sorted(names) if (package := self.newest(name)) is not None]
+        return [package for package in packages if virtual in _provided_names(package)]
+
+    def notable(self) -> list[Package]:
+        """Packages that are essential or required, in their newest versions, by name."""
+        names = sorted({name for index in self._indexes for name in index.notable})
+        return [package for name in names if (package := self.newest(name)) is not None]
+
+    def names(self) -> set[str]:
+        """The names of all packages."""
+        return {name for index in self._indexes for name in index.packages}
+
+
+def _provided_names(package: Package) -> set[str]:
+    return {item.split("(")[0].strip() for item in package.provides.split(",")}
+
+
+def load_compact(path: Path) -> bytes | None:
+    """The cached compact form, if it is there and of this format. Blocking."""
+    try:
+        data = path.read_bytes()
+        decoded = msgspec.msgpack.decode(data, type=Compact)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+    return data if decoded.format == FORMAT else None
+
+
+def store_compact(path: Path, data: bytes) -> None:
+    """Keep a compact form. Blocking."""
+    write_atomic(path, data, durable=False)

@@ -1,0 +1,243 @@
+"""Make containers: image, configuration, volumes, writable layer, and last the row that makes it exist."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from tare.engine.clock import now
+from tare.engine.creation import command_of, complete_host_config, merge_config, wanted_ports
+from tare.engine.mount_plan import PlannedMount, plan_mounts
+from tare.engine.names import NAME, random_name
+from tare.engine.paths import EnginePaths
+from tare.engine.records import ContainerRecords, name_taken
+from tare.engine.sandbox import remove_tree
+from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from tare.model import Platform, new_id
+from tare.model.container import (
+    Container,
+    ContainerConfig,
+    EndpointSettings,
+    HostConfig,
+    MountPoint,
+    NetworkingConfig,
+)
+from tare.network.service import NetworkService
+from tare.store.images import Image
+from tare.store.snapshotter import Lower
+from tare.store.store import Store
+from tare.volumes.copy_up import copy_up
+from tare.volumes.local import LocalVolumes
+
+NAME_TRIES = 6
+
+
+class ContainerMaker:
+    """Turns a request into a container, or into an error with nothing left behind."""
+
+    def __init__(
+        self,
+        *,
+        records: ContainerRecords,
+        store: Store,
+        volumes: LocalVolumes,
+        network: NetworkService,
+        paths: EnginePaths,
+        runtime: str,
+        cgroupns: str,
+    ) -> None:
+        self._records = records
+        self._store = store
+        self._volumes = volumes
+        self._network = network
+        self._paths = paths
+        self._runtime = runtime
+        self._cgroupns = cgroupns
+
+    async def make(
+        self, name: str, config: ContainerConfig, host: HostConfig, networking: NetworkingConfig | None, platform: str
+    ) -> tuple[Container, list[str]]:
+        """See ``Containers.create``; returns the container and warnings."""
+        image = await self._store.images.resolve(config.image)
+        _check_platform(image, platform)
+        merge_config(config, image.config.config)
+        command = command_of(config)
+        warnings = complete_host_config(host, runtime=self._runtime, cgroupns=self._cgroupns)
+        wanted_ports(config, host)  # refuses malformed ports before anything is made
+        container_id = new_id()
+        chosen_name = await self._choose_name(name)
+        networks = await self._networks(host, networking, container_id)
+        config.hostname = config.hostname or _hostname(host, container_id)
+        others = {
+            ref.partition(":")[0]: await self._records.get(ref.partition(":")[0]) for ref in host.volumes_from or []
+        }
+        plan = plan_mounts(host, config.volumes or {}, (), others)
+        async with AsyncExitStack() as undo:
+            await self._store.snapshots.prepare(container_id, await self._lowers(image))
+            undo.push_async_callback(self._store.snapshots.remove, container_id)
+            directory = self._paths.container(container_id)
+            await asyncio.to_thread(directory.mkdir, parents=True, mode=0o710)
+            undo.push_async_callback(asyncio.to_thread, remove_tree, directory)
+            mounts = await self._make_mounts(plan, undo)
+            container = Container(
+                id=container_id,
+                name=chosen_name,
+                created=now(),
+                image_id=str(image.id),
+                image_name=config.image,
+                path=command.path,
+                args=list(command.args),
+                config=config,
+                host_config=host,
+                networking=networks,
+                mounts=mounts,
+            )
+            await self._fill_volumes(container_id, plan, mounts)
+            await self._insert(container, generated=not name)
+            undo.pop_all()
+        return container, warnings
+
+    async def _insert(self, container: Container, *, generated: bool) -> None:
+        volumes = [(point.name, point.destination) for point in container.mounts if point.type == "volume"]
+        for attempt in range(NAME_TRIES):
+            try:
+                await self._records.insert(container, volumes)
+                return
+            except Conflict as error:
+                if not generated or error.code != "name-in-use":
+                    raise
+                container.name = random_name(retry=attempt + 1)
+        raise Conflict("no free name was found", hint="give the container a name with --name")
+
+    async def _choose_name(self, name: str) -> str:
+        wanted = name.removeprefix("/")
+        if not wanted:
+            return random_name()
+        if not NAME.fullmatch(wanted):
+            raise InvalidArgument(
+                f"Invalid container name ({wanted}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", code="invalid-name"
+            )
+        try:
+            owner = await self._records.get(wanted)
+        except (NotFound, InvalidArgument):
+            return wanted
+        if owner.name == wanted:
+            raise name_taken(wanted, owner.id)
+        return wanted
+
+    async def _lowers(self, image: Image) -> list[Lower]:
+        return [await self._store.snapshots.ensure_layer(diff_id) for diff_id in image.diff_ids]
+
+    async def _networks(
+        self, host: HostConfig, networking: NetworkingConfig | None, container_id: str
+    ) -> dict[str, EndpointSettings]:
+        mode = host.network_mode
+        asked = {
+            name: settings or EndpointSettings()
+            for name, settings in ((networking.endpoints_config if networking else None) or {}).items()
+        }
+        if mode in ("host", "none"):
+            return {mode: asked.get(mode, EndpointSettings())}
+        if mode.startswith("container:"):
+            target = await self._records.get(mode.removeprefix("container:"))
+            host.network_mode = f"container:{target.id}"
+            if host.port_bindings or host.publish_all_ports:
+                raise Conflict("conflicting options: port publishing and the container type network mode")
+            return {}
+        networks: dict[str, EndpointSettings] = {}
+        first = asked.pop(mode, None) or asked.pop("default", None) or EndpointSettings()
+        for name, settings in [(mode, first), *asked.items()]:
+            network = await self._network.get_network(name)
+            if network.name == "bridge" and (
+                settings.aliases or (settings.ipam_config and settings.ipam_config.ipv4_address)
+            ):
+                what = "network-scoped alias" if settings.aliases else "user specified IP address"
+                raise InvalidArgument(f"{what} is supported only for containers in user defined networks")
+            networks[network.name] = settings
+        return networks
+
+    async def _make_mounts(self, plan: list[PlannedMount], undo: AsyncExitStack) -> list[MountPoint]:
+        points: list[MountPoint] = []
+        for mount in plan:
+            if mount.type == "bind":
+                await asyncio.to_thread(_check_bind_source, mount)
+                points.append(_point(mount, mount.source))
+            elif mount.type == "volume":
+                point, is_new = await self._make_volume(mount)
+                points.append(point)
+                if is_new:
+                    undo.push_async_callback(self._volumes.remove, point.name, force=False)
+            else:
+                points.append(_point(mount, ""))
+        return points
+
+    async def _make_volume(self, mount: PlannedMount) -> tuple[MountPoint, bool]:
+        if mount.subpath:
+            raise Unsupported("volume-subpath is not available in this version")
+        existing = {volume.name for volume in await self._volumes.list()} if mount.source else set()
+        volume = await self._volumes.create(
+            mount.source or None, mount.driver or "local", dict(mount.driver_options), dict(mount.labels)
+        )
+        point = _point(mount, str(self._volumes.path(volume.name)))
+        point.name = volume.name
+        point.driver = volume.driver
+        return point, volume.name not in existing
+
+    async def _fill_volumes(self, container_id: str, plan: list[PlannedMount], points: list[MountPoint]) -> None:
+        """Copy what the image has at a volume's place into the volume, if that is empty."""
+        wanted = [point for mount, point in zip(plan, points, strict=True) if mount.type == "volume" and mount.copy_up]
+        if not wanted:
+            return
+        target = self._paths.rootfs(container_id)
+        await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
+        await self._store.snapshots.mount(container_id, target)
+        try:
+            for point in wanted:
+                await asyncio.to_thread(copy_up, target, point.destination, Path(point.source))
+        finally:
+            await self._store.snapshots.unmount(target)
+            await asyncio.to_thread(target.rmdir)
+
+
+def _point(mount: PlannedMount, source: str) -> MountPoint:
+    return MountPoint(
+        type=mount.type,
+        source=source,
+        destination=mount.destination,
+        mode=",".join(mount.options) if mount.type == "tmpfs" else mount.mode,
+        rw=not mount.read_only,
+        propagation=mount.propagation,
+    )
+
+
+def _check_bind_source(mount: PlannedMount) -> None:
+    source = Path(mount.source)
+    if source.exists():
+        return
+    if not mount.create_source:
+        raise InvalidArgument(
+            f'invalid mount config for type "bind": bind source path does not exist: {mount.source}',
+            hint="create it first, or use -v, which makes a directory",
+            code="bind-source-missing",
+        )
+    source.mkdir(parents=True, exist_ok=True)
+
+
+def _check_platform(image: Image, platform: str) -> None:
+    if not platform:
+        return
+    wanted = Platform.parse(platform)
+    if wanted.architecture != image.config.architecture or wanted.os != image.config.os:
+        raise NotFound(
+            f"image with reference {image.tags[0].familiar() if image.tags else image.id} was found but its platform "
+            f"({image.config.os}/{image.config.architecture}) does not match the specified platform ({wanted})"
+        )
+
+
+def _hostname(host: HostConfig, container_id: str) -> str:
+    import socket
+
+    if host.network_mode == "host" or host.uts_mode == "host":
+        return socket.gethostname()
+    return container_id[:12]

@@ -1,0 +1,298 @@
+"""The containers service: what the API offers about containers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
+
+from tare.base.locks import KeyedLocks
+from tare.engine.clock import to_seconds
+from tare.engine.container_filters import select
+from tare.engine.container_maker import ContainerMaker
+from tare.engine.lifecycle import Lifecycle
+from tare.engine.live import WAIT_CONDITIONS, ContainerAttachment, LiveContainers
+from tare.engine.names import NAME
+from tare.engine.paths import EnginePaths
+from tare.engine.processes import cgroup_pids, list_processes
+from tare.engine.records import ContainerRecords
+from tare.engine.removal import Remover
+from tare.engine.requests import AttachRequest, Created, Exit, Filters, LogRequest
+from tare.engine.views import NetworkView
+from tare.errors import Conflict, InvalidArgument, NotFound, NotModified, Unsupported
+from tare.kernel.cgroups import CgroupLayout
+from tare.model import ContainerStatus
+from tare.model.container import (
+    Container,
+    ContainerConfig,
+    EndpointSettings,
+    HostConfig,
+    NetworkingConfig,
+    PortBinding,
+)
+from tare.runtime.logs import LogLine, read_logs
+from tare.runtime.supervisor import Supervisor
+from tare.store.store import Store
+
+
+class Containers:
+    """Make, find, change, watch and remove containers."""
+
+    def __init__(
+        self,
+        *,
+        records: ContainerRecords,
+        live: LiveContainers,
+        lifecycle: Lifecycle,
+        maker: ContainerMaker,
+        remover: Remover,
+        view: NetworkView,
+        supervisor: Supervisor,
+        store: Store,
+        paths: EnginePaths,
+        locks: KeyedLocks,
+        cgroups: CgroupLayout,
+    ) -> None:
+        self._cgroups = cgroups
+        self._records = records
+        self._live = live
+        self._lifecycle = lifecycle
+        self._maker = maker
+        self._remover = remover
+        self._view = view
+        self._supervisor = supervisor
+        self._store = store
+        self._paths = paths
+        self._locks = locks
+
+    async def create(
+        self,
+        name: str,
+        config: ContainerConfig,
+        host: HostConfig,
+        networking: NetworkingConfig | None,
+        platform: str = "",
+    ) -> Created:
+        """Make a container. Raises InvalidArgument, NotFound (image, volume, network), Conflict (name)."""
+        container, warnings = await self._maker.make(name, config, host, networking, platform)
+        self._lifecycle.emit(container, "create")
+        return Created(id=container.id, warnings=tuple(warnings))
+
+    async def get(self, reference: str) -> Container:
+        """Find by name, id or unique prefix. Raises NotFound."""
+        return await self._records.get(reference)
+
+    async def endpoints(self, container_id: str) -> dict[str, EndpointSettings]:
+        """The container's networks with the addresses it has on them now."""
+        return await self._view.endpoints(await self._records.get(container_id))
+
+    async def ports(self, container_id: str) -> dict[str, list[PortBinding] | None]:
+        """Container ports and where on the host they are published now."""
+        return await self._view.ports(await self._records.get(container_id))
+
+    async def start(self, reference: str) -> None:
+        """See :meth:`Lifecycle.start`."""
+        await self._lifecycle.start(reference)
+
+    async def stop(self, reference: str, timeout: int | None = None, signal: str | None = None) -> None:
+        """See :meth:`Lifecycle.stop`."""
+        await self._lifecycle.stop(reference, timeout=timeout, signal=signal)
+
+    async def restart(self, reference: str, timeout: int | None = None, signal: str | None = None) -> None:
+        """See :meth:`Lifecycle.restart`."""
+        await self._lifecycle.restart(reference, timeout=timeout, signal=signal)
+
+    async def kill(self, reference: str, signal: str = "SIGKILL") -> None:
+        """See :meth:`Lifecycle.kill`."""
+        await self._lifecycle.kill(reference, signal)
+
+    async def pause(self, reference: str) -> None:
+        """See :meth:`Lifecycle.pause`."""
+        await self._lifecycle.pause(reference)
+
+    async def unpause(self, reference: str) -> None:
+        """See :meth:`Lifecycle.unpause`."""
+        await self._lifecycle.unpause(reference)
+
+    async def rename(self, reference: str, name: str) -> None:
+        """Give another name. Raises InvalidArgument, Conflict when it is taken."""
+        wanted = name.removeprefix("/")
+        if not NAME.fullmatch(wanted):
+            raise InvalidArgument(
+                f"Invalid container name ({wanted}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", code="invalid-name"
+            )
+        container = await self._records.get(reference)
+        with contextlib.suppress(NotFound):
+            owner = await self._records.get(wanted)
+            if owner.name == wanted:
+                raise Conflict(
+                    f'Conflict. The container name "/{wanted}" is already in use by container "{owner.id}". '
+                    "You have to remove (or rename) that container to be able to reuse that name."
+                )
+
+        def renamed(document: Container) -> None:
+            document.name = wanted
+
+        updated = await self._records.update(container.id, renamed, durable=True)
+        await self._view.rename(container.id, wanted)
+        self._lifecycle.emit(updated, "rename", {"oldName": f"/{container.name}"})
+
+    async def remove(self, reference: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container. Raises NotFound, Conflict while it runs unless ``force`` kills it first."""
+        container = await self._records.get(reference)
+        status = ContainerStatus(container.state.status)
+        if not status.can_remove:
+            if not force:
+                raise Conflict(
+                    f'cannot remove container "{container.name}": container is {status}: '
+                    "stop the container before removing or force remove",
+                    code="container-running",
+                )
+            with contextlib.suppress(NotModified):
+                await self._lifecycle.stop(container.id, timeout=0, signal="SIGKILL")
+        async with self._locks.hold(container.id):
+            try:
+                container = await self._records.get(container.id)
+            except NotFound:
+                return  # `--rm` was quicker
+            if not ContainerStatus(container.state.status).can_remove:
+                raise Conflict(f"cannot remove container {container.name}: it was started again at the same time")
+            await self._remover.remove_locked(container, volumes=volumes)
+        self._live.wake(container.id, {"removed", "not-running"}, Exit(code=container.state.exit_code))
+        self._live.forget(container.id)
+
+    async def prepare_wait(self, reference: str, condition: str = "") -> Awaitable[Exit]:
+        """Register a wait and return what to await; what happens after this returns is not missed.
+
+        Conditions: ``not-running`` (default; also true now), ``next-exit``, ``removed``. Raises InvalidArgument,
+        NotFound.
+        """
+        wanted = condition or "not-running"
+        if wanted not in WAIT_CONDITIONS:
+            raise InvalidArgument(f'invalid condition: "{condition}"', hint=f"one of {', '.join(WAIT_CONDITIONS)}")
+        container = await self._records.get(reference)
+        future = self._live.add_waiter(container.id, wanted)
+        container = await self._records.get(container.id)
+        settled = ContainerStatus(container.state.status) not in (
+            ContainerStatus.RUNNING,
+            ContainerStatus.PAUSED,
+            ContainerStatus.RESTARTING,
+        )
+        if wanted == "not-running" and settled and not future.done():
+            future.set_result(Exit(code=container.state.exit_code, error=container.state.error))
+        return future
+
+    async def wait(self, reference: str, condition: str = "") -> Exit:
+        """Wait for ``condition``."""
+        return await (await self.prepare_wait(reference, condition))
+
+    async def attach(self, reference: str, request: AttachRequest) -> ContainerAttachment:
+        """Connect to the streams; a container that has not started may be attached to in advance.
+
+        Raises Conflict when it is paused or restarting.
+        """
+        container = await self._records.get(reference)
+        status = ContainerStatus(container.state.status)
+        if status is ContainerStatus.PAUSED:
+            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
+        if status is ContainerStatus.RESTARTING:
+            raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+        attachment = ContainerAttachment(request)
+        async with self._locks.hold(container.id):
+            container = await self._records.get(container.id)
+            if ContainerStatus(container.state.status).is_live:
+                attachment.begin(await self._supervisor.attach(container.id))
+            elif request.stream:
+                self._live.of(container.id).attachments.append(attachment)
+            else:
+                attachment.give_up()
+        return attachment
+
+    async def logs(self, reference: str, request: LogRequest) -> AsyncIterator[LogLine]:
+        """The container's log lines. Raises NotFound, Unsupported for the log driver ``none``."""
+        container = await self._records.get(reference)
+        if container.host_config.log_config.type == "none":
+            raise Unsupported("configured logging driver does not support reading")
+        done = asyncio.Event()
+        follow = request.follow and ContainerStatus(container.state.status).is_live
+        watcher = asyncio.create_task(self._set_when_ended(container.id, done)) if follow else None
+        if not follow:
+            done.set()
+        try:
+            async for line in read_logs(
+                self._paths.log(container.id),
+                stdout=request.stdout,
+                stderr=request.stderr,
+                since=_nanoseconds(request.since),
+                until=_nanoseconds(request.until),
+                tail=request.tail if request.tail >= 0 else None,
+                follow=follow,
+                done=done,
+            ):
+                yield line
+        finally:
+            if watcher is not None:
+                watcher.cancel()
+
+    async def _set_when_ended(self, container_id: str, done: asyncio.Event) -> None:
+        with contextlib.suppress(NotFound):
+            await self.wait(container_id, "not-running")
+        done.set()
+
+    async def resize(self, reference: str, height: int, width: int) -> None:
+        """Set the terminal's size in characters. Raises Conflict when the container does not run."""
+        container = await self._running(reference)
+        self._supervisor.resize(container.id, height, width)
+
+    async def top(self, reference: str, ps_args: str = "-ef") -> tuple[list[str], list[list[str]]]:
+        """The container's processes as ``ps`` shows them. Raises Conflict when it does not run."""
+        container = await self._running(reference)
+        return await list_processes(await asyncio.to_thread(self._pids, container), ps_args)
+
+    def _pids(self, container: Container) -> list[int]:
+        path = f"{container.host_config.cgroup_parent or self._paths.cgroup_parent}/{container.id}"
+        return cgroup_pids(self._cgroups, path)
+
+    async def _running(self, reference: str) -> Container:
+        container = await self._records.get(reference)
+        if not ContainerStatus(container.state.status).is_live:
+            raise Conflict(f"container {container.id} is not running")
+        return container
+
+    async def sizes(self, container_id: str) -> tuple[int, int]:
+        """Bytes in the writable layer, and together with the image's layers."""
+        container = await self._records.get(container_id)
+        written = await self._store.snapshots.usage(container.id)
+        image = await self._store.images.resolve(container.image_id)
+        return written, written + image.size
+
+    async def prune(self, filters: Filters | None = None) -> tuple[list[str], int]:
+        """Remove stopped containers; returns their ids and the bytes freed."""
+        removed, freed = [], 0
+        for container in select(await self._records.list(), filters or {}, running_only=False):
+            if not ContainerStatus(container.state.status).can_remove:
+                continue
+            size, _ = await self.sizes(container.id)
+            with contextlib.suppress(Conflict, NotFound):
+                await self.remove(container.id)
+                removed.append(container.id)
+                freed += size
+        return removed, freed
+
+    async def list(self, *, all: bool = False, filters: Filters | None = None, limit: int = 0) -> list[Container]:  # noqa: A002
+        """Containers, newest first: running ones, or all; ``limit`` > 0 gives the newest of all states."""
+        containers = await self._records.list()
+        chosen = select(containers, filters or {}, running_only=not all and limit <= 0)
+        return chosen[:limit] if limit > 0 else chosen
+
+
+def _nanoseconds(text: str) -> int | None:
+    if not text or text == "0":
+        return None
+    try:
+        return int(float(text) * 1e9)
+    except ValueError:
+        try:
+            return int(to_seconds(text) * 1e9)
+        except ValueError as error:
+            raise InvalidArgument(f"invalid time {text!r}", hint="use RFC 3339 or seconds since the epoch") from error

@@ -1,0 +1,147 @@
+"""A container's document from a request and its image: merged, completed with Docker's defaults, checked. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tare.errors import InvalidArgument, Unsupported
+from tare.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding
+from tare.oci.image import ExecutionConfig
+
+DEFAULT_SHM_SIZE = 64 << 20
+MIN_MEMORY = 6 << 20  # Docker refuses less
+_PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What is executed: ``path`` with ``args``."""
+
+    path: str
+    args: tuple[str, ...]
+
+
+def merge_config(config: ContainerConfig, image: ExecutionConfig) -> None:
+    """Complete ``config`` in place with what the image says, by Docker's rules.
+
+    A command given replaces the image's; an entrypoint given drops the image's command as well.
+    """
+    config.user = config.user or image.user
+    config.working_dir = config.working_dir or image.working_dir
+    config.stop_signal = config.stop_signal or image.stop_signal
+    config.env = _merge_env(config.env or [], image.env or [])
+    if not config.entrypoint:
+        if not config.cmd:
+            config.cmd = image.cmd
+        if config.entrypoint is None:
+            config.entrypoint = image.entrypoint
+    if config.entrypoint == [""]:
+        config.entrypoint = None  # `--entrypoint ""` removes the image's entrypoint
+    config.labels = {**(image.labels or {}), **(config.labels or {})}
+    if image.exposed_ports or config.exposed_ports:
+        config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})}
+    if image.volumes or config.volumes:
+        config.volumes = {**(image.volumes or {}), **(config.volumes or {})}
+    config.on_build = config.on_build or image.on_build
+    config.shell = config.shell or image.shell
+    if image.healthcheck is not None:
+        own = config.healthcheck or HealthConfig()
+        base = image.healthcheck
+        config.healthcheck = HealthConfig(
+            test=own.test or base.test,
+            interval=own.interval or base.interval,
+            timeout=own.timeout or base.timeout,
+            start_period=own.start_period or base.start_period,
+            start_interval=own.start_interval or base.start_interval,
+            retries=own.retries or base.retries,
+        )
+
+
+def command_of(config: ContainerConfig) -> Command:
+    """What ``config`` executes. Raises InvalidArgument when it is nothing."""
+    words = [*(config.entrypoint or []), *(config.cmd or [])]
+    if not words:
+        raise InvalidArgument("no command specified", hint="name one after the image", code="no-command")
+    return Command(words[0], tuple(words[1:]))
+
+
+def complete_host_config(host: HostConfig, *, runtime: str, cgroupns: str) -> list[str]:
+    """Fill Docker's defaults into ``host`` in place and check it; returns warnings. Raises InvalidArgument."""
+    if host.network_mode in ("", "default"):
+        host.network_mode = "bridge"
+    host.ipc_mode = host.ipc_mode or "private"
+    host.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged else cgroupns)
+    host.shm_size = host.shm_size or DEFAULT_SHM_SIZE
+    host.runtime = host.runtime or runtime
+    host.restart_policy.name = host.restart_policy.name or "no"
+    host.log_config.type = host.log_config.type or "json-file"
+    host.log_config.config = host.log_config.config or {}
+    _check_limits(host)
+    if host.auto_remove and host.restart_policy.name != "no":
+        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
+    if host.restart_policy.name not in ("no", "always", "unless-stopped", "on-failure"):
+        raise InvalidArgument(
+            f"invalid restart policy: unknown policy '{host.restart_policy.name}'; "
+            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        )
+    if host.network_mode == "host" and host.port_bindings:
+        return ["Published ports are discarded when using host network mode"]
+    return []
+
+
+def _check_limits(host: HostConfig) -> None:
+    if 0 < host.memory < MIN_MEMORY:
+        raise InvalidArgument("Minimum memory limit allowed is 6MB")
+    if host.memory > 0 and 0 < host.memory_swap < host.memory:
+        raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if host.memory == 0 and host.memory_swap > 0:
+        raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
+        raise InvalidArgument("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+    if host.shm_size < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPort:
+    """A container port to publish; an empty ``host_port`` is any free one."""
+
+    protocol: str
+    container_port: int
+    host_ip: str
+    host_port: str
+
+
+def wanted_ports(config: ContainerConfig, host: HostConfig) -> list[WantedPort]:
+    """The ports to publish, from ``-p`` and, with ``-P``, from EXPOSE. Raises InvalidArgument for a malformed one."""
+    wanted = []
+    bindings = dict(host.port_bindings or {})
+    if host.publish_all_ports:
+        for port in config.exposed_ports or {}:
+            bindings.setdefault(port, [PortBinding()])
+    for port, places in bindings.items():
+        number, protocol = parse_port(port)
+        for place in places or [PortBinding()]:
+            if "-" in place.host_port:
+                raise Unsupported(
+                    f"port {place.host_port}: a range of host ports for one container port is not available",
+                    hint="name one host port, or none for any free one",
+                )
+            if place.host_port and not (place.host_port.isdecimal() and 0 <= int(place.host_port) < 65536):
+                raise InvalidArgument(f"invalid port specification: {place.host_port!r}")
+            wanted.append(WantedPort(protocol, number, place.host_ip, place.host_port))
+    return wanted
+
+
+def parse_port(text: str) -> tuple[int, str]:
+    """Read ``80/tcp``; the protocol defaults to tcp. Raises InvalidArgument."""
+    match = _PORT.fullmatch(text)
+    if match is None or not 0 < int(match[1]) < 65536:
+        raise InvalidArgument(f"invalid port specification: {text!r}", hint="write 80, 80/tcp or 53/udp")
+    return int(match[1]), match[3] or "tcp"
+
+
+def _merge_env(own: list[str], inherited: list[str]) -> list[str]:
+    names = {item.partition("=")[0] for item in own}
+    return [*own, *(item for item in inherited if item.partition("=")[0] not in names)]

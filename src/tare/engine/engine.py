@@ -1,0 +1,79 @@
+"""The engine: its services, opened together and closed together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+
+from tare.engine.builds import Builds
+from tare.engine.containers import Containers
+from tare.engine.events import Events
+from tare.engine.execs import Execs
+from tare.engine.images import Images
+from tare.engine.lifecycle import Lifecycle
+from tare.engine.networks import Networks
+from tare.engine.paths import EnginePaths
+from tare.engine.recovery import Recovery
+from tare.engine.system import System
+from tare.engine.volumes import Volumes
+from tare.network.service import NetworkService
+from tare.runtime.supervisor import Supervisor
+from tare.store.store import Store
+from tare.volumes.local import LocalVolumes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Engine:
+    """What the API offers, one attribute per service; ``daemon/wiring.py`` builds it."""
+
+    paths: EnginePaths
+    containers: Containers
+    execs: Execs
+    images: Images
+    builds: Builds
+    networks: Networks
+    volumes: Volumes
+    events: Events
+    system: System
+    lifecycle: Lifecycle
+    recovery: Recovery
+    store: Store
+    network: NetworkService
+    supervisor: Supervisor
+    local_volumes: LocalVolumes
+
+    async def start(self) -> None:
+        """Bring kernel and database in line and take over what runs."""
+        await self.local_volumes.recover()
+        await self.network.start()
+        await self.recovery.run()
+        await self.store.collect()
+
+    async def stop(self, *, containers_too: bool = False) -> None:
+        """Let go. Containers go on, unless ``containers_too``: then nothing of this engine is left in the kernel."""
+        if containers_too:
+            await self._stop_containers()
+        await self.execs.close()
+        await self.lifecycle.close()
+        self.events.close()
+        await self.supervisor.close()
+        await self.network.stop(remove_kernel_state=containers_too)
+        await self.store.close()
+
+    async def _stop_containers(self) -> None:
+        self.lifecycle.closing = True
+        running = await self.containers.list()
+
+        async def end(container_id: str) -> None:
+            with contextlib.suppress(Exception):
+                await self.containers.stop(container_id, timeout=5)
+
+        await asyncio.gather(*(end(container.id) for container in running))
+        # The processes are gone; their monitors take mounts and namespaces down.
+        monitors = [live.monitor for live in self.lifecycle.live.all() if live.monitor is not None]
+        if monitors:
+            await asyncio.wait(monitors, timeout=30)

@@ -1,0 +1,269 @@
+"""The images service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from tare.archive.compression import decompress
+from tare.base.readers import Readable
+from tare.distroless.catalogue import DebianCatalogue
+from tare.engine.clock import now
+from tare.engine.events import Events
+from tare.engine.records import ContainerRecords
+from tare.engine.requests import Filters, ImageSummary
+from tare.engine.weigh import Weigher
+from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from tare.model import Digest, Platform, Reference, short_id
+from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
+from tare.store.images import Image
+from tare.store.store import Store
+
+Progress = Callable[[dict[str, Any]], None]
+"""Receives progress messages in the shape of the Engine API's JSON stream."""
+
+
+class Images:
+    """Find, name, assemble, import and remove images."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        records: ContainerRecords,
+        catalogue: DebianCatalogue,
+        weigher: Weigher,
+        events: Events,
+    ) -> None:
+        self._store = store
+        self._records = records
+        self._catalogue = catalogue
+        self._weigher = weigher
+        self._events = events
+
+    def _fits(self, image: Image, filters: Filters, everything: list[Image]) -> bool:
+        for key, values in filters.items():
+            if key == "dangling":
+                fits = (not image.tags) is (values[0].lower() in ("true", "1"))
+            elif key == "label":
+                fits = all(_label(image, value) for value in values)
+            elif key == "reference":
+                fits = any(_reference_fits(tag, value) for tag in image.tags for value in values)
+            elif key in ("before", "since"):
+                pivot = _pivot(everything, values[0])
+                fits = image.created < pivot if key == "before" else image.created > pivot
+            else:
+                raise InvalidArgument(f"invalid filter '{key}'")
+            if not fits:
+                return False
+        return True
+
+    async def get(self, reference: str) -> Image:
+        """Find by name, id or unique prefix. Raises NotFound."""
+        return await self._store.images.resolve(reference)
+
+    async def history(self, reference: str) -> list[tuple[History, int]]:
+        """The image's history, newest first, each step with the bytes of its layer."""
+        image = await self._store.images.resolve(reference)
+        sizes = [(await self._store.layers.get(diff_id)).size for diff_id in image.diff_ids]
+        rows, index = [], 0
+        for step in image.config.history:
+            size = 0
+            if not step.empty_layer and index < len(sizes):
+                size = sizes[index]
+                index += 1
+            rows.append((step, size))
+        return rows[::-1]
+
+    async def tag(self, reference: str, repository: str, tag: str = "") -> None:
+        """Give an image another name. Raises NotFound, InvalidArgument."""
+        image = await self._store.images.resolve(reference)
+        name = Reference.parse(f"{repository}:{tag}" if tag else repository)
+        if name.digest is not None:
+            raise InvalidArgument("refusing to create a tag with a digest reference")
+        await self._store.images.tag(image.id, name)
+        self._events.publish("image", "tag", str(image.id), {"name": name.familiar()})
+
+    async def remove(self, reference: str, *, force: bool = False, noprune: bool = False) -> list[dict[str, str]]:
+        """Remove a name, and the image with its last one; returns ``Untagged`` and ``Deleted`` records.
+
+        Raises NotFound, Conflict when a container uses it or an id has several names.
+        """
+        image = await self._store.images.resolve(reference)
+        by_id = str(image.id).removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
+        named = None if by_id else Reference.parse(reference)
+        if by_id and len({tag.name for tag in image.tags}) > 1 and not force:
+            raise Conflict(
+                f"conflict: unable to delete {short_id(str(image.id))} (must be forced) - "
+                "image is referenced in multiple repositories"
+            )
+        doomed = [named] if named is not None else list(image.tags)
+        last = set(doomed) >= set(image.tags)
+        if last:
+            await self._check_unused(image, reference, force=force)
+        records = []
+        for name in doomed:
+            await self._store.images.untag(name)
+            records.append({"Untagged": name.familiar()})
+            self._events.publish("image", "untag", str(image.id), {"name": name.familiar()})
+        if last and not await self._users(image):
+            await self._store.images.remove(image.id)
+            await self._store.collect()
+            records.append({"Deleted": str(image.id)})
+            self._events.publish("image", "delete", str(image.id), {"name": reference})
+        return records
+
+    async def _check_unused(self, image: Image, reference: str, *, force: bool) -> None:
+        for container_id, name, live in await self._users(image):
+            if live:
+                what = "cannot be forced" if force else "must force"
+                raise Conflict(
+                    f"conflict: unable to delete {reference} ({what}) - image is being used by running container "
+                    f"{container_id[:12]}",
+                    hint=f"stop and remove {name} first",
+                )
+            if not force:
+                raise Conflict(
+                    f'conflict: unable to remove repository reference "{reference}" (must force) - '
+                    f"container {container_id[:12]} is using its referenced image {short_id(str(image.id))}",
+                    hint=f"remove {name} first",
+                )
+
+    async def _users(self, image: Image) -> list[tuple[str, str, bool]]:
+        return [
+            (item.id, item.name, item.state.status in ("running", "paused", "restarting"))
+            for item in await self._records.list()
+            if item.image_id == str(image.id)
+        ]
+
+    async def pull(self, reference: str, platform: str = "", progress: Progress | None = None) -> Digest:
+        """Get an image from outside; ``tare.local`` is assembled from Debian packages.
+
+        Raises NotFound, Unavailable, Unsupported for other registries.
+        """
+        name = Reference.parse(reference)
+        tell = progress or (lambda _: None)
+        if not name.is_virtual:
+            raise Unsupported(
+                f"{name.familiar()}: pulling from {name.domain} is not available in this version",
+                hint="build it, import it, or use an image of tare.local such as tare.local/debian:12",
+                code="registry-pull",
+            )
+        tell({"status": f"Assembling from {name.name}", "id": name.tag})
+        image = await self._catalogue.assemble(
+            name,
+            Platform.parse(platform) if platform else Platform.host(),
+            lambda item, text: tell({"status": text, "id": item}),
+        )
+        tell({"status": f"Digest: {image}"})
+        tell({"status": f"Status: Assembled {name.familiar()}"})
+        self._events.publish("image", "pull", name.familiar(), {"name": name.familiar_name})
+        return image
+
+    async def resolve_or_pull(self, reference: Reference, platform: Platform, *, refresh: bool = False) -> Image:
+        """The image from the store, else from outside; ``refresh`` asks outside first."""
+        if not refresh:
+            try:
+                return await self._store.images.resolve(str(reference))
+            except NotFound:
+                if not reference.is_virtual:
+                    raise
+        if refresh and not reference.is_virtual:
+            return await self._store.images.resolve(str(reference))
+        return await self._store.images.get(await self.pull(str(reference), str(platform)))
+
+    async def import_tar(
+        self,
+        stream: Readable,
+        repository: str = "",
+        tag: str = "",
+        message: str = "",
+        config: ExecutionConfig | None = None,
+    ) -> Digest:
+        """Make an image with one layer from a root file system's tar, plain or compressed.
+
+        Raises DataCorrupt for what is no tar, InvalidArgument for the name.
+        """
+        name = Reference.parse(f"{repository}:{tag}" if tag else repository) if repository else None
+        async with self._store.leases.hold() as lease:
+            layer = await self._store.layers.import_stream(
+                await asyncio.to_thread(decompress, stream), None, lease=lease
+            )
+            document = ImageConfig(
+                architecture=Platform.host().architecture,
+                os="linux",
+                created=now(),
+                config=config or ExecutionConfig(),
+                rootfs=RootFS(diff_ids=[str(layer.diff_id)]),
+                history=[History(created=now(), comment=message or "Imported from -")],
+            )
+            image = await self._store.images.create(document, tag=name)
+        self._events.publish("image", "import", str(image), {"name": name.familiar() if name else str(image)})
+        return image
+
+    async def prune(self, filters: Filters | None = None) -> tuple[list[dict[str, str]], int]:
+        """Remove images without a name that nothing uses, with filter ``dangling=false`` all unused ones."""
+        values = (filters or {}).get("dangling", ["true"])
+        everything = values[0].lower() in ("false", "0")
+        records, freed = [], 0
+        for image in await self._store.images.list():
+            if (image.tags and not everything) or await self._users(image):
+                continue
+            records.extend(await self.remove(str(image.id), force=True))
+            freed += image.size
+        return records, freed
+
+    async def layers_size(self) -> int:
+        """Bytes of all layers that images have, shared ones once."""
+        diff_ids = {diff_id for image in await self._store.images.list() for diff_id in image.diff_ids}
+        return sum([(await self._store.layers.get(diff_id)).size for diff_id in diff_ids])
+
+    async def weigh(self, reference: str) -> dict[str, Any]:
+        """What is in the image and how much: see :class:`Weigher`."""
+        return await self._weigher.weigh(await self._store.images.resolve(reference))
+
+    async def load(self, stream: BinaryIO, progress: Progress) -> None:
+        """Not in this version. Raises Unsupported."""
+        raise Unsupported("loading image archives is not available in this version", hint="use docker import")
+
+    async def save(self, references: list[str]) -> None:
+        """Not in this version. Raises Unsupported."""
+        raise Unsupported("saving image archives is not available in this version")
+
+    async def list(self, *, all: bool = False, filters: Filters | None = None) -> list[ImageSummary]:  # noqa: A002
+        """Images, newest first. Filters: reference, label, dangling, before, since."""
+        images = await self._store.images.list()
+        counts = await self._records.count_by_image()
+        chosen = [image for image in images if self._fits(image, filters or {}, images)]
+        return [
+            ImageSummary(
+                id=str(image.id),
+                tags=tuple(sorted(tag.familiar() for tag in image.tags)),
+                digests=(),
+                created=image.config.created,
+                size=image.size,
+                labels=image.config.config.labels or {},
+                containers=counts.get(str(image.id), 0),
+            )
+            for image in chosen
+        ]
+
+
+def _label(image: Image, wanted: str) -> bool:
+    key, equals, value = wanted.partition("=")
+    labels = image.config.config.labels or {}
+    return key in labels and (not equals or labels[key] == value)
+
+
+def _reference_fits(tag: Reference, pattern: str) -> bool:
+    from fnmatch import fnmatchcase
+
+    return any(fnmatchcase(text, pattern) for text in (tag.familiar(), tag.familiar_name, str(tag), tag.name))
+
+
+def _pivot(images: list[Image], reference: str) -> float:
+    for image in images:
+        if str(image.id).removeprefix("sha256:").startswith(reference) or Reference.parse(reference) in image.tags:
+            return image.created
+    raise NotFound(f"No such image: {reference}")

@@ -1,0 +1,177 @@
+"""What callers ask of the engine and what they get back: frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tare.model.container import EndpointSettings
+
+Filters = Mapping[str, list[str]]
+"""The Engine API's ``filters``: name to the accepted values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    """A container that was made."""
+
+    id: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How a container ended; ``error`` is the engine's, not the program's."""
+
+    code: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRequest:
+    """Which log lines; ``since`` and ``until`` are RFC 3339 or seconds since the epoch, ``tail`` is -1 for all."""
+
+    stdout: bool = True
+    stderr: bool = True
+    since: str = ""
+    until: str = ""
+    timestamps: bool = False
+    tail: int = -1
+    follow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachRequest:
+    """Which streams of a container to connect to; ``logs`` sends what was written before, ``stream`` what comes."""
+
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    logs: bool = False
+    stream: bool = True
+    detach_keys: str = ""
+
+
+class Attachment(Protocol):
+    """A connection to a process's streams.
+
+    Iteration gives ``(stream, data)`` with 1 for standard output (and a terminal), 2 for standard error, and ends when
+    the process has closed both. ``close`` detaches without ending the process; it is idempotent.
+    """
+
+    def __aiter__(self) -> AsyncIterator[tuple[int, bytes]]:
+        """The output, in order per stream."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes to standard input; waits while the process does not read."""
+        ...
+
+    async def close_stdin(self) -> None:
+        """Send end of file."""
+        ...
+
+    def close(self) -> None:
+        """Detach."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecConfig:
+    """A command to run in a running container (API ``ExecConfig``)."""
+
+    cmd: tuple[str, ...]
+    user: str = ""
+    privileged: bool = False
+    tty: bool = False
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    detach_keys: str = ""
+    env: tuple[str, ...] = ()
+    working_dir: str = ""
+    console_size: tuple[int, int] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class ExecState:
+    """An exec as the engine knows it; ``exit_code`` is None until it has ended."""
+
+    id: str
+    container_id: str
+    config: ExecConfig
+    running: bool = False
+    pid: int = 0
+    exit_code: int | None = None
+    started: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSummary:
+    """An image in a listing; ``containers`` counts the containers made from it."""
+
+    id: str
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+    created: str | None
+    size: int
+    labels: Mapping[str, str]
+    containers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildJob:
+    """A build as the API gets it: a context directory on this host, or a tar stream, or a remote URL."""
+
+    context: Path | None = None
+    tar: AsyncIterator[bytes] | None = None
+    remote: str = ""
+    dockerfile: str = "Dockerfile"
+    dockerfile_text: str | None = None
+    tags: tuple[str, ...] = ()
+    build_args: Mapping[str, str | None] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    no_cache: bool = False
+    pull: bool = False
+    network: str = ""
+    extra_hosts: tuple[str, ...] = ()
+    platform: str = ""
+    shm_size: int = 0
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkCreate:
+    """A network to make; empty addresses are chosen by the engine."""
+
+    name: str
+    driver: str = "bridge"
+    subnet: str = ""
+    gateway: str = ""
+    ip_range: str = ""
+    internal: bool = False
+    attachable: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConnect:
+    """A container's place on a network that it joins."""
+
+    container: str
+    settings: EndpointSettings | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened (API ``EventMessage``); ``time_ns`` is in nanoseconds since the epoch."""
+
+    type: str
+    action: str
+    actor_id: str
+    attributes: Mapping[str, str]
+    time_ns: int

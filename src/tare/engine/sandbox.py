@@ -1,0 +1,166 @@
+"""A container's surroundings on the host: network namespace, name files, mounted root, mounts of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from tare.base.atomic import write_atomic
+from tare.engine.creation import wanted_ports
+from tare.engine.paths import EnginePaths
+from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.model.container import Container, EndpointSettings
+from tare.network.model import PortRequest
+from tare.network.service import NetworkService
+from tare.store.store import Store
+
+
+class Sandboxes:
+    """Makes and takes down what a container's process needs around it."""
+
+    def __init__(self, store: Store, network: NetworkService, paths: EnginePaths) -> None:
+        self._store = store
+        self._network = network
+        self._paths = paths
+
+    async def mount_root(self, container: Container) -> Path:
+        """Mount the container's root file system and return where."""
+        target = self._paths.rootfs(container.id)
+        await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
+        await self._store.snapshots.mount(container.id, target)
+        return target
+
+    async def unmount_root(self, container_id: str) -> None:
+        """Undo :meth:`mount_root`."""
+        target = self._paths.rootfs(container_id)
+        await self._store.snapshots.unmount(target)
+        await asyncio.to_thread(_remove_empty, target)
+
+    async def connect(self, container: Container) -> Path | None:
+        """Make the network namespace and its endpoints; None stands for the host's namespace."""
+        mode = container.host_config.network_mode
+        if mode == "host":
+            return None
+        if mode.startswith("container:"):
+            return await self._joined(mode.removeprefix("container:"))
+        namespace = await self._network.create_sandbox(container.id)
+        if mode == "none" or container.config.network_disabled:
+            return namespace
+        ports = [
+            PortRequest(
+                protocol=port.protocol,
+                container_port=port.container_port,
+                host_address=port.host_ip,
+                host_port=int(port.host_port or 0),
+            )
+            for port in wanted_ports(container.config, container.host_config)
+        ]
+        for index, (name, settings) in enumerate(container.networking.items()):
+            await self.join(container, name, settings, index=index, ports=ports if index == 0 else [])
+        return namespace
+
+    async def join(
+        self,
+        container: Container,
+        network: str,
+        settings: EndpointSettings,
+        *,
+        index: int,
+        ports: list[PortRequest],
+    ) -> None:
+        """Connect a container that has a network namespace to one more network, as ``eth<index>``."""
+        asked = settings.ipam_config
+        await self._network.attach(
+            container.id,
+            container.name,
+            network,
+            aliases=tuple(settings.aliases or ()),
+            address=(asked.ipv4_address if asked else "") or None,
+            mac=settings.mac_address or container.config.mac_address or None,
+            interface=f"eth{index}",
+            default_route=index == 0,
+            ports=ports,
+        )
+
+    async def disconnect(self, container_id: str) -> None:
+        """Release every endpoint and the network namespace; quiet when there is none."""
+        await self._network.detach_all(container_id)
+        await self._network.remove_sandbox(container_id)
+
+    async def _joined(self, reference: str) -> Path:
+        path = self._network.sandbox_path(reference)
+        if not await asyncio.to_thread(path.exists):
+            raise Conflict(
+                f"cannot join network namespace of a non running container: {reference[:12]}",
+                hint="start that container first",
+            )
+        return path
+
+    async def write_files(self, container: Container) -> dict[str, Path]:
+        """Write resolv.conf, hosts and hostname; returns their places by destination in the container."""
+        directory = self._paths.container(container.id)
+        mode = container.host_config.network_mode
+        if mode.startswith("container:"):
+            directory = self._paths.container(mode.removeprefix("container:"))
+            return _places(directory)
+        host = container.host_config
+        if mode == "host":
+            resolv_conf, hosts = await asyncio.to_thread(_host_files)
+            hosts += "".join(f"{address}\t{name}\n" for name, address in await self._extra_hosts(container))
+        else:
+            resolv_conf = await self._network.resolv_conf(
+                container.id, dns=host.dns or (), search=host.dns_search or (), options=host.dns_options or ()
+            )
+            hosts = await self._network.hosts_file(
+                container.id,
+                hostname=container.config.hostname,
+                domainname=container.config.domainname,
+                extra_hosts=await self._extra_hosts(container),
+            )
+
+        def write() -> None:
+            write_atomic(directory / "resolv.conf", resolv_conf, durable=False)
+            write_atomic(directory / "hosts", hosts, durable=False)
+            write_atomic(directory / "hostname", f"{container.config.hostname}\n", durable=False)
+
+        await asyncio.to_thread(write)
+        return _places(directory)
+
+    async def _extra_hosts(self, container: Container) -> list[tuple[str, str]]:
+        pairs = []
+        for item in container.host_config.extra_hosts or []:
+            name, separator, address = item.partition("=" if "=" in item else ":")
+            if not separator or not name or not address:
+                raise InvalidArgument(f'invalid extra host: "{item}"', hint="write NAME:ADDRESS")
+            if address == "host-gateway":
+                address = await self._gateway(container)
+            pairs.append((name, address))
+        return pairs
+
+    async def _gateway(self, container: Container) -> str:
+        for endpoint in await self._network.endpoints_of_container(container.id):
+            if endpoint.gateway:
+                return endpoint.gateway
+        raise NotFound("host-gateway: the container is on no network that has a gateway")
+
+
+def _places(directory: Path) -> dict[str, Path]:
+    return {f"/etc/{name}": directory / name for name in ("resolv.conf", "hostname", "hosts")}
+
+
+def _host_files() -> tuple[str, str]:
+    return tuple(  # type: ignore[return-value]
+        Path(name).read_text() if Path(name).exists() else "" for name in ("/etc/resolv.conf", "/etc/hosts")
+    )
+
+
+def _remove_empty(directory: Path) -> None:
+    if directory.exists():
+        directory.rmdir()
+
+
+def remove_tree(directory: Path) -> None:
+    """Delete a directory of ours; quiet when it is not there."""
+    if directory.exists():
+        shutil.rmtree(directory)

@@ -1,0 +1,127 @@
+"""Facts about the engine and its host, and the space that it uses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tare import __version__
+from tare.engine.containers import Containers
+from tare.engine.images import Images
+from tare.engine.paths import EnginePaths
+from tare.engine.volumes import Volumes
+from tare.runtime.host import HostFacts
+from tare.runtime.oci_runtime import OciRuntime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemInfo:
+    """What ``info`` shows; sizes in bytes."""
+
+    containers: int
+    running: int
+    paused: int
+    stopped: int
+    images: int
+    name: str
+    operating_system: str
+    kernel: str
+    architecture: str
+    cpus: int
+    memory: int
+    data_root: str
+    driver: str
+    cgroup_version: str
+    runtime: str
+    runtime_version: str
+    version: str
+    labels: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+class System:
+    """The system service."""
+
+    def __init__(
+        self,
+        *,
+        containers: Containers,
+        images: Images,
+        volumes: Volumes,
+        runtime: OciRuntime,
+        facts: HostFacts,
+        paths: EnginePaths,
+        driver: str,
+    ) -> None:
+        self._containers = containers
+        self._images = images
+        self._volumes = volumes
+        self._runtime = runtime
+        self._facts = facts
+        self._paths = paths
+        self._driver = driver
+
+    async def info(self) -> SystemInfo:
+        """Counts and host facts."""
+        states = [item.state.status for item in await self._containers.list(all=True)]
+        images = await self._images.list(all=True)
+        host = await asyncio.to_thread(_host)
+        return SystemInfo(
+            containers=len(states),
+            running=states.count("running"),
+            paused=states.count("paused"),
+            stopped=len(states) - states.count("running") - states.count("paused"),
+            images=len(images),
+            data_root=str(self._paths.data_root),
+            driver=self._driver,
+            cgroup_version="2" if self._facts.cgroups.kind == "v2" else "1",
+            runtime=self._runtime.name,
+            runtime_version=await self._runtime.version(),
+            version=__version__,
+            labels={},
+            warnings=(),
+            **host,
+        )
+
+    async def version(self) -> dict[str, str]:
+        """Versions of the engine, its runtime and the kernel."""
+        return {
+            "version": __version__,
+            "runtime": self._runtime.name,
+            "runtime_version": await self._runtime.version(),
+            "kernel": platform.release(),
+            "os": "linux",
+            "architecture": self._facts.architecture,
+        }
+
+    async def df(self) -> dict[str, Any]:
+        """Space used by images, containers and volumes (API ``SystemDataUsageResponse``'s sources)."""
+        images = await self._images.list(all=True)
+        containers = await self._containers.list(all=True)
+        volumes = await self._volumes.list()
+        return {
+            "images": images,
+            "layers_size": await self._images.layers_size(),
+            "containers": [(item, await self._containers.sizes(item.id)) for item in containers],
+            "volumes": [(volume, await self._volumes.usage(volume.name)) for volume in volumes],
+        }
+
+
+def _host() -> dict[str, Any]:
+    release = Path("/etc/os-release")
+    fields = dict(
+        line.split("=", 1) for line in (release.read_text().splitlines() if release.exists() else []) if "=" in line
+    )
+    return {
+        "name": platform.node(),
+        "operating_system": fields.get("PRETTY_NAME", "Linux").strip('"'),
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "cpus": os.cpu_count() or 1,
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    }

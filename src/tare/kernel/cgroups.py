@@ -1,0 +1,119 @@
+"""Where the control groups of this host are: v1, v2, or both at once (hybrid)."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+V1_CONTROLLERS = frozenset(
+    {"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "net_cls", "net_prio", "perf_event",
+     "hugetlb", "rdma", "misc"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CgroupLayout:
+    """The cgroup mounts of this host.
+
+    ``kind`` is ``hybrid`` when v1 controllers exist beside a v2 tree; containers' limits live in v1 then. ``v1`` maps a
+    controller (or ``name=systemd``) to its mount point. ``swap`` tells whether memory and swap can be limited together.
+    """
+
+    kind: Literal["v1", "hybrid", "v2", "none"]
+    v1: dict[str, Path]
+    unified: Path | None
+    controllers: frozenset[str]
+    swap: bool
+
+    def directories(self, path: str) -> list[Path]:
+        """The directory of cgroup ``path`` (absolute, as in a runtime spec) in every hierarchy."""
+        relative = path.strip("/")
+        mounts = list(dict.fromkeys(self.v1.values()))
+        if self.unified is not None:
+            mounts.append(self.unified)
+        return [mount / relative for mount in mounts]
+
+    def controller_directory(self, controller: str, path: str) -> Path | None:
+        """The directory that holds ``controller``'s files of cgroup ``path``; None where the controller is absent."""
+        relative = path.strip("/")
+        if controller in self.v1:
+            return self.v1[controller] / relative
+        if self.unified is not None and controller in self.controllers:
+            return self.unified / relative
+        return None
+
+
+def parse_mountinfo(text: str) -> tuple[dict[str, Path], Path | None]:
+    """v1 controllers with their mount points, and the v2 mount point, from ``/proc/self/mountinfo`` (proc(5))."""
+    v1: dict[str, Path] = {}
+    unified: Path | None = None
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, kind = left.split(), right.split()
+        if len(fields) < 5 or len(kind) < 3:
+            continue
+        mount = Path(fields[4].replace("\\040", " "))
+        if kind[0] == "cgroup2":
+            unified = unified or mount
+        elif kind[0] == "cgroup":
+            for option in kind[2].split(","):
+                if option in V1_CONTROLLERS or option.startswith("name="):
+                    v1.setdefault(option, mount)
+    return v1, unified
+
+
+def detect(proc: Path = Path("/proc")) -> CgroupLayout:
+    """Look at this host's mounts. Never fails: without any cgroup mount, ``kind`` is ``none``."""
+    v1, unified = parse_mountinfo((proc / "self/mountinfo").read_text())
+    controllers = {name for name in v1 if not name.startswith("name=")}
+    on_v2: set[str] = set()
+    if unified is not None:
+        try:
+            on_v2 = set((unified / "cgroup.controllers").read_text().split())
+        except OSError:
+            on_v2 = set()
+    kind: Literal["v1", "hybrid", "v2", "none"]
+    match bool(controllers), unified is not None:
+        case True, True:
+            kind = "hybrid"
+        case True, False:
+            kind = "v1"
+        case False, True:
+            kind = "v2"
+        case _:
+            kind = "none"
+    if "memory" in v1:
+        swap = (v1["memory"] / "memory.memsw.limit_in_bytes").exists()
+    else:
+        swap = "memory" in on_v2 and (proc / "swaps").exists()
+    return CgroupLayout(kind=kind, v1=v1, unified=unified, controllers=frozenset(controllers | on_v2), swap=swap)
+
+
+def remove_cgroup(layout: CgroupLayout, path: str) -> bool:
+    """Remove cgroup ``path`` with its children in every hierarchy; True when nothing of it is left.
+
+    Only empty cgroups can be removed; one with processes in it stays (the kernel answers EBUSY).
+    """
+    if not path.strip("/"):
+        return False
+    return all(list(map(_remove_tree, layout.directories(path))))
+
+
+def _remove_tree(directory: Path) -> bool:
+    try:
+        children = [child for child in directory.iterdir() if child.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    for child in children:
+        _remove_tree(child)
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+            return False
+        raise
+    return True

@@ -1,0 +1,85 @@
+"""Who is on which network under which names, and what a container may learn of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An endpoint as the name server knows it; ``names`` begins with the container's name."""
+
+    network: str
+    network_name: str
+    container: str
+    names: tuple[str, ...]
+    address: str
+
+
+class Zone:
+    """Endpoints, indexed by what is looked up. Names are compared without regard to case (RFC 4343)."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[str, str], Record] = {}
+        self._by_name: dict[tuple[str, str], dict[str, Record]] = {}
+        self._by_address: dict[tuple[str, str], Record] = {}
+        self._networks: dict[str, set[str]] = {}
+
+    def put(self, record: Record) -> None:
+        """Add or replace an endpoint."""
+        self.forget(record.network, record.container)
+        self._records[record.network, record.container] = record
+        for name in self._spellings(record):
+            self._by_name.setdefault((record.network, name), {})[record.container] = record
+        self._by_address[record.network, record.address] = record
+        self._networks.setdefault(record.container, set()).add(record.network)
+
+    def forget(self, network: str, container: str) -> None:
+        """Drop an endpoint; absence is no error."""
+        record = self._records.pop((network, container), None)
+        if record is None:
+            return
+        for name in self._spellings(record):
+            holders = self._by_name[network, name]
+            holders.pop(container, None)
+            if not holders:
+                del self._by_name[network, name]
+        if self._by_address.get((network, record.address)) is record:
+            del self._by_address[network, record.address]
+        self._networks[container].discard(network)
+        if not self._networks[container]:
+            del self._networks[container]
+
+    def addresses(self, container: str, name: str) -> list[str]:
+        """The addresses of ``name`` as ``container`` sees it, in changing order; empty when unknown to it."""
+        wanted = name.rstrip(".").lower()
+        found = {
+            record.address: None
+            for network in self._networks.get(container, ())
+            for record in self._by_name.get((network, wanted), {}).values()
+        }
+        return random.sample(list(found), len(found))
+
+    def name_of(self, container: str, address: str) -> str | None:
+        """``name.network`` of an address on a network that ``container`` is on."""
+        for network in sorted(self._networks.get(container, ())):
+            record = self._by_address.get((network, address))
+            if record is not None:
+                return f"{record.names[0]}.{record.network_name}"
+        return None
+
+    def keys(self) -> Iterable[tuple[str, str]]:
+        """(network, container) of every endpoint, sorted."""
+        return sorted(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @staticmethod
+    def _spellings(record: Record) -> Iterator[str]:
+        suffix = record.network_name.lower()
+        for name in {name.lower() for name in record.names}:
+            yield name
+            yield f"{name}.{suffix}"

@@ -1,0 +1,164 @@
+"""Networks, endpoints and published ports: the documents stored in the database, frozen."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from enum import StrEnum
+
+import msgspec
+
+
+class Driver(StrEnum):
+    """How a network carries packets."""
+
+    BRIDGE = "bridge"
+    HOST = "host"
+    NONE = "none"
+
+    @property
+    def stored_as(self) -> str:
+        """The driver's name in the Engine API (``null`` for ``none``)."""
+        return "null" if self is Driver.NONE else self.value
+
+
+class Subnet(msgspec.Struct, frozen=True, kw_only=True):
+    """One address pool of a network: CIDR strings and the host's address in it; ``ip_range`` may be empty."""
+
+    subnet: str
+    gateway: str
+    ip_range: str = ""
+
+    @property
+    def network(self) -> ipaddress.IPv4Network:
+        """The pool as an address object."""
+        return ipaddress.IPv4Network(self.subnet)
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """A network. ``created`` is RFC 3339; ``bridge_name`` is empty unless the driver is bridge."""
+
+    id: str
+    name: str
+    driver: Driver
+    created: str
+    subnets: tuple[Subnet, ...] = ()
+    internal: bool = False
+    icc: bool = True
+    attachable: bool = False
+    masquerade: bool = True
+    mtu: int = 1500
+    labels: dict[str, str] = {}
+    options: dict[str, str] = {}
+    ipam_options: dict[str, str] = {}
+    bridge_name: str = ""
+
+    @property
+    def gateway(self) -> str:
+        """The host's IPv4 address on this network; empty without one."""
+        return self.subnets[0].gateway if self.subnets else ""
+
+    @property
+    def predefined(self) -> bool:
+        """One of the networks that every engine has and nobody can remove."""
+        return self.name in PREDEFINED
+
+    @property
+    def resolves_names(self) -> bool:
+        """Whether containers on it find each other by name: user-defined bridges only, as in Docker."""
+        return self.driver is Driver.BRIDGE and not self.predefined
+
+
+PREDEFINED = ("bridge", "host", "none")
+
+
+class PublishedPort(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """A host address and port that reaches a container port; ``host_address`` 0.0.0.0 means every address."""
+
+    protocol: str
+    host_address: str
+    host_port: int
+    container_port: int
+
+
+class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A port to publish; ``host_port`` 0 asks for any free one, an empty ``host_address`` for every address."""
+
+    container_port: int
+    protocol: str = "tcp"
+    host_address: str = ""
+    host_port: int = 0
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A container's place on one network. ``host_interface`` is empty for the drivers host and none."""
+
+    id: str
+    network_id: str
+    network_name: str
+    container_id: str
+    container_name: str
+    aliases: tuple[str, ...] = ()
+    mac: str = ""
+    address: str = ""
+    prefix_len: int = 0
+    gateway: str = ""
+    host_interface: str = ""
+    interface: str = ""
+    default_route: bool = True
+
+    @property
+    def dns_names(self) -> tuple[str, ...]:
+        """The names that resolve to this endpoint: container name, aliases, short id, without repetition."""
+        return tuple(dict.fromkeys((self.container_name, *self.aliases, self.container_id[:12])))
+
+
+class AddressPool(msgspec.Struct, frozen=True, kw_only=True):
+    """Where subnets come from: ``base`` is cut into pieces of prefix length ``size``."""
+
+    base: str
+    size: int
+
+
+class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the configuration says about networking.
+
+    ``default_address_pools`` are used in this order; pieces that overlap a route of the host are skipped.
+    ``port_range`` is where host ports come from when none is asked for. ``default_subnet`` fixes the subnet of the
+    network ``bridge``.
+    """
+
+    default_address_pools: tuple[AddressPool, ...] = (
+        AddressPool(base="172.17.0.0/16", size=16),
+        AddressPool(base="172.18.0.0/15", size=16),
+        AddressPool(base="172.20.0.0/14", size=20),
+        AddressPool(base="172.24.0.0/13", size=24),
+        AddressPool(base="192.168.0.0/16", size=24),
+    )
+    default_subnet: str = ""
+    mtu: int = 1500
+    port_range: tuple[int, int] = (32768, 60999)
+    resolv_conf: str = "/etc/resolv.conf"
+    dns_idle_seconds: float = 10.0
+
+
+def bridge_interface(instance: str, network_id: str, *, default: bool) -> str:
+    """The bridge's interface name (at most 15 characters, so that engines side by side never clash)."""
+    if default:
+        return f"tr{instance}-0" if instance else "tare0"
+    return f"tr{instance}-{network_id[:6]}" if instance else f"tr-{network_id[:12]}"
+
+
+def owns_interface(instance: str, name: str) -> bool:
+    """Whether an interface of this name is a bridge of the engine ``instance``."""
+    if instance:
+        return re.fullmatch(rf"tr{re.escape(instance)}-(0|[0-9a-f]{{6}})", name) is not None
+    return name == "tare0" or re.fullmatch(r"tr-[0-9a-f]{12}", name) is not None
+
+
+def mac_from_address(address: str) -> str:
+    """The MAC address for an IPv4 address: 02:42 and its four bytes.
+
+    Derived, not random: when an address passes to another container, neighbours' caches stay right.
+    """
+    return "02:42:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)

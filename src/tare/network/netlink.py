@@ -1,0 +1,258 @@
+"""Interfaces, addresses and routes, through pyroute2; the only place that imports it.
+
+Each operation opens a netlink socket (under 1 ms), works and closes it, on a worker thread: no state is kept that a
+crash could lose. The import is late, because it costs a tenth of a second that a starting engine need not spend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tare.errors import InternalError, Unsupported
+from tare.kernel.namespaces import run_in_network_namespace
+from tare.network.ipam import Taken
+from tare.network.model import Network
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class VethPlan:
+    """A veth pair to make: one end on the bridge, the other inside the namespace under its final name."""
+
+    host_interface: str
+    bridge: str
+    namespace: Path
+    interface: str
+    mac: str
+    address: str
+    prefix_len: int
+    gateway: str
+    mtu: int
+    isolated: bool = False
+
+
+async def ensure_bridge(network: Network) -> None:
+    """Make the network's bridge with its address, up and ready; what exists is completed."""
+    await _in_thread(network.bridge_name, lambda: _ensure_bridge(network))
+
+
+async def remove_link(name: str) -> None:
+    """Delete an interface (of a veth pair both ends); absence is no error."""
+    await _in_thread(name, lambda: _remove_link(name))
+
+
+async def connect(plan: VethPlan) -> None:
+    """Make the veth pair and configure both ends; after an error nothing of it is left."""
+    await _in_thread(plan.host_interface, lambda: _connect(plan))
+
+
+async def set_default_route(namespace: Path, gateway: str) -> None:
+    """Make ``gateway`` the namespace's default route, whatever it was; an empty one removes the route."""
+
+    def work() -> None:
+        with _netlink() as ip:
+            _replace_default_route(ip, gateway)
+
+    await _in_thread(str(namespace), lambda: run_in_network_namespace(namespace, work))
+
+
+async def bridges() -> list[str]:
+    """The names of all bridge interfaces of the host."""
+    return await _in_thread("host", lambda: _links("bridge"))
+
+
+async def ports_of_bridge(bridge: str) -> list[str]:
+    """The names of the interfaces that are ports of ``bridge``; empty when there is none."""
+    path = Path("/sys/class/net", bridge, "brif")
+    return await asyncio.to_thread(lambda: sorted(os.listdir(path)) if path.exists() else [])  # noqa: PTH208
+
+
+async def host_ranges() -> list[Taken]:
+    """Every IPv4 range that the host routes or has an address in (a default route takes nothing)."""
+    return await _in_thread("host", _host_ranges)
+
+
+async def enable_forwarding() -> bool:
+    """Let the host forward IPv4 packets; returns whether it did not before.
+
+    It stays on when the engine ends, as others (further engines, virtual machines) may rely on it by then.
+    """
+
+    def work() -> bool:
+        path = Path("/proc/sys/net/ipv4/ip_forward")
+        if path.read_text().strip() == "1":
+            return False
+        path.write_text("1")
+        return True
+
+    return await asyncio.to_thread(work)
+
+
+async def _in_thread(subject: str, work: Callable[[], T]) -> T:
+    return await asyncio.to_thread(_translate, subject, work)
+
+
+def _translate(subject: str, work: Callable[[], T]) -> T:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        return work()
+    except NetlinkError as error:
+        if error.code == errno.EOPNOTSUPP:
+            raise Unsupported(
+                f"{subject}: the kernel lacks bridge or veth interfaces: {error}", hint="run `tare doctor`"
+            ) from error
+        raise InternalError(f"{subject}: netlink: {error}", code="netlink") from error
+    except OSError as error:
+        raise InternalError(f"{subject}: {error}", code="netlink") from error
+
+
+@contextlib.contextmanager
+def _netlink() -> Iterator[Any]:
+    from pyroute2 import IPRoute
+
+    ip = IPRoute()
+    try:
+        yield ip
+    finally:
+        ip.close()
+
+
+def _index(ip: Any, name: str) -> int | None:
+    found = ip.link_lookup(ifname=name)
+    return int(found[0]) if found else None
+
+
+def _ensure_bridge(network: Network) -> None:
+    pool = network.subnets[0]
+    with _netlink() as ip:
+        index = _index(ip, network.bridge_name)
+        if index is None:
+            ip.link("add", ifname=network.bridge_name, kind="bridge", mtu=network.mtu)
+            index = _index(ip, network.bridge_name)
+        try:
+            with _exists_is_fine():
+                ip.addr("add", index=index, address=pool.gateway, prefixlen=pool.network.prefixlen)
+            ip.link("set", index=index, state="up")
+            settings = Path("/proc/sys/net/ipv4/conf", network.bridge_name)
+            # replies to what came from 127.0.0.1 of the host; the firewall keeps others out of 127.0.0.0/8
+            (settings / "route_localnet").write_text("1")
+            (settings / "forwarding").write_text("1")
+            Path("/proc/sys/net/ipv6/conf", network.bridge_name, "accept_ra").write_text("0")
+        except BaseException:
+            ip.link("del", index=index)
+            raise
+
+
+def _remove_link(name: str) -> None:
+    with _netlink() as ip:
+        index = _index(ip, name)
+        if index is not None:
+            with _absence_is_fine():
+                ip.link("del", index=index)
+
+
+def _connect(plan: VethPlan) -> None:
+    with _netlink() as ip:
+        master = _index(ip, plan.bridge)
+        if master is None:
+            raise InternalError(f"bridge {plan.bridge} not found", hint="restart the engine", code="bridge-missing")
+        namespace_fd = os.open(plan.namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            peer = {"ifname": plan.interface, "address": plan.mac, "net_ns_fd": namespace_fd, "mtu": plan.mtu}
+            ip.link("add", ifname=plan.host_interface, kind="veth", mtu=plan.mtu, peer=peer)
+        finally:
+            os.close(namespace_fd)
+        index = _index(ip, plan.host_interface)
+        try:
+            _silence_ipv6(plan.host_interface)
+            ip.link("set", index=index, master=master, state="up")
+            # hairpin: br_netfilter sends translated packets back out of the port that they came from
+            _set_port(plan.host_interface, "hairpin_mode")
+            if plan.isolated:
+                _set_port(plan.host_interface, "isolated")
+            run_in_network_namespace(plan.namespace, lambda: _configure_inside(plan))
+        except BaseException:
+            ip.link("del", index=index)
+            raise
+
+
+def _set_port(interface: str, setting: str) -> None:
+    Path("/sys/class/net", interface, "brport", setting).write_text("1")
+
+
+def _silence_ipv6(interface: str) -> None:
+    """No link-local address: IPv4 networks stay IPv4, and no duplicate detection delays the interface."""
+    path = Path("/proc/sys/net/ipv6/conf", interface, "disable_ipv6")
+    if path.exists():
+        path.write_text("1")
+
+
+def _configure_inside(plan: VethPlan) -> None:
+    with _netlink() as ip:
+        index = _index(ip, plan.interface)
+        _silence_ipv6(plan.interface)
+        ip.addr("add", index=index, address=plan.address, prefixlen=plan.prefix_len)
+        ip.link("set", index=index, state="up")
+        if plan.gateway:
+            _replace_default_route(ip, plan.gateway)
+
+
+def _replace_default_route(ip: Any, gateway: str) -> None:
+    if gateway:
+        ip.route("replace", dst="0.0.0.0/0", gateway=gateway)
+        return
+    with _absence_is_fine():
+        ip.route("del", dst="0.0.0.0/0")
+
+
+def _links(kind: str) -> list[str]:
+    with _netlink() as ip:
+        return sorted(link.get_attr("IFLA_IFNAME") for link in ip.get_links(kind=kind))
+
+
+def _host_ranges() -> list[Taken]:
+    with _netlink() as ip:
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in ip.get_links()}
+        found: dict[IPv4Network, str] = {}
+        for address in ip.get_addr(family=2):
+            network = IPv4Network((address.get_attr("IFA_ADDRESS"), address["prefixlen"]), strict=False)
+            found.setdefault(network, f"interface {names.get(address['index'], '?')}")
+        for route in ip.get_routes(family=2, table=254):
+            destination = route.get_attr("RTA_DST")
+            if destination is None:
+                continue
+            network = IPv4Network((destination, route["dst_len"]), strict=False)
+            found.setdefault(network, f"the host's route via {names.get(route.get_attr('RTA_OIF'), '?')}")
+    return [Taken(network, owner) for network, owner in found.items()]
+
+
+@contextlib.contextmanager
+def _exists_is_fine() -> Iterator[None]:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+
+
+@contextlib.contextmanager
+def _absence_is_fine() -> Iterator[None]:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code not in (errno.ENODEV, errno.ESRCH, errno.ENOENT):
+            raise

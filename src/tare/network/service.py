@@ -1,0 +1,457 @@
+"""The engine's networks: what the rest of Tare calls.
+
+The database is the truth; bridges, veth pairs, firewall elements and names follow it. Each change commits first what
+it takes (address, port), then acts, and undoes everything when an action fails. What a crash leaves, the next
+:meth:`NetworkService.start` brings in line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from tare.base.locks import KeyedLocks
+from tare.base.shielding import finish
+from tare.errors import Conflict, InvalidArgument, NotFound, TareError
+from tare.model.ids import new_id
+from tare.network import ipam, netlink, ports, records
+from tare.network.catalogue import Catalogue, NetworkRequest
+from tare.network.directory import Directory
+from tare.network.model import (
+    Driver,
+    Endpoint,
+    Network,
+    NetworkSettings,
+    PortRequest,
+    PublishedPort,
+    mac_from_address,
+    owns_interface,
+)
+from tare.network.names import container_resolver, host_resolver, hosts_file, read_resolv_conf
+from tare.network.netlink import VethPlan
+from tare.network.ruleset import Forwarding
+from tare.network.sandboxes import Sandboxes
+from tare.network.steering import Steering
+from tare.store.database import Database
+
+logger = logging.getLogger(__name__)
+
+
+class NetworkService:
+    """Networks, endpoints, published ports and names of one engine."""
+
+    def __init__(self, db: Database, run_root: Path, instance: str, settings: NetworkSettings) -> None:
+        self._db = db
+        self._instance = instance
+        self._settings = settings
+        self._steering = Steering(db, f"tare-{instance}" if instance else "tare")
+        self._catalogue = Catalogue(db, instance, settings, self._steering)
+        self._sandboxes = Sandboxes(run_root)
+        self._directory = Directory(db, run_root, self._sandboxes, settings)
+        self._locks = KeyedLocks()
+
+    # --- life cycle -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Bring the kernel in line with the database; traffic of running containers goes on meanwhile."""
+        await self._remove_unknown()
+        await self._catalogue.ensure_predefined()
+        if await netlink.enable_forwarding():
+            logger.info("enabled net.ipv4.ip_forward")
+        networks = {network.id: network for network in await self._catalogue.all()}
+        for network in networks.values():
+            if network.driver is Driver.BRIDGE:
+                await netlink.ensure_bridge(network)
+        await self._steering.replace()
+        await self._reconnect(networks)
+        await self._directory.start()
+
+    async def stop(self, *, remove_kernel_state: bool) -> None:
+        """Stop serving. Everything keeps working, or with ``remove_kernel_state`` nothing of it is left."""
+        await self._directory.detach()
+        if not remove_kernel_state:
+            return
+        await self._directory.stop()
+        for endpoint in await self._db.read(records.endpoints):
+            if endpoint.host_interface:
+                await netlink.remove_link(endpoint.host_interface)
+        for path in await self._sandboxes.leftovers(everything=True):
+            await self._sandboxes.remove(path)
+        for network in await self._catalogue.all():
+            if network.driver is Driver.BRIDGE:
+                await netlink.remove_link(network.bridge_name)
+        await self._steering.remove()
+
+    async def ensure_firewall(self) -> bool:
+        """Restore the firewall's table when others flushed it; returns whether that was needed."""
+        return await self._steering.ensure()
+
+    # --- networks ---------------------------------------------------------------------------------------------------
+
+    async def create_network(
+        self,
+        name: str,
+        *,
+        driver: str = "bridge",
+        subnet: str | None = None,
+        gateway: str | None = None,
+        ip_range: str | None = None,
+        internal: bool = False,
+        attachable: bool = False,
+        labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+        ipam_options: Mapping[str, str] | None = None,
+    ) -> Network:
+        """Make a network. Raises Conflict (name), Forbidden (overlap, predefined), InvalidArgument, Exhausted."""
+        request = NetworkRequest(
+            name=name,
+            driver=driver,
+            subnet=subnet,
+            gateway=gateway,
+            ip_range=ip_range,
+            internal=internal,
+            attachable=attachable,
+            labels=labels or {},
+            options=options or {},
+            ipam_options=ipam_options or {},
+        )
+        return await self._catalogue.create(request)
+
+    async def remove_network(self, reference: str) -> Network:
+        """Remove a network. Raises NotFound, Forbidden when it is predefined or has endpoints (the error names them)."""
+        return await self._catalogue.remove(reference)
+
+    async def get_network(self, reference: str) -> Network:
+        """A network by name, id or unique id prefix. Raises NotFound, Conflict when ambiguous."""
+        return await self._catalogue.get(reference)
+
+    async def list_networks(self) -> list[Network]:
+        """Every network, oldest first."""
+        return await self._catalogue.all()
+
+    async def endpoints_of_network(self, network_id: str) -> list[Endpoint]:
+        """The endpoints on a network, oldest first."""
+        return await self._db.read(lambda connection: records.endpoints(connection, network=network_id))
+
+    async def endpoints_of_container(self, container_id: str) -> list[Endpoint]:
+        """The endpoints of a container, oldest first."""
+        return await self._db.read(lambda connection: records.endpoints(connection, container=container_id))
+
+    async def published(self, container_id: str) -> list[PublishedPort]:
+        """The ports that a container publishes."""
+
+        def query(connection: sqlite3.Connection) -> list[PublishedPort]:
+            return [
+                port
+                for endpoint in records.endpoints(connection, container=container_id)
+                for port in records.ports_of_endpoint(connection, endpoint.id)
+            ]
+
+        return await self._db.read(query)
+
+    # --- sandboxes --------------------------------------------------------------------------------------------------
+
+    def sandbox_path(self, container_id: str) -> Path:
+        """The file that keeps the container's network namespace (whether it exists or not)."""
+        return self._sandboxes.path(container_id)
+
+    async def create_sandbox(self, container_id: str) -> Path:
+        """Make the container's network namespace with its loopback up; one left from an earlier run is replaced."""
+        return await self._sandboxes.create(self._sandboxes.path(container_id))
+
+    async def remove_sandbox(self, container_id: str) -> None:
+        """Let the container's network namespace go; absence is no error."""
+        await self._directory.close(container_id)
+        await self._sandboxes.remove(self._sandboxes.path(container_id))
+
+    @asynccontextmanager
+    async def build_sandbox(self, identifier: str) -> AsyncIterator[Path]:
+        """A namespace on the network ``bridge`` for a build step: address, NAT; gone when the block ends."""
+        network = await self._catalogue.get("bridge")
+        path = self._sandboxes.build_path(identifier)
+        address = await self._db.write(lambda db: ipam.allocate(db, network, None, None), durable=False)
+        plan = _veth_plan(network, new_id(), path, address=address)
+        try:
+            await self._sandboxes.create(path)
+            await netlink.connect(plan)
+            yield path
+        finally:
+            await finish(self._remove_build_sandbox(network, plan), what=f"build sandbox {identifier}")
+
+    async def host_resolv_conf(self) -> str:
+        """The text of resolv.conf for what is on the network ``bridge``, build steps for instance."""
+        host = await asyncio.to_thread(read_resolv_conf, Path(self._settings.resolv_conf))
+        return host_resolver(host).render()
+
+    # --- endpoints --------------------------------------------------------------------------------------------------
+
+    async def attach(
+        self,
+        container_id: str,
+        container_name: str,
+        network_ref: str,
+        *,
+        aliases: Sequence[str] = (),
+        address: str | None = None,
+        mac: str | None = None,
+        interface: str | None = None,
+        default_route: bool = True,
+        ports: Sequence[PortRequest] = (),
+    ) -> Endpoint:
+        """Connect a container (its row exists, its sandbox too unless the driver is host or none) to a network.
+
+        ``interface`` None takes the first free of eth0, eth1, …. Of several endpoints with ``default_route`` the
+        first has the route. Raises NotFound, Conflict (connected already, address or port in use),
+        InvalidArgument, Exhausted; nothing is left behind then.
+        """
+        request = _Attachment(
+            container_id, container_name, tuple(aliases), address, mac, interface, default_route, tuple(ports)
+        )
+        async with self._locks.hold(container_id):
+            network = await self._catalogue.get(network_ref)
+            if network.driver is Driver.BRIDGE:
+                self._sandboxes.require(container_id)
+            endpoint, published = await self._db.write(
+                lambda connection: _claim(connection, network, request, self._settings), durable=False
+            )
+            if network.driver is Driver.BRIDGE:
+                try:
+                    await self._connect(network, endpoint, published)
+                except BaseException:
+                    await finish(self._disconnect(network, endpoint), what=f"endpoint of {container_name}")
+                    raise
+            return endpoint
+
+    async def detach(self, container_id: str, network_ref: str) -> None:
+        """Disconnect a container from a network. Raises NotFound when it is not connected."""
+        async with self._locks.hold(container_id):
+            network = await self._catalogue.get(network_ref)
+            mine = await self.endpoints_of_container(container_id)
+            endpoint = next((item for item in mine if item.network_id == network.id), None)
+            if endpoint is None:
+                raise NotFound(
+                    f"container {container_id[:12]} is not connected to network {network.name}", code="not-connected"
+                )
+            await self._disconnect(network, endpoint)
+            if endpoint.default_route:
+                await self._pass_on_default_route([item for item in mine if item.id != endpoint.id])
+
+    async def detach_all(self, container_id: str) -> None:
+        """Disconnect a container from everything, as when it has stopped; nothing connected is no error."""
+        async with self._locks.hold(container_id):
+            for endpoint in await self.endpoints_of_container(container_id):
+                await self._disconnect(await self._catalogue.get(endpoint.network_id), endpoint)
+
+    async def rename(self, container_id: str, name: str) -> None:
+        """Let a container's endpoints, and the names that resolve to it, follow its new name."""
+        async with self._locks.hold(container_id):
+            for endpoint in await self.endpoints_of_container(container_id):
+                renamed = msgspec.structs.replace(endpoint, container_name=name)
+                await self._db.write(
+                    lambda connection, renamed=renamed: records.update_endpoint(connection, renamed)  # type: ignore[misc]
+                )
+                network = await self._catalogue.get(endpoint.network_id)
+                await self._directory.add(network, renamed)
+
+    async def resolv_conf(
+        self, container_id: str, *, dns: Sequence[str] = (), search: Sequence[str] = (), options: Sequence[str] = ()
+    ) -> str:
+        """The text of the container's ``/etc/resolv.conf`` for the networks that it is connected to now."""
+        embedded = False
+        for endpoint in await self.endpoints_of_container(container_id):
+            embedded |= (await self._catalogue.get(endpoint.network_id)).resolves_names
+        host = await asyncio.to_thread(read_resolv_conf, Path(self._settings.resolv_conf))
+        return container_resolver(host, embedded=embedded, dns=dns, search=search, options=options).render()
+
+    async def hosts_file(
+        self,
+        container_id: str,
+        *,
+        hostname: str,
+        domainname: str = "",
+        extra_hosts: Sequence[tuple[str, str]] = (),
+    ) -> str:
+        """The text of the container's ``/etc/hosts``; ``extra_hosts`` are pairs of name and address."""
+        endpoints = await self.endpoints_of_container(container_id)
+        return hosts_file(hostname=hostname, domainname=domainname, endpoints=endpoints, extra_hosts=extra_hosts)
+
+    # --- steps ------------------------------------------------------------------------------------------------------
+
+    async def _connect(self, network: Network, endpoint: Endpoint, published: Sequence[PublishedPort]) -> None:
+        plan = _veth_plan(network, endpoint.id, self._sandboxes.path(endpoint.container_id), endpoint=endpoint)
+        await netlink.connect(plan)
+        await self._directory.add(network, endpoint)
+        await self._steering.publish([Forwarding(port, endpoint.address) for port in published])
+
+    async def _disconnect(self, network: Network, endpoint: Endpoint) -> None:
+        """Undo :meth:`_connect`, however far it came; ports close first, the address is free again last."""
+
+        def close_ports(connection: sqlite3.Connection) -> list[PublishedPort]:
+            closed = records.ports_of_endpoint(connection, endpoint.id)
+            connection.execute("DELETE FROM published_ports WHERE endpoint=?", (endpoint.id,))
+            return closed
+
+        closed = await self._db.write(close_ports, durable=False)
+        await self._steering.unpublish([Forwarding(port, endpoint.address) for port in closed])
+        await self._directory.remove(network, endpoint)
+        if endpoint.host_interface:
+            await netlink.remove_link(endpoint.host_interface)
+        await self._db.write(lambda connection: records.delete_endpoint(connection, endpoint.id), durable=False)
+
+    async def _pass_on_default_route(self, remaining: Sequence[Endpoint]) -> None:
+        heir = next((item for item in remaining if item.gateway), None)
+        if heir is None or not self._sandboxes.exists(heir.container_id):
+            return
+        await netlink.set_default_route(self._sandboxes.path(heir.container_id), heir.gateway)
+        chosen = msgspec.structs.replace(heir, default_route=True)
+        await self._db.write(lambda connection: records.update_endpoint(connection, chosen), durable=False)
+
+    async def _remove_build_sandbox(self, network: Network, plan: VethPlan) -> None:
+        await netlink.remove_link(plan.host_interface)
+        await self._sandboxes.remove(plan.namespace)
+
+        def release(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "DELETE FROM addresses WHERE network=? AND address=? AND endpoint IS NULL", (network.id, plan.address)
+            )
+
+        await self._db.write(release, durable=False)
+
+    async def _remove_unknown(self) -> None:
+        """Remove what a crash left: addresses, namespaces and veths of build steps, bridges of no network."""
+        await self._db.write(lambda db: db.execute("DELETE FROM addresses WHERE endpoint IS NULL"), durable=False)
+        for path in await self._sandboxes.leftovers():
+            await self._sandboxes.remove(path)
+        known = {network.bridge_name for network in await self._catalogue.all()}
+        interfaces = {endpoint.host_interface for endpoint in await self._db.read(records.endpoints)}
+        for bridge in await netlink.bridges():
+            if bridge not in known and not owns_interface(self._instance, bridge):
+                continue
+            for port in await netlink.ports_of_bridge(bridge):
+                if port not in interfaces and port.startswith("tv"):
+                    await netlink.remove_link(port)
+            if bridge not in known:
+                logger.info("removing bridge %s, which belongs to no network", bridge)
+                await netlink.remove_link(bridge)
+
+    async def _reconnect(self, networks: Mapping[str, Network]) -> None:
+        """Connect anew the endpoints whose interface is gone although their namespace is there."""
+        for endpoint in await self._db.read(records.endpoints):
+            network = networks[endpoint.network_id]
+            if network.driver is not Driver.BRIDGE or not self._sandboxes.exists(endpoint.container_id):
+                continue
+            if endpoint.host_interface in await netlink.ports_of_bridge(network.bridge_name):
+                continue
+            logger.warning("reconnecting container %s to network %s", endpoint.container_name, network.name)
+            path = self._sandboxes.path(endpoint.container_id)
+            try:
+                await netlink.remove_link(endpoint.host_interface)
+                await netlink.connect(_veth_plan(network, endpoint.id, path, endpoint=endpoint))
+            except TareError:
+                logger.exception("container %s stays without network %s", endpoint.container_name, network.name)
+
+
+class _Attachment(msgspec.Struct, frozen=True):
+    container_id: str
+    container_name: str
+    aliases: tuple[str, ...]
+    address: str | None
+    mac: str | None
+    interface: str | None
+    default_route: bool
+    ports: tuple[PortRequest, ...]
+
+
+def _veth_plan(
+    network: Network, endpoint_id: str, namespace: Path, *, endpoint: Endpoint | None = None, address: str = ""
+) -> VethPlan:
+    address = endpoint.address if endpoint else address
+    gateway = endpoint.gateway if endpoint and endpoint.default_route else "" if endpoint else network.gateway
+    return VethPlan(
+        host_interface=f"tv{endpoint_id[:11]}",
+        bridge=network.bridge_name,
+        namespace=namespace,
+        interface=endpoint.interface if endpoint else "eth0",
+        mac=endpoint.mac if endpoint else mac_from_address(address),
+        address=address,
+        prefix_len=network.subnets[0].network.prefixlen,
+        gateway=gateway,
+        mtu=network.mtu,
+        isolated=not network.icc,
+    )
+
+
+def _claim(
+    connection: sqlite3.Connection, network: Network, request: _Attachment, settings: NetworkSettings
+) -> tuple[Endpoint, list[PublishedPort]]:
+    """Everything that the database gives to a new endpoint, in one transaction."""
+    # the network may be gone since it was read
+    network = records.find_network(connection, network.id)
+    endpoint = Endpoint(
+        id=new_id(),
+        network_id=network.id,
+        network_name=network.name,
+        container_id=request.container_id,
+        container_name=request.container_name,
+        aliases=request.aliases,
+    )
+    others = records.endpoints(connection, container=request.container_id)
+    _check_drivers(connection, network, others)
+    if connection.execute("SELECT 1 FROM containers WHERE id=?", (request.container_id,)).fetchone() is None:
+        raise NotFound(f"No such container: {request.container_id}")
+    records.insert_endpoint(connection, endpoint)
+    if network.driver is not Driver.BRIDGE:
+        return endpoint, []
+    address = ipam.allocate(connection, network, endpoint.id, request.address)
+    gateway = "" if network.internal else network.gateway
+    endpoint = msgspec.structs.replace(
+        endpoint,
+        mac=_check_mac(request.mac) or mac_from_address(address),
+        address=address,
+        prefix_len=network.subnets[0].network.prefixlen,
+        gateway=gateway,
+        host_interface=f"tv{endpoint.id[:11]}",
+        interface=_free_interface(request.interface, {item.interface for item in others}),
+        default_route=bool(gateway) and request.default_route and not any(item.default_route for item in others),
+    )
+    records.update_endpoint(connection, endpoint)
+    subject = f"driver failed programming external connectivity on endpoint {request.container_name} ({endpoint.id})"
+    wanted = [] if network.internal else [ports.normalise(port) for port in request.ports]
+    claimed = ports.claim(
+        connection, endpoint.id, wanted, port_range=settings.port_range, subject=subject, address=address
+    )
+    return endpoint, claimed
+
+
+def _check_drivers(connection: sqlite3.Connection, network: Network, others: Sequence[Endpoint]) -> None:
+    for other in others:
+        driver = records.find_network(connection, other.network_id).driver
+        if driver is not Driver.BRIDGE and other.network_id != network.id:
+            raise Conflict(f"a container on network {other.network_name} cannot be connected to another network")
+        if driver is Driver.BRIDGE and network.driver is not Driver.BRIDGE:
+            raise Conflict(f"a container on network {other.network_name} cannot be connected to network {network.name}")
+
+
+def _free_interface(wanted: str | None, taken: set[str]) -> str:
+    if wanted and wanted not in taken:
+        return wanted
+    return next(name for name in (f"eth{number}" for number in range(len(taken) + 1)) if name not in taken)
+
+
+def _check_mac(mac: str | None) -> str:
+    if not mac:
+        return ""
+    parts = mac.replace("-", ":").split(":")
+    try:
+        values = [int(part, 16) for part in parts if len(part) == 2]
+    except ValueError:
+        values = []
+    if len(parts) != 6 or len(values) != 6 or values[0] & 1:
+        raise InvalidArgument(f"invalid MAC address {mac}: six bytes in hexadecimal, the first even")
+    return ":".join(f"{value:02x}" for value in values)

@@ -1,0 +1,180 @@
+"""The OCI runtime (runc, crun) by its command line. The only module that starts it, apart from conmon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tare.base import process
+from tare.base.shielding import finish
+from tare.errors import Conflict, ExecutableError, InternalError, NotFound, TareError
+from tare.model.execution import Output
+
+logger = logging.getLogger(__name__)
+
+LOG_NAME = "oci.log"
+CREATE_FAILED = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+EXEC_FAILED = "OCI runtime exec failed: "
+_NOT_FOUND = ("executable file not found", "no such file or directory", "not found in $path")
+_NOT_EXECUTABLE = ("permission denied", "is a directory", "exec format error")
+_MAX_LOG = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class OciRuntime:
+    """A runtime program and the directory of its state (``--root``)."""
+
+    path: str
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The program's name without its directory."""
+        return Path(self.path).name
+
+    def options(self, log: Path | None = None) -> list[str]:
+        """The global options, to stand before the command."""
+        options = ["--root", str(self.root), "--log-format", "json"]
+        return options if log is None else [*options, "--log", str(log)]
+
+    async def version(self) -> str:
+        """The first line of ``--version``. Raises Unavailable when the program is missing."""
+        result = await process.run([self.path, "--version"], timeout=10)
+        return result.stdout.decode(errors="replace").partition("\n")[0]
+
+    async def start(self, container_id: str) -> None:
+        """Let the created container's process run."""
+        await self._call("start", container_id)
+
+    async def kill(self, container_id: str, signal: int, *, everything: bool = False) -> None:
+        """Send ``signal`` to the container's first process, or to all of its processes."""
+        await self._call("kill", *(["--all"] if everything else []), container_id, str(signal))
+
+    async def delete(self, container_id: str, *, force: bool = False) -> None:
+        """Remove the container's state and cgroups; with ``force`` kill it first. Unknown containers are fine."""
+        try:
+            await self._call("delete", *(["--force"] if force else []), container_id)
+        except NotFound:
+            return
+
+    async def pause(self, container_id: str) -> None:
+        """Freeze all processes of the container."""
+        await self._call("pause", container_id)
+
+    async def resume(self, container_id: str) -> None:
+        """Undo ``pause``."""
+        await self._call("resume", container_id)
+
+    async def state(self, container_id: str) -> dict[str, Any]:
+        """The runtime-spec state: ``status`` (created, running, paused, stopped), ``pid``, … Raises NotFound."""
+        result = await self._call("state", container_id)
+        state: dict[str, Any] = json.loads(result.stdout)
+        return state
+
+    async def list_ids(self) -> list[str]:
+        """The ids of all containers under ``root``."""
+        try:
+            return await asyncio.to_thread(
+                lambda: sorted(child.name for child in self.root.iterdir() if child.is_dir())
+            )
+        except FileNotFoundError:
+            return []
+
+    async def _call(self, command: str, *arguments: str) -> process.Completed:
+        result = await process.run([self.path, *self.options(), command, *arguments], timeout=60)
+        if result.returncode != 0:
+            raise call_error(command, arguments, result.error_text)
+        return result
+
+    async def run_once(self, bundle: Path, container_id: str, output: Output) -> int:
+        """Create, run and delete a container whose spec is ``bundle/config.json``; returns its exit code.
+
+        ``output`` receives its standard output and error as they come. Cancelling kills and deletes it. Raises
+        ExecutableError and InternalError.
+        """
+        log = bundle / LOG_NAME
+        argv = [self.path, *self.options(log), "run", "--bundle", str(bundle), container_id]
+        logger.debug("run %s", shlex.join(argv))
+        child = await asyncio.create_subprocess_exec(
+            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        if child.stdout is None or child.stderr is None:
+            raise InternalError(f"{self.name}: no pipes")
+
+        async def pump(stream: asyncio.StreamReader, name: str) -> bytes:
+            last = b""
+            while data := await stream.read(65536):
+                output("stdout" if name == "stdout" else "stderr", data)
+                last = (last + data)[-8192:]
+            return last
+
+        try:
+            _, tail = await asyncio.gather(pump(child.stdout, "stdout"), pump(child.stderr, "stderr"))
+            code = await child.wait()
+        except BaseException:
+            await finish(self._abandon(child, container_id), what=f"end container {container_id}")
+            raise
+        if code != 0 and (message := await asyncio.to_thread(last_error, log)):
+            await finish(self.delete(container_id, force=True), what=f"delete container {container_id}")
+            raise execution_error(CREATE_FAILED, message)
+        if code < 0:
+            await finish(self.delete(container_id, force=True), what=f"delete container {container_id}")
+            raise InternalError(f"{self.name} run {container_id} was killed by signal {-code}: {tail!r}")
+        return code
+
+    async def _abandon(self, child: asyncio.subprocess.Process, container_id: str) -> None:
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+        await self.delete(container_id, force=True)
+
+
+def last_error(log: Path) -> str:
+    """The last error in a runtime's JSON log; empty when there is none or no log."""
+    try:
+        with log.open("rb") as stream:
+            return error_in(stream.read(_MAX_LOG).decode(errors="replace"))
+    except FileNotFoundError:
+        return ""
+
+
+def error_in(text: str) -> str:
+    """The message of the last error line in a runtime's JSON log text."""
+    found = ""
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal"):
+            found = str(entry.get("msg", ""))
+    return found
+
+
+def execution_error(prefix: str, message: str) -> TareError:
+    """The error for a container or exec that could not be started, in Docker's words."""
+    text = f"{prefix}{message}: unknown"
+    lowered = message.lower()
+    if "exec" in lowered and "mount" not in lowered:
+        if any(words in lowered for words in _NOT_FOUND):
+            return ExecutableError(text, exit_code=127)
+        if any(words in lowered for words in _NOT_EXECUTABLE):
+            return ExecutableError(text, exit_code=126)
+    return InternalError(text)
+
+
+def call_error(command: str, arguments: tuple[str, ...], text: str) -> TareError:
+    """The error for a failed runtime command other than create and exec."""
+    message = error_in(text) or text or "no message"
+    lowered = message.lower()
+    subject = f"runtime {command} {' '.join(arguments)}: {message}"
+    if "does not exist" in lowered or "no such file or directory" in lowered:
+        return NotFound(subject)
+    if any(words in lowered for words in ("not running", "stopped", "cannot start", "not paused", "already")):
+        return Conflict(subject)
+    return InternalError(subject)

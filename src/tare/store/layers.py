@@ -1,0 +1,88 @@
+"""Layers: uncompressed tars named by their own digest (the diffID of OCI image-spec, config.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from tare.base.locks import KeyedLocks
+from tare.base.readers import Readable, copy_stream
+from tare.errors import NotFound
+from tare.model import Digest
+from tare.store.database import Database
+from tare.store.files import StagedFile, stage
+from tare.store.leases import insert_reference
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A stored layer; ``size`` in bytes of the tar."""
+
+    diff_id: Digest
+    size: int
+
+
+class LayerStore:
+    """Layer files ``layers/<hex>.tar`` and their rows."""
+
+    def __init__(self, db: Database, root: Path, staging: Path, locks: KeyedLocks) -> None:
+        self._db = db
+        self._root = root
+        self._staging = staging
+        self._locks = locks
+
+    def path(self, diff_id: Digest) -> Path:
+        """Where the layer's tar lies, whether or not it exists."""
+        return self._root / f"{diff_id.hex}.tar"
+
+    async def write(self, produce: Callable[[BinaryIO], None], *, lease: str | None = None) -> Layer:
+        """Store the tar that ``produce`` writes; it runs in a thread. Idempotent by content.
+
+        Raises what ``produce`` raises, and Exhausted; nothing is stored then.
+        """
+        staged = await stage(self._staging, produce, what="layer")
+        return await self._install(staged, lease)
+
+    async def import_stream(self, stream: Readable, expected: Digest | None, *, lease: str | None = None) -> Layer:
+        """Store an uncompressed tar. Raises DataCorrupt when it is not the ``expected`` one, Exhausted."""
+
+        def produce(sink: BinaryIO) -> None:
+            copy_stream(stream, sink)
+
+        staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
+        return await self._install(staged, lease)
+
+    async def get(self, diff_id: Digest) -> Layer:
+        """The layer's row. Raises NotFound."""
+        row = await self._db.read(
+            lambda connection: connection.execute(
+                "SELECT size FROM layers WHERE diff_id = ?", (str(diff_id),)
+            ).fetchone()
+        )
+        if row is None:
+            raise NotFound(f"no such layer: {diff_id}")
+        return Layer(diff_id, row[0])
+
+    async def _install(self, staged: StagedFile, lease: str | None) -> Layer:
+        diff_id = str(staged.digest)
+
+        def insert(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT OR IGNORE INTO layers (diff_id, size, created) VALUES (?, ?, ?)",
+                (diff_id, staged.size, time.time()),
+            )
+            if lease is not None:
+                insert_reference(connection, lease, "layer", diff_id)
+
+        try:
+            async with self._locks.hold(f"layer {diff_id}"):
+                await asyncio.to_thread(staged.install, self.path(staged.digest))
+                await self._db.write(insert)
+        finally:
+            staged.discard()
+        return Layer(staged.digest, staged.size)

@@ -1,0 +1,353 @@
+"""The snapshotter that unpacks layers into directories and stacks them with overlayfs."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from tare.archive.diff import write_upper
+from tare.archive.tar_reader import extract_layer
+from tare.archive.tar_writer import TarWriter
+from tare.base.locks import KeyedLocks
+from tare.base.readers import Readable
+from tare.base.single_flight import SingleFlight
+from tare.errors import Conflict, InternalError, NotFound
+from tare.kernel import mounts
+from tare.model import Digest
+from tare.store.database import Database
+from tare.store.layers import LayerStore
+from tare.store.leases import Leases
+from tare.store.snapshotter import Lower
+from tare.store.space import disk_errors
+from tare.store.threads import Abort, run_undoable
+
+EMPTY = "empty"  # snapshots/empty: overlayfs needs a lower directory even where there is none
+_STAGING = "stage-"
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    id: int
+    key: str
+    kind: str
+    diff_id: str | None
+    size: int
+
+
+class UnpackedSnapshotter:
+    """Snapshots as directories ``<root>/<id>/{fs,upper,work}``; see :class:`~tare.store.snapshotter.Snapshotter`.
+
+    A layer lies in ``fs``, whiteouts in overlay form; an active or committed one in ``upper``.
+    """
+
+    name = "unpacked"
+
+    def __init__(self, db: Database, root: Path, layers: LayerStore, locks: KeyedLocks) -> None:
+        self._db = db
+        self._root = root
+        self._layers = layers
+        self._locks = locks
+        self._leases = Leases(db)
+        self._flights: SingleFlight[Lower] = SingleFlight()
+
+    async def ensure_layer(self, diff_id: Digest) -> Lower:
+        """Unpack a layer unless it is; idempotent, single-flight. Raises NotFound, DataCorrupt, Exhausted."""
+        return await self._flights.do(str(diff_id), lambda: self._ensure_layer(diff_id))
+
+    async def _ensure_layer(self, diff_id: Digest) -> Lower:
+        key = str(diff_id)
+        if await self._db.read(lambda connection: _find(connection, key)) is not None:
+            return Lower(key)
+        await self._layers.get(diff_id)
+        async with self._locks.hold(f"layer {key}"):
+            staging, size = await run_undoable(
+                lambda abort: self._unpack(diff_id, abort), lambda unpacked: remove_tree(unpacked[0])
+            )
+            try:
+                await self._db.write(lambda connection: self._adopt(connection, key, staging, size))
+            except sqlite3.IntegrityError as error:
+                raise NotFound(f"no such layer: {key}") from error
+            finally:
+                await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+        return Lower(key)
+
+    def _unpack(self, diff_id: Digest, abort: Abort) -> tuple[Path, int]:
+        with disk_errors(self._root):
+            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self._root))
+            try:
+                staging.chmod(0o755)
+                directory = staging / "fs"
+                directory.mkdir(mode=0o755)
+                directory.chmod(0o755)
+                try:
+                    stream = self._layers.path(diff_id).open("rb", buffering=1 << 20)
+                except FileNotFoundError as error:
+                    raise NotFound(f"no such layer: {diff_id}") from error
+                with stream:
+                    extract_layer(_AbortableReader(stream, abort), directory)
+                _sync_file_system(self._root)  # the row must not outlive a power failure that the files do not
+                return staging, _disk_usage(directory)
+            except BaseException:
+                shutil.rmtree(staging, ignore_errors=True)
+                raise
+
+    def _adopt(self, connection: sqlite3.Connection, key: str, staging: Path, size: int) -> None:
+        if _find(connection, key) is not None:
+            return
+        number = _insert(connection, key, "layer", diff_id=key, size=size)
+        self._make_way(number)
+        staging.rename(self._directory(number))
+
+    async def prepare(self, key: str, lowers: Sequence[Lower]) -> None:
+        """Make an active snapshot. Raises Conflict when the key exists, NotFound for a lower."""
+
+        def insert(connection: sqlite3.Connection) -> None:
+            if _find(connection, key) is not None:
+                raise Conflict(f"snapshot {key} exists already", code="snapshot-exists")
+            below = [_require_lower(connection, lower).id for lower in lowers]
+            number = _insert(connection, key, "active")
+            connection.executemany(
+                "INSERT INTO snapshot_lowers VALUES (?, ?, ?)",
+                [(number, position, lower) for position, lower in enumerate(below)],
+            )
+            self._make_way(number)
+            directory = self._directory(number)
+            with disk_errors(self._root):
+                for path in (directory, directory / "upper", directory / "work"):
+                    path.mkdir(mode=0o755)
+                    path.chmod(0o755)
+
+        await self._db.write(insert, durable=False)
+
+    async def mount(self, key: str, target: Path) -> None:
+        """Mount an active snapshot at ``target``. Raises NotFound, InternalError."""
+
+        def load(connection: sqlite3.Connection) -> tuple[_Snapshot, list[Path]]:
+            snapshot = _require(connection, key)
+            if snapshot.kind != "active":
+                raise NotFound(f"no active snapshot {key}: it is {snapshot.kind}")
+            rows = connection.execute(
+                "SELECT s.id, s.kind FROM snapshot_lowers l JOIN snapshots s ON s.id = l.lower"
+                " WHERE l.snapshot = ? ORDER BY l.position",
+                (snapshot.id,),
+            ).fetchall()
+            return snapshot, [self._content_path(number, kind) for number, kind in rows]
+
+        async with self._locks.hold(f"snapshot {key}"):
+            snapshot, lowers = await self._db.read(load)
+            directory = self._directory(snapshot.id)
+            await self._mount(lowers, directory / "upper", directory / "work", target)
+
+    async def view(self, lowers: Sequence[Lower], target: Path) -> None:
+        """Mount ``lowers`` read-only at ``target``. Raises NotFound, InternalError."""
+
+        def load(connection: sqlite3.Connection) -> list[Path]:
+            found = [_require_lower(connection, lower) for lower in lowers]
+            return [self._content_path(snapshot.id, snapshot.kind) for snapshot in found]
+
+        paths = await self._db.read(load)
+        await self._mount(paths, None, None, target)
+
+    async def _mount(self, lowers: Sequence[Path], upper: Path | None, work: Path | None, target: Path) -> None:
+        await run_undoable(
+            lambda _: mounts.mount_overlay(lowers, upper, work, target, empty=self._root / EMPTY),
+            lambda _: mounts.unmount(target),
+        )
+
+    async def unmount(self, target: Path) -> None:
+        """Undo ``mount`` or ``view``; quiet when nothing is mounted there."""
+        await asyncio.to_thread(mounts.unmount, target)
+
+    async def commit(self, key: str) -> Lower:
+        """Freeze an active snapshot. Raises NotFound, Conflict when it is mounted or frozen already."""
+        async with self._locks.hold(f"snapshot {key}"):
+            snapshot = await self._db.read(lambda connection: _require(connection, key))
+            if snapshot.kind != "active":
+                raise Conflict(f"snapshot {key} is {snapshot.kind} already", code="snapshot-frozen")
+            upper = self._content_path(snapshot.id, snapshot.kind)
+            size = await asyncio.to_thread(self._measure_unmounted, key, upper)
+            await self._db.write(
+                lambda connection: connection.execute(
+                    "UPDATE snapshots SET kind = 'committed', size = ? WHERE id = ?", (size, snapshot.id)
+                )
+            )
+            await asyncio.to_thread(shutil.rmtree, upper.parent / "work", ignore_errors=True)
+        return Lower(key)
+
+    def _measure_unmounted(self, key: str, upper: Path) -> int:
+        _refuse_mounted(key, upper)
+        return _disk_usage(upper)
+
+    async def write_layer(self, lower: Lower) -> Digest:
+        """Write a committed snapshot as a layer tar; idempotent. Raises NotFound, Exhausted."""
+        async with self._locks.hold(f"snapshot {lower}"):
+            snapshot = await self._db.read(lambda connection: _require_lower(connection, lower))
+            if snapshot.diff_id is not None:
+                return Digest.parse(snapshot.diff_id)
+            upper = self._content_path(snapshot.id, snapshot.kind)
+
+            def produce(sink: BinaryIO) -> None:
+                writer = TarWriter(sink)
+                write_upper(upper, writer)
+                writer.finish()
+
+            async with self._leases.hold() as lease:
+                layer = await self._layers.write(produce, lease=lease)
+                diff_id = str(layer.diff_id)
+                await self._db.write(
+                    lambda connection: connection.execute(
+                        "UPDATE snapshots SET diff_id = ? WHERE id = ?", (diff_id, snapshot.id)
+                    )
+                )
+            return layer.diff_id
+
+    async def upper_path(self, key: str) -> Path:
+        """The directory with what an active or committed snapshot adds. Raises NotFound."""
+        snapshot = await self._db.read(lambda connection: _require(connection, key))
+        return self._content_path(snapshot.id, snapshot.kind)
+
+    async def usage(self, key: str) -> int:
+        """Bytes on disk of what the snapshot adds. Raises NotFound."""
+        snapshot = await self._db.read(lambda connection: _require(connection, key))
+        if snapshot.kind != "active":
+            return snapshot.size
+        return await asyncio.to_thread(_disk_usage, self._content_path(snapshot.id, snapshot.kind))
+
+    async def remove(self, key: str) -> None:
+        """Delete a snapshot; quiet when there is none. Raises Conflict while another stands on it or it is mounted."""
+        async with self._locks.hold(f"snapshot {key}"):
+            snapshot = await self._db.read(lambda connection: _find(connection, key))
+            if snapshot is None:
+                return
+            if snapshot.kind == "active":
+                await asyncio.to_thread(_refuse_mounted, key, self._content_path(snapshot.id, snapshot.kind))
+            await self._db.write(lambda connection: _delete(connection, snapshot), durable=False)
+            await asyncio.to_thread(remove_tree, self._directory(snapshot.id))
+
+    async def recover(self) -> None:
+        """Delete directories that no row knows."""
+        known = await self._db.read(
+            lambda connection: {str(row[0]) for row in connection.execute("SELECT id FROM snapshots")}
+        )
+        await asyncio.to_thread(self._sweep, known)
+
+    def _sweep(self, known: set[str]) -> None:
+        (self._root / EMPTY).mkdir(mode=0o755, parents=True, exist_ok=True)
+        for path in self._root.iterdir():
+            if path.name not in known and path.name != EMPTY:
+                remove_tree(path)
+
+    def _directory(self, number: int) -> Path:
+        return self._root / str(number)
+
+    def _content_path(self, number: int, kind: str) -> Path:
+        return self._directory(number) / ("fs" if kind == "layer" else "upper")
+
+    def _make_way(self, number: int) -> None:
+        """A rolled-back transaction may have left a directory whose number is given out again."""
+        directory = self._directory(number)
+        if directory.exists():
+            remove_tree(directory)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a snapshot's directory; quiet when it is gone. Raises InternalError naming it."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InternalError(f"{path}: cannot delete: {error.strerror}") from error
+
+
+class _AbortableReader:
+    def __init__(self, source: Readable, abort: Abort) -> None:
+        self._source = source
+        self._abort = abort
+
+    def read(self, size: int = -1, /) -> bytes:
+        self._abort.check()
+        return self._source.read(size)
+
+
+def _find(connection: sqlite3.Connection, key: str) -> _Snapshot | None:
+    row = connection.execute("SELECT id, key, kind, diff_id, size FROM snapshots WHERE key = ?", (key,)).fetchone()
+    return _Snapshot(*row) if row is not None else None
+
+
+def _require(connection: sqlite3.Connection, key: str) -> _Snapshot:
+    if (snapshot := _find(connection, key)) is None:
+        raise NotFound(f"no such snapshot: {key}")
+    return snapshot
+
+
+def _require_lower(connection: sqlite3.Connection, lower: Lower) -> _Snapshot:
+    snapshot = _require(connection, lower)
+    if snapshot.kind == "active":
+        raise NotFound(f"no such lower: snapshot {lower} is not committed")
+    return snapshot
+
+
+def _insert(connection: sqlite3.Connection, key: str, kind: str, *, diff_id: str | None = None, size: int = 0) -> int:
+    cursor = connection.execute(
+        "INSERT INTO snapshots (key, kind, diff_id, size, created) VALUES (?, ?, ?, ?, ?)",
+        (key, kind, diff_id, size, time.time()),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def _delete(connection: sqlite3.Connection, snapshot: _Snapshot) -> None:
+    above = connection.execute(
+        "SELECT s.key FROM snapshot_lowers l JOIN snapshots s ON s.id = l.snapshot WHERE l.lower = ?", (snapshot.id,)
+    ).fetchall()
+    if above:
+        names = ", ".join(sorted({row[0] for row in above}))
+        raise Conflict(f"snapshot {snapshot.key} is in use by {names}", code="snapshot-in-use")
+    connection.execute("DELETE FROM snapshots WHERE id = ?", (snapshot.id,))
+
+
+def _refuse_mounted(key: str, upper: Path) -> None:
+    wanted = os.fspath(upper)
+    for entry in mounts.mount_table():
+        if entry.fstype == "overlay" and entry.super_option("upperdir") == wanted:
+            raise Conflict(f"snapshot {key} is mounted at {entry.target}", code="snapshot-mounted")
+
+
+def _disk_usage(directory: Path) -> int:
+    """Bytes that the tree takes on disk, every hard-linked file once."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    pending = [os.fspath(directory)]
+    while pending:
+        with os.scandir(pending.pop()) as found:
+            for item in found:
+                status = item.stat(follow_symlinks=False)
+                if status.st_nlink > 1 and not item.is_dir(follow_symlinks=False):
+                    identity = (status.st_dev, status.st_ino)
+                    if identity in seen:
+                        continue
+                    seen.add(identity)
+                total += status.st_blocks * 512
+                if item.is_dir(follow_symlinks=False):
+                    pending.append(item.path)
+    return total
+
+
+def _sync_file_system(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(fd) < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), os.fspath(path))
+    finally:
+        os.close(fd)
