@@ -89,8 +89,9 @@ class Lab:
 
 async def collect(session: object) -> tuple[bytes, bytes]:
     out, err = bytearray(), bytearray()
-    async for stream, data in session:  # type: ignore[attr-defined]
-        (out if stream == 1 else err).extend(data)
+    async with session:  # type: ignore[attr-defined]
+        async for stream, data in session:  # type: ignore[attr-defined]
+            (out if stream == 1 else err).extend(data)
     return bytes(out), bytes(err)
 
 
@@ -402,8 +403,8 @@ async def test_exec_runs_in_the_container(lab: Lab) -> None:
     for number, code in enumerate((0, 7, 200)):
         session = await lab.supervisor.exec(cid, f"code{number}", lab.process(cid, "prog", "exit", str(code)), detach=True)
         assert await session.wait() == code
-    session = await lab.supervisor.exec(cid, "killed", lab.process(cid, "prog", "signal", "9"))
-    assert await session.wait() == 137
+    async with await lab.supervisor.exec(cid, "killed", lab.process(cid, "prog", "signal", "9")) as session:
+        assert await session.wait() == 137
 
 
 async def test_exec_takes_input_and_gives_it_back(lab: Lab) -> None:

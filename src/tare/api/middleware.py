@@ -7,6 +7,7 @@ import itertools
 import logging
 import platform
 from collections.abc import Iterator
+from typing import Any
 
 from aiohttp import web
 
@@ -28,6 +29,7 @@ class Requests:
 
     def __init__(self) -> None:
         self._numbers: Iterator[int] = itertools.count(1)
+        self._streams: set[asyncio.Task[Any]] = set()
         self._running: set[asyncio.Task[web.StreamResponse]] = set()
 
     @web.middleware
@@ -57,11 +59,25 @@ class Requests:
 
     async def _run(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if is_cancellable(request.match_info.handler):
-            return await handler(request)
+            return await self._stream(request, handler)
         task: asyncio.Task[web.StreamResponse] = asyncio.ensure_future(handler(request))
         self._running.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    async def _stream(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        try:
+            return await handler(request)
+        finally:
+            self._streams.discard(task)
+
+    def end_streams(self) -> None:
+        """Cancel what would go on as long as its client listens."""
+        for task in self._streams:
+            task.cancel()
 
     def _ended(self, task: asyncio.Task[web.StreamResponse]) -> None:
         self._running.discard(task)

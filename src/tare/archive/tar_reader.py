@@ -54,7 +54,7 @@ def _extract(stream: Readable, directory: Path, limits: Limits, *, whiteouts: bo
 def _as_tare_error(entry: Entry, error: OSError) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EROFS):
         return error
-    if error.errno in (errno.EPERM, errno.EACCES):
+    if error.errno in (errno.EPERM, errno.EACCES) and entry.kind is not Kind.HARDLINK:  # EPERM: link to a directory
         return InternalError(f"cannot unpack {entry.path!r}: {error.strerror}", hint="unpacking layers needs root")
     return DataCorrupt(f"tar member {entry.path[:200]!r} cannot be unpacked: {error.strerror}")
 

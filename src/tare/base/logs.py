@@ -21,4 +21,6 @@ def configure(*, debug: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_SubjectFilter())
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(subject)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    if debug:
+        logging.getLogger(__name__.partition(".")[0]).setLevel(logging.DEBUG)  # ours, not every library's

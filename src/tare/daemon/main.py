@@ -7,15 +7,17 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
-from tare.errors import TareError
+from tare.errors import InvalidArgument, TareError
 
 logger = logging.getLogger("tare.daemon")
 
 SOCKET_MODE = 0o660
-EXIT_CONFIGURATION = 2
+SOCKET_PATH_LIMIT = 107  # bytes, unix(7)
+BACKLOG = 512
 
 
 def main() -> None:
@@ -57,7 +59,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, str | None]:
 
 
 async def _serve(options: argparse.Namespace) -> None:
-    from tare.api.server import Server
+    from tare.api.app import ApiServer
     from tare.daemon.config import load_settings
     from tare.daemon.wiring import build_engine
 
@@ -67,20 +69,41 @@ async def _serve(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     engine = await build_engine(settings)
-    server = Server(engine, settings.socket_path)
+    server = ApiServer(engine)
     try:
         await engine.start()
-        await server.start()
+        listener = await asyncio.to_thread(open_socket, settings.socket_path)
+        await server.start([listener])
         pid_file = settings.run_directory / "tared.pid"
         await asyncio.to_thread(pid_file.write_text, f"{os.getpid()}\n")
         logger.info("listening on %s, data in %s", settings.socket_path, settings.data_root)
         await stop.wait()
         logger.info("stopping")
     finally:
-        await server.stop()
+        await server.close()
         await engine.stop(containers_too=options.stop_containers)
-        if options.stop_containers:
-            await asyncio.to_thread((settings.run_directory / "tared.pid").unlink, missing_ok=True)
+        for path in (settings.socket_path, settings.run_directory / "tared.pid"):
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+def open_socket(path: Path) -> socket.socket:
+    """A listening unix socket at ``path``; the caller owns the data root, so a socket there now is a dead engine's.
+
+    Raises InvalidArgument when the path is too long for a socket address (unix(7)).
+    """
+    if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
+        raise InvalidArgument(f"{path}: longer than {SOCKET_PATH_LIMIT} bytes", hint="choose a shorter --socket")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        listener.bind(str(path))
+        path.chmod(SOCKET_MODE)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 if __name__ == "__main__":

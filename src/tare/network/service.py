@@ -124,7 +124,7 @@ class NetworkService:
         return await self._catalogue.create(request)
 
     async def remove_network(self, reference: str) -> Network:
-        """Remove a network. Raises NotFound, Forbidden when it is predefined or has endpoints (the error names them)."""
+        """Remove a network. Raises NotFound, Forbidden when it is predefined or has endpoints (named in the error)."""
         return await self._catalogue.remove(reference)
 
     async def get_network(self, reference: str) -> Network:

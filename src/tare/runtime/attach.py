@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -35,6 +35,7 @@ class AttachSession:
         self._socket = connection
         self._directory = directory
         self._closed = False
+        self._busy = 0
 
     @classmethod
     async def connect(cls, directory: Path) -> AttachSession:
@@ -62,16 +63,29 @@ class AttachSession:
 
     def close(self) -> None:
         """Disconnect; whether the container's standard input ends with it was decided at its creation."""
-        if not self._closed:
-            self._closed = True
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes whoever reads or writes; the last one closes
+        if not self._busy:
             self._socket.close()
+
+    @contextlib.contextmanager
+    def _use(self) -> Iterator[None]:
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            if self._closed and not self._busy:
+                self._socket.close()
 
     async def __aiter__(self) -> AsyncIterator[tuple[Stream, bytes]]:
         """Output as (1: stdout, 2: stderr; bytes), ending when the process has ended."""
         loop = asyncio.get_running_loop()
         while not self._closed:
             try:
-                packet = await loop.sock_recv(self._socket, _RECEIVE)
+                with self._use():
+                    packet = await loop.sock_recv(self._socket, _RECEIVE)
             except ConnectionResetError:
                 return
             if not packet:
@@ -83,7 +97,9 @@ class AttachSession:
         """Send ``data`` to standard input; returns when conmon has taken it. Dropped when nobody reads any more."""
         loop = asyncio.get_running_loop()
         for start in range(0, len(data), PACKET):
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            if self._closed:
+                return
+            with self._use(), contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 await loop.sock_sendall(self._socket, data[start : start + PACKET])
 
     async def close_stdin(self) -> None:

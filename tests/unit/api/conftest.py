@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import aiohttp
 import pytest
 from api_fakes import Docker, Ended, FakeEngine
 
-from tare.api.app import ApiServer
+from tare.api.server import Server
 
 
 @pytest.fixture
@@ -22,13 +21,10 @@ def engine() -> FakeEngine:
 async def socket_path(engine: FakeEngine, tmp_path: Path) -> AsyncIterator[str]:
     """The path of a socket on which the API serves the fake engine."""
     path = str(tmp_path / "api.sock")
-    sock = socket.socket(socket.AF_UNIX)
-    sock.bind(path)
-    server = ApiServer(engine)  # type: ignore[arg-type]
-    await server.start([sock])
+    server = Server(engine, Path(path))  # type: ignore[arg-type]
+    await server.start()
     yield path
-    engine.events.close()
-    await server.close()
+    await server.stop()
 
 
 @pytest.fixture

@@ -243,7 +243,7 @@ async def test_build_failure_has_the_commands_code(engine: FakeEngine, docker: D
     context = tmp_path / "context"
     context.mkdir()
     (context / "Dockerfile").write_text("FROM base\nRUN make\n")
-    source = Source("Dockerfile", "FROM base\nRUN make\n")
+    source = Source("Dockerfile", ("FROM base", "RUN make"))
     engine.builds.error = BuildStepFailed(
         ["/bin/sh", "-c", "make"], 42, output=["making"], source=source, where=SourceRange(2, 2)
     )

@@ -1,0 +1,110 @@
+"""A whole Dockerfile: global arguments and stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tare.build.dockerfile.instructions import AnyInstruction, Arg, From, Maintainer
+from tare.build.dockerfile.parser import BuildWarning, Directives, ParsedFile, parse_nodes
+from tare.build.dockerfile.source import Source
+from tare.build.dockerfile.typed import to_instruction
+
+_RESERVED_NAMES = ("scratch", "context")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: ``name`` is its alias (lower case, may be empty), ``index`` its number from 0."""
+
+    name: str
+    index: int
+    base: From
+    instructions: tuple[AnyInstruction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dockerfile:
+    """What a Dockerfile says; ``source.error(…, instruction.range)`` makes the errors that are found later."""
+
+    name: str
+    source: Source
+    directives: Directives
+    global_args: tuple[Arg, ...]
+    stages: tuple[Stage, ...]
+    warnings: tuple[BuildWarning, ...]
+
+    def stage(self, target: str, *, before: int | None = None) -> Stage | None:
+        """The stage called ``target`` (any case) or with that number, of those with an index under ``before``.
+
+        Where several stages have the name the last one counts.
+        """
+        limit = len(self.stages) if before is None else before
+        for stage in reversed(self.stages[:limit]):
+            if stage.name and stage.name == target.lower():
+                return stage
+        if target.isascii() and target.isdecimal() and len(target) < 10 and int(target) < limit:
+            return self.stages[int(target)]
+        return None
+
+
+def parse_dockerfile(text: str, name: str = "Dockerfile") -> Dockerfile:
+    """Read a Dockerfile's text; raises DockerfileError, InvalidArgument for an empty or too large file."""
+    parsed = parse_nodes(text, name)
+    global_args: list[Arg] = []
+    heads: list[From] = []
+    bodies: list[list[AnyInstruction]] = []
+    for node in parsed.nodes:
+        instruction = to_instruction(node, parsed.source, parsed.directives.escape)
+        if isinstance(instruction, From):
+            heads.append(instruction)
+            bodies.append([])
+        elif bodies:
+            bodies[-1].append(instruction)
+        elif isinstance(instruction, Arg):
+            global_args.append(instruction)
+        else:
+            raise parsed.source.error(
+                "no build stage in current context",
+                node.range,
+                mark=node.written,
+                hint="only ARG may come before the first FROM",
+                code="dockerfile-no-stage",
+            )
+    if not heads:
+        last = parsed.nodes[-1].range
+        raise parsed.source.error(
+            "dockerfile contains no stages to build", last, hint="add FROM image", code="dockerfile-no-stage"
+        )
+    stages = tuple(
+        Stage(head.alias, index, head, tuple(body))
+        for index, (head, body) in enumerate(zip(heads, bodies, strict=True))
+    )
+    warnings = _warnings(parsed, stages)
+    return Dockerfile(name, parsed.source, parsed.directives, tuple(global_args), stages, warnings)
+
+
+def parse_trigger(expression: str, image: str = "") -> AnyInstruction:
+    """The instruction of an ONBUILD trigger stored in the configuration of ``image``; raises DockerfileError."""
+    parsed = parse_nodes(expression, f"ONBUILD trigger of {image}" if image else "ONBUILD trigger")
+    if len(parsed.nodes) != 1 or parsed.nodes[0].name in ("FROM", "ONBUILD", "MAINTAINER"):
+        cause = "an ONBUILD trigger is one instruction other than FROM, ONBUILD and MAINTAINER"
+        raise parsed.source.error(cause, parsed.nodes[0].range)
+    return to_instruction(parsed.nodes[0], parsed.source, parsed.directives.escape)
+
+
+def _warnings(parsed: ParsedFile, stages: tuple[Stage, ...]) -> tuple[BuildWarning, ...]:
+    warnings = list(parsed.warnings)
+    seen: set[str] = set()
+    for stage in stages:
+        if stage.name in _RESERVED_NAMES:
+            cause = f'Stage name should not use the same name as reserved stage "{stage.name}"'
+            warnings.append(BuildWarning("ReservedStageName", cause, stage.base.range))
+        if stage.name and stage.name in seen:
+            cause = f'Duplicate stage name "{stage.name}", stage names should be unique'
+            warnings.append(BuildWarning("DuplicateStageName", cause, stage.base.range))
+        seen.add(stage.name)
+        for instruction in stage.instructions:
+            if isinstance(instruction, Maintainer):
+                cause = "Maintainer instruction is deprecated in favor of using label"
+                warnings.append(BuildWarning("MaintainerDeprecated", cause, instruction.range))
+    return tuple(sorted(warnings, key=lambda warning: warning.range.first_line))

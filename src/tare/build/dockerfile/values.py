@@ -30,8 +30,9 @@ def parse_duration(text: str) -> int:
         total += int(part[1] or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
         position = part.end()
     if not rest or position < len(rest) or total > _MAX_DURATION:
+        cause = "missing unit in" if re.fullmatch(r"[0-9]+\.?[0-9]*", rest, re.ASCII) else "invalid"
         raise InvalidArgument(
-            f'time: invalid duration "{text}"', hint="write a number and a unit, such as 30s or 1m30s"
+            f'time: {cause} duration "{text}"', hint="write a number and a unit, such as 30s or 1m30s"
         )
     return sign * total
 

@@ -77,7 +77,7 @@ class DnsClient:
                     data = await self._reply
             except (OSError, TimeoutError) as error:
                 await self.close()
-                raise Disconnected(f"tare-dns: {error or 'no reply'}") from error
+                raise Disconnected(f"tare-dns: {str(error) or type(error).__name__}") from error
             finally:
                 self._reply = None
         answer: dict[str, Any] = json.loads(data)

@@ -1,0 +1,492 @@
+"""Bridges, isolation, published ports and names with real interfaces, a real table and real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from dnslib import RCODE, DNSRecord
+
+from tare.errors import Conflict, Exhausted, Forbidden, InvalidArgument, NotFound
+from tare.kernel.namespaces import (
+    create_network_namespace,
+    is_network_namespace,
+    remove_network_namespace,
+    run_in_network_namespace,
+)
+from tare.network import netlink
+from tare.network.model import AddressPool, Network, NetworkSettings, PortRequest
+from tare.network.service import NetworkService
+from tare.store.database import Database
+
+pytestmark = pytest.mark.root
+
+POOLS = (AddressPool(base="10.231.0.0/16", size=24),)
+
+
+def command(*argv: str, inside: Path | None = None) -> str:
+    prefix = ["nsenter", f"--net={inside}"] if inside else []
+    return subprocess.run([*prefix, *argv], check=True, capture_output=True, text=True).stdout
+
+
+@dataclass
+class Lab:
+    """An engine's networks with namespaces as containers; ``serve`` answers each connection with the peer's address."""
+
+    root: Path
+    db: Database
+    instance: str
+    service: NetworkService
+    settings: NetworkSettings
+    sockets: list[socket.socket] = field(default_factory=list)
+
+    @property
+    def table(self) -> str:
+        return f"tare-{self.instance}"
+
+    def inside(self, name: str) -> Path:
+        return self.service.sandbox_path(container(name))
+
+    async def run(self, name: str, network: str, *, port: int = 80, **options: object) -> str:
+        """A container that serves ``port``; its address."""
+        await self.service.create_sandbox(container(name))
+        endpoint = await self.service.attach(container(name), name, network, **options)  # type: ignore[arg-type]
+        if port:
+            await asyncio.to_thread(run_in_network_namespace, self.inside(name), lambda: self.serve(port))
+        return endpoint.address
+
+    def serve(self, port: int, address: str = "0.0.0.0") -> None:
+        listener = socket.create_server((address, port))
+        self.sockets.append(listener)
+
+        def work() -> None:
+            while True:
+                try:
+                    connection, peer = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.sendall(peer[0].encode())
+
+        threading.Thread(target=work, daemon=True).start()
+
+    async def reach(self, source: Path | None, address: str, port: int = 80) -> str:
+        """What the server at the address says, or ``"-"`` when it cannot be reached, from a namespace or the host."""
+
+        def dial() -> str:
+            try:
+                with socket.create_connection((address, port), timeout=0.4) as connection:
+                    return connection.recv(100).decode()
+            except OSError:
+                return "-"
+
+        if source is None:
+            return await asyncio.to_thread(dial)
+        return await asyncio.to_thread(run_in_network_namespace, source, dial)
+
+    async def ask(self, name: str, question: str, kind: str = "A", *, tcp: bool = False) -> tuple[str, list[str]]:
+        def work() -> bytes:
+            return bytes(DNSRecord.question(question, kind).send("127.0.0.11", 53, timeout=5, tcp=tcp))
+
+        record = DNSRecord.parse(await asyncio.to_thread(run_in_network_namespace, self.inside(name), work))
+        return RCODE[record.header.rcode], sorted(str(entry.rdata) for entry in record.rr)
+
+    def again(self) -> NetworkService:
+        return NetworkService(self.db, self.root / "run", self.instance, self.settings)
+
+    def remains(self) -> list[str]:
+        links = [line.split()[0] for line in command("ip", "-br", "link").splitlines()]
+        found = [name for name in links if name.startswith((f"tr{self.instance}-", "tv"))]
+        found += [line for line in command("nft", "list", "tables").splitlines() if self.table in line]
+        found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.root) in line]
+        return found
+
+
+def container(name: str) -> str:
+    return name.encode().hex().ljust(64, "0")
+
+
+NAMES = ("login", "logout", "payment", "extra")
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    db = await Database.open(tmp_path / "data" / "tare.db")
+
+    def seed(connection: object) -> None:
+        connection.execute("INSERT INTO blobs VALUES ('i', 1, 'x', 0)")  # type: ignore[attr-defined]
+        connection.execute("INSERT INTO images VALUES ('i', 0, 0)")  # type: ignore[attr-defined]
+        for name in NAMES:
+            row = (container(name), name, "i", "created", 0.0, "{}")
+            connection.execute("INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?)", row)  # type: ignore[attr-defined]
+
+    await db.write(seed)
+    instance = secrets.token_hex(3)
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")  # nobody answers there: refused at once
+    settings = NetworkSettings(default_address_pools=POOLS, resolv_conf=str(tmp_path / "resolv.conf"))
+    service = NetworkService(db, tmp_path / "run", instance, settings)
+    made = Lab(tmp_path, db, instance, service, settings)
+    try:
+        await service.start()
+        yield made
+    finally:
+        for listener in made.sockets:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        await made.service.stop(remove_kernel_state=True)
+        await db.close()
+    assert made.remains() == []
+
+
+@contextmanager
+def neighbour(tmp_path: Path, network: str) -> Iterator[tuple[Path, str]]:
+    """A machine on a LAN of its own with the host: its namespace and the host's address there."""
+    path, name = tmp_path / "neighbour", f"tv{secrets.token_hex(4)}"
+    create_network_namespace(path)
+    try:
+        command("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p")
+        move(f"{name}p", path)
+        command("ip", "addr", "add", f"{network}.1/24", "dev", name)
+        command("ip", "link", "set", name, "up")
+        command("ip", "addr", "add", f"{network}.2/24", "dev", f"{name}p", inside=path)
+        command("ip", "link", "set", f"{name}p", "up", inside=path)
+        yield path, f"{network}.1"
+    finally:
+        subprocess.run(["ip", "link", "del", name], check=False, capture_output=True)
+        remove_network_namespace(path)
+
+
+def move(interface: str, path: Path) -> None:
+    """Move an interface into a namespace kept at a path (ip(8) wants a pid or a name under /run/netns)."""
+    started, done = threading.Event(), threading.Event()
+    identifiers: list[int] = []
+
+    def stay() -> None:
+        def work() -> None:
+            identifiers.append(threading.get_native_id())
+            started.set()
+            done.wait(10)
+
+        run_in_network_namespace(path, work)
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    started.wait(10)
+    try:
+        command("ip", "link", "set", interface, "netns", str(identifiers[0]))
+    finally:
+        done.set()
+        thread.join()
+
+
+async def test_login_and_logout_reach_each_other_and_payment_is_apart(lab: Lab) -> None:
+    shop, bank = await lab.service.create_network("shop"), await lab.service.create_network("bank")
+    login = await lab.run("login", "shop")
+    logout = await lab.run("logout", "shop")
+    payment = await lab.run("payment", "bank")
+
+    assert await lab.reach(lab.inside("login"), logout) == login
+    assert await lab.reach(lab.inside("logout"), login) == logout
+    assert await lab.reach(lab.inside("login"), payment) == "-"
+    assert await lab.reach(lab.inside("payment"), login) == "-"
+    assert await lab.reach(None, payment) == bank.gateway  # the host reaches its containers
+
+    for gateway in (shop.gateway, bank.gateway):
+        lab.serve(47321, gateway)
+    assert await lab.reach(lab.inside("payment"), bank.gateway, 47321) == payment
+    assert await lab.reach(lab.inside("payment"), shop.gateway, 47321) == "-"
+
+
+async def test_a_published_port_is_reached_from_everywhere_it_should_be(lab: Lab) -> None:
+    await lab.service.create_network("shop")
+    await lab.service.create_network("bank")
+    requests = (
+        PortRequest(container_port=80, host_port=47331),
+        PortRequest(container_port=80, host_port=47332, host_address="127.0.0.1"),
+        PortRequest(container_port=80),
+    )
+    address = await lab.run("login", "shop", ports=requests)
+    logout = await lab.run("logout", "shop")
+    await lab.run("payment", "bank")
+    published = await lab.service.published(container("login"))
+    chosen = next(port.host_port for port in published if port.host_port not in {47331, 47332})
+    assert 32768 <= chosen <= 60999
+
+    gateway = (await lab.service.get_network("shop")).gateway
+    for port in (47331, 47332, chosen):
+        assert await lab.reach(None, "127.0.0.1", port) == gateway
+    with neighbour(lab.root, "10.232.1") as (lan, host):
+        assert await lab.reach(None, host, 47331) == host
+        assert await lab.reach(lan, host, 47331) == "10.232.1.2"  # the client's address is kept
+        assert await lab.reach(lan, host, 47332) == "-"
+        assert await lab.reach(lab.inside("logout"), host, 47331) == gateway  # hairpin
+        assert await lab.reach(lab.inside("login"), host, 47331) == gateway
+        assert await lab.reach(lab.inside("payment"), host, 47331) == "-"
+        command("ip", "route", "add", "10.231.0.0/16", "via", host, inside=lan)
+        assert await lab.reach(lan, address) == "-"  # only published ports, not by routing to the container
+        assert await lab.reach(lan, logout) == "-"
+        command("ip", "addr", "del", "127.0.0.1/8", "dev", "lo", inside=lan)
+        command("ip", "route", "add", "127.0.0.1", "via", host, inside=lan)
+        assert await lab.reach(lan, "127.0.0.1", 47332) == "-"
+
+    await lab.service.detach(container("login"), "shop")
+    assert await lab.reach(None, "127.0.0.1", 47331) == "-"
+    assert await lab.service.published(container("login")) == []
+
+
+async def test_a_neighbour_cannot_reach_loopback_ports_with_crafted_routes(lab: Lab) -> None:
+    request = PortRequest(container_port=80, host_port=47333, host_address="127.0.0.1")
+    await lab.run("login", "bridge", ports=(request,))
+    with neighbour(lab.root, "10.232.2") as (lan, host):
+        interface = command("ip", "-br", "link", inside=lan).splitlines()[1].split("@")[0].split()[0]
+
+        def open_up() -> None:
+            Path("/proc/sys/net/ipv4/conf/all/route_localnet").write_text("1")
+            Path("/proc/sys/net/ipv4/conf", interface, "route_localnet").write_text("1")
+
+        await asyncio.to_thread(run_in_network_namespace, lan, open_up)
+        command("ip", "route", "del", "local", "127.0.0.0/8", "table", "local", inside=lan)
+        command("ip", "route", "del", "local", "127.0.0.1", "table", "local", inside=lan)
+        command("ip", "route", "add", "127.0.0.0/8", "via", host, "dev", interface, "src", "10.232.2.2", inside=lan)
+        assert await lab.reach(lan, "127.0.0.1", 47333) == "-"
+    assert await lab.reach(None, "127.0.0.1", 47333) != "-"
+
+
+async def test_outside_is_reached_through_nat_but_not_from_an_internal_network(lab: Lab) -> None:
+    await lab.service.create_network("shop")
+    inner = await lab.service.create_network("inner", internal=True)
+    await lab.run("login", "shop")
+    await lab.run("payment", "inner")
+    extra = await lab.run("extra", "inner")
+    with neighbour(lab.root, "10.232.3") as (wan, host):
+        await asyncio.to_thread(run_in_network_namespace, wan, lambda: lab.serve(8000))
+        assert await lab.reach(lab.inside("login"), "10.232.3.2", 8000) == host  # masqueraded
+        assert await lab.reach(lab.inside("payment"), "10.232.3.2", 8000) == "-"
+        command("ip", "route", "add", "default", "via", inner.gateway, inside=lab.inside("payment"))
+        assert await lab.reach(lab.inside("payment"), "10.232.3.2", 8000) == "-"
+        lab.serve(47341)
+        assert await lab.reach(lab.inside("payment"), inner.gateway, 47341) == "-"
+        assert await lab.reach(lab.inside("payment"), extra) != "-"
+
+
+async def test_names_resolve_on_user_defined_networks_only(lab: Lab) -> None:
+    await lab.service.create_network("shop")
+    await lab.service.create_network("bank")
+    login = await lab.run("login", "shop", aliases=("web",))
+    logout = await lab.run("logout", "shop", aliases=("web",))
+    await lab.run("payment", "bank")
+    await lab.run("extra", "bridge")
+
+    assert await lab.ask("logout", "login") == ("NOERROR", [login])
+    assert await lab.ask("logout", "LOGIN.shop", tcp=True) == ("NOERROR", [login])
+    assert await lab.ask("logout", "web") == ("NOERROR", sorted([login, logout]))
+    assert await lab.ask("logout", container("login")[:12]) == ("NOERROR", [login])
+    assert await lab.ask("logout", "login", "AAAA") == ("NOERROR", [])
+    reverse = ".".join(reversed(login.split("."))) + ".in-addr.arpa"
+    assert await lab.ask("logout", reverse, "PTR") == ("NOERROR", ["login.shop."])
+    assert (await lab.ask("payment", "login"))[0] == "SERVFAIL"  # asked on, and the host's resolver is not there
+
+    await lab.service.rename(container("login"), "entrance")
+    assert await lab.ask("logout", "entrance") == ("NOERROR", [login])
+    assert (await lab.ask("logout", "login"))[1] == []
+    assert "nameserver 127.0.0.11\n" in await lab.service.resolv_conf(container("login"))
+    assert "127.0.0.11" not in await lab.service.resolv_conf(container("extra"))
+    assert f"{login}\thost1" in await lab.service.hosts_file(container("login"), hostname="host1")
+
+
+async def test_what_does_not_exist_is_nxdomain_on_an_internal_network(lab: Lab) -> None:
+    await lab.service.create_network("inner", internal=True)
+    await lab.run("login", "inner")
+    assert await lab.ask("login", "example.invalid") == ("NXDOMAIN", [])
+
+
+async def test_everything_survives_a_restart_of_the_engine(lab: Lab) -> None:
+    await lab.service.create_network("shop")
+    login = await lab.run("login", "shop", ports=(PortRequest(container_port=80, host_port=47351),))
+    logout = await lab.run("logout", "shop")
+    await lab.service.stop(remove_kernel_state=False)
+    assert await lab.reach(None, "127.0.0.1", 47351) != "-"
+    assert await lab.ask("logout", "login") == ("NOERROR", [login])
+
+    lab.service = lab.again()
+    await lab.service.start()
+    assert await lab.reach(None, "127.0.0.1", 47351) != "-"
+    assert await lab.reach(lab.inside("login"), logout) == login
+    assert await lab.ask("logout", "login") == ("NOERROR", [login])
+
+
+async def test_a_flushed_table_and_a_lost_bridge_come_back(lab: Lab) -> None:
+    network = await lab.service.create_network("shop")
+    await lab.run("login", "shop", ports=(PortRequest(container_port=80, host_port=47361),))
+    command("nft", "flush", "table", "inet", lab.table)
+    assert await lab.service.ensure_firewall()
+    assert not await lab.service.ensure_firewall()
+    assert await lab.reach(None, "127.0.0.1", 47361) != "-"
+
+    command("nft", "delete", "table", "inet", lab.table)
+    command("ip", "link", "del", network.bridge_name)
+    stray = f"tr{lab.instance}-abcdef"
+    command("ip", "link", "add", stray, "type", "bridge")
+    await lab.service.stop(remove_kernel_state=False)
+    lab.service = lab.again()
+    await lab.service.start()
+    assert await lab.reach(None, "127.0.0.1", 47361) != "-"
+    assert stray not in await netlink.bridges()
+
+
+async def test_a_killed_name_server_is_started_again(lab: Lab) -> None:
+    await lab.service.create_network("shop")
+    login = await lab.run("login", "shop")
+    pid = int((lab.root / "run" / "dns.sock.lock").read_text())
+    watch = os.pidfd_open(pid)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(watch, ended.set)
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        await ended.wait()
+    asyncio.get_running_loop().remove_reader(watch)
+    os.close(watch)
+    await lab.run("logout", "shop")
+    assert await lab.ask("logout", "login") == ("NOERROR", [login])
+    assert await lab.ask("login", "logout") != ("NOERROR", [])
+    assert int((lab.root / "run" / "dns.sock.lock").read_text()) != pid
+
+
+async def test_a_port_in_use_is_named_and_nothing_is_left(lab: Lab) -> None:
+    network = await lab.service.create_network("shop")
+    lab.serve(47371)
+    request = PortRequest(container_port=80, host_port=47371)
+    with pytest.raises(
+        Conflict, match=r"failed to bind host port for 0\.0\.0\.0:47371:.*: address already in use"
+    ) as e:
+        await lab.run("login", "shop", ports=(request,))
+    assert e.value.code == "port-in-use"
+    assert f"pid {os.getpid()}" in e.value.hint
+    assert await lab.service.endpoints_of_container(container("login")) == []
+    assert await netlink.ports_of_bridge(network.bridge_name) == []
+
+    await lab.run("logout", "shop", ports=(PortRequest(container_port=80, host_port=47372),))
+    with pytest.raises(Conflict, match="port is already allocated") as e:
+        await lab.run("login", "shop", ports=(PortRequest(container_port=81, host_port=47372),))
+    assert "container logout" in e.value.hint
+    with pytest.raises(InvalidArgument, match="cannot assign requested address"):
+        request = PortRequest(container_port=80, host_port=47373, host_address="203.0.113.9")
+        await lab.run("login", "shop", ports=(request,))
+
+
+async def test_a_failing_step_undoes_the_ones_before(lab: Lab) -> None:
+    network = await lab.service.create_network("shop")
+    await lab.run("login", "shop", port=0)
+    await lab.service.create_network("bank")
+    bad = await lab.service.create_network("bad")
+    await netlink.remove_link(bad.bridge_name)
+    with pytest.raises(Exception, match=f"bridge {bad.bridge_name} not found"):
+        await lab.service.attach(container("login"), "login", "bad")
+    assert [item.network_id for item in await lab.service.endpoints_of_container(container("login"))] == [network.id]
+    with pytest.raises(NotFound, match="has no network namespace"):
+        await lab.service.attach(container("logout"), "logout", "shop")
+
+
+async def test_networks_are_refused_for_the_right_reason(lab: Lab) -> None:
+    service = lab.service
+    network = await service.create_network("shop", subnet="10.231.77.0/24", ip_range="10.231.77.128/30")
+    assert await service.get_network(network.id[:9]) == network
+    with pytest.raises(Conflict, match="network with name shop already exists"):
+        await service.create_network("shop")
+    with pytest.raises(Forbidden, match="Pool overlaps with other one on this address space.*network shop|interface"):
+        await service.create_network("other", subnet="10.231.77.0/25")
+    with pytest.raises(Forbidden, match="bridge is a pre-defined network and cannot be removed"):
+        await service.remove_network("bridge")
+    with pytest.raises(NotFound, match="network nosuch not found"):
+        await service.get_network("nosuch")
+    await lab.run("login", "shop", address="10.231.77.9", port=0)
+    with pytest.raises(Conflict, match=r"address 10\.231\.77\.9 is already in use"):
+        await lab.run("logout", "shop", address="10.231.77.9", port=0)
+    with pytest.raises(Conflict, match="endpoint with name login already exists in network shop"):
+        await service.attach(container("login"), "login", "shop")
+    with pytest.raises(Forbidden, match=r'has active endpoints \(name:"login"'):
+        await service.remove_network("shop")
+    await service.detach_all(container("login"))
+    await service.remove_network("shop")
+    assert network.bridge_name not in await netlink.bridges()
+
+
+async def test_an_exhausted_range_says_so_and_addresses_come_back(lab: Lab) -> None:
+    await lab.service.create_network("tiny", subnet="10.231.88.0/30")
+    first = await lab.run("login", "tiny", port=0)
+    with pytest.raises(Exhausted, match="no available IPv4 addresses on network tiny"):
+        await lab.run("logout", "tiny", port=0)
+    await lab.service.detach_all(container("login"))
+    assert await lab.run("logout", "tiny", port=0) == first
+
+
+async def test_several_networks_and_the_default_route(lab: Lab) -> None:
+    one, two = await lab.service.create_network("one"), await lab.service.create_network("two")
+    await lab.run("login", "one", port=0)
+    second = await lab.service.attach(container("login"), "login", "two")
+    assert second.interface == "eth1"
+    assert f"default via {one.gateway}" in command("ip", "route", inside=lab.inside("login"))
+    await lab.service.detach(container("login"), "one")
+    assert f"default via {two.gateway}" in command("ip", "route", inside=lab.inside("login"))
+    with pytest.raises(NotFound, match="is not connected to network one"):
+        await lab.service.detach(container("login"), "one")
+    with pytest.raises(Conflict, match="cannot be connected to network host"):
+        await lab.service.attach(container("login"), "login", "host")
+
+
+async def test_icc_off_keeps_containers_of_one_network_apart(lab: Lab) -> None:
+    await lab.service.create_network("quiet", options={"com.docker.network.bridge.enable_icc": "false"})
+    await lab.run("login", "quiet")
+    logout = await lab.run("logout", "quiet")
+    assert await lab.reach(lab.inside("login"), logout) == "-"
+
+
+async def test_a_build_sandbox_has_an_address_and_leaves_nothing(lab: Lab) -> None:
+    network = await lab.service.get_network("bridge")
+    async with lab.service.build_sandbox("step1") as path:
+        assert f"default via {network.gateway}" in command("ip", "route", inside=path)
+        lab.serve(47381, network.gateway)
+        assert await lab.reach(path, network.gateway, 47381) != "-"
+    assert not is_network_namespace(path)
+    assert await netlink.ports_of_bridge(network.bridge_name) == []
+    assert await lab.db.read(lambda db: db.execute("SELECT count(*) FROM addresses").fetchone()[0]) == 0
+
+
+async def test_what_a_crashed_build_step_left_is_removed_at_start(lab: Lab) -> None:
+    manager = lab.service.build_sandbox("lost")
+    path = await manager.__aenter__()
+    await lab.service.stop(remove_kernel_state=False)
+    lab.service = lab.again()
+    await lab.service.start()
+    network: Network = await lab.service.get_network("bridge")
+    assert not is_network_namespace(path)
+    assert await netlink.ports_of_bridge(network.bridge_name) == []
+    await manager.__aexit__(None, None, None)
+
+
+def test_functions_run_inside_and_errors_come_out(tmp_path: Path) -> None:
+    path = tmp_path / "ns" / "one"
+    create_network_namespace(path)
+    try:
+        interfaces: Callable[[], list[str]] = lambda: [name for _, name in socket.if_nameindex()]  # noqa: E731
+        assert run_in_network_namespace(path, interfaces) == ["lo"]
+        assert "lo" in interfaces()
+        with pytest.raises(ZeroDivisionError):
+            run_in_network_namespace(path, lambda: 1 // 0)
+        with pytest.raises(FileExistsError):
+            create_network_namespace(path)
+    finally:
+        remove_network_namespace(path)
+    remove_network_namespace(path)
+    with pytest.raises(NotFound, match="not found"):
+        run_in_network_namespace(path, lambda: None)
