@@ -62,9 +62,9 @@ unpack_docker_cli() {
     mkdir -p "$tools/bin"
     echo '*' > "$tools/.gitignore"
     work=$(mktemp -d "$tools/docker-cli.XXXXXX")
-    trap 'rm -rf "$work"' RETURN
     (cd "$work" && apt-get -q -o APT::Sandbox::User=root download docker.io && dpkg -x docker.io_*.deb unpacked)
     install -m 0755 "$work/unpacked/usr/bin/docker" "$tools/bin/docker"
+    rm -rf "$work"
 }
 
 main() {

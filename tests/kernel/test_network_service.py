@@ -31,8 +31,6 @@ from tare.store.database import Database
 
 pytestmark = pytest.mark.root
 
-POOLS = (AddressPool(base="10.231.0.0/16", size=24),)
-
 
 def command(*argv: str, inside: Path | None = None) -> str:
     prefix = ["nsenter", f"--net={inside}"] if inside else []
@@ -48,6 +46,8 @@ class Lab:
     instance: str
     service: NetworkService
     settings: NetworkSettings
+    pool: str
+    links: list[str] = field(default_factory=list)
     sockets: list[socket.socket] = field(default_factory=list)
 
     @property
@@ -61,6 +61,7 @@ class Lab:
         """A container that serves ``port``; its address."""
         await self.service.create_sandbox(container(name))
         endpoint = await self.service.attach(container(name), name, network, **options)  # type: ignore[arg-type]
+        self.links.append(endpoint.host_interface)
         if port:
             await asyncio.to_thread(run_in_network_namespace, self.inside(name), lambda: self.serve(port))
         return endpoint.address
@@ -85,7 +86,7 @@ class Lab:
 
         def dial() -> str:
             try:
-                with socket.create_connection((address, port), timeout=0.4) as connection:
+                with socket.create_connection((address, port), timeout=0.5) as connection:
                     return connection.recv(100).decode()
             except OSError:
                 return "-"
@@ -106,7 +107,8 @@ class Lab:
 
     def remains(self) -> list[str]:
         links = [line.split()[0] for line in command("ip", "-br", "link").splitlines()]
-        found = [name for name in links if name.startswith((f"tr{self.instance}-", "tv"))]
+        names = [line.split("@")[0] for line in links]
+        found = [name for name in names if name.startswith(f"tr{self.instance}-") or name in self.links]
         found += [line for line in command("nft", "list", "tables").splitlines() if self.table in line]
         found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(self.root) in line]
         return found
@@ -133,9 +135,11 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     await db.write(seed)
     instance = secrets.token_hex(3)
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")  # nobody answers there: refused at once
-    settings = NetworkSettings(default_address_pools=POOLS, resolv_conf=str(tmp_path / "resolv.conf"))
+    second = 128 + secrets.randbelow(100)  # engines of tests that run at the same time keep apart
+    pools = (AddressPool(base=f"10.{second}.0.0/16", size=24),)
+    settings = NetworkSettings(default_address_pools=pools, resolv_conf=str(tmp_path / "resolv.conf"))
     service = NetworkService(db, tmp_path / "run", instance, settings)
-    made = Lab(tmp_path, db, instance, service, settings)
+    made = Lab(tmp_path, db, instance, service, settings, f"10.{second}")
     try:
         await service.start()
         yield made
@@ -151,7 +155,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 @contextmanager
 def neighbour(tmp_path: Path, network: str) -> Iterator[tuple[Path, str]]:
     """A machine on a LAN of its own with the host: its namespace and the host's address there."""
-    path, name = tmp_path / "neighbour", f"tv{secrets.token_hex(4)}"
+    path, name = tmp_path / "neighbour", f"nb{secrets.token_hex(4)}"
     create_network_namespace(path)
     try:
         command("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}p")
@@ -232,7 +236,7 @@ async def test_a_published_port_is_reached_from_everywhere_it_should_be(lab: Lab
         assert await lab.reach(lab.inside("logout"), host, 47331) == gateway  # hairpin
         assert await lab.reach(lab.inside("login"), host, 47331) == gateway
         assert await lab.reach(lab.inside("payment"), host, 47331) == "-"
-        command("ip", "route", "add", "10.231.0.0/16", "via", host, inside=lan)
+        command("ip", "route", "add", f"{lab.pool}.0.0/16", "via", host, inside=lan)
         assert await lab.reach(lan, address) == "-"  # only published ports, not by routing to the container
         assert await lab.reach(lan, logout) == "-"
         command("ip", "addr", "del", "127.0.0.1/8", "dev", "lo", inside=lan)
@@ -399,19 +403,19 @@ async def test_a_failing_step_undoes_the_ones_before(lab: Lab) -> None:
 
 async def test_networks_are_refused_for_the_right_reason(lab: Lab) -> None:
     service = lab.service
-    network = await service.create_network("shop", subnet="10.231.77.0/24", ip_range="10.231.77.128/30")
+    network = await service.create_network("shop", subnet=f"{lab.pool}.77.0/24", ip_range=f"{lab.pool}.77.128/30")
     assert await service.get_network(network.id[:9]) == network
     with pytest.raises(Conflict, match="network with name shop already exists"):
         await service.create_network("shop")
-    with pytest.raises(Forbidden, match="Pool overlaps with other one on this address space.*network shop|interface"):
-        await service.create_network("other", subnet="10.231.77.0/25")
+    with pytest.raises(Forbidden, match="Pool overlaps with other one on this address space"):
+        await service.create_network("other", subnet=f"{lab.pool}.77.0/25")
     with pytest.raises(Forbidden, match="bridge is a pre-defined network and cannot be removed"):
         await service.remove_network("bridge")
     with pytest.raises(NotFound, match="network nosuch not found"):
         await service.get_network("nosuch")
-    await lab.run("login", "shop", address="10.231.77.9", port=0)
-    with pytest.raises(Conflict, match=r"address 10\.231\.77\.9 is already in use"):
-        await lab.run("logout", "shop", address="10.231.77.9", port=0)
+    await lab.run("login", "shop", address=f"{lab.pool}.77.9", port=0)
+    with pytest.raises(Conflict, match=r"address 10\.\d+\.77\.9 is already in use"):
+        await lab.run("logout", "shop", address=f"{lab.pool}.77.9", port=0)
     with pytest.raises(Conflict, match="endpoint with name login already exists in network shop"):
         await service.attach(container("login"), "login", "shop")
     with pytest.raises(Forbidden, match=r'has active endpoints \(name:"login"'):
@@ -422,7 +426,7 @@ async def test_networks_are_refused_for_the_right_reason(lab: Lab) -> None:
 
 
 async def test_an_exhausted_range_says_so_and_addresses_come_back(lab: Lab) -> None:
-    await lab.service.create_network("tiny", subnet="10.231.88.0/30")
+    await lab.service.create_network("tiny", subnet=f"{lab.pool}.88.0/30")
     first = await lab.run("login", "tiny", port=0)
     with pytest.raises(Exhausted, match="no available IPv4 addresses on network tiny"):
         await lab.run("logout", "tiny", port=0)

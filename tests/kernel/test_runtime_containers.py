@@ -46,9 +46,7 @@ class Lab:
 
     def bundle(self, *args: str, cid: str = "", **options: object) -> tuple[str, Path]:
         cid = cid or secrets.token_hex(32)
-        request = SpecRequest(
-            rootfs=self.rootfs, args=args, hostname="lab", cgroup_path=f"{PARENT}/{cid}"
-        )
+        request = SpecRequest(rootfs=self.rootfs, args=args, hostname="lab", cgroup_path=f"{PARENT}/{cid}")
         spec = make_spec(replace(request, **options), self.facts)  # type: ignore[arg-type]
         bundle = self.root / "bundles" / cid
         bundle.mkdir(parents=True)
@@ -104,6 +102,7 @@ async def first(session: AttachSession) -> bytes:
 @pytest.fixture(scope="module")
 def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("rootfs")
+    root.chmod(0o755)
     for name in ("bin", "etc", "proc", "sys", "dev", "tmp", "mnt"):
         (root / name).mkdir()
     subprocess.run(["gcc", "-O1", "-static", "-w", "-o", str(root / "bin/prog"), str(SOURCE)], check=True)
@@ -284,6 +283,29 @@ async def test_a_running_container_can_be_deleted(lab: Lab) -> None:
     assert (await waiting).code == 137
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.003, 0.01, 0.02, 0.03])
+async def test_a_creation_can_be_cancelled_at_any_time(lab: Lab, seconds: float) -> None:
+    cid, bundle = lab.bundle("prog", "pause")
+    creating = asyncio.create_task(lab.supervisor.create(cid, bundle, log_path=None))
+    done, _ = await asyncio.wait({creating}, timeout=seconds)
+    if not done:
+        creating.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await creating
+        assert lab.leftovers() == []
+
+
+async def test_an_exec_can_be_cancelled(lab: Lab) -> None:
+    cid = await lab.create("prog", "pause")
+    await lab.supervisor.start(cid)
+    starting = asyncio.create_task(lab.supervisor.exec(cid, "late", lab.process(cid, "prog", "pause")))
+    await asyncio.wait({starting}, timeout=0.005)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert list((lab.supervisor.directory(cid) / "exec").iterdir()) == []
+
+
 async def test_a_paused_container_stands_still(lab: Lab) -> None:
     cid = await lab.create("prog", "pause")
     await lab.supervisor.start(cid)
@@ -401,7 +423,9 @@ async def test_exec_runs_in_the_container(lab: Lab) -> None:
     assert await collect(session) == (b"to stdout\nno newline", b"to stderr\n")
     assert await session.wait() == 0
     for number, code in enumerate((0, 7, 200)):
-        session = await lab.supervisor.exec(cid, f"code{number}", lab.process(cid, "prog", "exit", str(code)), detach=True)
+        session = await lab.supervisor.exec(
+            cid, f"code{number}", lab.process(cid, "prog", "exit", str(code)), detach=True
+        )
         assert await session.wait() == code
     async with await lab.supervisor.exec(cid, "killed", lab.process(cid, "prog", "signal", "9")) as session:
         assert await session.wait() == 137
@@ -439,7 +463,7 @@ async def test_exec_with_a_terminal(lab: Lab) -> None:
 async def test_exec_of_what_cannot_run(lab: Lab, command: str, code: int) -> None:
     cid = await lab.create("prog", "pause")
     await lab.supervisor.start(cid)
-    with pytest.raises(ExecutableError, match="^OCI runtime exec failed: exec failed: ") as caught:
+    with pytest.raises(ExecutableError, match=r"^OCI runtime exec failed: exec failed: ") as caught:
         await lab.supervisor.exec(cid, "bad", lab.process(cid, command))
     assert caught.value.exit_code == code
     assert list((lab.supervisor.directory(cid) / "exec").iterdir()) == []

@@ -90,7 +90,7 @@ def test_files_can_be_bound(place: Path) -> None:
 
 
 def test_binding_what_does_not_exist_names_both(place: Path) -> None:
-    with pytest.raises(InternalError, match="target: cannot bind .*missing: No such file"):
+    with pytest.raises(InternalError, match=r"target: cannot bind .*missing: No such file"):
         mounts.bind_mount(place / "missing", place / "target")
 
 

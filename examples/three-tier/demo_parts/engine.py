@@ -44,18 +44,11 @@ class Engine:
         self.run_root.mkdir(parents=True, exist_ok=True, mode=0o711)
         if self.answers():
             return
-        options = [
-            "--stop-containers",
-            "--data-root",
-            str(self.data_root),
-            "--run-root",
-            str(self.run_root),
-            "--socket",
-            str(self.socket),
-        ]
+        directories = {"--data-root": self.data_root, "--run-root": self.run_root, "--socket": self.socket}
+        options = [word for name, path in directories.items() for word in (name, str(path))]
         with self.log.open("wb") as log:
             process = subprocess.Popen(
-                [str(_program("tared")), *options],
+                [str(_program("tared")), "--stop-containers", *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

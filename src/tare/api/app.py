@@ -1,7 +1,9 @@
-"""The Engine API as an aiohttp application."""
+"""The Engine API as an aiohttp application, and the server that offers it on sockets."""
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -12,6 +14,12 @@ from tare.api.routes import builds, container_io, containers, execs, images, net
 
 if TYPE_CHECKING:
     from tare.engine.engine import Engine
+
+FINISH_SECONDS = 10.0
+"""How long a closing server waits for operations whose clients are gone."""
+
+HANDLER_SECONDS = 2.0
+"""How long a closing server waits for answers under way."""
 
 _PREFIX = r"/v{version:[0-9]+\.[0-9]+}"
 
@@ -35,3 +43,29 @@ def make_app(engine: Engine, requests: Requests | None = None) -> web.Applicatio
         app.router.add_route(method, path, handler)
         app.router.add_route(method, _PREFIX + path, handler)
     return app
+
+
+class ApiServer:
+    """Serves the API; listening sockets come from the caller, who also removes a socket's file."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._requests = Requests()
+        self._runner = web.AppRunner(
+            make_app(engine, self._requests),
+            access_log=None,
+            shutdown_timeout=HANDLER_SECONDS,
+            handler_cancellation=True,
+            auto_decompress=False,
+        )
+
+    async def start(self, sockets: Iterable[socket.socket]) -> None:
+        """Serve on sockets that are bound (and perhaps listening already)."""
+        await self._runner.setup()
+        for sock in sockets:
+            await web.SockSite(self._runner, sock).start()
+
+    async def close(self) -> None:
+        """Stop listening, end streams, let operations finish that run without a client."""
+        self._requests.end_streams()
+        await self._runner.cleanup()
+        await self._requests.finish(FINISH_SECONDS)

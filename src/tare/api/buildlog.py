@@ -95,11 +95,14 @@ class ClassicLog:
 
     def _notice(self, text: str, name: str) -> None:
         step = self._steps.get(name)
-        line = f"{text}\n"
         if step is not None and not step.done:
-            self._say(step, line)
+            self._say(step, f"{text}\n")
+        elif self._quiet:
+            return
+        elif name:  # about an image that is being fetched: a progress line of its own, as pulls have it
+            self._report({"status": text, "id": name})
         else:
-            self._emit(line)
+            self._emit(f"{text}\n")
 
     def _finished(self, event: BuildFinished) -> None:
         self._report({"aux": {"ID": str(event.image_id)}})

@@ -12,7 +12,7 @@ import contextlib
 import select
 import struct
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -205,8 +205,21 @@ async def hijack(request: web.Request, content_type: str) -> HijackedConnection:
     return connection
 
 
+@runtime_checkable
+class Ending(Protocol):
+    """An attachment that knows when its process has ended."""
+
+    async def wait(self) -> int:
+        """The exit code, when there is one."""
+        ...
+
+
 async def relay(connection: HijackedConnection, attached: Attachment, *, framed: bool, stdin: bool) -> None:
-    """Carry bytes both ways until the process's output ends or the client is gone; closes both ends."""
+    """Carry bytes both ways until the process's output ends or the client is gone; closes both ends.
+
+    Where the attachment knows its process's end, the connection stays open until then: clients ask for the exit code
+    as soon as it closes.
+    """
     sender = asyncio.create_task(_send(connection, attached, framed=framed))
     receiver = asyncio.create_task(_receive(connection, attached, stdin=stdin))
     try:
@@ -226,6 +239,8 @@ async def relay(connection: HijackedConnection, attached: Attachment, *, framed:
 async def _send(connection: HijackedConnection, attached: Attachment, *, framed: bool) -> None:
     async for stream, data in attached:
         await connection.write(frame(stream, data) if framed else data)
+    if isinstance(attached, Ending):
+        await attached.wait()
 
 
 async def _receive(connection: HijackedConnection, attached: Attachment, *, stdin: bool) -> None:

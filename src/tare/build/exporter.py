@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tare.build import phrasing
 from tare.build.cache import Part
 from tare.build.graph import Plan, SourceStep
+from tare.build.ops.settling import settled
 from tare.build.ops.workbench import Workbench
 from tare.build.request import LedgerLine
 from tare.build.solver import Solved
@@ -23,7 +25,7 @@ async def export_image(plan: Plan, solved: Mapping[str, Solved], bench: Workbenc
     """
     output = plan.output
     chain = solved[output.tip].result.chain
-    diff_ids = [str(await _layer(part, bench)) for part in chain]
+    diff_ids = [str(diff_id) for diff_id in await _layers(chain, bench)]
     newest = _base_created(plan)
     history: list[History] = list(output.base_history)
     for written in output.history:
@@ -49,10 +51,19 @@ async def export_image(plan: Plan, solved: Mapping[str, Solved], bench: Workbenc
     )
 
 
+async def _layers(chain: Sequence[Part], bench: Workbench) -> list[Digest]:
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_layer(part, bench)) for part in chain]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    return [task.result() for task in tasks]
+
+
 async def _layer(part: Part, bench: Workbench) -> Digest:
     if part.kind == "layer":
         return Digest.parse(part.key)
-    return await bench.store.snapshots.write_layer(Lower(part.key))
+    return await settled(bench.store.snapshots.write_layer(Lower(part.key)))
 
 
 def _base_created(plan: Plan) -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tare.base.shielding import finish
 from tare.base.single_flight import SingleFlight
 from tare.build.cache import Key, Part, Result, make_key
 from tare.build.events import BuildEvent, PlannedStep, VertexDone, VertexFailed, VertexOutput, VertexStarted
@@ -17,6 +18,7 @@ from tare.build.ops.copy import copy_fields, make_copy
 from tare.build.ops.operation import Inputs, Made, Settings
 from tare.build.ops.run import make_run, run_fields
 from tare.build.ops.select import Tree
+from tare.build.ops.settling import settled
 from tare.build.ops.workbench import Workbench
 from tare.build.ops.workdir import make_workdir
 from tare.errors import InternalError, TareError
@@ -37,7 +39,35 @@ class Shared:
     """What concurrent builds have in common: one flight per cache key, the number of steps that work at once."""
 
     flights: SingleFlight[Result] = field(default_factory=SingleFlight)
+    running: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
     slots: asyncio.Semaphore
+
+    async def run(self, key: str, work: Callable[[], Awaitable[Result]]) -> Result:
+        """The result of ``work``, run once for all callers with one key.
+
+        When the last caller is cancelled, so is the work, and the caller waits until it has cleaned up.
+        """
+
+        async def registered() -> Result:
+            task = asyncio.current_task()
+            assert task is not None
+            self.running[key] = task
+            try:
+                return await work()
+            finally:
+                if self.running.get(key) is task:
+                    del self.running[key]
+
+        while True:
+            try:
+                return await self.flights.do(key, registered)
+            except asyncio.CancelledError:
+                task, own = self.running.get(key), asyncio.current_task()
+                if task is not None and task.cancelling():
+                    await finish(asyncio.wait([task]), what=f"step {key[:19]}")
+                if own is None or own.cancelling():
+                    raise
+                # the work that was joined was just being cancelled for somebody else: start it anew
 
 
 class _InputFailed(Exception):
@@ -131,7 +161,7 @@ class Solver:
             known = await self._known(step, key, parent.result)
             if known is not None:
                 return Solved(key.digest, known, cached=True)
-        result = await self.shared.flights.do(key.digest, lambda: self._make(step, key, inputs, downloads))
+        result = await self.shared.run(key.digest, lambda: self._make(step, key, inputs, downloads))
         self._fresh.add(key.digest)
         await self.bench.protect(self.lease, result.chain)
         return Solved(key.digest, result, cached=False)
@@ -189,7 +219,7 @@ class Solver:
             result = Result(
                 part=made.part, chain=(*inputs.parent, made.part), bytes=made.bytes, created=float(int(time.time()))
             )
-            await self.bench.cache.put(key, result)
+            await settled(self.bench.cache.put(key, result))
             return result
 
     async def _made(self, step: Step, inputs: Inputs, downloads: list[Download]) -> Made:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +24,8 @@ from tare.model.execution import ExecRequest, Executor
 from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
 from tare.store.store import Store
 
+SPOOL_PREFIX = "unpacked-"
+SNAPSHOT_PREFIX = "assembly-"
 _TAIL_LINES = 30  # of a failing second stage's output, shown in the error
 _READERS = 2  # packages decompressed at a time; each takes a core
 
@@ -54,21 +56,31 @@ class Assembler:
     async def opened(self, packages: Sequence[Package]) -> AsyncIterator[list[Deb]]:
         """The fetched packages, read; their data lives in a temporary directory until the block ends."""
         slots = asyncio.Semaphore(_READERS)
+        failed = asyncio.Event()
 
         async def read(package: Package, spool: Path) -> Deb:
             async with slots:
-                return await asyncio.to_thread(read_deb, self._debs.path(package), spool)
+                if failed.is_set():
+                    raise asyncio.CancelledError
+                try:
+                    return await asyncio.to_thread(read_deb, self._debs.path(package), spool)
+                except BaseException:
+                    failed.set()
+                    raise
 
-        temporary = tempfile.TemporaryDirectory(prefix="unpacked-", dir=self._cache)
+        temporary = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix=SPOOL_PREFIX, dir=self._cache)
         try:
             root = Path(temporary.name)
-            tasks = [asyncio.ensure_future(read(package, root / package.sha256)) for package in packages]
+            reading = asyncio.gather(*(read(p, root / p.sha256) for p in packages), return_exceptions=True)
             try:
-                yield list(await asyncio.gather(*tasks))
+                results = await asyncio.shield(reading)
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                failed.set()
+                await finish(reading, what="reading packages")  # threads do not stop when cancelled
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+            yield [result for result in results if isinstance(result, Deb)]
         finally:
             await finish(asyncio.to_thread(temporary.cleanup), what="delete unpacked packages")
 
@@ -83,11 +95,11 @@ class Assembler:
         Raises InternalError with the last lines of dpkg's output.
         """
         snapshots = self._store.snapshots
-        key = f"assembly-{new_id()}"
+        key = f"{SNAPSHOT_PREFIX}{new_id()}"
         await snapshots.prepare(key, [])
         try:
             upper = await snapshots.upper_path(key)
-            await asyncio.to_thread(unpacked.unpack, upper)
+            await _in_thread(lambda: unpacked.unpack(upper))
             await self._configure(key, progress)
             yield await asyncio.to_thread(FileTree.from_directory, upper)
         finally:
@@ -138,3 +150,13 @@ class Assembler:
                 history=[History(created=created, created_by=plan.created_by, comment="tare")],
             )
             return await self._store.images.create(config, tag=plan.reference)
+
+
+async def _in_thread(work: Callable[[], None]) -> None:
+    """Run ``work`` in a thread and, when cancelled, wait for it before going on: it writes where clean-up deletes."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await finish(asyncio.wait({task}), what="unpacking")
+        raise

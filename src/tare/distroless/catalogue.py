@@ -6,6 +6,7 @@ import asyncio
 import difflib
 import hashlib
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +16,15 @@ import msgspec
 from tare.base.atomic import write_atomic
 from tare.base.single_flight import SingleFlight
 from tare.distroless import debian, recipes
-from tare.distroless.assemble import Assembler, ImagePlan
+from tare.distroless.assemble import SNAPSHOT_PREFIX, SPOOL_PREFIX, Assembler, ImagePlan
 from tare.distroless.debs import DebCache, Progress
-from tare.distroless.fetch import Downloader
+from tare.distroless.fetch import ARCHIVE_404, Downloader
 from tare.distroless.image import distroless_tree
 from tare.distroless.index import Archive, VerifiedSuite
 from tare.distroless.packages import Package, PackageIndex
 from tare.distroless.resolver import Exclusions, resolve
 from tare.distroless.settings import RELEASES, ArchiveSettings, DebianRelease
-from tare.errors import NotFound, Unsupported
+from tare.errors import DataCorrupt, NotFound, Unsupported
 from tare.model import Digest, Platform, Reference
 from tare.model.execution import Executor
 from tare.oci.image import ExecutionConfig
@@ -63,6 +64,8 @@ class DebianCatalogue:
         self._debs = DebCache(store.db, cache_dir)
         self._assembler = Assembler(store, executor, self._debs, cache_dir, settings.source_date_epoch)
         self._flights: SingleFlight[Digest] = SingleFlight()
+        self._starting = asyncio.Lock()
+        self._started = False
 
     async def assemble(self, reference: Reference, platform: Platform, progress: Progress) -> Digest:
         """The id of the image that ``reference`` names, in the store and tagged; assembled unless it is up to date.
@@ -75,7 +78,7 @@ class DebianCatalogue:
         return await self._flights.do(f"{reference} {platform}", lambda: self._assemble(order, progress))
 
     async def _assemble(self, order: _Order, progress: Progress) -> Digest:
-        await asyncio.to_thread(self._cache.mkdir, parents=True, exist_ok=True)
+        await self._start()
         async with Downloader() as downloader:
             archive = Archive(self._settings, self._cache, order.release)
             progress("archive", f"checking Debian {order.release.version} ({order.release.codename})")
@@ -83,13 +86,52 @@ class DebianCatalogue:
             known = await self._known(self._memory(order, suites), order.reference)
             if known is not None:
                 return known
-            progress("archive", "reading the package indexes")
-            index, suites = await archive.index(downloader, suites, order.architecture)
-            wanted, packages = await asyncio.to_thread(_choose, order, index, suites)
-            await self._debs.fetch(downloader, packages, progress)
+            try:
+                wanted, packages = await self._gather(order, archive, suites, downloader, progress)
+            except (DataCorrupt, NotFound) as error:
+                if isinstance(error, NotFound) and error.code != ARCHIVE_404:
+                    raise
+                progress("archive", "the mirror has changed meanwhile, starting again")
+                suites = await archive.suites(downloader)
+                try:
+                    wanted, packages = await self._gather(order, archive, suites, downloader, progress)
+                except NotFound as again:
+                    if again.code != ARCHIVE_404:
+                        raise
+                    hint = "the mirror is inconsistent: try again later or choose another one"
+                    raise DataCorrupt(again.message, hint=hint, code="mirror-inconsistent") from again
         image = await self._build(order, wanted, packages, suites, progress)
         await asyncio.to_thread(self._remember, self._memory(order, suites), image)
         return image
+
+    async def _gather(
+        self,
+        order: _Order,
+        archive: Archive,
+        suites: tuple[VerifiedSuite, ...],
+        downloader: Downloader,
+        progress: Progress,
+    ) -> tuple[list[str], list[Package]]:
+        """Choose packages and have them all in the cache."""
+        progress("archive", "reading the package indexes")
+        index = await archive.index(downloader, suites, order.architecture)
+        wanted, packages = await asyncio.to_thread(_choose, order, index, suites)
+        await self._debs.fetch(downloader, packages, progress)
+        return wanted, packages
+
+    async def _start(self) -> None:
+        """Before the first assembly, delete what a killed engine left half-made."""
+        async with self._starting:
+            if self._started:
+                return
+            await asyncio.to_thread(_sweep, self._cache)
+            query = "SELECT key FROM snapshots WHERE kind = 'active' AND key LIKE ?"
+            keys = await self._store.db.read(
+                lambda connection: connection.execute(query, (f"{SNAPSHOT_PREFIX}%",)).fetchall()
+            )
+            for (key,) in keys:
+                await self._store.snapshots.remove(key)
+            self._started = True
 
     async def _build(
         self,
@@ -145,6 +187,14 @@ class DebianCatalogue:
     def _remember(self, path: Path, image: Digest) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, msgspec.json.encode(_Remembered(str(image))), durable=False)
+
+
+def _sweep(cache: Path) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    for path in cache.glob(f"{SPOOL_PREFIX}*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (*cache.glob("debs/.*"), *cache.glob("archive/.*"), *cache.glob("archive/*.download")):
+        path.unlink(missing_ok=True)
 
 
 def _read_note(path: Path) -> _Remembered | None:
@@ -220,7 +270,9 @@ def _unknown(reference: Reference) -> NotFound:
 def _choose(order: _Order, index: PackageIndex, suites: Sequence[VerifiedSuite]) -> tuple[list[str], list[Package]]:
     if order.recipe is not None:
         wanted = recipes.wanted(order.recipe)
-        return wanted, resolve(index, wanted, recipes.exclusions(order.recipe))
+        packages = resolve(index, wanted, recipes.exclusions(order.recipe))
+        alone = Exclusions(all_dependencies="only a slice is taken")
+        return wanted, packages + resolve(index, order.recipe.only_slices, alone)
     wanted = [*debian.SEED, *(package.name for package in index.notable())]
     if any(suite.source.uri.startswith("https:") for suite in suites):
         wanted.append("ca-certificates")  # else apt-get update inside could trust no mirror

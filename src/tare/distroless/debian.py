@@ -103,6 +103,9 @@ def unpacked_tree(debs: Sequence[Deb], sources: Sequence[ArchiveSource], keyring
         tree.add_file(path, text.encode(), mode=0o755 if path.endswith("policy-rc.d") else 0o644)
     tree.add_file("etc/dpkg/dpkg.cfg.d/docker", _slim_configuration().encode())
     tree.discard([node.entry.path for node in tree if is_slimmed(node.entry)])
+    for section in range(1, 10):
+        # update-alternatives fails in the postinst of packages such as openjdk when it cannot link a manual page here
+        tree.add_directory(f"usr/share/man/man{section}")
     tree.add_file("etc/apt/sources.list.d/debian.sources", render_sources(sources, keyring).encode())
     return tree
 

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tare.base.readers import CHUNK
-from tare.distroless.fetch import Downloader
+from tare.distroless.fetch import Downloader, gather
 from tare.distroless.packages import Package
 from tare.store.database import Database
 
@@ -44,9 +43,7 @@ class DebCache:
             done += package.size
             progress("packages", f"{package.name} {package.version} ({done / 1e6:.1f} of {total / 1e6:.1f} MB)")
 
-        async with asyncio.TaskGroup() as group:
-            for package in missing:
-                group.create_task(one(package))
+        await gather(*(one(package) for package in missing))
         await self._record(packages)
 
     async def _record(self, packages: Sequence[Package]) -> None:
@@ -65,9 +62,7 @@ class DebCache:
     def _is_good(self, package: Package) -> bool:
         try:
             with self.path(package).open("rb") as stream:
-                digest = hashlib.sha256()
-                while chunk := stream.read(CHUNK):
-                    digest.update(chunk)
+                digest = hashlib.file_digest(stream, "sha256")
         except FileNotFoundError:
             return False
         return digest.hexdigest() == package.sha256

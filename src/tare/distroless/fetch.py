@@ -19,6 +19,7 @@ from tare.errors import DataCorrupt, NotFound, Unavailable
 T = TypeVar("T")
 
 PARALLEL = 8
+ARCHIVE_404 = "archive-404"  # code of the NotFound for what the archive does not have
 _CONNECT_SECONDS = 20.0
 _READ_SECONDS = 60.0
 _ATTEMPTS = 3
@@ -119,5 +120,16 @@ def _check_status(url: str, status: int) -> None:
     if status == 200:
         return
     if status in (404, 410):
-        raise NotFound(f"{url}: not found ({status})", code="archive-404")
+        raise NotFound(f"{url}: not found ({status})", code=ARCHIVE_404)
     raise Unavailable(f"{url}: the server answered {status}", hint="try again later or choose another mirror")
+
+
+async def gather(*parts: Awaitable[T]) -> list[T]:
+    """All results; the first error cancels the others and is raised as it is."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -52,7 +52,11 @@ UNNEEDED = {
     "etc/apt/": "there is no package manager",
     "etc/insserv.conf.d/": "a container runs no init system",
     "etc/network/": "the engine configures the network",
-    "var/cache/": "empty caches",
+    "usr/share/base-files/": "templates of maintainer scripts",
+    "usr/share/perl5/": "for an interpreter that is not there",
+    "usr/sbin/update-ca-certificates": "the bundle is written by the assembler",
+    "usr/sbin/tzconfig": "a script of the package's administration",
+    "etc/ca-certificates": "what update-ca-certificates reads",
 }
 
 

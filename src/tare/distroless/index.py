@@ -7,22 +7,19 @@ import hashlib
 import logging
 import lzma
 import zlib
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from tare.base.atomic import write_atomic
-from tare.distroless.fetch import Downloader
+from tare.distroless.fetch import Downloader, gather
 from tare.distroless.packages import PackageIndex, encode_compact, load_compact, parse_packages, store_compact
 from tare.distroless.release import RELEASE_LIMIT, IndexFile, Release, check_validity, parse_release, verify_signature
 from tare.distroless.settings import ArchiveSettings, ArchiveSource, DebianRelease
 from tare.distroless.sources import archive_sources
-from tare.errors import DataCorrupt, NotFound, Unavailable
+from tare.errors import DataCorrupt, NotFound, TareError, Unavailable
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 INDEX_LIMIT = 512 << 20  # bytes of one uncompressed Packages file; main's is 50 MB
@@ -54,35 +51,35 @@ class Archive:
     async def suites(self, downloader: Downloader) -> tuple[VerifiedSuite, ...]:
         """Verified release files, asked for again each time, in a stable order.
 
-        Entries of other origins than Debian are left out. When the archive cannot be reached, the files of the last
-        time serve while they are valid. Raises Unavailable, DataCorrupt.
+        Entries of other origins than Debian are left out. An entry that names no key may be another vendor's: what is
+        wrong with it is an error only when no other entry gives its suite. When the archive cannot be reached, the
+        files of the last time serve while they are valid. Raises Unavailable, DataCorrupt.
         """
         sources = await asyncio.to_thread(archive_sources, self._settings, self._release)
-        results = await _gather(*(self._suite(downloader, source) for source in sources))
+        errors: dict[ArchiveSource, TareError] = {}
+
+        async def verified(source: ArchiveSource) -> VerifiedSuite | None:
+            try:
+                return await self._suite(downloader, source)
+            except TareError as error:
+                if source.is_certain:
+                    raise
+                errors[source] = error
+                return None
+
+        results = await gather(*(verified(source) for source in sources))
         suites = tuple(suite for suite in results if suite is not None)
+        covered = {suite.source.suite for suite in suites}
+        for source, error in errors.items():
+            if source.suite not in covered:
+                raise error
+            logger.warning("ignoring %s: %s", source, error)
         if not any(suite.release.codename == self._release.codename for suite in suites):
             raise Unavailable(
                 f"none of {', '.join(map(str, sources))} is Debian {self._release.version}",
                 hint="check the apt sources",
             )
         return suites
-
-    async def index(
-        self, downloader: Downloader, suites: tuple[VerifiedSuite, ...], architecture: str
-    ) -> tuple[PackageIndex, tuple[VerifiedSuite, ...]]:
-        """The packages of ``suites`` for a Debian architecture, and the suites that they really come from.
-
-        A mirror that changes between release file and index is asked once more from the start; then DataCorrupt.
-        """
-        try:
-            return await self._index(downloader, suites, architecture), suites
-        except (DataCorrupt, NotFound) as error:
-            logger.info("the archive changed while it was read, trying again: %s", error)
-            fresh = await self.suites(downloader)
-        try:
-            return await self._index(downloader, fresh, architecture), fresh
-        except NotFound as error:
-            raise DataCorrupt(error.message, hint="the mirror is inconsistent: try later or another one") from error
 
     async def _suite(self, downloader: Downloader, source: ArchiveSource) -> VerifiedSuite | None:
         data = await self._release_file(downloader, source)
@@ -120,15 +117,18 @@ class Archive:
             await asyncio.to_thread(self._keep_validators, source, fresh)
         return page.data
 
-    async def _index(
-        self, downloader: Downloader, suites: tuple[VerifiedSuite, ...], architecture: str
-    ) -> PackageIndex:
+    async def index(self, downloader: Downloader, suites: tuple[VerifiedSuite, ...], architecture: str) -> PackageIndex:
+        """The packages of ``suites`` for a Debian architecture.
+
+        Raises NotFound (code ``archive-404``) or DataCorrupt when the mirror has changed since the release files were
+        read, Unavailable.
+        """
         wanted = [
             (suite, component, _index_file(suite, component, architecture))
             for suite in suites
             for component in suite.source.components
         ]
-        compacts = await _gather(
+        compacts = await gather(
             *(self._compact(downloader, suite, file) for suite, _, file in wanted if file is not None)
         )
         if not compacts:
@@ -205,14 +205,3 @@ def _decompress(data: bytes, name: str, url: str) -> bytes:
     if not complete:
         raise DataCorrupt(f"{url}: truncated, or more than {INDEX_LIMIT} bytes")
     return plain
-
-
-async def _gather(*parts: Awaitable[T]) -> list[T]:
-    """All results; the first error cancels the others and is raised as it is."""
-    tasks = [asyncio.ensure_future(part) for part in parts]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

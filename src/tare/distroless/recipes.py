@@ -39,6 +39,11 @@ class Recipe:
     java_version_of: str = ""
     variant: Variant = Variant()
 
+    @property
+    def only_slices(self) -> dict[str, tuple[str, ...]]:
+        """The slices of packages that were not asked for as a whole."""
+        return {name: paths for name, paths in self.slices.items() if name not in self.packages}
+
 
 COMMON = ("base-files", "netbase", "tzdata", "ca-certificates")
 """In every image: release and licence files, service names, time zones, certificates."""
@@ -136,7 +141,8 @@ def wanted(recipe: Recipe) -> list[str]:
 
 def exclusions(recipe: Recipe) -> Exclusions:
     """What the resolver may leave out for this image."""
-    packages = {**EXCLUDED, **recipe.left_out}
+    sliced = dict.fromkeys(recipe.slices, "only a slice is taken")
+    packages = {**EXCLUDED, **recipe.left_out, **sliced}
     return Exclusions(
         packages={name: reason for name, reason in packages.items() if name not in recipe.packages},
         edges=EXCLUDED_EDGES,

@@ -15,14 +15,18 @@ _RANKS = {"required": 0, "important": 1, "standard": 2, "optional": 3, "extra": 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exclusions:
-    """What is left out although a dependency names it: package → reason, and (package, dependency) → reason."""
+    """What is left out although a dependency names it: package → reason, and (package, dependency) → reason.
+
+    ``all_dependencies`` is the reason to take no dependency at all.
+    """
 
     packages: Mapping[str, str] = field(default_factory=dict)
     edges: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    all_dependencies: str = ""
 
     def excludes(self, dependent: str, name: str) -> bool:
         """Whether ``dependent``'s dependency on ``name`` counts as satisfied by leaving it out."""
-        return name in self.packages or (dependent, name) in self.edges
+        return bool(self.all_dependencies) or name in self.packages or (dependent, name) in self.edges
 
 
 def resolve(index: PackageIndex, wanted: Iterable[str], exclusions: Exclusions) -> list[Package]:

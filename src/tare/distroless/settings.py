@@ -29,11 +29,15 @@ class ArchiveSettings:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ArchiveSource:
-    """One suite of one archive: ``uri`` has no trailing slash, ``components`` are names such as ``main``."""
+    """One suite of one archive: ``uri`` has no trailing slash, ``components`` are names such as ``main``.
+
+    ``is_certain`` is false for an entry that does not name the archive's key and may be another vendor's.
+    """
 
     uri: str
     suite: str
     components: tuple[str, ...]
+    is_certain: bool = True
 
     @property
     def release_url(self) -> str:

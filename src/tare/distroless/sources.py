@@ -32,9 +32,12 @@ def archive_sources(settings: ArchiveSettings, release: DebianRelease) -> tuple[
         )
     wanted = set(settings.suites or release.suites)
     found: dict[tuple[str, str], set[str]] = {}
+    certain: set[tuple[str, str]] = set()
     for source in read_apt_sources(settings.apt_directory, settings.keyring):
         if source.suite in wanted:
             found.setdefault((source.uri, source.suite), set()).update(source.components)
+            if source.is_certain:
+                certain.add((source.uri, source.suite))
     if not any(suite == release.codename for _, suite in found):
         raise Unavailable(
             f"no apt source for Debian {release.version} ({release.codename}) in {settings.apt_directory}",
@@ -43,7 +46,7 @@ def archive_sources(settings: ArchiveSettings, release: DebianRelease) -> tuple[
         )
     return tuple(
         sorted(
-            ArchiveSource(uri, suite, settings.components or tuple(sorted(components)))
+            ArchiveSource(uri, suite, settings.components or tuple(sorted(components)), (uri, suite) in certain)
             for (uri, suite), components in found.items()
         )
     )
@@ -68,8 +71,10 @@ def _one_line(text: str, keyring: Path) -> Iterator[ArchiveSource]:
         if match is None:
             continue
         options = dict(item.partition("=")[::2] for item in (match["options"] or "").split())
-        if _may_be_debian(options.get("signed-by", ""), keyring) and _is_http(match["uri"]):
-            yield ArchiveSource(_clean_uri(match["uri"]), match["suite"], tuple(match["components"].split()))
+        signed_by = options.get("signed-by", "")
+        if _may_be_debian(signed_by, keyring) and _is_http(match["uri"]):
+            components = tuple(match["components"].split())
+            yield ArchiveSource(_clean_uri(match["uri"]), match["suite"], components, bool(signed_by))
 
 
 def _deb822(text: str, keyring: Path) -> Iterator[ArchiveSource]:
@@ -78,17 +83,19 @@ def _deb822(text: str, keyring: Path) -> Iterator[ArchiveSource]:
         fields = {name.lower(): value for name, value in paragraph.items()}
         if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() in ("no", "false"):
             continue
-        if not _may_be_debian(fields.get("signed-by", ""), keyring):
+        signed_by = fields.get("signed-by", "").strip()
+        if not _may_be_debian(signed_by, keyring):
             continue
+        components = tuple(fields.get("components", "").split())
         for uri in fields.get("uris", "").split():
             for suite in fields.get("suites", "").split():
                 if _is_http(uri):
-                    yield ArchiveSource(_clean_uri(uri), suite, tuple(fields.get("components", "").split()))
+                    yield ArchiveSource(_clean_uri(uri), suite, components, bool(signed_by))
 
 
 def _may_be_debian(signed_by: str, keyring: Path) -> bool:
     """Whether an entry can be the archive's: no key named, the keyring, or one of the archive's single keys."""
-    if not signed_by.strip():
+    if not signed_by:
         return True
     if "BEGIN PGP" in signed_by:
         return False

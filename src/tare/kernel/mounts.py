@@ -173,7 +173,8 @@ def _new_overlay(stack: list[str], upper: Path | None, work: Path | None, target
     options += [("lowerdir+", path) for path in stack]
     if upper is not None:
         options += [("upperdir", os.fspath(upper)), ("workdir", os.fspath(work or ""))]
-    if any(len(os.fsencode(value)) > _FSCONFIG_LIMIT for _, value in options):
+    # Kernels differ in whether they unescape backslashes here; with mount(2) all do.
+    if any(len(os.fsencode(value)) > _FSCONFIG_LIMIT or "\\" in value for _, value in options):
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     subject = os.fspath(target)
     context = _syscall(_FSOPEN, subject, b"overlay", _FSOPEN_CLOEXEC)

@@ -82,17 +82,23 @@ class Directory:
             await self._follow(endpoint.container_id)
 
     async def remove(self, network: Network, endpoint: Endpoint) -> None:
-        """An endpoint goes; its row may still be there."""
-        async with self._lock:
-            if network.resolves_names:
-                message = {"op": "forget", "network": network.id, "container": endpoint.container_id}
-                await self._tell(message)
-            await self._follow(endpoint.container_id, without=endpoint.id)
+        """An endpoint goes; its row may still be there. A failure is logged: it must not keep the rest in place."""
+        try:
+            async with self._lock:
+                if network.resolves_names:
+                    message = {"op": "forget", "network": network.id, "container": endpoint.container_id}
+                    await self._tell(message)
+                await self._follow(endpoint.container_id, without=endpoint.id)
+        except TareError:
+            logger.exception("names of container %s stay registered", endpoint.container_name)
 
     async def close(self, container_id: str) -> None:
         """Stop listening in the container's namespace, so that it can end."""
-        async with self._lock:
-            await self._stop_listening(container_id)
+        try:
+            async with self._lock:
+                await self._stop_listening(container_id)
+        except TareError:
+            logger.exception("tare-dns keeps the namespace of container %s", container_id[:12])
 
     async def _follow(self, container_id: str, without: str = "") -> None:
         """Listen, stop listening, or change whether to forward, as the container's endpoints ask for."""
@@ -118,8 +124,8 @@ class Directory:
 
     async def _stop_listening(self, container_id: str) -> None:
         if container_id in self._listening:
-            self._listening.discard(container_id)
             await self._tell({"op": "close", "container": container_id})
+            self._listening.discard(container_id)
 
     async def _tell(self, message: dict[str, Any]) -> None:
         """Send a message; when ``tare-dns`` is gone, start it and register everything first."""

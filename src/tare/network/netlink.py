@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
+import fcntl
 import os
+import socket
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -22,6 +26,9 @@ from tare.network.ipam import Taken
 from tare.network.model import Network
 
 T = TypeVar("T")
+
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_GLINK = 0x0000000A
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +188,8 @@ def _connect(plan: VethPlan) -> None:
             if plan.isolated:
                 _set_port(plan.host_interface, "isolated")
             run_in_network_namespace(plan.namespace, lambda: _configure_inside(plan))
+            _settle(plan.host_interface)
+            _settle(plan.bridge)
         except BaseException:
             ip.link("del", index=index)
             raise
@@ -205,6 +214,18 @@ def _configure_inside(plan: VethPlan) -> None:
         ip.link("set", index=index, state="up")
         if plan.gateway:
             _replace_default_route(ip, plan.gateway)
+    _settle(plan.interface)
+
+
+def _settle(interface: str) -> None:
+    """Have the kernel act on a change of carrier now: it does so later by itself, and drops packets until then.
+
+    Asking for the link state (ethtool's ETHTOOL_GLINK) has that effect.
+    """
+    value = ctypes.create_string_buffer(struct.pack("II", _ETHTOOL_GLINK, 0), 8)
+    request = struct.pack("16sQ16x", interface.encode(), ctypes.addressof(value))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        fcntl.ioctl(control, _SIOCETHTOOL, request)
 
 
 def _replace_default_route(ip: Any, gateway: str) -> None:

@@ -108,6 +108,7 @@ _CHAINS = """\
   chain raw_prerouting {
     type filter hook prerouting priority raw; policy accept;
     iifname @bridges ip daddr 127.0.0.0/8 drop comment "route_localnet must not open the host's loopback"
+    iifname @bridges ip saddr 127.0.0.0/8 drop
   }
   chain prerouting {
     type nat hook prerouting priority dstnat; policy accept;

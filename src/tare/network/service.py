@@ -18,11 +18,12 @@ import msgspec
 
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
-from tare.errors import Conflict, InvalidArgument, NotFound, TareError
+from tare.errors import NotFound, TareError
 from tare.model.ids import new_id
-from tare.network import ipam, netlink, ports, records
+from tare.network import ipam, netlink, records
 from tare.network.catalogue import Catalogue, NetworkRequest
 from tare.network.directory import Directory
+from tare.network.endpoints import Attachment, claim, veth_plan
 from tare.network.model import (
     Driver,
     Endpoint,
@@ -30,7 +31,6 @@ from tare.network.model import (
     NetworkSettings,
     PortRequest,
     PublishedPort,
-    mac_from_address,
     owns_interface,
 )
 from tare.network.names import container_resolver, host_resolver, hosts_file, read_resolv_conf
@@ -176,7 +176,7 @@ class NetworkService:
         network = await self._catalogue.get("bridge")
         path = self._sandboxes.build_path(identifier)
         address = await self._db.write(lambda db: ipam.allocate(db, network, None, None), durable=False)
-        plan = _veth_plan(network, new_id(), path, address=address)
+        plan = veth_plan(network, new_id(), path, address=address)
         try:
             await self._sandboxes.create(path)
             await netlink.connect(plan)
@@ -210,7 +210,7 @@ class NetworkService:
         first has the route. Raises NotFound, Conflict (connected already, address or port in use),
         InvalidArgument, Exhausted; nothing is left behind then.
         """
-        request = _Attachment(
+        request = Attachment(
             container_id, container_name, tuple(aliases), address, mac, interface, default_route, tuple(ports)
         )
         async with self._locks.hold(container_id):
@@ -218,7 +218,7 @@ class NetworkService:
             if network.driver is Driver.BRIDGE:
                 self._sandboxes.require(container_id)
             endpoint, published = await self._db.write(
-                lambda connection: _claim(connection, network, request, self._settings), durable=False
+                lambda connection: claim(connection, network, request, self._settings), durable=False
             )
             if network.driver is Driver.BRIDGE:
                 try:
@@ -284,7 +284,7 @@ class NetworkService:
     # --- steps ------------------------------------------------------------------------------------------------------
 
     async def _connect(self, network: Network, endpoint: Endpoint, published: Sequence[PublishedPort]) -> None:
-        plan = _veth_plan(network, endpoint.id, self._sandboxes.path(endpoint.container_id), endpoint=endpoint)
+        plan = veth_plan(network, endpoint.id, self._sandboxes.path(endpoint.container_id), endpoint=endpoint)
         await netlink.connect(plan)
         await self._directory.add(network, endpoint)
         await self._steering.publish([Forwarding(port, endpoint.address) for port in published])
@@ -352,106 +352,6 @@ class NetworkService:
             path = self._sandboxes.path(endpoint.container_id)
             try:
                 await netlink.remove_link(endpoint.host_interface)
-                await netlink.connect(_veth_plan(network, endpoint.id, path, endpoint=endpoint))
+                await netlink.connect(veth_plan(network, endpoint.id, path, endpoint=endpoint))
             except TareError:
                 logger.exception("container %s stays without network %s", endpoint.container_name, network.name)
-
-
-class _Attachment(msgspec.Struct, frozen=True):
-    container_id: str
-    container_name: str
-    aliases: tuple[str, ...]
-    address: str | None
-    mac: str | None
-    interface: str | None
-    default_route: bool
-    ports: tuple[PortRequest, ...]
-
-
-def _veth_plan(
-    network: Network, endpoint_id: str, namespace: Path, *, endpoint: Endpoint | None = None, address: str = ""
-) -> VethPlan:
-    address = endpoint.address if endpoint else address
-    gateway = endpoint.gateway if endpoint and endpoint.default_route else "" if endpoint else network.gateway
-    return VethPlan(
-        host_interface=f"tv{endpoint_id[:11]}",
-        bridge=network.bridge_name,
-        namespace=namespace,
-        interface=endpoint.interface if endpoint else "eth0",
-        mac=endpoint.mac if endpoint else mac_from_address(address),
-        address=address,
-        prefix_len=network.subnets[0].network.prefixlen,
-        gateway=gateway,
-        mtu=network.mtu,
-        isolated=not network.icc,
-    )
-
-
-def _claim(
-    connection: sqlite3.Connection, network: Network, request: _Attachment, settings: NetworkSettings
-) -> tuple[Endpoint, list[PublishedPort]]:
-    """Everything that the database gives to a new endpoint, in one transaction."""
-    # the network may be gone since it was read
-    network = records.find_network(connection, network.id)
-    endpoint = Endpoint(
-        id=new_id(),
-        network_id=network.id,
-        network_name=network.name,
-        container_id=request.container_id,
-        container_name=request.container_name,
-        aliases=request.aliases,
-    )
-    others = records.endpoints(connection, container=request.container_id)
-    _check_drivers(connection, network, others)
-    if connection.execute("SELECT 1 FROM containers WHERE id=?", (request.container_id,)).fetchone() is None:
-        raise NotFound(f"No such container: {request.container_id}")
-    records.insert_endpoint(connection, endpoint)
-    if network.driver is not Driver.BRIDGE:
-        return endpoint, []
-    address = ipam.allocate(connection, network, endpoint.id, request.address)
-    gateway = "" if network.internal else network.gateway
-    endpoint = msgspec.structs.replace(
-        endpoint,
-        mac=_check_mac(request.mac) or mac_from_address(address),
-        address=address,
-        prefix_len=network.subnets[0].network.prefixlen,
-        gateway=gateway,
-        host_interface=f"tv{endpoint.id[:11]}",
-        interface=_free_interface(request.interface, {item.interface for item in others}),
-        default_route=bool(gateway) and request.default_route and not any(item.default_route for item in others),
-    )
-    records.update_endpoint(connection, endpoint)
-    subject = f"driver failed programming external connectivity on endpoint {request.container_name} ({endpoint.id})"
-    wanted = [] if network.internal else [ports.normalise(port) for port in request.ports]
-    claimed = ports.claim(
-        connection, endpoint.id, wanted, port_range=settings.port_range, subject=subject, address=address
-    )
-    return endpoint, claimed
-
-
-def _check_drivers(connection: sqlite3.Connection, network: Network, others: Sequence[Endpoint]) -> None:
-    for other in others:
-        driver = records.find_network(connection, other.network_id).driver
-        if driver is not Driver.BRIDGE and other.network_id != network.id:
-            raise Conflict(f"a container on network {other.network_name} cannot be connected to another network")
-        if driver is Driver.BRIDGE and network.driver is not Driver.BRIDGE:
-            raise Conflict(f"a container on network {other.network_name} cannot be connected to network {network.name}")
-
-
-def _free_interface(wanted: str | None, taken: set[str]) -> str:
-    if wanted and wanted not in taken:
-        return wanted
-    return next(name for name in (f"eth{number}" for number in range(len(taken) + 1)) if name not in taken)
-
-
-def _check_mac(mac: str | None) -> str:
-    if not mac:
-        return ""
-    parts = mac.replace("-", ":").split(":")
-    try:
-        values = [int(part, 16) for part in parts if len(part) == 2]
-    except ValueError:
-        values = []
-    if len(parts) != 6 or len(values) != 6 or values[0] & 1:
-        raise InvalidArgument(f"invalid MAC address {mac}: six bytes in hexadecimal, the first even")
-    return ":".join(f"{value:02x}" for value in values)

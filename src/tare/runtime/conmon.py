@@ -2,8 +2,8 @@
 
 Protocol (conmon 2.x): it forks to the background, runs the runtime, and writes one JSON line per event to the
 descriptor in ``_OCI_SYNCPIPE``: ``{"data": pid}``, or ``{"data": -1, "message": …}`` when the runtime failed, and
-for an exec later ``{"data": exit code}``. With ``--exec-attach`` it also writes a line to ``_OCI_ATTACHPIPE`` when its attach
-socket listens, and waits for a byte on ``_OCI_STARTPIPE`` before it runs the runtime.
+for an exec later ``{"data": exit code}``. With ``--exec-attach`` it also writes a line to ``_OCI_ATTACHPIPE`` when
+its attach socket listens, and waits for a byte on ``_OCI_STARTPIPE`` before it runs the runtime.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Any
 
 from tare.base.shielding import finish
 from tare.errors import Conflict, InternalError, TareError
+from tare.kernel.pidfd import PidFd
 from tare.runtime import conmon as conmon_part
 from tare.runtime.attach import AttachSession, Stream
 from tare.runtime.oci_runtime import EXEC_FAILED, LOG_NAME, OciRuntime, error_in, execution_error, last_error
@@ -145,7 +147,18 @@ async def _remove(directory: Path) -> None:
 
 
 async def _undo(directory: Path) -> None:
+    """End the supervisor of an exec that failed or was cancelled (the runtime dies with it), and remove its files."""
+    await asyncio.to_thread(_kill_conmon, directory)
     await finish(_remove(directory), what=f"remove {directory}")
+
+
+def _kill_conmon(directory: Path) -> None:
+    try:
+        with PidFd(int((directory / conmon_part.CONMON_PID).read_text())) as conmon:
+            if str(directory) in conmon.command_line():
+                conmon.send_signal(signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return
 
 
 def _prepare(directory: Path, process_spec: dict[str, Any]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import shutil
+import signal
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ from typing import Any
 
 from tare.base.shielding import finish
 from tare.errors import Conflict, InternalError, NotFound
+from tare.kernel import cgroups
 from tare.kernel.pidfd import PidFd
 from tare.runtime import conmon as conmon_part
 from tare.runtime.attach import AttachSession, set_terminal_size
@@ -121,7 +124,7 @@ class Supervisor:
             if task.conmon is None:
                 raise InternalError(f"the supervisor of container {container_id} has ended")
         except BaseException:
-            await finish(self._discard(container_id, task), what=f"discard container {container_id}")
+            await finish(self._abort(container_id, task, bundle_dir), what=f"discard container {container_id}")
             raise
         self._tasks[container_id] = task
         self._watch(container_id, task)
@@ -132,12 +135,12 @@ class Supervisor:
         await self.runtime.start(container_id)
         self._task(container_id).started = True
 
-    async def kill(self, container_id: str, signal: int, *, everything: bool = False) -> None:
-        """Send ``signal`` to the first process, or to every process. Raises Conflict when it has ended."""
+    async def kill(self, container_id: str, number: int, *, everything: bool = False) -> None:
+        """Send signal ``number`` to the first process, or to every process. Raises Conflict when it has ended."""
         task = self._task(container_id)
         if everything:
-            await self.runtime.kill(container_id, signal, everything=True)
-        elif task.init is None or not task.init.send_signal(signal):
+            await self.runtime.kill(container_id, number, everything=True)
+        elif task.init is None or not task.init.send_signal(number):
             raise Conflict(f"container {container_id} is not running")
 
     async def pause(self, container_id: str) -> None:
@@ -229,13 +232,22 @@ class Supervisor:
     def _watch(self, container_id: str, task: _Task) -> None:
         task.ended = asyncio.get_running_loop().create_task(_wait_exit(container_id, task), name=f"wait {container_id}")
 
+    async def _abort(self, container_id: str, task: _Task, bundle_dir: Path) -> None:
+        """Undo a creation at whatever point it has reached; the runtime dies with the supervisor that started it."""
+        if task.conmon is None:
+            task.conmon = await asyncio.to_thread(_open_pid, task.directory / conmon_part.CONMON_PID)
+        if task.conmon is not None:
+            task.conmon.send_signal(signal.SIGKILL)
+        await self._discard(container_id, task)
+        await asyncio.to_thread(_remove_cgroup, bundle_dir)
+
     async def _discard(self, container_id: str, task: _Task) -> None:
         try:
+            if task.ended is None and task.conmon is not None:
+                await task.conmon.wait_ended()
             await self.runtime.delete(container_id, force=True)
             if task.ended is not None:
                 await task.ended
-            elif task.conmon is not None:
-                await task.conmon.wait_ended()
         finally:
             task.close()
             await asyncio.to_thread(shutil.rmtree, task.directory, ignore_errors=True)
@@ -253,6 +265,15 @@ def _open_pid(path: Path) -> PidFd | None:
         return PidFd(int(path.read_text()))
     except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
+
+
+def _remove_cgroup(bundle_dir: Path) -> None:
+    """A runtime that was killed leaves its control group behind."""
+    try:
+        path = json.loads((bundle_dir / "config.json").read_bytes())["linux"]["cgroupsPath"]
+    except (OSError, ValueError, KeyError):
+        return
+    cgroups.remove_cgroup(cgroups.detect(), path)
 
 
 def _find_again(directory: Path, container_id: str) -> _Task:
@@ -283,7 +304,7 @@ async def _wait_exit(container_id: str, task: _Task) -> Exit:
     known = await asyncio.to_thread(_read_exit, task.directory, container_id)
     if known is not None:
         return known
-    if task.init is not None and task.init.send_signal(9):
+    if task.init is not None and task.init.send_signal(signal.SIGKILL):
         logger.warning("the supervisor of container %s has vanished, the container was killed", container_id)
         await task.init.wait_ended()
         return Exit(KILLED_CODE, oom_killed=False, finished_at=rfc3339(time.time_ns()))

@@ -15,6 +15,7 @@ from tare.model import Digest
 from tare.store.database import Database
 from tare.store.files import StagedFile, stage
 from tare.store.leases import insert_reference
+from tare.store.placing import place
 
 DEFAULT_BLOB_LIMIT = 16 << 30  # bytes of a blob whose size nobody announced
 
@@ -92,10 +93,7 @@ class ContentStore:
             if lease is not None:
                 insert_reference(connection, lease, "blob", digest)
 
-        try:
-            async with self._locks.hold(f"blob {digest}"):
-                await asyncio.to_thread(staged.install, self.path(staged.digest))
-                await self._db.write(insert)
-        finally:
-            staged.discard()
+        async with self._locks.hold(f"blob {digest}"):
+            query = "SELECT 1 FROM blobs WHERE digest = ?"
+            await place(self._db, staged, self.path(staged.digest), insert, query)
         return staged.digest

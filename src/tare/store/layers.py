@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from tare.model import Digest
 from tare.store.database import Database
 from tare.store.files import StagedFile, stage
 from tare.store.leases import insert_reference
+from tare.store.placing import place
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,7 @@ class LayerStore:
             if lease is not None:
                 insert_reference(connection, lease, "layer", diff_id)
 
-        try:
-            async with self._locks.hold(f"layer {diff_id}"):
-                await asyncio.to_thread(staged.install, self.path(staged.digest))
-                await self._db.write(insert)
-        finally:
-            staged.discard()
+        async with self._locks.hold(f"layer {diff_id}"):
+            query = "SELECT 1 FROM layers WHERE diff_id = ?"
+            await place(self._db, staged, self.path(staged.digest), insert, query)
         return Layer(staged.digest, staged.size)

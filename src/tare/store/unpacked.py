@@ -19,7 +19,6 @@ from tare.archive.tar_reader import extract_layer
 from tare.archive.tar_writer import TarWriter
 from tare.base.locks import KeyedLocks
 from tare.base.readers import Readable
-from tare.base.single_flight import SingleFlight
 from tare.errors import Conflict, InternalError, NotFound
 from tare.kernel import mounts
 from tare.model import Digest
@@ -57,18 +56,16 @@ class UnpackedSnapshotter:
         self._layers = layers
         self._locks = locks
         self._leases = Leases(db)
-        self._flights: SingleFlight[Lower] = SingleFlight()
 
     async def ensure_layer(self, diff_id: Digest) -> Lower:
         """Unpack a layer unless it is; idempotent, single-flight. Raises NotFound, DataCorrupt, Exhausted."""
-        return await self._flights.do(str(diff_id), lambda: self._ensure_layer(diff_id))
-
-    async def _ensure_layer(self, diff_id: Digest) -> Lower:
         key = str(diff_id)
         if await self._db.read(lambda connection: _find(connection, key)) is not None:
             return Lower(key)
         await self._layers.get(diff_id)
         async with self._locks.hold(f"layer {key}"):
+            if await self._db.read(lambda connection: _find(connection, key)) is not None:
+                return Lower(key)
             staging, size = await run_undoable(
                 lambda abort: self._unpack(diff_id, abort), lambda unpacked: remove_tree(unpacked[0])
             )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import aiohttp
 import pytest
 from api_fakes import Docker, Ended, FakeEngine
 
-from tare.api.server import Server
+from tare.api.app import ApiServer
 
 
 @pytest.fixture
@@ -21,10 +22,12 @@ def engine() -> FakeEngine:
 async def socket_path(engine: FakeEngine, tmp_path: Path) -> AsyncIterator[str]:
     """The path of a socket on which the API serves the fake engine."""
     path = str(tmp_path / "api.sock")
-    server = Server(engine, Path(path))  # type: ignore[arg-type]
-    await server.start()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    server = ApiServer(engine)  # type: ignore[arg-type]
+    await server.start([listener])
     yield path
-    await server.stop()
+    await server.close()
 
 
 @pytest.fixture

@@ -33,9 +33,9 @@ def read(data: bytes, **limits: int) -> list[tuple[Entry, bytes | None]]:
     return [(entry, content.read() if content is not None else None) for entry, content in found]
 
 
-def foreign(*members: tarfile.TarInfo, format: int = tarfile.PAX_FORMAT) -> bytes:
+def foreign(*members: tarfile.TarInfo, layout: int = tarfile.PAX_FORMAT) -> bytes:
     sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w", format=format) as archive:
+    with tarfile.open(fileobj=sink, mode="w", format=layout) as archive:
         for member in members:
             archive.addfile(member, io.BytesIO(bytes(member.size)))
     return sink.getvalue()
@@ -113,18 +113,18 @@ def test_announced_content_must_be_given() -> None:
         write((Entry(path="f", kind=Kind.FILE, mode=0o644, size=4), None))
 
 
-@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_foreign_formats_are_read(format: int) -> None:
+@pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_foreign_formats_are_read(layout: int) -> None:
     long = "d/" + "n" * 99
     found = read(
-        foreign(info("./a/b/"[:-1], size=700), info(long), info("s", tarfile.SYMTYPE, "t" * 90), format=format)
+        foreign(info("./a/b/"[:-1], size=700), info(long), info("s", tarfile.SYMTYPE, "t" * 90), layout=layout)
     )
     assert [(entry.path, entry.size) for entry, _ in found] == [("a/b", 700), (long, 0), ("s", 0)]
 
 
 def test_gnu_long_names_and_links_are_read() -> None:
     path = "/".join(["p" * 90] * 5)
-    found = read(foreign(info(path), info("l", tarfile.SYMTYPE, "t" * 300), format=tarfile.GNU_FORMAT))
+    found = read(foreign(info(path), info("l", tarfile.SYMTYPE, "t" * 300), layout=tarfile.GNU_FORMAT))
     assert [(entry.path, entry.target) for entry, _ in found] == [(path, ""), ("l", "t" * 300)]
 
 

@@ -40,7 +40,7 @@ def test_durations(text: str, nanoseconds: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "3", "s", "1x", "1 s", "-", ".s", "1s x", "999999999999h", "१s"])
 def test_wrong_durations(text: str) -> None:
-    with pytest.raises(InvalidArgument, match="time: (invalid|missing unit in) duration"):
+    with pytest.raises(InvalidArgument, match=r"time: (invalid|missing unit in) duration"):
         parse_duration(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -10,7 +11,7 @@ from tare.api import params
 from tare.api.context import VERSION, cancellable, engine_of
 from tare.api.jsonstream import open_stream, write_document
 from tare.api.routes.containers import ref_of
-from tare.api.streams import HijackedResponse, frame, hijack, relay, stream_type
+from tare.api.streams import HijackedConnection, HijackedResponse, frame, hijack, relay, stream_type
 from tare.engine.requests import AttachRequest, LogRequest
 from tare.errors import InvalidArgument, TareError, Unsupported
 
@@ -46,8 +47,19 @@ async def attach(request: web.Request) -> web.StreamResponse:
     except BaseException:
         attachment.close()
         raise
+    if asked.logs:
+        await _replay(connection, containers.logs(container.id, _logs_of(asked)), tty=tty)
     await relay(connection, attachment, framed=not tty, stdin=asked.stdin and asked.stream)
     return HijackedResponse()
+
+
+def _logs_of(asked: AttachRequest) -> LogRequest:
+    return LogRequest(stdout=asked.stdout, stderr=asked.stderr)
+
+
+async def _replay(connection: HijackedConnection, lines: AsyncIterator[LogLine], *, tty: bool) -> None:
+    async for line in lines:
+        await connection.write(_log_bytes(line, tty=tty, timestamps=False))
 
 
 async def attach_websocket(request: web.Request) -> web.StreamResponse:

@@ -17,6 +17,7 @@ from tare.build.ops.layering import LayerPlan, Settings, write_members
 from tare.build.ops.operation import Inputs, Made, located
 from tare.build.ops.rootfs import find_owner
 from tare.build.ops.select import Filter, Match, SourceMissing, Tree, check_names, content_digest
+from tare.build.ops.settling import settled
 from tare.errors import InvalidArgument, NotFound, TareError
 
 T = TypeVar("T")
@@ -44,13 +45,13 @@ async def select_content(
     bench = inputs.bench
     if origin == CONTEXT:
         async with open_tree(origin, inputs) as tree:
-            return await asyncio.to_thread(_digest, tree, sources, exclude, inputs)
+            return await settled(asyncio.to_thread(_digest, tree, sources, exclude, inputs))
     chain = [[part.kind, part.key] for part in inputs.origins[origin].chain]
     key = make_key({"op": "content", "chain": chain, "sources": list(sources), "exclude": list(exclude)})
     if not fresh and (known := await bench.cache.find(key)) is not None:
         return known.value
     async with open_tree(origin, inputs) as tree:
-        digest = await asyncio.to_thread(_digest, tree, sources, exclude, inputs)
+        digest = await settled(asyncio.to_thread(_digest, tree, sources, exclude, inputs))
     await bench.cache.put(key, Result(value=digest), kind="content")
     return digest
 
@@ -85,7 +86,7 @@ async def _make(step: CopyStep, inputs: Inputs, downloads: Sequence[Download]) -
         def produce(sink: BinaryIO) -> None:
             sizes.append(_write(step, tree, root, downloads, sink))
 
-        layer = await inputs.bench.store.layers.write(produce, lease=inputs.lease)
+        layer = await settled(inputs.bench.store.layers.write(produce, lease=inputs.lease))
     return Made(Part(kind="layer", key=str(layer.diff_id)), sizes[-1])
 
 
@@ -152,7 +153,7 @@ async def write_selection(sources: Sequence[str], inputs: Inputs) -> Part:
             write_members(plan.members(), writer)
             writer.finish()
 
-        layer = await inputs.bench.store.layers.write(produce, lease=inputs.lease)
+        layer = await settled(inputs.bench.store.layers.write(produce, lease=inputs.lease))
     return Part(kind="layer", key=str(layer.diff_id))
 
 

@@ -17,6 +17,7 @@ from tare.build.graph import CONTEXT, RunMount, RunStep
 from tare.build.ops.copy import select_content, write_selection
 from tare.build.ops.operation import Inputs, Made
 from tare.build.ops.rootfs import lstat, resolve
+from tare.build.ops.settling import settled
 from tare.errors import NotFound
 from tare.model import new_id
 from tare.model.execution import BindMount, ExecRequest
@@ -61,8 +62,8 @@ async def make_run(step: RunStep, inputs: Inputs) -> Made:
         tail.add(data)
         inputs.emit(stream, data)
 
-    await snapshots.prepare(key, lowers)
     try:
+        await settled(snapshots.prepare(key, lowers))
         async with AsyncExitStack() as stack:
             binds = [await stack.enter_async_context(_bind(m, inputs)) for m in step.mounts if m.kind != "tmpfs"]
             request = ExecRequest(
@@ -84,7 +85,7 @@ async def make_run(step: RunStep, inputs: Inputs) -> Made:
                 step.argv, code, output=tail.lines(), source=step.place.source, where=step.place.range
             )
         await bench.protect(inputs.lease, [Part(kind="snapshot", key=key)])
-        await snapshots.commit(key)
+        await settled(snapshots.commit(key))
     except BaseException:
         await finish(snapshots.remove(key), what=f"remove snapshot {key}")
         raise

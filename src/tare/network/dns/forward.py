@@ -40,6 +40,8 @@ class Forwarder:
         async with self._slots:
             for server in self.servers():
                 answer = await self._try(server, query, tcp=tcp)
+                if answer is None and tcp:  # a resolver without TCP: what fits into a datagram is as good
+                    answer = await self._try(server, query, tcp=False)
                 if answer is not None:
                     self._remember(key, answer)
                     return query[:2] + answer[2:]
@@ -78,15 +80,11 @@ class Forwarder:
 
 
 class _OneAnswer(asyncio.DatagramProtocol):
-    """Waits for the answer with the right id from the connected server."""
+    """Waits for the answer with the right id; the socket is connected, so only the server's packets arrive."""
 
     def __init__(self, query: bytes) -> None:
         self._query = query
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        transport.sendto(self._query)
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         if data[:2] == self._query[:2] and len(data) >= 12 and not self.answer.done():
@@ -101,6 +99,7 @@ async def _exchange_udp(server: str, port: int, query: bytes) -> bytes:
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.create_datagram_endpoint(lambda: _OneAnswer(query), remote_addr=(server, port))
     try:
+        transport.sendto(query)
         return await protocol.answer
     finally:
         transport.close()

@@ -1,0 +1,126 @@
+"""What a new endpoint takes from the database, and the interfaces that it gets: plans, no acts."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.model.ids import new_id
+from tare.network import ipam, ports, records
+from tare.network.model import (
+    Driver,
+    Endpoint,
+    Network,
+    NetworkSettings,
+    PortRequest,
+    PublishedPort,
+    mac_from_address,
+)
+from tare.network.netlink import VethPlan
+
+
+class Attachment(msgspec.Struct, frozen=True):
+    """A request to connect a container to a network; None leaves the choice to the engine."""
+
+    container_id: str
+    container_name: str
+    aliases: tuple[str, ...]
+    address: str | None
+    mac: str | None
+    interface: str | None
+    default_route: bool
+    ports: tuple[PortRequest, ...]
+
+
+def veth_plan(
+    network: Network, endpoint_id: str, namespace: Path, *, endpoint: Endpoint | None = None, address: str = ""
+) -> VethPlan:
+    """The interfaces of an endpoint, or of a build step that has only an address on the network."""
+    address = endpoint.address if endpoint else address
+    gateway = endpoint.gateway if endpoint and endpoint.default_route else "" if endpoint else network.gateway
+    return VethPlan(
+        host_interface=f"tv{endpoint_id[:11]}",
+        bridge=network.bridge_name,
+        namespace=namespace,
+        interface=endpoint.interface if endpoint else "eth0",
+        mac=endpoint.mac if endpoint else mac_from_address(address),
+        address=address,
+        prefix_len=network.subnets[0].network.prefixlen,
+        gateway=gateway,
+        mtu=network.mtu,
+        isolated=not network.icc,
+    )
+
+
+def claim(
+    connection: sqlite3.Connection, network: Network, request: Attachment, settings: NetworkSettings
+) -> tuple[Endpoint, list[PublishedPort]]:
+    """Everything that the database gives to a new endpoint, in one transaction."""
+    # the network may be gone since it was read
+    network = records.find_network(connection, network.id)
+    endpoint = Endpoint(
+        id=new_id(),
+        network_id=network.id,
+        network_name=network.name,
+        container_id=request.container_id,
+        container_name=request.container_name,
+        aliases=request.aliases,
+    )
+    others = records.endpoints(connection, container=request.container_id)
+    _check_drivers(connection, network, others)
+    if connection.execute("SELECT 1 FROM containers WHERE id=?", (request.container_id,)).fetchone() is None:
+        raise NotFound(f"No such container: {request.container_id}")
+    records.insert_endpoint(connection, endpoint)
+    if network.driver is not Driver.BRIDGE:
+        return endpoint, []
+    address = ipam.allocate(connection, network, endpoint.id, request.address)
+    gateway = "" if network.internal else network.gateway
+    endpoint = msgspec.structs.replace(
+        endpoint,
+        mac=_check_mac(request.mac) or mac_from_address(address),
+        address=address,
+        prefix_len=network.subnets[0].network.prefixlen,
+        gateway=gateway,
+        host_interface=f"tv{endpoint.id[:11]}",
+        interface=_free_interface(request.interface, {item.interface for item in others}),
+        default_route=bool(gateway) and request.default_route and not any(item.default_route for item in others),
+    )
+    records.update_endpoint(connection, endpoint)
+    subject = f"driver failed programming external connectivity on endpoint {request.container_name} ({endpoint.id})"
+    wanted = [] if network.internal else [ports.normalise(port) for port in request.ports]
+    claimed = ports.claim(
+        connection, endpoint.id, wanted, port_range=settings.port_range, subject=subject, address=address
+    )
+    return endpoint, claimed
+
+
+def _check_drivers(connection: sqlite3.Connection, network: Network, others: Sequence[Endpoint]) -> None:
+    for other in others:
+        driver = records.find_network(connection, other.network_id).driver
+        if driver is not Driver.BRIDGE and other.network_id != network.id:
+            raise Conflict(f"a container on network {other.network_name} cannot be connected to another network")
+        if driver is Driver.BRIDGE and network.driver is not Driver.BRIDGE:
+            raise Conflict(f"a container on network {other.network_name} cannot be connected to network {network.name}")
+
+
+def _free_interface(wanted: str | None, taken: set[str]) -> str:
+    if wanted and wanted not in taken:
+        return wanted
+    return next(name for name in (f"eth{number}" for number in range(len(taken) + 1)) if name not in taken)
+
+
+def _check_mac(mac: str | None) -> str:
+    if not mac:
+        return ""
+    parts = mac.replace("-", ":").split(":")
+    try:
+        values = [int(part, 16) for part in parts if len(part) == 2]
+    except ValueError:
+        values = []
+    if len(parts) != 6 or len(values) != 6 or values[0] & 1:
+        raise InvalidArgument(f"invalid MAC address {mac}: six bytes in hexadecimal, the first even")
+    return ":".join(f"{value:02x}" for value in values)

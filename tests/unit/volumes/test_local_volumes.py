@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from tare.store.database import Database
+from tare.volumes.local import LocalVolumes
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> AsyncIterator[Database]:
+    opened = await Database.open(tmp_path / "tare.db")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def volumes(db: Database, tmp_path: Path) -> LocalVolumes:
+    return LocalVolumes(db, tmp_path / "volumes")
+
+
+async def use(db: Database, volume: str, container: str) -> None:
+    def insert(connection: object) -> None:
+        execute = connection.execute  # type: ignore[attr-defined]
+        execute("INSERT OR IGNORE INTO blobs VALUES ('sha256:0', 1, 'm', 0)")
+        execute("INSERT OR IGNORE INTO images VALUES ('sha256:0', 0, 0)")
+        execute("INSERT INTO containers VALUES (?, ?, 'sha256:0', 'running', 0, '{}')", (container, container))
+        for destination in ("/a", "/b"):
+            execute("INSERT INTO container_volumes VALUES (?, ?, ?)", (container, volume, destination))
+
+    await db.write(insert)
+
+
+async def test_a_volume_is_a_directory(volumes: LocalVolumes, tmp_path: Path) -> None:
+    volume = await volumes.create("data", labels={"a": "b"})
+    assert (volume.name, volume.driver, volume.labels, volume.anonymous) == ("data", "local", {"a": "b"}, False)
+    path = volumes.path("data")
+    assert str(path) == volume.mountpoint == str(tmp_path / "volumes/data/_data")
+    assert path.stat().st_mode & 0o7777 == 0o755 and path.parent.stat().st_mode & 0o7777 == 0o701
+    assert await volumes.get("data") == volume == (await volumes.list())[0]
+
+
+async def test_creating_again_returns_the_same_and_keeps_the_data(volumes: LocalVolumes) -> None:
+    first = await volumes.create("data", labels={"a": "1"})
+    (volumes.path("data") / "kept").write_text("x")
+    assert await volumes.create("data", "local", {}, {"a": "2"}) == first
+    assert (volumes.path("data") / "kept").exists()
+
+
+async def test_anonymous_volumes(volumes: LocalVolumes) -> None:
+    volume = await volumes.create(None)
+    assert len(volume.name) == 64 and volume.anonymous
+    assert volume.labels == {"com.docker.volume.anonymous": ""}
+
+
+@pytest.mark.parametrize("name", ["a", "-a", ".a", "..", "a/b", "a b", "/abs", "ä1", "a\n", "x" * 256, ".deleting-x"])
+async def test_invalid_names(volumes: LocalVolumes, name: str) -> None:
+    with pytest.raises(InvalidArgument, match="includes invalid characters for a local volume name"):
+        await volumes.create(name)
+    with pytest.raises(InvalidArgument):
+        volumes.path(name)
+
+
+async def test_other_drivers_and_options(volumes: LocalVolumes) -> None:
+    with pytest.raises(NotFound, match='error looking up volume plugin nfs: plugin "nfs" not found'):
+        await volumes.create("data", "nfs")
+    with pytest.raises(Unsupported, match="mount options of the local driver"):
+        await volumes.create("data", options={"type": "tmpfs"})
+    with pytest.raises(InvalidArgument, match='invalid option: "colour"'):
+        await volumes.create("data", options={"colour": "red"})
+    assert await volumes.list() == []
+
+
+async def test_users_keep_a_volume(volumes: LocalVolumes, db: Database) -> None:
+    await volumes.create("data")
+    for container in ("c2", "c1"):
+        await use(db, "data", container)
+    assert (await volumes.get("data")).users == ("c1", "c2")
+    for force in (False, True):
+        with pytest.raises(Conflict, match=r"^remove data: volume is in use - \[c1, c2\]$"):
+            await volumes.remove("data", force)
+    assert volumes.path("data").is_dir()
+
+
+async def test_removing(volumes: LocalVolumes) -> None:
+    await volumes.create("data")
+    (volumes.path("data") / "d").mkdir()
+    await volumes.remove("data")
+    assert not volumes.path("data").parent.exists()
+    with pytest.raises(NotFound, match="get data: no such volume"):
+        await volumes.remove("data")
+    await volumes.remove("data", force=True)
+    with pytest.raises(NotFound):
+        await volumes.get("data")
+
+
+async def test_recovery_ends_deletions_and_keeps_unknown_data(volumes: LocalVolumes, tmp_path: Path) -> None:
+    (tmp_path / "volumes/.deleting-old/_data").mkdir(parents=True)
+    (tmp_path / "volumes/unknown/_data").mkdir(parents=True)
+    await volumes.recover()
+    assert [path.name for path in (tmp_path / "volumes").iterdir()] == ["unknown"]
+
+
+async def test_usage(volumes: LocalVolumes) -> None:
+    await volumes.create("data")
+    empty = await volumes.usage("data")
+    (volumes.path("data") / "f").write_bytes(bytes(100_000))
+    assert await volumes.usage("data") >= empty + 100_000
+    with pytest.raises(NotFound):
+        await volumes.usage("none-such")
