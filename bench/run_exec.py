@@ -73,14 +73,12 @@ def image_tar() -> bytes:
 def prepared(engine: Engine, image: bytes) -> Iterator[None]:
     """Import the image and run a container for `exec`; remove both at the end."""
     engine("import", "-", IMAGE, stdin=image)
-    try:
-        engine("run", "--detach", "--name", CONTAINER, "--network", "none", IMAGE, "/pause")
-        try:
-            yield
-        finally:
-            engine("rm", "--force", CONTAINER)
-    finally:
-        engine("rmi", IMAGE)
+    with ExitStack() as stack:
+        stack.callback(engine, "rmi", IMAGE)
+        engine("create", "--name", CONTAINER, "--network", "none", IMAGE, "/pause")
+        stack.callback(engine, "rm", "--force", CONTAINER)
+        engine("start", CONTAINER)
+        yield
 
 
 def milliseconds(action: Callable[[], None]) -> float:

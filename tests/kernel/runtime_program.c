@@ -60,7 +60,9 @@ int main(int argc, char **argv) {
     if (!strcmp(what, "winsize")) {
         struct winsize size;
         read(0, buffer, 1);
-        if (ioctl(0, TIOCGWINSZ, &size)) return 96;
+        do { /* the size comes on another way than the input */
+            if (ioctl(0, TIOCGWINSZ, &size)) return 96;
+        } while (size.ws_row == 0 && !usleep(1000));
         printf("%d %d %d\n", size.ws_row, size.ws_col, isatty(1));
         return 0;
     }

@@ -430,6 +430,6 @@ async def test_unknown_target_image_and_stage_cycle(bench: Bench) -> None:
         await bench.build("FROM scratch AS a\n", target="nope")
     with pytest.raises(NotFound, match="No such image"):
         await bench.build("FROM test.local/missing:1\n")
-    with pytest.raises(InvalidArgument, match="circular dependency detected on stage: [ab]"):
+    with pytest.raises(InvalidArgument, match=r"circular dependency detected on stage: [ab]"):
         await bench.build("FROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\nCOPY --from=a /x /\n")
     assert BASE.familiar() not in bench.sources.asked

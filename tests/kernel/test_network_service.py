@@ -425,6 +425,42 @@ async def test_networks_are_refused_for_the_right_reason(lab: Lab) -> None:
     assert network.bridge_name not in await netlink.bridges()
 
 
+async def test_options_are_checked_and_followed(lab: Lab) -> None:
+    prefix = "com.docker.network"
+    mine = f"nb{lab.instance}"
+    network = await lab.service.create_network(
+        "shop", options={f"{prefix}.bridge.name": mine, f"{prefix}.driver.mtu": "1400"}
+    )
+    assert network.bridge_name == mine
+    await lab.run("login", "shop", port=0)
+    assert " mtu 1400 " in command("ip", "link", "show", "eth0", inside=lab.inside("login"))
+    for options, kind, message in (
+        ({f"{prefix}.bridge.name": mine}, Conflict, f"interface {mine} exists already"),
+        ({f"{prefix}.bridge.name": "a" * 16}, InvalidArgument, "invalid bridge name"),
+        ({f"{prefix}.driver.mtu": "9"}, InvalidArgument, "invalid value for option"),
+        ({f"{prefix}.bridge.enable_icc": "maybe"}, InvalidArgument, "invalid value for option"),
+    ):
+        with pytest.raises(kind, match=message):
+            await lab.service.create_network("other", options=options)
+    with pytest.raises(NotFound, match="plugin 'overlay' not found"):
+        await lab.service.create_network("other", driver="overlay")
+    assert [item.name for item in await lab.service.list_networks()] == ["bridge", "host", "none", "shop"]
+
+
+async def test_attaching_that_is_cancelled_leaves_nothing(lab: Lab) -> None:
+    network = await lab.service.create_network("shop")
+    await lab.service.create_sandbox(container("login"))
+    for turns in range(12):
+        task = asyncio.create_task(lab.service.attach(container("login"), "login", "shop"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await lab.service.endpoints_of_container(container("login")) == []
+        assert await netlink.ports_of_bridge(network.bridge_name) == []
+
+
 async def test_an_exhausted_range_says_so_and_addresses_come_back(lab: Lab) -> None:
     await lab.service.create_network("tiny", subnet=f"{lab.pool}.88.0/30")
     first = await lab.run("login", "tiny", port=0)

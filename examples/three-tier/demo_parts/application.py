@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,7 +95,8 @@ class Application:
         places = [self._place(name) for name in CONTAINERS]
         payment = places[-1]
         self._wait("payment", lambda: self._require_reachable(payment), ("payment",))
-        seen = {place.name: observe(place, places) for place in places}
+        with ThreadPoolExecutor(max_workers=len(places)) as pool:
+            seen = dict(zip(CONTAINERS, pool.map(lambda place: observe(place, places), places), strict=True))
         self._view.console.print(_matrix(seen))
         wrong = _surprises(seen)
         if wrong:

@@ -36,6 +36,8 @@ class SingleFlight(Generic[T]):
             if self._tasks.get(key) is task:
                 self._waiters[key] -= 1
                 if not self._waiters[key] and not task.done():
+                    # Forgotten at once: whoever asks while it is dying starts a new one.
+                    del self._tasks[key], self._waiters[key]
                     task.cancel()
 
     def _forget(self, key: str, task: asyncio.Task[T]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import re
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import AddressValueError, IPv4Network
@@ -24,6 +27,7 @@ from tare.store.database import Database
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _BRIDGE_OPTION = "com.docker.network.bridge."
+_HOST_LOCK = "/run/tare-networks.lock"  # one for all engines of the host
 _MTU_OPTION = "com.docker.network.driver.mtu"
 
 
@@ -62,20 +66,17 @@ class Catalogue:
         return await self._db.read(records.all_networks)
 
     async def ensure_predefined(self) -> None:
-        """Make the rows of the networks that every engine has."""
+        """Make the networks that every engine has; the firewall is told by the caller."""
         known = {network.name for network in await self.all()}
         for name in PREDEFINED:
             if name not in known:
-                await self._insert(NetworkRequest(name=name, driver=name, subnet=self._default_subnet(name)))
+                await self._make(NetworkRequest(name=name, driver=name, subnet=self._default_subnet(name)))
 
     async def create(self, request: NetworkRequest) -> Network:
         """Make a network: row, bridge and firewall elements, or nothing. Raises Conflict, InvalidArgument, …."""
         _check_request(request)
-        network = await self._insert(request)
-        if network.driver is not Driver.BRIDGE:
-            return network
+        network = await self._make(request)
         try:
-            await netlink.ensure_bridge(network)
             await self._steering.add_network(network)
         except BaseException:
             await finish(self._erase(network), what=f"network {network.name}")
@@ -115,10 +116,11 @@ class Catalogue:
     def _default_subnet(self, name: str) -> str | None:
         return (self._settings.default_subnet or None) if name == "bridge" else None
 
-    async def _insert(self, request: NetworkRequest) -> Network:
-        bridge = request.driver == Driver.BRIDGE
-        async with self._creating:
-            outside = await self._outside_ranges() if bridge else []
+    async def _make(self, request: NetworkRequest) -> Network:
+        """The row and the bridge, or nothing; other engines choose their subnets before or after."""
+        async with self._creating, _host_lock():
+            outside = await self._outside_ranges() if request.driver == Driver.BRIDGE else []
+            await _check_interface(request.options.get(f"{_BRIDGE_OPTION}name", ""))
 
             def insert(connection: sqlite3.Connection) -> Network:
                 taken = [*records.network_ranges(connection), *outside]
@@ -126,7 +128,14 @@ class Catalogue:
                 records.insert_network(connection, network, time.time())
                 return network
 
-            return await self._db.write(insert)
+            network = await self._db.write(insert)
+            if network.driver is Driver.BRIDGE:
+                try:
+                    await netlink.ensure_bridge(network)
+                except BaseException:
+                    await finish(self._erase(network), what=f"network {network.name}")
+                    raise
+            return network
 
     def _plan(self, request: NetworkRequest, taken: list[Taken]) -> Network:
         """The new network's document."""
@@ -172,6 +181,22 @@ class Catalogue:
         return taken
 
 
+@asynccontextmanager
+async def _host_lock() -> AsyncIterator[None]:
+    """Keeps two engines from taking one subnet: the choice and the bridge that shows it go together."""
+
+    def lock() -> int:
+        fd = os.open(_HOST_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return fd
+
+    fd = await asyncio.to_thread(lock)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
 def _check_request(request: NetworkRequest) -> None:
     if request.name in PREDEFINED:
         raise Forbidden(f"operation is not permitted on predefined {request.name} network")
@@ -190,7 +215,13 @@ def _check_request(request: NetworkRequest) -> None:
     name = request.options.get(f"{_BRIDGE_OPTION}name", "")
     if name and not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}", name):
         raise InvalidArgument(f"invalid bridge name {name!r}: at most 15 letters, digits, dots and dashes")
-    if name and Path("/sys/class/net", name).exists():
+
+
+async def _check_interface(name: str) -> None:
+    if not name:
+        return
+    path = Path("/sys/class/net", name)
+    if await asyncio.to_thread(path.exists):
         raise Conflict(f"interface {name} exists already", hint="choose another bridge name")
 
 

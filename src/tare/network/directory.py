@@ -166,7 +166,7 @@ class Directory:
         for network_row, endpoint in desired.named.values():
             await self._client.request(_put(network_row, endpoint))
         for container in desired.containers:
-            if self._sandboxes.exists(container):
+            if await self._sandboxes.exists(container):
                 try:
                     await self._listen(container, forward=desired.forward[container])
                 except (OSError, InternalError):

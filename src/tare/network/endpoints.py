@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 
 from tare.errors import Conflict, InvalidArgument, NotFound
-from tare.model.ids import new_id
 from tare.network import ipam, ports, records
 from tare.network.model import (
     Driver,
@@ -26,6 +25,7 @@ from tare.network.netlink import VethPlan
 class Attachment(msgspec.Struct, frozen=True):
     """A request to connect a container to a network; None leaves the choice to the engine."""
 
+    endpoint_id: str
     container_id: str
     container_name: str
     aliases: tuple[str, ...]
@@ -63,7 +63,7 @@ def claim(
     # the network may be gone since it was read
     network = records.find_network(connection, network.id)
     endpoint = Endpoint(
-        id=new_id(),
+        id=request.endpoint_id,
         network_id=network.id,
         network_name=network.name,
         container_id=request.container_id,

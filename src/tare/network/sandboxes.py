@@ -39,13 +39,13 @@ class Sandboxes:
         """Let go of the namespace; absence is no error."""
         await asyncio.to_thread(remove_network_namespace, path)
 
-    def exists(self, container_id: str) -> bool:
+    async def exists(self, container_id: str) -> bool:
         """Whether the container has a namespace of ours."""
-        return is_network_namespace(self.path(container_id))
+        return await asyncio.to_thread(is_network_namespace, self.path(container_id))
 
-    def require(self, container_id: str) -> Path:
+    async def require(self, container_id: str) -> Path:
         """The container's namespace. Raises NotFound."""
-        if not self.exists(container_id):
+        if not await self.exists(container_id):
             raise NotFound(f"container {container_id[:12]} has no network namespace", hint="start it first")
         return self.path(container_id)
 

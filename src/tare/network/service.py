@@ -211,15 +211,21 @@ class NetworkService:
         InvalidArgument, Exhausted; nothing is left behind then.
         """
         request = Attachment(
-            container_id, container_name, tuple(aliases), address, mac, interface, default_route, tuple(ports)
+            endpoint_id=new_id(),
+            container_id=container_id,
+            container_name=container_name,
+            aliases=tuple(aliases),
+            address=address,
+            mac=mac,
+            interface=interface,
+            default_route=default_route,
+            ports=tuple(ports),
         )
         async with self._locks.hold(container_id):
             network = await self._catalogue.get(network_ref)
             if network.driver is Driver.BRIDGE:
-                self._sandboxes.require(container_id)
-            endpoint, published = await self._db.write(
-                lambda connection: claim(connection, network, request, self._settings), durable=False
-            )
+                await self._sandboxes.require(container_id)
+            endpoint, published = await self._claim(network, request)
             if network.driver is Driver.BRIDGE:
                 try:
                     await self._connect(network, endpoint, published)
@@ -283,6 +289,16 @@ class NetworkService:
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
+    async def _claim(self, network: Network, request: Attachment) -> tuple[Endpoint, list[PublishedPort]]:
+        try:
+            return await self._db.write(
+                lambda connection: claim(connection, network, request, self._settings), durable=False
+            )
+        except asyncio.CancelledError:  # the transaction may go through all the same, and this one follows it
+            undo = self._db.write(lambda connection: records.delete_endpoint(connection, request.endpoint_id))
+            await finish(undo, what=f"endpoint of {request.container_name}")
+            raise
+
     async def _connect(self, network: Network, endpoint: Endpoint, published: Sequence[PublishedPort]) -> None:
         plan = veth_plan(network, endpoint.id, self._sandboxes.path(endpoint.container_id), endpoint=endpoint)
         await netlink.connect(plan)
@@ -306,7 +322,7 @@ class NetworkService:
 
     async def _pass_on_default_route(self, remaining: Sequence[Endpoint]) -> None:
         heir = next((item for item in remaining if item.gateway), None)
-        if heir is None or not self._sandboxes.exists(heir.container_id):
+        if heir is None or not await self._sandboxes.exists(heir.container_id):
             return
         await netlink.set_default_route(self._sandboxes.path(heir.container_id), heir.gateway)
         chosen = msgspec.structs.replace(heir, default_route=True)
@@ -344,7 +360,7 @@ class NetworkService:
         """Connect anew the endpoints whose interface is gone although their namespace is there."""
         for endpoint in await self._db.read(records.endpoints):
             network = networks[endpoint.network_id]
-            if network.driver is not Driver.BRIDGE or not self._sandboxes.exists(endpoint.container_id):
+            if network.driver is not Driver.BRIDGE or not await self._sandboxes.exists(endpoint.container_id):
                 continue
             if endpoint.host_interface in await netlink.ports_of_bridge(network.bridge_name):
                 continue

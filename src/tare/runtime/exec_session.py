@@ -120,24 +120,48 @@ async def start_exec(
         process_spec=spec_path,
         attach=not detach,
     )
+    argv = conmon_part.arguments(conmon, runtime, request)
+    launching = asyncio.ensure_future(_launch(argv, request, process_spec))
+    try:
+        return await asyncio.shield(launching)
+    except asyncio.CancelledError:
+        await finish(_end(launching), what=f"end exec {exec_id}")
+        raise
+
+
+async def _end(launching: asyncio.Future[ExecSession]) -> None:
+    """End an exec whose caller has gone away while it was being started."""
+    with contextlib.suppress(TareError, ProcessLookupError):
+        session = await launching
+        session.close()
+        try:
+            with PidFd(session.pid) as process:
+                process.send_signal(signal.SIGKILL)
+        finally:
+            await session.wait()
+
+
+async def _launch(argv: list[str], request: conmon_part.ConmonRequest, process_spec: dict[str, Any]) -> ExecSession:
+    """Start conmon, connect, let it run the process, take its first report. On an error nothing stays behind."""
+    directory, exec_id = request.directory, request.exit_name
     try:
         await asyncio.to_thread(_prepare, directory, process_spec)
     except FileExistsError as error:
         raise Conflict(f"exec {exec_id} is already started") from error
     async with contextlib.AsyncExitStack() as undo:
         undo.push_async_callback(_undo, directory)
-        launch = conmon_part.Launch(conmon_part.arguments(conmon, runtime, request), directory, attach=not detach)
+        launch = conmon_part.Launch(argv, directory, attach=request.attach)
         await launch.__aenter__()
         undo.callback(launch.close)
         streams = None
-        if not detach:
+        if request.attach:
             await launch.attach_ready()
             streams = await AttachSession.connect(directory)
             undo.callback(streams.close)
             launch.release()
         report = await launch.report()
         if report.data <= 0:
-            raise await _failure(container_id, directory, report)
+            raise await _failure(request.container_id, directory, report)
         undo.pop_all()
     return ExecSession(report.data, exec_id, streams, launch, directory)
 
@@ -147,18 +171,7 @@ async def _remove(directory: Path) -> None:
 
 
 async def _undo(directory: Path) -> None:
-    """End the supervisor of an exec that failed or was cancelled (the runtime dies with it), and remove its files."""
-    await asyncio.to_thread(_kill_conmon, directory)
     await finish(_remove(directory), what=f"remove {directory}")
-
-
-def _kill_conmon(directory: Path) -> None:
-    try:
-        with PidFd(int((directory / conmon_part.CONMON_PID).read_text())) as conmon:
-            if str(directory) in conmon.command_line():
-                conmon.send_signal(signal.SIGKILL)
-    except (FileNotFoundError, ProcessLookupError, ValueError):
-        return
 
 
 def _prepare(directory: Path, process_spec: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import shutil
 import signal
@@ -15,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tare.base.shielding import finish
-from tare.errors import Conflict, InternalError, NotFound
-from tare.kernel import cgroups
+from tare.errors import Conflict, InternalError, NotFound, TareError
 from tare.kernel.pidfd import PidFd
 from tare.runtime import conmon as conmon_part
 from tare.runtime.attach import AttachSession, set_terminal_size
@@ -97,10 +95,6 @@ class Supervisor:
         Conflict when the id is in use. Nothing is left behind then.
         """
         directory = self.directory(container_id)
-        try:
-            await asyncio.to_thread(_prepare, directory, bundle_dir)
-        except FileExistsError as error:
-            raise Conflict(f"container {container_id} is already set up", hint="delete it first") from error
         request = conmon_part.ConmonRequest(
             container_id=container_id,
             exit_name=container_id,
@@ -110,7 +104,31 @@ class Supervisor:
             open_stdin=open_stdin,
             leave_stdin_open=open_stdin and not stdin_once,
         )
+        launching = asyncio.ensure_future(self._launch(container_id, request, bundle_dir))
+        try:
+            task = await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            # a runtime that is killed half-way leaves cgroups behind: let it finish, it takes milliseconds
+            await finish(self._discard_launched(container_id, launching), what=f"discard container {container_id}")
+            raise
+        self._tasks[container_id] = task
+        self._watch(container_id, task)
+        if task.init is None or task.conmon is None:
+            raise InternalError(f"container {container_id} has no processes")
+        return Created(task.init.pid, task.conmon.pid)
+
+    async def _discard_launched(self, container_id: str, launching: asyncio.Future[_Task]) -> None:
+        with contextlib.suppress(TareError):
+            await self._discard(container_id, await launching)
+
+    async def _launch(self, container_id: str, request: conmon_part.ConmonRequest, bundle_dir: Path) -> _Task:
+        """Start conmon and take its first report. On an error nothing stays behind."""
+        directory = request.directory
         task = _Task(directory, None, None)
+        try:
+            await asyncio.to_thread(_prepare, directory, bundle_dir)
+        except FileExistsError as error:
+            raise Conflict(f"container {container_id} is already set up", hint="delete it first") from error
         try:
             argv = conmon_part.arguments(self.conmon, self.runtime, request)
             async with conmon_part.Launch(argv, directory) as launch:
@@ -124,11 +142,9 @@ class Supervisor:
             if task.conmon is None:
                 raise InternalError(f"the supervisor of container {container_id} has ended")
         except BaseException:
-            await finish(self._abort(container_id, task, bundle_dir), what=f"discard container {container_id}")
+            await finish(self._discard(container_id, task), what=f"discard container {container_id}")
             raise
-        self._tasks[container_id] = task
-        self._watch(container_id, task)
-        return Created(report.data, task.conmon.pid)
+        return task
 
     async def start(self, container_id: str) -> None:
         """Let the process of a created container run. Raises Conflict when it is not in that state."""
@@ -232,22 +248,13 @@ class Supervisor:
     def _watch(self, container_id: str, task: _Task) -> None:
         task.ended = asyncio.get_running_loop().create_task(_wait_exit(container_id, task), name=f"wait {container_id}")
 
-    async def _abort(self, container_id: str, task: _Task, bundle_dir: Path) -> None:
-        """Undo a creation at whatever point it has reached; the runtime dies with the supervisor that started it."""
-        if task.conmon is None:
-            task.conmon = await asyncio.to_thread(_open_pid, task.directory / conmon_part.CONMON_PID)
-        if task.conmon is not None:
-            task.conmon.send_signal(signal.SIGKILL)
-        await self._discard(container_id, task)
-        await asyncio.to_thread(_remove_cgroup, bundle_dir)
-
     async def _discard(self, container_id: str, task: _Task) -> None:
         try:
-            if task.ended is None and task.conmon is not None:
-                await task.conmon.wait_ended()
             await self.runtime.delete(container_id, force=True)
             if task.ended is not None:
                 await task.ended
+            elif task.conmon is not None:
+                await task.conmon.wait_ended()
         finally:
             task.close()
             await asyncio.to_thread(shutil.rmtree, task.directory, ignore_errors=True)
@@ -265,15 +272,6 @@ def _open_pid(path: Path) -> PidFd | None:
         return PidFd(int(path.read_text()))
     except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
-
-
-def _remove_cgroup(bundle_dir: Path) -> None:
-    """A runtime that was killed leaves its control group behind."""
-    try:
-        path = json.loads((bundle_dir / "config.json").read_bytes())["linux"]["cgroupsPath"]
-    except (OSError, ValueError, KeyError):
-        return
-    cgroups.remove_cgroup(cgroups.detect(), path)
 
 
 def _find_again(directory: Path, container_id: str) -> _Task:

@@ -12,7 +12,7 @@ from tare.api.context import engine_of
 from tare.api.respond import json_response, no_content
 from tare.api.schema.container import render_inspect, render_summary
 from tare.api.schema.requests import read_create
-from tare.errors import InvalidArgument, Unsupported
+from tare.errors import InvalidArgument, NotFound, Unsupported
 
 if TYPE_CHECKING:
     from tare.engine.engine import Engine
@@ -29,9 +29,15 @@ async def create(request: web.Request) -> web.StreamResponse:
     document = await params.body_document(request)
     asked = read_create(document)
     name = request.query.get("name", "").removeprefix("/")
-    created = await engine_of(request).containers.create(
-        name, asked.config, asked.host, asked.networking, request.query.get("platform", "")
-    )
+    try:
+        created = await engine_of(request).containers.create(
+            name, asked.config, asked.host, asked.networking, request.query.get("platform", "")
+        )
+    except NotFound as error:
+        if error.message.startswith("No such image"):
+            raise
+        # To clients a 404 means that the image is missing: Docker's pulls it and tries again.
+        raise InvalidArgument(error.message, hint=error.hint, code=error.code) from error
     return json_response({"Id": created.id, "Warnings": list(created.warnings)}, status=201)
 
 

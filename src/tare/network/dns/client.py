@@ -120,7 +120,7 @@ class DnsClient:
             on_loss()
 
     async def _start_server(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self._path.parent.mkdir, parents=True, exist_ok=True)
         argv = [sys.executable, "-m", "tare.network.dns.main", "--socket", str(self._path)]
         argv += ["--resolv-conf", self._resolv_conf, "--idle-seconds", str(self._idle_seconds)]
         result = await process.run(argv, timeout=START_SECONDS)

@@ -1,0 +1,47 @@
+"""What the groups of calls need of the client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from tare.client.http import Body, Query, Response
+
+Document = dict[str, Any]
+"""A JSON object of the Engine API."""
+
+Filters = Mapping[str, list[str]]
+
+
+class Caller(Protocol):
+    """Sends requests to one engine."""
+
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        document: object = None,
+        body: Body | None = None,
+        upgrade: bool = False,
+    ) -> Response:
+        """Send a request; the caller reads and closes the answer."""
+        ...
+
+    async def call(self, method: str, path: str, *, query: Query | None = None, document: object = None) -> Any:
+        """Send a request and return the answer's JSON document."""
+        ...
+
+
+class Group:
+    """A group of calls."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+
+def filters_text(filters: Filters | None) -> str:
+    """The ``filters`` of a query; empty without any."""
+    return json.dumps(dict(filters)) if filters else ""

@@ -1,0 +1,72 @@
+"""The client: everything that an engine offers, as typed coroutines."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Any
+
+from tare.client.builds import Builds
+from tare.client.containers import Containers
+from tare.client.endpoint import DEFAULT_SOCKET, HOST_VARIABLE, Endpoint
+from tare.client.execs import Execs
+from tare.client.http import Body, Query, Response, request
+from tare.client.images import Images
+from tare.client.networks import Networks
+from tare.client.system import System
+from tare.client.volumes import Volumes
+from tare.errors import Unavailable
+
+
+class Client:
+    """A client of the engine at ``host`` (``unix://…``, ``tcp://…``; default: ``TARE_HOST``, else the default socket).
+
+    The default engine is started when it does not answer, unless ``start`` is false. Documents go in and come out as
+    the Engine API defines them. Every call may raise the errors of :mod:`tare.errors`.
+    """
+
+    def __init__(self, host: str | None = None, *, start: bool = True) -> None:
+        self.endpoint = Endpoint.parse(host or os.environ.get(HOST_VARIABLE) or f"unix://{DEFAULT_SOCKET}")
+        self._start = start and self.endpoint.is_default
+        self.containers = Containers(self)
+        self.execs = Execs(self)
+        self.images = Images(self)
+        self.builds = Builds(self)
+        self.networks = Networks(self)
+        self.volumes = Volumes(self)
+        self.system = System(self)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        """Nothing stays open between calls."""
+
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        document: object = None,
+        body: Body | None = None,
+        upgrade: bool = False,
+    ) -> Response:
+        """Send a request; the caller reads and closes the answer."""
+        try:
+            return await request(
+                self.endpoint, method, path, query=query, document=document, body=body, upgrade=upgrade
+            )
+        except Unavailable as error:
+            if error.code != "engine-down" or not self._start:
+                raise
+        from tare.client.launcher import start_engine
+
+        await start_engine(self.endpoint)
+        self._start = False
+        return await request(self.endpoint, method, path, query=query, document=document, body=body, upgrade=upgrade)
+
+    async def call(self, method: str, path: str, *, query: Query | None = None, document: object = None) -> Any:
+        """Send a request and return the answer's JSON document."""
+        async with await self.open(method, path, query=query, document=document) as response:
+            return await response.json()

@@ -1,0 +1,196 @@
+"""A small HTTP/1.1 client over asyncio streams, for one request per connection.
+
+It exists for start-up time: importing aiohttp takes about 130 ms on a two-core machine, the interpreter with asyncio
+40 ms, and ``tare ps`` talks to its engine for 3 ms. It does what the Engine API needs: bodies with a length or in
+chunks, answers that go on for ever, and connections that are taken over (``Upgrade: tcp``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from tare.client.endpoint import Endpoint
+from tare.client.failures import error_of
+from tare.errors import DataCorrupt, Forbidden, Unavailable
+
+CHUNK = 64 * 1024
+HEAD_LIMIT = 1 << 20  # bytes of a status or header line
+
+Query = Mapping[str, "str | int | bool | None | list[str]"]
+Body = AsyncIterator[bytes]
+
+
+class Response:
+    """An answer whose body is read piece by piece; close it (or use it as a context manager) when done."""
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.reader = reader
+        self.writer = writer
+
+    async def __aenter__(self) -> Response:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; idempotent."""
+        self.writer.close()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises Unavailable when the engine goes away in the middle."""
+        if self.status in (204, 304):
+            return
+        try:
+            if self.headers.get("transfer-encoding", "").lower() == "chunked":
+                while size := int((await self.reader.readuntil(b"\r\n")).split(b";")[0], 16):
+                    yield (await self.reader.readexactly(size + 2))[:-2]
+                return
+            length = self.headers.get("content-length")
+            left = int(length) if length is not None else -1
+            while left and (data := await self.reader.read(CHUNK if left < 0 else min(left, CHUNK))):
+                left -= len(data) if left > 0 else 0
+                yield data
+            if left > 0:
+                raise Unavailable("the engine closed the connection in the middle of its answer")
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise Unavailable("the engine closed the connection in the middle of its answer") from error
+        except ValueError as error:
+            raise DataCorrupt("the engine's answer is not HTTP") from error
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        return b"".join([chunk async for chunk in self.chunks()])
+
+    async def json(self) -> Any:
+        """The body as JSON; None when it is empty. Raises DataCorrupt."""
+        data = await self.read()
+        if not data.strip():
+            return None
+        return _decode(data)
+
+    async def documents(self) -> AsyncIterator[dict[str, Any]]:
+        """A body of JSON documents, one per line, as they come."""
+        rest = b""
+        async for chunk in self.chunks():
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if line.strip():
+                    yield _decode(line)
+        if rest.strip():
+            yield _decode(rest)
+
+
+def _decode(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise DataCorrupt(f"the engine's answer is not JSON: {data[:80]!r}") from error
+
+
+def encode_query(query: Query) -> str:
+    """A query string; members that are None, False or empty are left out, True is 1."""
+    pairs = []
+    for name, value in query.items():
+        if value is None or value is False or value == "" or value == []:
+            continue
+        values = value if isinstance(value, list) else ["1" if value is True else str(value)]
+        pairs += [(name, one) for one in values]
+    return urlencode(pairs)
+
+
+def segment(text: str) -> str:
+    """``text`` as part of a path: slashes of image names stay."""
+    return quote(text, safe="/:@")
+
+
+async def request(
+    endpoint: Endpoint,
+    method: str,
+    path: str,
+    *,
+    query: Query | None = None,
+    document: object = None,
+    body: Body | None = None,
+    upgrade: bool = False,
+) -> Response:
+    """Send one request and read the head of the answer.
+
+    Raises what the engine's error answer says (see :mod:`tare.client.failures`), Unavailable when nobody listens.
+    """
+    if query and (text := encode_query(query)):
+        path = f"{path}?{text}"
+    reader, writer = await _connect(endpoint)
+    try:
+        await _send(writer, method, path, document, body, upgrade=upgrade)
+        response = await _read_head(reader, writer)
+        if response.status >= 400 or response.status == 304:
+            raise error_of(response.status, await response.read())
+    except BaseException as error:
+        writer.close()
+        if isinstance(error, ConnectionError | asyncio.IncompleteReadError):
+            raise Unavailable(f"the engine at {endpoint} closed the connection") from error
+        raise
+    return response
+
+
+async def _connect(endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        if endpoint.path:
+            return await asyncio.open_unix_connection(endpoint.path, limit=HEAD_LIMIT)
+        return await asyncio.open_connection(endpoint.address, endpoint.port, limit=HEAD_LIMIT)
+    except PermissionError as error:
+        raise Forbidden(
+            f"permission denied while trying to connect to the Tare engine at {endpoint}",
+            hint="run as root, or as a member of the socket's group",
+        ) from error
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise Unavailable(
+            f"cannot connect to the Tare engine at {endpoint}: {cause}",
+            hint="is tared running?",
+            code="engine-down",
+        ) from error
+
+
+async def _send(
+    writer: asyncio.StreamWriter, method: str, path: str, document: object, body: Body | None, *, upgrade: bool
+) -> None:
+    head = [f"{method} {path} HTTP/1.1", "Host: tare", "User-Agent: tare"]
+    head += ["Connection: Upgrade", "Upgrade: tcp"] if upgrade else ["Connection: close"]
+    data = b"" if document is None else json.dumps(document).encode()
+    if body is not None:
+        head += ["Transfer-Encoding: chunked", "Content-Type: application/x-tar"]
+    elif data or method == "POST":
+        head += [f"Content-Length: {len(data)}", "Content-Type: application/json"]
+    writer.write("\r\n".join([*head, "", ""]).encode() + data)
+    await writer.drain()
+    if body is None:
+        return
+    async for chunk in body:
+        if chunk:
+            writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+            await writer.drain()
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()
+
+
+async def _read_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Response:
+    status_line = await reader.readuntil(b"\r\n")
+    parts = status_line.split(None, 2)
+    if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not parts[1].isdigit():
+        raise DataCorrupt(f"the engine's answer is not HTTP: {status_line[:80]!r}")
+    headers: dict[str, str] = {}
+    while (line := await reader.readuntil(b"\r\n")) != b"\r\n":
+        name, _, value = line.decode("latin-1").partition(":")
+        headers[name.strip().lower()] = value.strip()
+    return Response(int(parts[1]), headers, reader, writer)

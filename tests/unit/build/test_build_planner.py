@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tare.build.dockerfile.errors import DockerfileError
+from tare.build.dockerfile.stages import parse_dockerfile
+from tare.build.graph import CopyStep, Plan, RunStep, SourceStep, WorkdirStep
+from tare.build.planner import Planner
+from tare.build.request import BuildRequest
+from tare.errors import NotFound, TareError, Unsupported
+from tare.model import Digest, Platform, Reference
+from tare.oci.image import ExecutionConfig, ImageConfig, RootFS
+from tare.store.images import Image
+
+AMD64 = Platform("linux", "amd64")
+
+
+def image(name: str, **config: Any) -> Image:
+    document = ImageConfig(
+        architecture="amd64",
+        os="linux",
+        config=ExecutionConfig(**config),
+        rootfs=RootFS(diff_ids=[str(Digest.of(name.encode()))]),
+    )
+    return Image(id=Digest.of(name.encode()), config=document, tags=(), size=10, created=0.0)
+
+
+async def plan(text: str, images: dict[str, Image] | None = None, **options: Any) -> Plan:
+    known = images or {"base:latest": image("base", env=["PATH=/bin", "HOME=/root"], cmd=["sh"])}
+
+    async def resolve(reference: Reference, platform: Platform) -> Image:
+        if reference.familiar() not in known:
+            raise NotFound(f"No such image: {reference.familiar()}")
+        return known[reference.familiar()]
+
+    request = BuildRequest(context=None, dockerfile=text, platform=AMD64, **options)
+    return await Planner(parse_dockerfile(text), request).plan(resolve)
+
+
+def runs(made: Plan) -> list[RunStep]:
+    return [step for step in made.steps if isinstance(step, RunStep)]
+
+
+async def test_only_stages_that_the_target_needs() -> None:
+    text = "FROM base AS a\nRUN a\nFROM base AS b\nRUN b\nFROM a AS c\nRUN c\nFROM c\nCOPY --from=0 /x /\n"
+    assert [step.argv[-1] for step in runs(await plan(text))] == ["a", "c"]
+    assert [step.argv[-1] for step in runs(await plan(text, target="b"))] == ["b"]
+    assert [step.argv[-1] for step in runs(await plan(text, target="1"))] == ["b"]
+
+
+async def test_names_are_the_ones_people_know() -> None:
+    made = await plan("FROM base AS backend\nENV A=1\nRUN make\nFROM scratch\nCOPY --from=backend /x /\n")
+    assert [step.name for step in made.shown] == [
+        "[backend 1/2] FROM base AS backend",
+        "[backend] ENV A=1",
+        "[backend 2/2] RUN make",
+        "[stage-1 1/2] FROM scratch",
+        "[stage-1 2/2] COPY --from=backend /x /",
+    ]
+    assert [(step.index, step.total) for step in made.shown] == [(n, 5) for n in range(1, 6)]
+    single = await plan("FROM base\nRUN make\n")
+    assert [step.name for step in single.shown] == ["[1/2] FROM base", "[2/2] RUN make"]
+
+
+async def test_inputs_come_before_what_needs_them() -> None:
+    made = await plan("FROM base AS a\nRUN a\nFROM a AS b\nCOPY --from=a / /y\nFROM b\nRUN z\n")
+    seen: set[str] = set()
+    for step in made.steps:
+        assert set(step.inputs) <= seen
+        seen.add(step.id)
+
+
+async def test_argument_scopes() -> None:
+    made = await plan(
+        "ARG TAG=latest\nARG G=global\nFROM base:$TAG\nRUN one\nARG G\nARG D=${G}-d\nARG N\nRUN two\nENV D=env\nRUN three\n"
+    )
+    one, two, three = runs(made)
+    assert one.env == ("PATH=/bin", "HOME=/root")
+    assert two.env == ("PATH=/bin", "HOME=/root", "G=global", "D=global-d")
+    assert three.env == ("PATH=/bin", "HOME=/root", "D=env", "G=global")
+    assert made.output.history[-1].created_by == "RUN |2 G=global D=env /bin/sh -c three # buildkit"
+
+
+async def test_build_arguments_override_and_unused_ones_are_told() -> None:
+    made = await plan("FROM base\nARG A=1\nRUN x\n", build_args={"A": "2", "B": "3", "HTTP_PROXY": "p", "C": None})
+    assert "A=2" in runs(made)[0].env
+    assert runs(made)[0].secret_env == ("HTTP_PROXY=p",)
+    assert "HTTP_PROXY" not in str(runs(made)[0].definition())
+    assert made.warnings == ("[Warning] One or more build-args [B] were not consumed",)
+
+
+async def test_platform_arguments_need_a_declaration() -> None:
+    made = await plan("FROM base\nRUN a\nARG TARGETARCH\nRUN b\n")
+    assert not any(item.startswith("TARGETARCH") for item in runs(made)[0].env)
+    assert "TARGETARCH=amd64" in runs(made)[1].env
+
+
+async def test_configuration_is_carried_from_stage_to_stage() -> None:
+    made = await plan(
+        'FROM base AS a\nENV A=1 B="$A x"\nENV A=2 C=$A\nWORKDIR app\nWORKDIR ../srv\nUSER app\nEXPOSE 80 90-91/udp\n'
+        'VOLUME /data\nLABEL k="v w"\nSTOPSIGNAL SIGINT\nSHELL ["/bin/bash", "-ec"]\n'
+        "FROM a\nCMD run it\nHEALTHCHECK --interval=5s CMD check\n"
+    )
+    config = made.output.config
+    assert config.env == ["PATH=/bin", "HOME=/root", "A=2", "B= x", "C=1"]
+    assert config.working_dir == "/srv"
+    assert config.user == "app"
+    assert config.exposed_ports == {"80/tcp": {}, "90/udp": {}, "91/udp": {}}
+    assert config.volumes == {"/data": {}}
+    assert config.labels == {"k": "v w"}
+    assert config.cmd == ["/bin/bash", "-ec", "run it"]
+    assert config.healthcheck is not None
+    assert config.healthcheck.test == ["CMD-SHELL", "check"]
+    assert [step.path for step in made.steps if isinstance(step, WorkdirStep)] == ["/app", "/srv"]
+
+
+async def test_entrypoint_drops_an_inherited_cmd_only() -> None:
+    assert (await plan('FROM base\nENTRYPOINT ["/x"]\n')).output.config.cmd is None
+    assert (await plan('FROM base\nCMD ["a"]\nENTRYPOINT ["/x"]\n')).output.config.cmd == ["a"]
+
+
+async def test_history_is_worded_as_by_docker() -> None:
+    made = await plan(
+        'FROM base\nWORKDIR /w\nCOPY --chown=1:2 a b /d/\nENTRYPOINT ["a", "b c"]\nEXPOSE 80\nUSER u\nARG X=1\nRUN y\n'
+    )
+    assert [entry.created_by for entry in made.output.history] == [
+        "WORKDIR /w # buildkit",
+        "COPY --chown=1:2 a b /d/ # buildkit",
+        'ENTRYPOINT ["a" "b c"]',
+        "EXPOSE map[80/tcp:{}]",
+        "USER u",
+        "ARG X=1",
+        "RUN |1 X=1 /bin/sh -c y # buildkit",
+    ]
+    assert [entry.empty for entry in made.output.history] == [False, False, True, True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "destination"),
+    [("/x", "/x"), ("x", "/w/x"), ("x/", "/w/x/"), (".", "/w/"), ("./", "/w/"), ("..", "/"), ("/", "/"), ("//a/../b", "/b")],
+)
+async def test_destinations(text: str, destination: str) -> None:
+    made = await plan(f"FROM base\nWORKDIR /w\nCOPY a {text}\n")
+    assert next(step for step in made.steps if isinstance(step, CopyStep)).destination == destination
+
+
+async def test_copy_from_an_image() -> None:
+    images = {"base:latest": image("base"), "tools:1": image("tools")}
+    made = await plan("FROM base\nCOPY --from=tools:1 /a /\nCOPY --from=tools:1 /b /\n", images)
+    assert [step.reference for step in made.steps if isinstance(step, SourceStep)] == ["base", "tools:1"]
+    assert len(made.shown) == 3
+
+
+async def test_onbuild_triggers_run_once_and_are_not_inherited() -> None:
+    images = {"base:latest": image("base", on_build=["RUN trigger", "ENV T=1"])}
+    made = await plan("FROM base\nRUN own\nONBUILD RUN later\n", images)
+    assert [step.argv[-1] for step in runs(made)] == ["trigger", "own"]
+    assert made.output.config.on_build == ["RUN later"]
+    chained = await plan("FROM base AS a\nONBUILD RUN later\nFROM a\nRUN own\n", images)
+    assert [step.argv[-1] for step in runs(chained)] == ["trigger", "later", "own"]
+
+
+async def test_heredoc_becomes_the_script() -> None:
+    made = await plan("FROM base\nRUN <<EOF\necho $X\necho 2\nEOF\n")
+    assert runs(made)[0].argv == ("/bin/sh", "-c", "echo $X\necho 2\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("FROM scratch AS a\nCOPY --from=a /x /\n", "circular dependency detected on stage: a"),
+        ("FROM base\nCOPY --from=7 /x /\n", "there is no such stage"),
+        ("FROM base\nCOPY --from=Not_A_Name! /x /\n", "failed to parse stage name"),
+        ("FROM $NOTHING\n", "should not be blank"),
+        ("FROM --platform=a/b/c/d base\n", "invalid platform"),
+        ("FROM base\nCOPY a b /c\n", "the destination must be a directory and end with a /"),
+        ("FROM base\nEXPOSE 70000\n", "invalid containerPort"),
+        ("FROM base\nENV A=\"${B:?must be set}\"\n", "must be set"),
+    ],
+)
+async def test_what_is_wrong_has_a_place(text: str, words: str) -> None:
+    with pytest.raises(DockerfileError) as caught:
+        await plan(text)
+    assert words in caught.value.message
+    assert "^" in caught.value.excerpt()
+
+
+async def test_unknown_target_lists_the_stages() -> None:
+    with pytest.raises(NotFound) as caught:
+        await plan("FROM base AS one\nFROM base\n", target="two")
+    assert caught.value.message == 'target stage "two" could not be found'
+    assert caught.value.hint == "stages are one, 1"
+
+
+async def test_an_unknown_image_is_shown_in_its_line() -> None:
+    with pytest.raises(NotFound) as caught:
+        await plan("FROM base\nCOPY --from=missing:2 /x /\n")
+    assert "missing:2: No such image: missing:2" in caught.value.message
+    assert "2 | COPY --from=missing:2 /x /" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RUN --mount=type=secret,id=x cmd",
+        "COPY --parents a /b/",
+        "COPY --chmod=u+x a /b",
+        "ADD git@example.com:a/b.git /c",
+        "RUN --security=insecure cmd",
+    ],
+)
+async def test_what_is_not_there_yet_is_said_with_the_line(line: str) -> None:
+    with pytest.raises(TareError) as caught:
+        await plan(f"FROM base\n{line}\n")
+    assert isinstance(caught.value, Unsupported)
+    assert line.split()[0] in caught.value.message
+    assert "Dockerfile:2" in caught.value.message
