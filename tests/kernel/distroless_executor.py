@@ -12,10 +12,11 @@ from uuid import uuid4
 from tare.model.execution import ExecRequest, Output
 from tare.store.store import Store
 
-CAPABILITIES = [
-    f"CAP_{name}"
-    for name in ["AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"]
-]
+_NAMES = (
+    "AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID",
+    "SYS_CHROOT",
+)
+CAPABILITIES = [f"CAP_{name}" for line in _NAMES for name in line.split()]
 
 
 class RuncExecutor:

@@ -12,7 +12,7 @@ from tare.errors import DataCorrupt
 
 _RELATION = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9+.\-]*)(?::(?P<arch>[a-z0-9-]+))?"
-    r"(?:\s*\(\s*(?P<operator><<|<=|=|>=|>>|<|>)\s*(?P<version>[^\s)]+)\s*\))?"
+    r"(?:\s*\(\s*(?P<operator><<|<=|=|>=|>>|<|>)\s*(?P<version>[0-9A-Za-z][^\s)]*)\s*\))?"
     r"(?:\s*\[[^\]]*\])?(?:\s*<[^>]*>)*"
 )
 

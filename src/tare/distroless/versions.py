@@ -30,7 +30,7 @@ def _part_key(text: str) -> tuple[object, ...]:
         key.append(0)
     while key[-2:] == [_END, 0]:  # an absent number is 0, so that these compare as nothing
         del key[-2:]
-    return (*key, _END, 0)
+    return (*key, _END, 0, _END, 0)  # two pairs: "0" itself is one, and "0~" orders before it
 
 
 def _order(character: str) -> int:

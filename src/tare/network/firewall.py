@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable
 
 from tare.errors import InternalError, Unavailable
+from tare.network.completion import to_end
 from tare.network.ruleset import FirewallState, render, render_change
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Firewall:
             await self._run(render_change(verb, self.table, chosen))
 
     async def _run(self, commands: str) -> str:
-        return await asyncio.to_thread(self._run_blocking, commands)
+        return await to_end(asyncio.to_thread(self._run_blocking, commands))
 
     def _run_blocking(self, commands: str) -> str:
         if self._nft is None:

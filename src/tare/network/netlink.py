@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from tare.errors import InternalError, Unsupported
 from tare.kernel.namespaces import run_in_network_namespace
+from tare.network.completion import to_end
 from tare.network.ipam import Taken
 from tare.network.model import Network
 
@@ -105,7 +106,7 @@ async def enable_forwarding() -> bool:
 
 
 async def _in_thread(subject: str, work: Callable[[], T]) -> T:
-    return await asyncio.to_thread(_translate, subject, work)
+    return await to_end(asyncio.to_thread(_translate, subject, work))
 
 
 def _translate(subject: str, work: Callable[[], T]) -> T:

@@ -74,7 +74,8 @@ async def test_inputs_come_before_what_needs_them() -> None:
 
 async def test_argument_scopes() -> None:
     made = await plan(
-        "ARG TAG=latest\nARG G=global\nFROM base:$TAG\nRUN one\nARG G\nARG D=${G}-d\nARG N\nRUN two\nENV D=env\nRUN three\n"
+        "ARG TAG=latest\nARG G=global\nFROM base:$TAG\nRUN one\nARG G\nARG D=${G}-d\nARG N\nRUN two\n"
+        "ENV D=env\nRUN three\n"
     )
     one, two, three = runs(made)
     assert one.env == ("PATH=/bin", "HOME=/root")
@@ -139,7 +140,16 @@ async def test_history_is_worded_as_by_docker() -> None:
 
 @pytest.mark.parametrize(
     ("text", "destination"),
-    [("/x", "/x"), ("x", "/w/x"), ("x/", "/w/x/"), (".", "/w/"), ("./", "/w/"), ("..", "/"), ("/", "/"), ("//a/../b", "/b")],
+    [
+        ("/x", "/x"),
+        ("x", "/w/x"),
+        ("x/", "/w/x/"),
+        (".", "/w/"),
+        ("./", "/w/"),
+        ("..", "/"),
+        ("/", "/"),
+        ("//a/../b", "/b"),
+    ],
 )
 async def test_destinations(text: str, destination: str) -> None:
     made = await plan(f"FROM base\nWORKDIR /w\nCOPY a {text}\n")
@@ -177,7 +187,7 @@ async def test_heredoc_becomes_the_script() -> None:
         ("FROM --platform=a/b/c/d base\n", "invalid platform"),
         ("FROM base\nCOPY a b /c\n", "the destination must be a directory and end with a /"),
         ("FROM base\nEXPOSE 70000\n", "invalid containerPort"),
-        ("FROM base\nENV A=\"${B:?must be set}\"\n", "must be set"),
+        ('FROM base\nENV A="${B:?must be set}"\n', "must be set"),
     ],
 )
 async def test_what_is_wrong_has_a_place(text: str, words: str) -> None:
@@ -215,5 +225,5 @@ async def test_what_is_not_there_yet_is_said_with_the_line(line: str) -> None:
     with pytest.raises(TareError) as caught:
         await plan(f"FROM base\n{line}\n")
     assert isinstance(caught.value, Unsupported)
-    assert line.split()[0] in caught.value.message
+    assert line.split(maxsplit=1)[0] in caught.value.message
     assert "Dockerfile:2" in caught.value.message

@@ -53,7 +53,9 @@ def test_owners(root: Path, text: str, owner: Owner) -> None:
     assert find_owner(root, text) == owner
 
 
-@pytest.mark.parametrize(("text", "words"), [("nobody", "user 'nobody'"), ("app:x", "group 'x'"), ("odd", "user 'odd'")])
+@pytest.mark.parametrize(
+    ("text", "words"), [("nobody", "user 'nobody'"), ("app:x", "group 'x'"), ("odd", "user 'odd'")]
+)
 def test_unknown_names_are_named(root: Path, text: str, words: str) -> None:
     with pytest.raises(NotFound, match=words):
         find_owner(root, text)

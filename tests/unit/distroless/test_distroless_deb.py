@@ -74,16 +74,16 @@ def test_truncated_data(tmp_path: Path) -> None:
     whole = compress(tar(member("a", b"x" * 5000)), ".xz")
     controls = compress(tar(member("./control", control("x").encode())), ".xz")
     data = ar(("debian-binary", b"2.0\n"), ("control.tar.xz", controls), ("data.tar.xz", whole[:-20]))
-    with pytest.raises(DataCorrupt, match="ends early"):
+    with pytest.raises(DataCorrupt, match=r"ends early"):
         read(tmp_path, data)
 
 
 def test_bombs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deb_module, "DATA_LIMIT", 1 << 20)
     monkeypatch.setattr(deb_module, "CONTROL_LIMIT", 1 << 20)
-    with pytest.raises(DataCorrupt, match="data.tar.xz unpacks to more than"):
+    with pytest.raises(DataCorrupt, match=r"data.tar.xz unpacks to more than"):
         read(tmp_path, deb(control("x"), member("zeros", bytes(2 << 20))))
-    with pytest.raises(DataCorrupt, match="control.tar.xz unpacks to more than"):
+    with pytest.raises(DataCorrupt, match=r"control.tar.xz unpacks to more than"):
         read(tmp_path, deb(control("x"), extra={"big": "x" * (2 << 20)}), "y.deb")
 
 
@@ -121,7 +121,7 @@ def test_replaces_decides_between_packages(tmp_path: Path) -> None:
     tree = FileTree()
     debian.merge_packages(tree, [old, new])
     assert tree.read("usr/x") == b"2"
-    with pytest.raises(Conflict, match="/usr/x is claimed by new and other"):
+    with pytest.raises(Conflict, match=r"/usr/x is claimed by new and other"):
         debian.merge_packages(FileTree(), [new, other])
 
 

@@ -53,7 +53,7 @@ def test_two_owners_of_a_path() -> None:
     two.add(Entry(path="etc/x", kind=Kind.FILE, mode=0o644, size=1), b"2", owner="two")
     tree = FileTree()
     tree.merge(one)
-    with pytest.raises(Conflict, match="/etc/x is claimed by one and two"):
+    with pytest.raises(Conflict, match=r"/etc/x is claimed by one and two"):
         tree.merge(two)
     tree.merge(two, may_replace=lambda new, old: (new, old) == ("two", "one"))
     assert tree.read("etc/x") == b"2"
@@ -82,13 +82,13 @@ def test_directory_and_file_conflict(first: str, second: str) -> None:
 def test_below_a_file() -> None:
     tree = FileTree()
     tree.add_file("x", b"")
-    with pytest.raises(Conflict, match="/x/y of .* lies below /x, a file"):
+    with pytest.raises(Conflict, match=r"/x/y of .* lies below /x, a file"):
         tree.add_file("x/y", b"")
 
 
 @pytest.mark.parametrize("path", ["../x", "a/../../x", "a\0b"])
 def test_paths_that_leave(path: str) -> None:
-    with pytest.raises(InvalidArgument, match="leaves the tree"):
+    with pytest.raises(InvalidArgument, match=r"leaves the tree"):
         FileTree().add_file(path, b"")
 
 
@@ -99,7 +99,7 @@ def test_links_stay_inside_and_loops_end() -> None:
     assert "etc/passwd" in tree
     tree.add_symlink("a", "b")
     tree.add_symlink("b", "a")
-    with pytest.raises(InvalidArgument, match="too many levels"):
+    with pytest.raises(InvalidArgument, match=r"too many levels"):
         tree.add_file("a/x", b"")
 
 
@@ -154,7 +154,7 @@ def test_clamp_keeps_older_times() -> None:
 def test_reading_what_is_not_there_or_too_large() -> None:
     tree = FileTree()
     tree.add_file("x", b"12345")
-    with pytest.raises(NotFound, match="/y: no such file"):
+    with pytest.raises(NotFound, match=r"/y: no such file"):
         tree.read("y")
-    with pytest.raises(DataCorrupt, match="at most 4"):
+    with pytest.raises(DataCorrupt, match=r"at most 4"):
         tree.read("x", limit=4)

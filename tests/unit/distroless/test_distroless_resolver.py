@@ -83,9 +83,9 @@ def test_conflicts_are_errors(field: str) -> None:
 
 def test_unknown_and_virtual_names() -> None:
     archive = index(stanza("nginx-light"), stanza("exim4", Provides="mail-transport-agent"))
-    with pytest.raises(NotFound, match="package ngnix-light is not in the archive.*did you mean nginx-light"):
+    with pytest.raises(NotFound, match=r"package ngnix-light is not in the archive.*did you mean nginx-light"):
         resolve(archive, ["ngnix-light"], Exclusions())
-    with pytest.raises(NotFound, match="mail-transport-agent is a virtual package.*exim4"):
+    with pytest.raises(NotFound, match=r"mail-transport-agent is a virtual package.*exim4"):
         resolve(archive, ["mail-transport-agent"], Exclusions())
 
 

@@ -64,7 +64,7 @@ def test_other_vendors_and_suffixes_are_ignored(tmp_path: Path) -> None:
         "Types: deb\nURIs: https://inline.example\nSuites: bookworm\nComponents: main\nSigned-By:\n"
         " -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n",
     )
-    with pytest.raises(Unavailable, match="no apt source for Debian 12.*distroless.mirrors") as caught:
+    with pytest.raises(Unavailable, match=r"no apt source for Debian 12.*distroless.mirrors") as caught:
         archive_sources(settings, BOOKWORM)
     assert caught.value.code == "no-archive"
 
@@ -89,5 +89,5 @@ def test_control_round_trip() -> None:
 
 @pytest.mark.parametrize("text", [" starts with a continuation", "no colon here", "two words: x"])
 def test_control_refuses(text: str) -> None:
-    with pytest.raises(DataCorrupt, match="line 1"):
+    with pytest.raises(DataCorrupt, match=r"line 1"):
         parse_paragraphs(text)

@@ -12,6 +12,7 @@ from typing import Any
 
 from tare.base import process
 from tare.errors import InternalError, Unavailable
+from tare.network.completion import to_end
 from tare.network.dns.main import BUSY_STATUS
 
 REPLY_SECONDS = 5.0
@@ -66,6 +67,9 @@ class DnsClient:
 
     async def request(self, message: dict[str, Any], sockets: Sequence[socket.socket] = ()) -> dict[str, Any]:
         """Send a message and return the reply. Raises Disconnected, InternalError when it is refused."""
+        return await to_end(self._exchange(message, sockets))  # a reply that nobody waits for would answer the next one
+
+    async def _exchange(self, message: dict[str, Any], sockets: Sequence[socket.socket]) -> dict[str, Any]:
         async with self._lock:
             control = self._socket
             if control is None:

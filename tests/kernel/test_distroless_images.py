@@ -1,0 +1,254 @@
+"""Images from the real archive, run for real."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from distroless_executor import RuncExecutor, run_in
+
+from tare.base.process import run
+from tare.distroless.catalogue import DebianCatalogue
+from tare.distroless.effects import JAVA_TRUST_STORE
+from tare.distroless.settings import ArchiveSettings
+from tare.errors import InternalError, NotFound, Unsupported
+from tare.model import Digest, Platform, Reference
+from tare.model.execution import ExecRequest, Output
+from tare.store.images import Image
+from tare.store.store import Store
+
+pytestmark = [pytest.mark.root, pytest.mark.network, pytest.mark.timeout(180)]
+
+
+class Bench:
+    def __init__(self, store: Store, cache: Path, executor: object | None = None) -> None:
+        self.store = store
+        self.catalogue = DebianCatalogue(
+            store,
+            executor or RuncExecutor(store),  # type: ignore[arg-type]
+            ArchiveSettings(),
+            cache,
+        )
+        self.progress: list[tuple[str, str]] = []
+
+    async def image(self, name: str) -> Image:
+        reference = Reference.parse(name)
+        digest = await self.catalogue.assemble(reference, Platform.host(), lambda *step: self.progress.append(step))
+        image = await self.store.images.resolve(str(reference))
+        assert image.id == digest
+        return image
+
+    def members(self, image: Image) -> dict[str, tarfile.TarInfo]:
+        with tarfile.open(self.store.layers.path(image.diff_ids[0])) as archive:
+            return {item.name: item for item in archive}
+
+    def read(self, image: Image, path: str) -> bytes:
+        with tarfile.open(self.store.layers.path(image.diff_ids[0])) as archive:
+            stream = archive.extractfile(path)
+            assert stream is not None
+            return stream.read()
+
+    @asynccontextmanager
+    async def mounted(self, image: Image) -> AsyncIterator[Path]:
+        lowers = [await self.store.snapshots.ensure_layer(diff_id) for diff_id in image.diff_ids]
+        key = f"test-{image.id.hex}"
+        await self.store.snapshots.prepare(key, lowers)
+        with tempfile.TemporaryDirectory(prefix="distroless-test-") as name:
+            await self.store.snapshots.mount(key, Path(name))
+            try:
+                yield Path(name)
+            finally:
+                await self.store.snapshots.unmount(Path(name))
+                await self.store.snapshots.remove(key)
+
+    async def run(self, name: str, *argv: str, host_network: bool = False) -> str:
+        image = await self.image(name)
+        async with self.mounted(image) as root:
+            if host_network:
+                (root / "etc/resolv.conf").touch()
+            config = image.config.config
+            status, output = await run_in(
+                root, argv, env=config.env or (), user=int(config.user or 0), host_network=host_network
+            )
+        assert status == 0, output.decode()
+        return output.decode()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of packages for all tests of the module; TARE_TEST_CACHE names one that stays."""
+    kept = os.environ.get("TARE_TEST_CACHE")
+    return Path(kept) if kept else tmp_path_factory.mktemp("distroless-cache")
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, cache: Path) -> AsyncIterator[Bench]:
+    store = await Store.open(tmp_path / "data")
+    yield Bench(store, cache)
+    await store.close()
+
+
+SHELL = """set -e
+test -z "$(dpkg --audit)"
+dpkg-query -W -f '${db:Status-Abbrev}\\n' | grep -v '^ii ' && exit 1
+. /etc/os-release; test "$VERSION_ID" = 12
+apt-get update -qq
+apt-get install -qq --no-install-recommends hello >/dev/null 2>&1
+hello
+"""
+
+
+async def test_debian_is_configured_and_installs_packages(bench: Bench) -> None:
+    output = await bench.run("tare.local/debian:12", "/bin/bash", "-c", SHELL, host_network=True)
+    assert output.splitlines()[-1] == "Hello, world!"
+    image = await bench.image("tare.local/debian:bookworm")
+    assert image.config.config.cmd == ["bash"]
+    assert "apt" in image.config.history[0].created_by
+    members = bench.members(image)
+    assert members["bin"].linkname == "usr/bin"
+    assert not [
+        name for name in members if name.endswith(("-old", "dpkg.log")) or name.startswith("var/cache/ldconfig/")
+    ]
+    assert "usr/share/man/man1" not in members
+    assert "usr/share/doc/bash/copyright" in members
+
+
+async def test_debian_is_the_same_bytes_every_time(bench: Bench, tmp_path: Path, cache: Path) -> None:
+    first = await bench.image("tare.local/debian:12")
+    other = await Store.open(tmp_path / "other")
+    try:
+        for note in (cache / "assembled").iterdir():
+            note.unlink()
+        second = await Bench(other, cache).image("tare.local/debian:12")
+    finally:
+        await other.close()
+    assert first.id == second.id
+
+
+async def test_up_to_date_images_are_not_assembled_again(bench: Bench) -> None:
+    first = await bench.image("tare.local/distroless/static")
+    bench.progress.clear()
+    assert (await bench.image("tare.local/distroless/static")).id == first.id
+    assert [step for step, _ in bench.progress] == ["archive"]
+    assert (await bench.image("tare.local/distroless/static:12")).diff_ids == first.diff_ids
+
+
+async def test_one_assembly_for_many_callers(bench: Bench) -> None:
+    names = ["tare.local/distroless/static:12"] * 4
+    images = await asyncio.gather(*(bench.image(name) for name in names))
+    assert len({image.id for image in images}) == 1
+    assert sum(text.endswith("packages") for step, text in bench.progress if step == "assemble") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("static", 3 << 20), ("base", 23 << 20), ("cc", 26 << 20), ("python3", 56 << 20), ("java17", 231 << 20)],
+)
+async def test_distroless_content(bench: Bench, name: str, limit: int) -> None:
+    image = await bench.image(f"tare.local/distroless/{name}:nonroot")
+    assert image.size <= limit
+    config = image.config.config
+    assert (config.user, config.working_dir) == ("65532", "/home/nonroot")
+    assert "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt" in (config.env or [])
+    members = bench.members(image)
+    assert not [item.name for item in members.values() if item.isfile() and item.mode & 0o6000]
+    programs = {path.rpartition("/")[2] for path in members if path.startswith(("usr/bin/", "usr/sbin/"))}
+    assert not programs & {"sh", "bash", "dash", "busybox", "apt", "dpkg", "perl", "awk", "tar"}
+    assert (members["tmp"].mode, members["home/nonroot"].uid) == (0o1777, 65532)
+    assert {"var/lib/dpkg/status.d/tzdata", "var/lib/dpkg/status.d/tzdata.md5sums", "etc/os-release"} <= members.keys()
+    assert b"nonroot:x:65532:65532:" in bench.read(image, "etc/passwd")
+    assert bench.read(image, "etc/ssl/certs/ca-certificates.crt").count(b"BEGIN CERTIFICATE") > 100
+    assert "usr/share/zoneinfo/Europe/Berlin" in members
+    assert not [path for path in members if path.startswith(("usr/share/man/", "usr/share/locale/", "etc/init.d"))]
+
+
+async def test_python(bench: Bench) -> None:
+    program = "import ssl, sqlite3, zoneinfo, sys; print(ssl.create_default_context().cert_store_stats()['x509'] > 100)"
+    assert await bench.run("tare.local/distroless/python3:nonroot", "/usr/bin/python3", "-c", program) == "True\n"
+
+
+async def test_java_reads_its_trust_store(bench: Bench) -> None:
+    name = "tare.local/distroless/java17:nonroot"
+    assert 'openjdk version "17.' in await bench.run(name, "/usr/bin/java", "-version")
+    image = await bench.image(name)
+    assert image.config.config.entrypoint == ["/usr/bin/java", "-jar"]
+    assert any(item.startswith("JAVA_VERSION=17.") for item in image.config.config.env or [])
+    keytool = next(path for path in bench.members(image) if path.endswith("/bin/keytool"))
+    listed = await bench.run(name, f"/{keytool}", "-list", "-cacerts", "-storepass", "changeit")
+    certificates = bench.read(image, "etc/ssl/certs/ca-certificates.crt").count(b"BEGIN CERTIFICATE")
+    assert f"Your keystore contains {certificates} entries" in listed
+    assert bench.read(image, JAVA_TRUST_STORE)[:4] == b"\xfe\xed\xfe\xed"
+
+
+async def test_base_runs_dynamic_programs_and_debug_has_a_shell(bench: Bench) -> None:
+    name = "tare.local/distroless/base:debug"
+    output = await bench.run(name, "/busybox/sh", "-c", "id -u; ls /lib64; /lib64/ld-linux-x86-64.so.2 --version")
+    assert output.splitlines()[0] == "0"
+    assert "stable release version 2.36" in output
+    image = await bench.image(name)
+    assert image.config.config.entrypoint == ["/busybox/sh"]
+    listed = (await bench.run(name, "/busybox/busybox", "--list")).split()
+    links = {path.removeprefix("busybox/") for path in bench.members(image) if path.startswith("busybox/")}
+    assert links == set(listed) | {"busybox"}
+
+
+@pytest.mark.parametrize(
+    ("name", "argv", "expected"),
+    [
+        ("nginx-light", ("/usr/sbin/nginx", "-t"), "test is successful"),
+        ("mariadb-server-core", ("/usr/sbin/mariadbd", "--version"), "MariaDB"),
+        ("nodejs", ("/usr/bin/node", "-p", "process.version"), "v18."),
+    ],
+)
+async def test_packages_by_name(bench: Bench, name: str, argv: Sequence[str], expected: str) -> None:
+    assert expected in await bench.run(f"tare.local/deb/{name}:12", *argv)
+
+
+async def test_unknown_names(bench: Bench) -> None:
+    for name, message in (
+        ("tare.local/distroless/pyhton3", r"did you mean tare.local/distroless/python3\?"),
+        ("tare.local/debian:13", "the tags are latest, 12, bookworm"),
+        ("tare.local/deb/ngnix-light:12", r"package ngnix-light is not in the archive.*nginx-light"),
+        ("tare.local/distroless/base:12-nonrooot", "No such image"),
+    ):
+        with pytest.raises(NotFound, match=message):
+            await bench.image(name)
+    with pytest.raises(Unsupported, match="cannot be configured"):
+        await bench.catalogue.assemble(
+            Reference.parse("tare.local/debian:12"), Platform("linux", "arm64"), lambda *_: None
+        )
+    assert await bench.store.images.list() == []
+
+
+async def test_another_architecture(bench: Bench) -> None:
+    reference = Reference.parse("tare.local/distroless/base:12")
+    digest: Digest = await bench.catalogue.assemble(reference, Platform("linux", "arm64"), lambda *_: None)
+    image = await bench.store.images.get(digest)
+    assert image.config.architecture == "arm64"
+    assert "usr/lib/aarch64-linux-gnu/libc.so.6" in bench.members(image)
+
+
+class FailingExecutor:
+    async def execute(self, request: ExecRequest, output: Output) -> int:
+        assert request.network == "none"
+        output("stderr", b"dpkg: error processing package base-files\n")
+        return 1
+
+
+async def test_a_failing_second_stage_leaves_nothing(bench: Bench, cache: Path, tmp_path: Path) -> None:
+    for note in (cache / "assembled").glob("*"):
+        note.unlink()
+    failing = Bench(bench.store, cache, FailingExecutor())
+    with pytest.raises(InternalError, match=r"exit status 1:\ndpkg: error processing package base-files"):
+        await failing.image("tare.local/debian:12")
+    assert await bench.store.images.list() == []
+    assert [path.name for path in (tmp_path / "data/snapshots").iterdir() if path.name.isdigit()] == []
+    assert list(cache.glob("unpacked-*")) == []
+    mounts = (await run(["findmnt", "-rno", "TARGET"])).stdout.decode()
+    assert str(tmp_path) not in mounts

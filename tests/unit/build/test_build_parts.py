@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import asyncio
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from aiohttp import web
+
+from tare.build.cache import BuildCache, Part, Result, make_key
+from tare.build.dockerfile.source import Source, SourceRange
+from tare.build.failures import BuildStepFailed
+from tare.build.graph import Place
+from tare.build.ops.add import fetch, open_archive
+from tare.build.ops.operation import located
+from tare.build.ops.settling import settled
+from tare.build.phrasing import healthcheck, quoted, run_command
+from tare.errors import DataCorrupt, NotFound, Unavailable
+from tare.oci.image import Healthcheck
+from tare.store.store import Store
+
+
+def tar_bytes() -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        info = tarfile.TarInfo("x")
+        info.size = 1
+        archive.addfile(info, io.BytesIO(b"x"))
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_archives_are_known_by_content(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "file").write_bytes(pack(tar_bytes()))
+    assert open_archive(str(tmp_path / "file")) is not None
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"text", bytes(1024), gzip.compress(b"text"), gzip.compress(tar_bytes())[:40], b"BZh9rubbish"]
+)
+def test_other_files_are_no_archives(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "file.tar.gz").write_bytes(data)
+    assert open_archive(str(tmp_path / "file.tar.gz")) is None
+
+
+async def test_fetching(served: str) -> None:
+    url = f"{served}/dir/tool.bin?x=1"
+    async with fetch((url,), "") as found:
+        assert found[0].name == "tool.bin"
+        assert found[0].file.read_bytes() == b"payload"
+        assert found[0].mtime == 1445412480
+        kept = found[0].file
+    assert not kept.exists()
+    with pytest.raises(DataCorrupt, match="expected sha256:00"):
+        async with fetch((url,), "sha256:00"):
+            pass
+    with pytest.raises(Unavailable, match="404"):
+        async with fetch((f"{served}/none",), ""):
+            pass
+
+
+@pytest.fixture
+async def served():
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=b"payload", headers={"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"})
+
+    app = web.Application()
+    app.router.add_get("/dir/tool.bin", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_settled_waits_for_the_thread_and_then_is_cancelled() -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        release.wait(10)
+        ended.set()
+
+    task = asyncio.create_task(settled(asyncio.to_thread(work)))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_settled_passes_results_and_errors() -> None:
+    assert await settled(asyncio.to_thread(lambda: 7)) == 7
+    with pytest.raises(ValueError, match="invalid literal"):
+        await settled(asyncio.to_thread(int, "x"))
+
+
+def write_empty(sink: BinaryIO) -> None:
+    sink.write(bytes(1024))
+
+
+async def test_cache_records(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    try:
+        cache = BuildCache(store)
+        key = make_key({"op": "x", "n": [1]})
+        assert key.digest == make_key({"n": [1], "op": "x"}).digest
+        assert await cache.find(key) is None
+        layer = await store.layers.write(write_empty)
+        part = Part(kind="layer", key=str(layer.diff_id))
+        await cache.put(key, Result(part=part, chain=(part,), bytes=3, created=5.0))
+        assert await cache.find(key) == Result(part=part, chain=(part,), bytes=3, created=5.0)
+        await cache.touch([key.digest])
+        store.layers.path(layer.diff_id).unlink()
+        assert await cache.find(key) is None
+        gone = make_key({"op": "y"})
+        await cache.put(gone, Result(part=Part(kind="snapshot", key="none")))
+        assert await cache.find(gone) is None
+    finally:
+        await store.close()
+
+
+def test_step_failure_tells_output_and_place() -> None:
+    source = Source("Dockerfile", ("FROM x", "RUN make"))
+    error = BuildStepFailed(("sh", "-c", "make"), 2, output=["a", "b"], source=source, where=SourceRange(2, 2))
+    assert str(error).splitlines() == [
+        'process "sh -c make" did not complete successfully: exit code: 2',
+        "   > a",
+        "   > b",
+        "Dockerfile:2",
+        "   1 | FROM x",
+        "   2 | RUN make",
+        "     | ^^^",
+    ]
+
+
+def test_located_errors_keep_their_class_and_hint() -> None:
+    place = Place(Source("D", ("COPY a /",)), SourceRange(1, 1))
+    error = located(NotFound("a: gone", hint="look", code="c"), place, mark="a")
+    assert isinstance(error, NotFound)
+    assert (error.hint, error.code) == ("look", "c")
+    assert error.message == "a: gone\nD:1\n   1 | COPY a /\n     |      ^"
+
+
+def test_phrasing() -> None:
+    assert quoted(["a", 'b "c"']) == '["a" "b \\"c\\""]'
+    assert run_command(("sh", "-c", "x"), {}) == "sh -c x"
+    check = Healthcheck(test=["CMD", "x"], interval=5 * 10**9, timeout=90 * 10**9, retries=3)
+    assert healthcheck(check) == 'HEALTHCHECK &{["CMD" "x"] "5s" "1m30s" "0s" "0s" \'\\x03\'}'
