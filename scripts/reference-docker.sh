@@ -81,7 +81,7 @@ make_network() {
         ip addr add $inner_address/30 dev eth0
         ip link set eth0 up
         ip route add default via $host_address"
-    cat /proc/sys/net/ipv4/ip_forward > "$run/ip_forward"
+    # Stays on afterwards, as with any container engine: another one may need it by then.
     echo 1 > /proc/sys/net/ipv4/ip_forward
     nft -f - <<NFT
 table ip $table {
@@ -95,9 +95,6 @@ remove_network() {
     nft delete table ip "$table" 2>/dev/null || true
     ip netns delete "$netns" 2>/dev/null || true
     ip link delete tare-ref0 2>/dev/null || true
-    if [[ -s $run/ip_forward ]]; then
-        cat "$run/ip_forward" > /proc/sys/net/ipv4/ip_forward
-    fi
 }
 
 start() {
@@ -143,5 +140,5 @@ case ${1:-} in
     start) start ;;
     stop) stop ;;
     status) running && echo "unix://$socket" ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

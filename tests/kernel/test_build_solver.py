@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import tarfile
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from build_parts import BASE, ChrootExecutor, LocalSources, make_base
@@ -16,6 +17,7 @@ from build_parts import BASE, ChrootExecutor, LocalSources, make_base
 from tare.build.builder import Builder
 from tare.build.events import BuildEvent, Notice, PlanMade, VertexDone, VertexOutput
 from tare.build.failures import BuildStepFailed
+from tare.build.ops import layering
 from tare.build.request import BuildRequest, BuildResult
 from tare.errors import InvalidArgument, NotFound
 from tare.model import Reference
@@ -433,3 +435,47 @@ async def test_unknown_target_image_and_stage_cycle(bench: Bench) -> None:
     with pytest.raises(InvalidArgument, match=r"circular dependency detected on stage: [ab]"):
         await bench.build("FROM scratch AS a\nCOPY --from=b /x /\nFROM scratch AS b\nCOPY --from=a /x /\n")
     assert BASE.familiar() not in bench.sources.asked
+
+
+async def test_a_missing_mount_source_is_located(bench: Bench) -> None:
+    text = "FROM test.local/base:1 AS a\nFROM test.local/base:1\nRUN --mount=type=bind,from=a,source=/no,target=/m ls\n"
+    with pytest.raises(NotFound) as caught:
+        await bench.build(text)
+    assert "/no" in caught.value.message
+    assert "Dockerfile:3" in caught.value.message
+
+
+async def test_cancelling_a_copy_waits_for_its_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bench.context / "f").write_text("1")
+    entered, release = threading.Event(), threading.Event()
+    original = layering.open_unchanged
+
+    def slow(member: layering.Member) -> BinaryIO:
+        entered.set()
+        assert release.wait(10)
+        return original(member)
+
+    monkeypatch.setattr(layering, "open_unchanged", slow)
+    task = asyncio.create_task(bench.build("FROM test.local/base:1\nCOPY f /\n"))
+    assert await asyncio.to_thread(entered.wait, 10)
+    task.cancel()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await bench.assert_nothing_left()
+    assert list((bench.work / "data" / "staging").iterdir()) == []
+
+
+async def test_views_of_a_killed_engine_are_undone(bench: Bench) -> None:
+    view = bench.work / "cache" / "views" / "left"
+    view.mkdir(parents=True)
+    await bench.store.snapshots.view([], view)
+    await bench.builder.recover()
+    assert not view.exists()
+
+
+async def test_files_reached_by_two_names_of_a_tag_are_one_source(bench: Bench) -> None:
+    await bench.store.images.tag((await bench.store.images.resolve(BASE.familiar())).id, Reference.parse("again:1"))
+    await bench.build("FROM test.local/base:1\nRUN echo x\n")
+    await bench.build("FROM again:1\nRUN echo x\n")
+    assert len(bench.executor.commands) == 1

@@ -115,7 +115,7 @@ async def test_debian_is_configured_and_installs_packages(bench: Bench) -> None:
     assert not [
         name for name in members if name.endswith(("-old", "dpkg.log")) or name.startswith("var/cache/ldconfig/")
     ]
-    assert "usr/share/man/man1" not in members
+    assert not [name for name, item in members.items() if item.isfile() and name.startswith("usr/share/man/")]
     assert "usr/share/doc/bash/copyright" in members
 
 

@@ -165,6 +165,8 @@ def neighbour(tmp_path: Path, network: str) -> Iterator[tuple[Path, str]]:
         command("ip", "link", "set", name, "up")
         command("ip", "addr", "add", f"{network}.2/24", "dev", f"{name}p", inside=path)
         command("ip", "link", "set", f"{name}p", "up", inside=path)
+        run_in_network_namespace(path, lambda: netlink.settle(f"{name}p"))
+        netlink.settle(name)
         yield path, f"{network}.1"
     finally:
         subprocess.run(["ip", "link", "del", name], check=False, capture_output=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from tare.api.context import ENGINE, Handler
+from tare.api.gate import Gate
 from tare.api.middleware import Requests, add_headers
 from tare.api.routes import builds, container_io, containers, execs, images, networks, system, tare, volumes
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 FINISH_SECONDS = 10.0
 """How long a closing server waits for operations whose clients are gone."""
+
+BACKLOG = 128
 
 HANDLER_SECONDS = 2.0
 """How long a closing server waits for answers under way."""
@@ -50,6 +54,7 @@ class ApiServer:
 
     def __init__(self, engine: Engine) -> None:
         self._requests = Requests()
+        self._listeners: list[asyncio.Server] = []
         self._runner = web.AppRunner(
             make_app(engine, self._requests),
             access_log=None,
@@ -61,11 +66,17 @@ class ApiServer:
     async def start(self, sockets: Iterable[socket.socket]) -> None:
         """Serve on sockets that are bound (and perhaps listening already)."""
         await self._runner.setup()
+        factory = self._runner.server
+        assert factory is not None
+        loop = asyncio.get_running_loop()
         for sock in sockets:
-            await web.SockSite(self._runner, sock).start()
+            # create_server takes any stream socket that is given to it, unix sockets too.
+            self._listeners.append(await loop.create_server(lambda: Gate(factory()), sock=sock, backlog=BACKLOG))
 
     async def close(self) -> None:
         """Stop listening, end streams, let operations finish that run without a client."""
+        for listener in self._listeners:
+            listener.close()
         self._requests.end_streams()
         await self._runner.cleanup()
         await self._requests.finish(FINISH_SECONDS)

@@ -14,6 +14,7 @@ from aiohttp import web
 from tare import __version__
 from tare.api.context import VERSION, Handler, is_cancellable
 from tare.api.errormap import error_response, message_response
+from tare.api.gate import Gate
 from tare.api.streams import HijackedResponse
 from tare.api.versions import API_VERSION, negotiate
 from tare.base.logs import subject
@@ -55,6 +56,7 @@ class Requests:
             logger.exception("%s %s", request.method, request.path)
             return message_response(500, f"internal error: {type(error).__name__}: {error}")
         finally:
+            _open_gate(request)
             subject.reset(token)
 
     async def _run(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -92,6 +94,13 @@ class Requests:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
+
+
+def _open_gate(request: web.Request) -> None:
+    # After a hijack the transport's protocol is another one; here the upgrade was declined.
+    gate = request.transport.get_protocol() if request.transport is not None else None
+    if isinstance(gate, Gate):
+        gate.open()
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

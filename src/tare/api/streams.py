@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from tare.api.gate import Gate
 from tare.api.versions import MULTIPLEXED_SINCE, Version
 
 if TYPE_CHECKING:
@@ -39,20 +40,6 @@ def frame(stream: int, data: bytes) -> bytes:
 def stream_type(*, tty: bool, version: Version) -> str:
     """The Content-Type of an output stream; a terminal's output is never framed."""
     return RAW_STREAM if tty or version < MULTIPLEXED_SINCE else MULTIPLEXED_STREAM
-
-
-class _Tail:
-    """Takes the bytes that arrived behind the request's head, as aiohttp hands them to a protocol parser."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self.data += data
-        return False, b""
-
-    def feed_eof(self) -> None:
-        pass
 
 
 class HijackedConnection(asyncio.Protocol):
@@ -192,9 +179,9 @@ async def hijack(request: web.Request, content_type: str) -> HijackedConnection:
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client has closed the connection")
-    tail = _Tail()
-    request.protocol.set_parser(tail)  # type: ignore[arg-type]  # any object with feed_data and feed_eof works
-    connection = HijackedConnection(transport, request.protocol, bytes(tail.data))
+    gate = transport.get_protocol()
+    received = gate.take() if isinstance(gate, Gate) else b""
+    connection = HijackedConnection(transport, request.protocol, received)
     transport.set_protocol(connection)
     if "Upgrade" in request.headers:
         head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"

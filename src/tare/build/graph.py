@@ -95,6 +95,7 @@ class RunMount:
     target: str
     source: str = "/"
     origin: str = CONTEXT
+    origin_name: str = ""
     read_only: bool = True
     cache_id: str = ""
     sharing: str = "shared"

@@ -198,6 +198,7 @@ class StageState:
             target=target,
             source=source,
             origin=origin,
+            origin_name=mount.from_,
             read_only=mount.readonly if mount.type != "tmpfs" else False,
             cache_id=(self.word(mount.id) or target) if mount.type == "cache" else "",
             sharing=mount.sharing or "shared",

@@ -12,16 +12,17 @@ from tare.base.shielding import finish
 from tare.base.single_flight import SingleFlight
 from tare.build.cache import Key, Part, Result, make_key
 from tare.build.events import BuildEvent, PlannedStep, VertexDone, VertexFailed, VertexOutput, VertexStarted
+from tare.build.failures import BuildStepFailed
 from tare.build.graph import ConfigStep, CopyStep, Plan, RunStep, SourceStep, Step, WorkdirStep
 from tare.build.ops.add import Download, fetch
 from tare.build.ops.copy import copy_fields, make_copy
-from tare.build.ops.operation import Inputs, Made, Settings
+from tare.build.ops.operation import Inputs, Made, Settings, located
 from tare.build.ops.run import make_run, run_fields
 from tare.build.ops.select import Tree
 from tare.build.ops.settling import settled
 from tare.build.ops.workbench import Workbench
 from tare.build.ops.workdir import make_workdir
-from tare.errors import InternalError, TareError
+from tare.errors import InternalError, InvalidArgument, NotFound, TareError
 from tare.model import short_id
 
 
@@ -225,13 +226,22 @@ class Solver:
     async def _made(self, step: Step, inputs: Inputs, downloads: list[Download]) -> Made:
         match step:
             case RunStep():
-                return await make_run(step, inputs)
+                return await _run(step, inputs)
             case CopyStep():
                 return await make_copy(step, inputs, downloads)
             case WorkdirStep():
                 return await make_workdir(step, inputs)
             case _:
                 raise InternalError(f"no operation for {type(step).__name__}")
+
+
+async def _run(step: RunStep, inputs: Inputs) -> Made:
+    try:
+        return await make_run(step, inputs)
+    except BuildStepFailed:
+        raise
+    except (InvalidArgument, NotFound) as error:
+        raise located(error, step.place) from error
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -24,7 +24,7 @@ from tare.engine.removal import Remover
 from tare.engine.requests import Exit
 from tare.engine.sandbox import Sandboxes
 from tare.engine.signals import parse_signal
-from tare.errors import Conflict, ExecutableError, NotModified, TareError
+from tare.errors import Conflict, ExecutableError, NotFound, NotModified, TareError
 from tare.model import ContainerStatus
 from tare.model.container import Container, ContainerState
 from tare.runtime.supervisor import Supervisor
@@ -209,8 +209,8 @@ class Lifecycle:
 
     async def take_down(self, container_id: str) -> None:
         """Undo what ``start`` made around a process that has ended."""
-        await finish(self._supervisor.delete(container_id), what=f"runtime state of {container_id[:12]}")
         await asyncio.gather(
+            finish(self._supervisor.delete(container_id), what=f"runtime state of {container_id[:12]}"),
             finish(self._sandboxes.disconnect(container_id), what=f"network of {container_id[:12]}"),
             finish(self._sandboxes.unmount_root(container_id), what=f"root of {container_id[:12]}"),
         )
@@ -255,9 +255,12 @@ class Lifecycle:
             seconds = container.config.stop_timeout
         if seconds is None:
             seconds = DEFAULT_STOP_SECONDS
-        await self._signal(container, parse_signal(signal or container.config.stop_signal or "SIGTERM"))
-        if not await self._exits_within(container.id, None if seconds < 0 else float(seconds)):
-            await self._signal(container, signals.SIGKILL)
+        ended = False
+        if seconds != 0:
+            await self._signal_if_alive(container, parse_signal(signal or container.config.stop_signal or "SIGTERM"))
+            ended = await self._exits_within(container.id, None if seconds < 0 else float(seconds))
+        if not ended:
+            await self._signal_if_alive(container, signals.SIGKILL)
             await self._exits_within(container.id, None)
         self.emit(container, "stop")
 
@@ -294,6 +297,10 @@ class Lifecycle:
             self.live.of(container.id).user_stopped = True
         await self._signal(container, number)
         self.emit(container, "kill", {"signal": str(number)})
+
+    async def _signal_if_alive(self, container: Container, number: int) -> None:
+        with contextlib.suppress(Conflict, NotFound):  # it ended by itself meanwhile: that is what was wanted
+            await self._signal(container, number)
 
     async def _signal(self, container: Container, number: int) -> None:
         if container.state.status == ContainerStatus.PAUSED and number in (signals.SIGKILL, signals.SIGTERM):

@@ -189,8 +189,8 @@ def _connect(plan: VethPlan) -> None:
             if plan.isolated:
                 _set_port(plan.host_interface, "isolated")
             run_in_network_namespace(plan.namespace, lambda: _configure_inside(plan))
-            _settle(plan.host_interface)
-            _settle(plan.bridge)
+            settle(plan.host_interface)
+            settle(plan.bridge)
         except BaseException:
             ip.link("del", index=index)
             raise
@@ -215,10 +215,10 @@ def _configure_inside(plan: VethPlan) -> None:
         ip.link("set", index=index, state="up")
         if plan.gateway:
             _replace_default_route(ip, plan.gateway)
-    _settle(plan.interface)
+    settle(plan.interface)
 
 
-def _settle(interface: str) -> None:
+def settle(interface: str) -> None:
     """Have the kernel act on a change of carrier now: it does so later by itself, and drops packets until then.
 
     Asking for the link state (ethtool's ETHTOOL_GLINK) has that effect.

@@ -438,7 +438,8 @@ class FakeVolumes:
 class FakeSystem:
     async def info(self) -> SystemInfo:
         return SystemInfo(
-            containers=1, running=1, paused=0, stopped=0, images=2, name="host", operating_system="Debian", kernel="6.1",
+            containers=1, running=1, paused=0, stopped=0, images=2, name="host", operating_system="Debian",
+            kernel="6.1",
             architecture="x86_64", cpus=2, memory=1 << 30, data_root="/data", driver="unpacked", cgroup_version="1",
             runtime="runc", runtime_version="1.1.5", version="0.1.0", labels={}, warnings=(),
         )  # fmt: skip

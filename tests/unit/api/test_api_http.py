@@ -123,7 +123,7 @@ async def test_a_fault_is_an_answer_and_not_a_dead_connection(engine: FakeEngine
         ("/containers/create", b"{", "invalid JSON: "),
         ("/containers/create", b"[]", "invalid JSON: expected an object"),
         ("/containers/create", b'{"Image": 5}', "invalid request: Expected `str`, got `int` - at `$.Image`"),
-        ("/containers/create", b'{"HostConfig": []}', "invalid JSON|HostConfig"),
+        ("/containers/create", b'{"HostConfig": []}', "invalid request: HostConfig must be an object"),
         ("/containers/create", b'{"HostConfig": {"Memory": "1g"}}', "invalid request: Expected `int`"),
         ("/containers/create", b'{"HostConfig": {"PortBindings": 1}}', "invalid request: "),
         ("/containers/create", b'{"NetworkingConfig": {"EndpointsConfig": 1}}', "EndpointsConfig must be an object"),
@@ -145,7 +145,7 @@ async def test_bad_requests(engine: FakeEngine, http: Http, path: str, body: byt
     async with http.post(path, data=body) as response:
         assert response.status == 400
         text = (await document(response))["message"]
-    assert any(part in text for part in message.split("|"))
+    assert message in text
     assert not engine.builds.jobs
 
 

@@ -33,11 +33,9 @@ if TYPE_CHECKING:
 _NAMES: dict[type[Any], str] = {
     PlanMade: "plan",
     VertexStarted: "started",
-    VertexOutput: "output",
     VertexDone: "done",
     VertexFailed: "failed",
     Notice: "notice",
-    BuildFinished: "finished",
 }
 
 
@@ -74,7 +72,9 @@ def render_build_event(event: BuildEvent) -> dict[str, Any]:
     """One event; output is text, bytes that are not UTF-8 are replaced."""
     if isinstance(event, VertexOutput):
         return {"event": "output", "id": event.id, "stream": event.stream, "data": event.data.decode(errors="replace")}
-    return {"event": _NAMES[type(event)], **msgspec.to_builtins(dataclasses.asdict(event), enc_hook=str)}
+    if isinstance(event, BuildFinished):
+        return {"event": "finished", "image_id": str(event.image_id), "tags": list(event.tags)}
+    return {"event": _NAMES[type(event)], **dataclasses.asdict(event)}
 
 
 def render_result(result: BuildResult) -> dict[str, Any]:

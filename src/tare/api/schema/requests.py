@@ -24,7 +24,7 @@ class CreateRequest:
 def read_create(document: dict[str, Any]) -> CreateRequest:
     """Read the three parts of a create request; raises InvalidArgument with the field that is wrong."""
     rest = dict(document)
-    host = rest.pop("HostConfig", None) or {}
+    host = rest.pop("HostConfig", None)
     networking = rest.pop("NetworkingConfig", None)
     return CreateRequest(read_config(rest), read_host_config(host), read_networking(networking))
 

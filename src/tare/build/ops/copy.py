@@ -18,7 +18,7 @@ from tare.build.ops.operation import Inputs, Made, located
 from tare.build.ops.rootfs import find_owner
 from tare.build.ops.select import Filter, Match, SourceMissing, Tree, check_names, content_digest
 from tare.build.ops.settling import settled
-from tare.errors import InvalidArgument, NotFound, TareError
+from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, TareError
 
 T = TypeVar("T")
 
@@ -162,25 +162,32 @@ async def with_place(step: CopyStep, work: Awaitable[T], inputs: Inputs) -> T:
     try:
         return await work
     except SourceMissing as missing:
-        error = _missing(missing, step, inputs)
+        error = missing_source(missing, step.origin, step.origin_name, inputs)
         raise located(error, step.place, mark=missing.source) from missing
-    except (InvalidArgument, NotFound) as error:
+    except FileNotFoundError as error:
+        vanished = Conflict(
+            f"{error.filename}: was deleted during the build", hint="build again", code="context-changed"
+        )
+        raise located(vanished, step.place) from error
+    except PermissionError as error:
+        raise located(Forbidden(f"{error.filename}: {error.strerror}"), step.place) from error
+    except (InvalidArgument, NotFound, Conflict) as error:
         raise located(error, step.place) from error
 
 
-def _missing(missing: SourceMissing, step: CopyStep, inputs: Inputs) -> TareError:
+def missing_source(missing: SourceMissing, origin: str, origin_name: str, inputs: Inputs) -> TareError:
+    """The error for a source that is not there: where it was looked for, or the rule that hides it."""
     shown = missing.source if missing.source.startswith("/") else f"/{missing.source}"
-    if step.origin != CONTEXT:
-        where = f"in {step.origin_name}"
-        hint = f"check the path: COPY --from looks in the root file system of {step.origin_name}"
-    else:
-        where, hint = "in the build context", "paths are relative to the build context, not to the Dockerfile"
+    code = "copy-source-missing"
     if missing.excluded_path:
         rule = explain_exclusion(inputs.context.filter if inputs.context else None, missing.excluded_path)
-        where = f"excluded from the build context by {rule}"
         hint = "change that rule, or copy something else"
-        return NotFound(f'"{shown}": {where}', hint=hint, code="copy-source-missing")
-    return NotFound(f'"{shown}": not found {where}', hint=hint, code="copy-source-missing")
+        return NotFound(f'"{shown}": excluded from the build context by {rule}', hint=hint, code=code)
+    if origin != CONTEXT:
+        hint = f"check the path: it is looked for in the root file system of {origin_name}"
+        return NotFound(f'"{shown}": not found in {origin_name}', hint=hint, code=code)
+    hint = "paths are relative to the build context, not to the Dockerfile"
+    return NotFound(f'"{shown}": not found in the build context', hint=hint, code=code)
 
 
 def explain_exclusion(rules: Filter | None, path: str) -> str:

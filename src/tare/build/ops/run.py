@@ -14,9 +14,10 @@ from tare.base.shielding import finish
 from tare.build.cache import Part
 from tare.build.failures import TAIL_LINES, BuildStepFailed
 from tare.build.graph import CONTEXT, RunMount, RunStep
-from tare.build.ops.copy import select_content, write_selection
-from tare.build.ops.operation import Inputs, Made
+from tare.build.ops.copy import missing_source, select_content, write_selection
+from tare.build.ops.operation import Inputs, Made, located
 from tare.build.ops.rootfs import lstat, resolve
+from tare.build.ops.select import SourceMissing
 from tare.build.ops.settling import settled
 from tare.errors import NotFound
 from tare.model import new_id
@@ -45,7 +46,11 @@ async def run_fields(step: RunStep, inputs: Inputs) -> Mapping[str, Any]:
     contents = []
     for mount in step.mounts:
         if mount.kind == "bind":
-            contents.append(await select_content((mount.source,), mount.origin, inputs))
+            try:
+                contents.append(await select_content((mount.source,), mount.origin, inputs))
+            except SourceMissing as missing:
+                error = missing_source(missing, mount.origin, mount.origin_name, inputs)
+                raise located(error, step.place, mark=mount.source) from missing
     return {"mount_contents": contents} if contents else {}
 
 

@@ -1,0 +1,166 @@
+"""``ps``, ``top``, ``port``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from tare.cli.filters import read_filters
+from tare.cli.session import Session, pass_session
+from tare.cli.tables import align, listing, short_id, shorten, write
+from tare.cli.units import ago, human_size, local_time
+from tare.client.client import Client
+from tare.errors import InvalidArgument
+
+_TITLES = {
+    "ID": "CONTAINER ID",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "RunningFor": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "Status": "STATUS",
+    "State": "STATE",
+    "Ports": "PORTS",
+    "Names": "NAMES",
+    "Size": "SIZE",
+    "Labels": "LABELS",
+    "Mounts": "MOUNTS",
+    "LocalVolumes": "LOCAL VOLUMES",
+    "Networks": "NETWORKS",
+}
+_COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+_COMMAND_WIDTH = 20
+
+
+@click.command(short_help="List containers.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Show all containers, not only running ones.")
+@click.option("-q", "--quiet", is_flag=True, help="Only show container IDs.")
+@click.option("--no-trunc", is_flag=True, help="Don't shorten the output.")
+@click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only those that match.")
+@click.option("--format", "template", default="", help="'table', 'json', 'table TEMPLATE' or a Go template.")
+@click.option("-n", "--last", type=int, default=-1, help="Show the last N created containers, in any state.")
+@click.option("-l", "--latest", is_flag=True, help="Show the latest created container, in any state.")
+@click.option("-s", "--size", is_flag=True, help="Show file sizes.")
+@pass_session
+def ps(
+    session: Session,
+    everything: bool,
+    quiet: bool,
+    no_trunc: bool,
+    filters: tuple[str, ...],
+    template: str,
+    last: int,
+    latest: bool,
+    size: bool,
+) -> None:
+    """List containers."""
+    limit = 1 if latest else max(last, 0)
+    wants_size = size or ".Size" in template
+
+    async def work(client: Client) -> list[dict[str, Any]]:
+        return await client.containers.list(
+            all=everything or limit > 0, limit=limit, size=wants_size, filters=read_filters(filters)
+        )
+
+    found = session.run(work)
+    now = time.time()
+    rows = [_row(one, now, full=no_trunc) for one in found]
+    if quiet and not template:
+        write("".join(f"{row['ID']}\n" for row in rows))
+        return
+    columns = (*_COLUMNS, "Size") if size else _COLUMNS
+    write(listing(rows, _TITLES, columns, template))
+
+
+def _row(document: dict[str, Any], now: float, *, full: bool) -> dict[str, str]:
+    command = document["Command"]
+    image = document["Image"]
+    mounts = [mount.get("Name") or mount.get("Source", "") for mount in document.get("Mounts") or []]
+    return {
+        "ID": document["Id"] if full else short_id(document["Id"]),
+        "Image": short_id(image) if image.startswith("sha256:") and not full else image,
+        "Command": f'"{command if full else shorten(command, _COMMAND_WIDTH)}"',
+        "RunningFor": ago(document["Created"], now),
+        "CreatedAt": local_time(document["Created"]),
+        "Status": document["Status"],
+        "State": document["State"],
+        "Ports": ports_text(document.get("Ports") or []),
+        "Names": ",".join(name.lstrip("/") for name in document["Names"]),
+        "Size": _size(document),
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted((document.get("Labels") or {}).items())),
+        "Mounts": ",".join(mount if full else shorten(mount, 15) for mount in mounts),
+        "LocalVolumes": str(sum(1 for mount in document.get("Mounts") or [] if mount.get("Driver") == "local")),
+        "Networks": ",".join(sorted((document.get("NetworkSettings") or {}).get("Networks") or {})),
+    }
+
+
+def _size(document: dict[str, Any]) -> str:
+    if "SizeRw" not in document:
+        return ""
+    return f"{human_size(document['SizeRw'])} (virtual {human_size(document.get('SizeRootFs', 0))})"
+
+
+def ports_text(ports: list[dict[str, Any]]) -> str:
+    """The PORTS column; neighbouring ports are one range."""
+    groups: dict[tuple[str, str, int | None], list[int]] = {}
+    for port in sorted(ports, key=lambda one: (one["Type"], one["PrivatePort"], one.get("IP", ""))):
+        public = port.get("PublicPort")
+        offset = public - port["PrivatePort"] if public else None
+        groups.setdefault((port.get("IP", "") if public else "", port["Type"], offset), []).append(port["PrivatePort"])
+    texts = []
+    for (address, protocol, offset), numbers in groups.items():
+        for first, last in _ranges(numbers):
+            inside = _span(first, last)
+            if offset is None:
+                texts.append((first, f"{inside}/{protocol}"))
+            else:
+                place = f"[{address}]" if ":" in address else address
+                texts.append((first, f"{place}:{_span(first + offset, last + offset)}->{inside}/{protocol}"))
+    return ", ".join(text for _, text in sorted(texts, key=lambda pair: pair[0]))
+
+
+def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
+    ranges: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return ranges
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
+
+
+@click.command(short_help="Show the processes of a container.", context_settings={"ignore_unknown_options": True})
+@click.argument("container")
+@click.argument("ps_options", nargs=-1, type=click.UNPROCESSED)
+@pass_session
+def top(session: Session, container: str, ps_options: tuple[str, ...]) -> None:
+    """Show the processes of a container."""
+    found = session.run(lambda client: client.containers.top(container, " ".join(ps_options)))
+    write(align([found["Titles"], *found["Processes"]]))
+
+
+@click.command(short_help="List published ports of a container.")
+@click.argument("container")
+@click.argument("private_port", required=False)
+@pass_session
+def port(session: Session, container: str, private_port: str | None) -> None:
+    """List published ports of a container."""
+    found = session.run(lambda client: client.containers.inspect(container))
+    published = found["NetworkSettings"]["Ports"] or {}
+    if private_port:
+        wanted = private_port if "/" in private_port else f"{private_port}/tcp"
+        if not published.get(wanted):
+            raise InvalidArgument(f"no public port '{wanted}' published for {container}")
+        published = {wanted: published[wanted]}
+    for inside, bindings in sorted(published.items()):
+        for binding in bindings or []:
+            address = binding["HostIp"] or "0.0.0.0"  # noqa: S104
+            place = f"{f'[{address}]' if ':' in address else address}:{binding['HostPort']}"
+            sys.stdout.write(f"{place}\n" if private_port else f"{inside} -> {place}\n")

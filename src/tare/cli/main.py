@@ -1,0 +1,155 @@
+"""``tare``: the command line.
+
+Modules of commands are imported when a command is used: ``tare version`` must not wait for what only ``tare build``
+needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+import click
+
+from tare import __version__
+from tare.cli.lazy import LazyGroup
+from tare.cli.session import Session, tell
+from tare.errors import TareError
+
+USAGE_ERROR = 125
+INTERRUPTED = 130
+
+_CONTAINER: Mapping[str, str] = {
+    "attach": "run:attach",
+    "create": "run:create",
+    "exec": "execs:exec_command",
+    "inspect": "inspection:inspect_container",
+    "kill": "lifecycle:kill",
+    "logs": "logs:logs",
+    "ls": "listing:ps",
+    "pause": "lifecycle:pause",
+    "port": "listing:port",
+    "prune": "prune:prune_containers",
+    "rename": "lifecycle:rename",
+    "restart": "lifecycle:restart",
+    "rm": "lifecycle:remove",
+    "run": "run:run",
+    "start": "run:start",
+    "stop": "lifecycle:stop",
+    "top": "listing:top",
+    "unpause": "lifecycle:unpause",
+    "wait": "lifecycle:wait",
+}
+_IMAGE: Mapping[str, str] = {
+    "build": "build:build",
+    "history": "images:history",
+    "import": "images:import_image",
+    "inspect": "inspection:inspect_image",
+    "ls": "images:images",
+    "prune": "prune:prune_images",
+    "pull": "images:pull",
+    "rm": "images:remove",
+    "tag": "images:tag",
+    "weigh": "weigh:weigh",
+}
+_NETWORK: Mapping[str, str] = {
+    "connect": "networks:connect",
+    "create": "networks:create",
+    "disconnect": "networks:disconnect",
+    "inspect": "inspection:inspect_network",
+    "ls": "networks:list_networks",
+    "prune": "prune:prune_networks",
+    "rm": "networks:remove",
+}
+_VOLUME: Mapping[str, str] = {
+    "create": "volumes:create",
+    "inspect": "inspection:inspect_volume",
+    "ls": "volumes:list_volumes",
+    "prune": "prune:prune_volumes",
+    "rm": "volumes:remove",
+}
+_SYSTEM: Mapping[str, str] = {
+    "df": "system:disk_usage",
+    "events": "system:events",
+    "info": "system:info",
+    "prune": "prune:prune_system",
+}
+_TOP: Mapping[str, str] = {
+    **{name: place for name, place in _CONTAINER.items() if name not in ("inspect", "ls", "prune")},
+    "build": "build:build",
+    "doctor": "doctor:doctor",
+    "events": "system:events",
+    "history": "images:history",
+    "images": "images:images",
+    "import": "images:import_image",
+    "info": "system:info",
+    "inspect": "inspection:inspect",
+    "ps": "listing:ps",
+    "pull": "images:pull",
+    "rmi": "images:remove",
+    "tag": "images:tag",
+    "version": "system:version",
+    "weigh": "weigh:weigh",
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    places=_TOP,
+    help="A container engine: small images, fast starts, durable data, proven isolation.",
+    context_settings={"help_option_names": ["--help"], "max_content_width": 100},
+)
+@click.option("-H", "--host", metavar="HOST", help="Engine to talk to: unix:///path or tcp://address:port (TARE_HOST).")
+@click.version_option(__version__, "-v", "--version", message="Tare version %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, host: str | None) -> None:
+    """The top of all commands."""
+    ctx.obj = Session(host)
+
+
+for _name, _places, _text in (
+    ("container", _CONTAINER, "Manage containers."),
+    ("image", _IMAGE, "Manage images."),
+    ("network", _NETWORK, "Manage networks."),
+    ("volume", _VOLUME, "Manage volumes."),
+    ("system", _SYSTEM, "Manage the engine."),
+):
+    cli.add_command(LazyGroup(_name, places=_places, help=_text))
+
+
+def main() -> None:
+    """Entry point; exit statuses are Docker's: 125 for wrong options, 1 for failures, else the command's own."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        status = error.exit_code
+    except click.Abort:
+        status = INTERRUPTED
+    except click.ClickException as error:
+        status = _usage(error)
+    except TareError as error:
+        tell(error)
+        status = 1
+    except BrokenPipeError:
+        # The reader has gone; closing standard output again would only repeat the complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _usage(error: click.ClickException) -> int:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context else "tare"
+    message = error.format_message()
+    print(f"tare: {message[:1].lower()}{message[1:].rstrip('.')}", file=sys.stderr)
+    print(f"\nRun '{path} --help' for more information", file=sys.stderr)
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument):
+        return 1
+    return 1 if error.exit_code == 1 else USAGE_ERROR
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What every command has: the engine's address, a loop to run on, and how failures are told."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+import click
+
+from tare.client.client import Client
+from tare.client.failures import is_answer
+from tare.errors import TareError
+
+T = TypeVar("T")
+
+
+class Session:
+    """One run of the command line."""
+
+    def __init__(self, host: str | None = None) -> None:
+        self.host = host
+
+    def run(self, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+        """Run ``work`` with a client to its end."""
+
+        async def main() -> T:
+            async with Client(self.host) as client:
+                return await work(client)
+
+        return asyncio.run(main())
+
+    def each(self, names: Iterable[str], act: Callable[[Client, str], Awaitable[str | None]]) -> None:
+        """``act`` on each name and print what it returns; failures are told and the exit status is 1 at the end."""
+
+        async def work(client: Client) -> bool:
+            failed = False
+            for name in dict.fromkeys(names):
+                try:
+                    said = await act(client, name)
+                except TareError as error:
+                    if error.code in ("engine-down", "engine-start"):
+                        raise
+                    tell(error)
+                    failed = True
+                else:
+                    if said is not None:
+                        print(said, flush=True)
+            return failed
+
+        if self.run(work):
+            sys.exit(1)
+
+
+pass_session = click.make_pass_decorator(Session)
+
+
+def describe(error: TareError) -> str:
+    """A failure as Docker's command line words it."""
+    hint = f" ({error.hint})" if error.hint and error.hint not in error.message else ""
+    return f"Error response from daemon: {error.message}{hint}" if is_answer(error) else f"{error.message}{hint}"
+
+
+def tell(error: TareError) -> None:
+    """Print a failure on standard error."""
+    text = describe(error)
+    print(text if is_answer(error) else f"tare: {text}", file=sys.stderr, flush=True)
