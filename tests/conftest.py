@@ -83,17 +83,10 @@ def busybox_tar() -> bytes:
     return busybox_rootfs()
 
 
-def import_busybox(engine: EngineProcess, rootfs: bytes) -> str:
-    """Make the image ``busybox`` in an engine."""
-    path = "ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-    engine.docker("import", "-c", 'CMD ["sh"]', "-c", path, "-", "busybox:latest", input=rootfs)
-    return "busybox"
-
-
 @pytest.fixture(scope="session")
 def busybox(engine: EngineProcess, busybox_tar: bytes) -> str:
     """The image ``busybox`` in the session's engine."""
-    return import_busybox(engine, busybox_tar)
+    return engine.import_busybox(busybox_tar)
 
 
 @pytest.fixture(scope="session")

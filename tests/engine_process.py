@@ -166,6 +166,12 @@ class EngineProcess:
             env=self.environment(),
         )
 
+    def import_busybox(self, rootfs: bytes) -> str:
+        """Make the image ``busybox``."""
+        path = "ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+        self.docker("import", "-c", 'CMD ["sh"]', "-c", path, "-", "busybox:latest", input=rootfs)
+        return "busybox"
+
 
 def busybox_rootfs() -> bytes:
     """A root file system of Debian's static busybox, as a tar."""

@@ -1,4 +1,4 @@
-/* A container's only program, for what busybox cannot show. Usage: probe exit N | signal N | ignore | syscall NAME | path P */
+/* A container's only program, for what busybox cannot show. Usage: probe exit N | fault | ignore | syscall NAME | path P */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -35,10 +35,9 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IONBF, 0);
     if (!strcmp(argv[1], "exit") && argc == 3)
         return atoi(argv[2]);
-    if (!strcmp(argv[1], "signal") && argc == 3) {
-        signal(atoi(argv[2]), SIG_DFL);
-        raise(atoi(argv[2]));
-        abort();
+    if (!strcmp(argv[1], "fault")) {
+        volatile int *nowhere = NULL;
+        *nowhere = 1;
     }
     if (!strcmp(argv[1], "ignore")) {
         signal(SIGTERM, SIG_IGN);

@@ -479,3 +479,51 @@ async def test_files_reached_by_two_names_of_a_tag_are_one_source(bench: Bench) 
     await bench.build("FROM test.local/base:1\nRUN echo x\n")
     await bench.build("FROM again:1\nRUN echo x\n")
     assert len(bench.executor.commands) == 1
+
+
+async def test_exclude_hides_files_of_one_copy(bench: Bench) -> None:
+    for name in ("a.txt", "b.md"):
+        (bench.context / name).write_text(name)
+    layer = await bench.layer(await bench.build("FROM scratch\nCOPY --exclude=*.md . /x/\n"))
+    assert set(layer) == {"x", "x/a.txt"}
+
+
+async def test_inline_files_are_expanded_unless_quoted(bench: Bench) -> None:
+    text = "FROM test.local/base:1\nARG A=1\nCOPY <<one <<'two' /etc/x/\nv=$A\none\nv=$A\ntwo\n"
+    await bench.build(f"{text}RUN cat /etc/x/one /etc/x/two\n")
+    assert bench.output() == b"v=1\nv=$A\n"
+
+
+async def test_a_stage_may_be_the_target_and_empty(bench: Bench) -> None:
+    image = await bench.image(await bench.build("FROM test.local/base:1 AS a\nFROM a AS b\nENV X=1\n", target="a"))
+    assert image.config.config.env == ["PATH=/bin"]
+    assert image.diff_ids == (await bench.store.images.resolve(BASE.familiar())).diff_ids
+
+
+async def test_run_without_changes_still_counts_as_a_layer(bench: Bench) -> None:
+    image = await bench.image(await bench.build("FROM test.local/base:1\nRUN /bin/busybox true\nWORKDIR /tmp\n"))
+    assert len(image.diff_ids) == 3
+    assert image.diff_ids[1:] == (image.diff_ids[1],) * 2
+
+
+async def test_cache_mounts_keep_their_content_and_leave_none_in_the_image(bench: Bench) -> None:
+    text = (
+        "FROM test.local/base:1\nRUN --mount=type=cache,target=/cache echo {0} >> /cache/log; cat /cache/log > /seen\n"
+    )
+    await bench.build(text.format(1))
+    result = await bench.build(text.format(2))
+    assert await bench.content(result, "seen") == b"1\n2\n"
+    assert "cache/log" not in await bench.layer(result)
+
+
+async def test_a_build_that_comes_while_the_same_step_is_being_cancelled_runs_it_anew(bench: Bench) -> None:
+    text = "FROM test.local/base:1\nRUN sleep 0.4; touch /x\n"
+    first = asyncio.create_task(bench.build(text))
+    async with asyncio.timeout(10):
+        while not bench.executor.commands:
+            await asyncio.sleep(0.01)
+    first.cancel()
+    second = asyncio.create_task(bench.build(text))
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert "x" in await bench.layer(await second)

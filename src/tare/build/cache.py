@@ -61,14 +61,18 @@ class BuildCache:
 
     async def find(self, key: Key) -> Result | None:
         """The result under ``key``; None when there is none or what it refers to is gone."""
-        text = await self._store.db.read(lambda db: _find(db, key.digest))
-        if text is None:
+        return await self._store.db.read(lambda db: self._find(db, key.digest))
+
+    def _find(self, db: sqlite3.Connection, key: str) -> Result | None:
+        row = db.execute("SELECT result FROM build_cache WHERE key = ?", (key,)).fetchone()
+        if row is None:
             return None
-        result = msgspec.json.decode(text, type=Result)
-        if result.part is not None and result.part.kind == "layer":
-            path = self._store.layers.path(Digest.parse(result.part.key))
-            if not path.exists():
-                return None
+        result = msgspec.json.decode(row[0], type=Result)
+        part = result.part
+        if part is None or part.kind != "layer":
+            return result
+        if not self._store.layers.path(Digest.parse(part.key)).exists():
+            return None
         return result
 
     async def put(self, key: Key, result: Result, *, kind: Literal["definition", "content"] = "definition") -> None:
@@ -92,11 +96,6 @@ class BuildCache:
             db.executemany("UPDATE build_cache SET last_used = ? WHERE key = ?", rows)
 
         await self._store.db.write(work, durable=False)
-
-
-def _find(db: sqlite3.Connection, key: str) -> str | None:
-    row = db.execute("SELECT result FROM build_cache WHERE key = ?", (key,)).fetchone()
-    return str(row[0]) if row else None
 
 
 def _put(db: sqlite3.Connection, row: tuple[str, str, str, str], part: Part | None) -> None:

@@ -13,6 +13,8 @@ def read_filters(texts: Iterable[str]) -> dict[str, list[str]]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise InvalidArgument(f'invalid argument "{text}" for "-f, --filter": bad format of filter', hint="use key=value")
+            raise InvalidArgument(
+                f'invalid argument "{text}" for "-f, --filter": bad format of filter', hint="use key=value"
+            )
         found.setdefault(name.strip().lower(), []).append(value.strip())
     return found

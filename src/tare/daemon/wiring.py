@@ -154,6 +154,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRunt
         network=network,
         supervisor=supervisor,
         local_volumes=local_volumes,
+        cgroups=facts.cgroups,
     )
 
 

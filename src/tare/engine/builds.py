@@ -21,7 +21,7 @@ from tare.engine.events import Events
 from tare.engine.images import Images
 from tare.engine.requests import BuildJob
 from tare.engine.sandbox import remove_tree
-from tare.errors import InvalidArgument, NotFound, Unsupported
+from tare.errors import InvalidArgument, NotFound, Unavailable, Unsupported
 from tare.model import Platform, Reference
 from tare.store.images import Image
 
@@ -50,9 +50,32 @@ class Builds:
         self._events = events
         self._scratch = scratch
         self._host_ca = host_ca
+        self._running: set[asyncio.Future[BuildResult]] = set()
+        self._closing = False
 
     async def build(self, job: BuildJob, observe: Observe) -> BuildResult:
         """Build and tag. Raises what is wrong with context, Dockerfile or a step; cancelling ends it cleanly."""
+        task = asyncio.ensure_future(self._build(job, observe))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            if self._closing:
+                raise Unavailable("the engine is stopping", hint="build again when it runs") from None
+            raise
+
+    async def close(self) -> None:
+        """End the builds that run, with their mounts undone."""
+        self._closing = True
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+
+    async def _build(self, job: BuildJob, observe: Observe) -> BuildResult:
         async with AsyncExitStack() as stack:
             context = await self._context(job, stack)
             text = job.dockerfile_text

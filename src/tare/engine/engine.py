@@ -18,6 +18,7 @@ from tare.engine.paths import EnginePaths
 from tare.engine.recovery import Recovery
 from tare.engine.system import System
 from tare.engine.volumes import Volumes
+from tare.kernel.cgroups import CgroupLayout, remove_cgroup
 from tare.network.service import NetworkService
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
@@ -45,6 +46,7 @@ class Engine:
     network: NetworkService
     supervisor: Supervisor
     local_volumes: LocalVolumes
+    cgroups: CgroupLayout
 
     async def start(self) -> None:
         """Bring kernel and database in line and take over what runs."""
@@ -55,6 +57,7 @@ class Engine:
 
     async def stop(self, *, containers_too: bool = False) -> None:
         """Let go. Containers go on, unless ``containers_too``: then nothing of this engine is left in the kernel."""
+        await self.builds.close()
         if containers_too:
             await self._stop_containers()
         await self.execs.close()
@@ -63,6 +66,8 @@ class Engine:
         await self.supervisor.close()
         await self.network.stop(remove_kernel_state=containers_too)
         await self.store.close()
+        if containers_too:
+            await asyncio.to_thread(remove_cgroup, self.cgroups, self.paths.cgroup_parent)
 
     async def _stop_containers(self) -> None:
         self.lifecycle.closing = True

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tare import __version__
 from tare.engine.containers import Containers
 from tare.engine.images import Images
 from tare.engine.paths import EnginePaths
 from tare.engine.volumes import Volumes
 from tare.runtime.host import HostFacts
 from tare.runtime.oci_runtime import OciRuntime
+from tare.version import __version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from tare.model import ContainerStatus
 from tare.model.container import Container, EndpointSettings, PortBinding
 from tare.network.service import NetworkService
 
@@ -36,7 +37,12 @@ class NetworkView:
         return result
 
     async def ports(self, container: Container) -> dict[str, list[PortBinding] | None]:
-        """Container ports, ``80/tcp``, with the host places they are published at (None: exposed only)."""
+        """Container ports, ``80/tcp``, with the host places they are published at (None: exposed only).
+
+        Empty while the container does not run, as in Docker.
+        """
+        if not ContainerStatus(container.state.status).is_live:
+            return {}
         result: dict[str, list[PortBinding] | None] = dict.fromkeys(container.config.exposed_ports or {})
         for port in await self._network.published(container.id):
             key = f"{port.container_port}/{port.protocol}"

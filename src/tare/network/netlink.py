@@ -58,6 +58,11 @@ async def remove_link(name: str) -> None:
     await _in_thread(name, lambda: _remove_link(name))
 
 
+async def take_down(name: str) -> None:
+    """Set an interface down: from now on it neither sends nor receives; absence is no error."""
+    await _in_thread(name, lambda: _take_down(name))
+
+
 async def connect(plan: VethPlan) -> None:
     """Make the veth pair and configure both ends; after an error nothing of it is left."""
     await _in_thread(plan.host_interface, lambda: _connect(plan))
@@ -167,6 +172,14 @@ def _remove_link(name: str) -> None:
         if index is not None:
             with _absence_is_fine():
                 ip.link("del", index=index)
+
+
+def _take_down(name: str) -> None:
+    with _netlink() as ip:
+        index = _index(ip, name)
+        if index is not None:
+            with _absence_is_fine():
+                ip.link("set", index=index, state="down")
 
 
 def _connect(plan: VethPlan) -> None:

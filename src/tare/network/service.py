@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -55,6 +56,7 @@ class NetworkService:
         self._sandboxes = Sandboxes(run_root)
         self._directory = Directory(db, run_root, self._sandboxes, settings)
         self._locks = KeyedLocks()
+        self._background: set[asyncio.Task[None]] = set()
 
     # --- life cycle -------------------------------------------------------------------------------------------------
 
@@ -75,6 +77,7 @@ class NetworkService:
     async def stop(self, *, remove_kernel_state: bool) -> None:
         """Stop serving. Everything keeps working, or with ``remove_kernel_state`` nothing of it is left."""
         await self._directory.detach()
+        await asyncio.gather(*self._background, return_exceptions=True)
         if not remove_kernel_state:
             return
         await self._directory.stop()
@@ -317,8 +320,15 @@ class NetworkService:
         await self._steering.unpublish([Forwarding(port, endpoint.address) for port in closed])
         await self._directory.remove(network, endpoint)
         if endpoint.host_interface:
-            await netlink.remove_link(endpoint.host_interface)
+            # Down it is silent, so the address may go to another. Deleting takes the kernel 20 ms: nobody waits for it.
+            await netlink.take_down(endpoint.host_interface)
+            self._later(netlink.remove_link(endpoint.host_interface))
         await self._db.write(lambda connection: records.delete_endpoint(connection, endpoint.id), durable=False)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _pass_on_default_route(self, remaining: Sequence[Endpoint]) -> None:
         heir = next((item for item in remaining if item.gateway), None)
@@ -329,7 +339,8 @@ class NetworkService:
         await self._db.write(lambda connection: records.update_endpoint(connection, chosen), durable=False)
 
     async def _remove_build_sandbox(self, network: Network, plan: VethPlan) -> None:
-        await netlink.remove_link(plan.host_interface)
+        await netlink.take_down(plan.host_interface)
+        self._later(netlink.remove_link(plan.host_interface))
         await self._sandboxes.remove(plan.namespace)
 
         def release(connection: sqlite3.Connection) -> None:

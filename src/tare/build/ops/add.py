@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import bz2
 import hashlib
 import lzma
 import posixpath
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +22,7 @@ from tare.archive.entry import Entry, Kind
 from tare.archive.tar_stream import iter_entries
 from tare.archive.tar_writer import TarWriter
 from tare.base.readers import Readable
+from tare.base.shielding import finish
 from tare.build.ops.rootfs import Owner, is_directory, lstat, resolve
 from tare.errors import DataCorrupt, InvalidArgument, Unavailable
 
@@ -158,14 +161,17 @@ async def fetch(urls: tuple[str, ...], checksum: str) -> AsyncIterator[list[Down
     if not urls:
         yield []
         return
-    with tempfile.TemporaryDirectory(prefix="tare-add-") as directory:
+    directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="tare-add-"))
+    try:
         found = []
         for number, url in enumerate(urls):
-            download = await _fetch_one(url, Path(directory) / str(number))
+            download = await _fetch_one(url, directory / str(number))
             if checksum and checksum != f"sha256:{download.sha256}":
                 raise DataCorrupt(f"{url}: sha256:{download.sha256}, expected {checksum}", code="checksum-mismatch")
             found.append(download)
         yield found
+    finally:
+        await finish(asyncio.to_thread(shutil.rmtree, directory), what=f"delete {directory}")
 
 
 async def _fetch_one(url: str, file: Path) -> Download:
@@ -187,6 +193,11 @@ async def _fetch_one(url: str, file: Path) -> Download:
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Unavailable(f"{url}: {error}", hint="check the address and the network") from error
     return Download(name, file, hashed.hexdigest(), size, mtime)
+
+
+def _append(file: Path, chunk: bytes) -> None:
+    with file.open("ab") as sink:
+        sink.write(chunk)
 
 
 def _http_time(text: str) -> int:

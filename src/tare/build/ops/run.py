@@ -112,8 +112,8 @@ async def _bind(mount: RunMount, inputs: Inputs) -> AsyncIterator[BindMount]:
         chain, source = inputs.origins[mount.origin].chain, mount.source
     await inputs.bench.protect(inputs.lease, chain)
     async with inputs.bench.view(chain) as root:
-        resolved = await asyncio.to_thread(resolve, root, source)
-        if lstat(root, resolved) is None:
+        resolved = await asyncio.to_thread(_existing, root, source)
+        if resolved is None:
             raise NotFound(f"mount source {mount.source} of {mount.target}: not found")
         yield BindMount(source=root / resolved, destination=mount.target)
 
@@ -122,6 +122,11 @@ async def _is_tree(mount: RunMount, inputs: Inputs) -> bool:
     assert inputs.context is not None
     root = inputs.context.root
     return await asyncio.to_thread(_is_directory, root, mount.source)
+
+
+def _existing(root: Path, path: str) -> str | None:
+    resolved = resolve(root, path)
+    return resolved if lstat(root, resolved) is not None else None
 
 
 def _is_directory(root: Path, path: str) -> bool:

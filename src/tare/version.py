@@ -1,0 +1,3 @@
+"""The version of Tare, a leaf that everything may import."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,220 @@
+"""Bytes in and out: standard streams, terminals, logs and exec."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+from collections.abc import Iterator
+
+import pytest
+from engine_process import EngineProcess, docker_program
+
+pytestmark = [pytest.mark.root, pytest.mark.e2e]
+
+MEGABYTE = os.urandom(1 << 20)
+
+
+@pytest.fixture
+def box(host: EngineProcess) -> str:
+    host.docker("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo begun; exec sleep 1000")
+    return "box"
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_streams_are_apart_and_in_order(host: EngineProcess) -> None:
+    ended = host.docker("run", "--rm", "busybox", "sh", "-c", "echo o1; echo e1 >&2; echo o2; echo e2 >&2")
+    assert (ended.stdout, ended.stderr) == (b"o1\no2\n", b"e1\ne2\n")
+
+
+def test_run_carries_binary_exactly(host: EngineProcess) -> None:
+    ended = host.docker("run", "-i", "--rm", "busybox", "cat", input=MEGABYTE)
+    assert (len(ended.stdout), digest(ended.stdout)) == (len(MEGABYTE), digest(MEGABYTE))
+
+
+def test_exec_carries_binary_exactly(host: EngineProcess, box: str) -> None:
+    ended = host.docker("exec", "-i", box, "cat", input=MEGABYTE)
+    assert (len(ended.stdout), digest(ended.stdout)) == (len(MEGABYTE), digest(MEGABYTE))
+
+
+def test_end_of_input_is_seen_before_the_answer(host: EngineProcess) -> None:
+    ended = host.docker("run", "-i", "--rm", "busybox", "sh", "-c", "wc -c; echo done", input=b"12345")
+    assert ended.stdout == b"5\ndone\n"
+
+
+def test_without_i_there_is_no_input(host: EngineProcess) -> None:
+    assert host.docker("run", "--rm", "busybox", "sh", "-c", "wc -c", input=b"12345").stdout == b"0\n"
+
+
+def test_logs_tail_since_and_timestamps(host: EngineProcess) -> None:
+    host.docker("run", "--name", "said", "busybox", "sh", "-c", "for i in 1 2 3 4 5; do echo $i; done; echo e >&2")
+    everything = host.docker("logs", "said")
+    assert (everything.stdout, everything.stderr) == (b"1\n2\n3\n4\n5\n", b"e\n")
+    assert host.docker("logs", "--tail", "0", "said").stdout == b""
+    assert b"1" not in host.docker("logs", "--tail", "3", "said").stdout
+    lines = host.text("logs", "-t", "said").splitlines()
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z \d", line) for line in lines), lines
+    third = lines[2].split()[0]
+    assert "3" in host.text("logs", "--since", third, "said").split()
+    assert host.docker("logs", "--since", "2099-01-01T00:00:00Z", "said").stdout == b""
+    assert host.docker("logs", "--until", "2001-01-01T00:00:00Z", "said").stdout == b""
+
+
+def test_log_lines_without_newline_and_very_long_ones(host: EngineProcess) -> None:
+    script = "head -c 100000 /dev/zero | tr '\\0' x; printf '\\nno newline'"
+    host.docker("run", "--name", "long", "busybox", "sh", "-c", script)
+    assert host.docker("logs", "long").stdout == b"x" * 100000 + b"\nno newline"
+
+
+def test_logs_follow_ends_with_the_container(host: EngineProcess) -> None:
+    script = "echo 1; read line; echo $line"
+    host.docker("run", "-di", "--name", "talk", "busybox", "sh", "-c", script)
+    follower = host.start_docker("logs", "-f", "talk")
+    assert follower.stdout is not None
+    assert follower.stdout.readline() == b"1\n"
+    host.docker("attach", "talk", input=b"two\n")
+    out, _ = follower.communicate(timeout=30)
+    assert (follower.returncode, out) == (0, b"two\n")
+
+
+def test_attach_gets_the_exit_code(host: EngineProcess) -> None:
+    host.docker("run", "-di", "--name", "asked", "busybox", "sh", "-c", "read code; exit $code")
+    assert host.docker("attach", "asked", input=b"9\n", check=False).returncode == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "code", "output"),
+    [
+        ((), ("sh", "-c", "exit 42"), 42, b""),
+        ((), ("true",), 0, b""),
+        (("-e", "A=1"), ("sh", "-c", "echo $A"), 0, b"1\n"),
+        (("-u", "guest"), ("id",), 0, b"uid=405(guest) gid=100(users) groups=100(users),10(wheel)\n"),
+        (("-u", "7:8"), ("sh", "-c", "id -u; id -g"), 0, b"7\n8\n"),
+        (("-w", "/tmp"), ("pwd",), 0, b"/tmp\n"),
+        ((), ("sh", "-c", "kill -9 $$"), 137, b""),
+    ],
+)
+def test_exec(
+    host: EngineProcess, box: str, options: tuple[str, ...], command: tuple[str, ...], code: int, output: bytes
+) -> None:
+    ended = host.docker("exec", *options, box, *command, check=False)
+    assert (ended.returncode, ended.stdout) == (code, output), ended.stderr
+
+
+def test_exec_that_cannot_be(host: EngineProcess, box: str) -> None:
+    missing = host.docker("exec", box, "nope", check=False)
+    assert (missing.returncode, b"executable file not found in $PATH" in missing.stdout + missing.stderr) == (127, True)
+    refused = host.docker("exec", box, "/etc/passwd", check=False)
+    assert (refused.returncode, b"permission denied" in refused.stdout + refused.stderr) == (126, True)
+    user = host.docker("exec", "-u", "nobody", box, "true", check=False)
+    assert (user.returncode != 0, b"unable to find user nobody" in user.stderr + user.stdout) == (True, True)
+    assert b"No such container: ghost" in host.docker("exec", "ghost", "true", check=False).stderr
+    host.docker("stop", "-t", "0", box)
+    stopped = host.docker("exec", box, "true", check=False)
+    assert (stopped.returncode, b"is not running" in stopped.stderr) == (1, True)
+
+
+def test_detached_exec_runs(host: EngineProcess, box: str) -> None:
+    host.docker("exec", box, "mkfifo", "/tmp/signal")
+    host.docker("exec", "-d", box, "sh", "-c", "echo went > /tmp/signal")
+    assert host.text("exec", box, "cat", "/tmp/signal") == "went"
+
+
+class Terminal:
+    """A docker command under a pseudo-terminal."""
+
+    def __init__(self, host: EngineProcess, *arguments: str, size: tuple[int, int] = (31, 97)) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        self.process = subprocess.Popen(
+            [docker_program(), *arguments],
+            stdin=slave, stdout=slave, stderr=slave, env=host.environment(), start_new_session=True,
+        )  # fmt: skip
+        os.close(slave)
+        self.seen = b""
+
+    def until(self, words: bytes) -> bytes:
+        """Read until ``words`` come or the terminal closes."""
+        while words not in self.seen:
+            try:
+                data = os.read(self.master, 65536)
+            except OSError:
+                break
+            if not data:
+                break
+            self.seen += data
+        assert words in self.seen, self.seen
+        before, _, self.seen = self.seen.partition(words)
+        return before
+
+    def send(self, text: bytes) -> None:
+        os.write(self.master, text)
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process.send_signal(28)  # SIGWINCH: the command has no controlling terminal
+
+    def close(self) -> int:
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            os.close(self.master)
+
+
+@pytest.fixture
+def terminals() -> Iterator[list[Terminal]]:
+    opened: list[Terminal] = []
+    yield opened
+    for terminal in opened:
+        if terminal.process.poll() is None:
+            terminal.process.kill()
+            terminal.process.wait()
+
+
+@pytest.mark.timeout(60)
+def test_terminal_of_run(host: EngineProcess, terminals: list[Terminal]) -> None:
+    terminal = Terminal(host, "run", "-it", "--rm", "busybox", "sh")
+    terminals.append(terminal)
+    terminal.until(b"# ")
+    terminal.send(b"tty; stty size; echo 'mark''ed'\n")
+    shown = terminal.until(b"marked\r\n")
+    assert b"/dev/pts/0\r\n" in shown
+    assert b"31 97\r\n" in shown
+    terminal.send(b"trap 'stty size; echo resi''zed' WINCH; echo trap''ped; read wait\n")
+    terminal.until(b"trapped\r\n")
+    terminal.resize(40, 120)
+    assert b"40 120\r\n" in terminal.until(b"resized\r\n")
+    terminal.send(b"\n")
+    terminal.send(b"exit 17\n")
+    assert terminal.close() == 17
+
+
+@pytest.mark.timeout(60)
+def test_terminal_of_exec(host: EngineProcess, box: str, terminals: list[Terminal]) -> None:
+    terminal = Terminal(host, "exec", "-it", box, "sh")
+    terminals.append(terminal)
+    terminal.until(b"# ")
+    terminal.send(b"stty size; test -t 0 && echo 'is a'' terminal'\n")
+    assert b"31 97\r\n" in terminal.until(b"is a terminal\r\n")
+    terminal.send(b"exit 3\n")
+    assert terminal.close() == 3
+
+
+@pytest.mark.timeout(60)
+def test_detach_keys_leave_the_container_running(host: EngineProcess, terminals: list[Terminal]) -> None:
+    terminal = Terminal(host, "run", "-it", "--name", "left", "busybox", "sh")
+    terminals.append(terminal)
+    terminal.until(b"# ")
+    terminal.send(b"\x10\x11")
+    assert terminal.close() == 0
+    assert host.text("inspect", "-f", "{{.State.Running}}", "left") == "true"
