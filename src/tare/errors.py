@@ -22,6 +22,8 @@ Every message names the object, the cause and, where there is one, the fix; lowe
 
 from __future__ import annotations
 
+import errno
+
 
 class TareError(Exception):
     """Base of all errors that Tare raises on purpose.
@@ -93,3 +95,13 @@ class DataCorrupt(TareError):
 
 class InternalError(TareError):
     """A fault in Tare or in a program that it runs."""
+
+
+def as_tare_error(error: BaseException) -> TareError:
+    """``error`` itself, or what stands for it: a full disk is Exhausted, all else is a fault of Tare's."""
+    if isinstance(error, TareError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = f"{error.filename}: " if error.filename else ""
+        return Exhausted(f"{place}{error.strerror}", hint="free space below the data root", code="no-space")
+    return InternalError(f"internal error: {type(error).__name__}: {error}")

@@ -98,7 +98,9 @@ class LocalSources:
         self._store = store
         self.asked: list[str] = []
 
-    async def resolve(self, reference: Reference, platform: Platform, progress: Callable[[str, str], None]) -> Image:
+    async def resolve(
+        self, reference: Reference, platform: Platform, progress: Callable[[str, str], None], *, refresh: bool = False
+    ) -> Image:
         self.asked.append(reference.familiar())
         return await self._store.images.resolve(reference.familiar())
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from tare.errors import TareError
+from tare.errors import TareError, as_tare_error
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -71,10 +74,12 @@ class JsonStream:
                 await asyncio.gather(task, return_exceptions=True)
         try:
             messages = conclude(task.result())
-        except TareError as error:
+        except Exception as error:
             if self._response is None:
                 raise
-            messages = [describe(error)]
+            if not isinstance(error, TareError):
+                logger.exception("%s %s", self._request.method, self._request.path)
+            messages = [describe(as_tare_error(error))]
         for message in messages:
             await self._write(message)
         return self._response or await open_stream(self._request)

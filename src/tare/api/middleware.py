@@ -18,7 +18,7 @@ from tare.api.gate import Gate
 from tare.api.streams import HijackedResponse
 from tare.api.versions import API_VERSION, negotiate
 from tare.base.logs import subject
-from tare.errors import InternalError, TareError
+from tare.errors import InternalError, TareError, as_tare_error
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Requests:
             return HijackedResponse()
         except Exception as error:
             logger.exception("%s %s", request.method, request.path)
-            return message_response(500, f"internal error: {type(error).__name__}: {error}")
+            return error_response(as_tare_error(error))
         finally:
             _open_gate(request)
             subject.reset(token)

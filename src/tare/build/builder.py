@@ -60,7 +60,7 @@ class Builder:
         dockerfile = await asyncio.to_thread(parse_dockerfile, request.dockerfile, request.dockerfile_name)
         context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
         async with self._store.leases.hold() as lease:
-            plan = await Planner(dockerfile, request).plan(self._resolver(lease, observe))
+            plan = await Planner(dockerfile, request).plan(self._resolver(lease, observe, refresh=request.pull))
             observe(PlanMade(plan.shown))
             for warning in plan.warnings:
                 observe(Notice(warning, level="warning"))
@@ -85,12 +85,12 @@ class Builder:
         observe(BuildFinished(image, tuple(reference.familiar() for reference in request.tags)))
         return BuildResult(image_id=image, warnings=plan.warnings, ledger=weigh_in(plan, solved))
 
-    def _resolver(self, lease: str, observe: Callable[[BuildEvent], None]) -> ResolveImage:
+    def _resolver(self, lease: str, observe: Callable[[BuildEvent], None], *, refresh: bool) -> ResolveImage:
         def progress(name: str, text: str) -> None:
             observe(Notice(text, id=name))
 
         async def resolve(reference: Reference, platform: Platform) -> Image:
-            image = await self._sources.resolve(reference, platform, progress)
+            image = await self._sources.resolve(reference, platform, progress, refresh=refresh)
             await self._store.leases.add(lease, "image", str(image.id))
             await self._bench.protect(lease, [Part(kind="layer", key=str(diff_id)) for diff_id in image.diff_ids])
             return image

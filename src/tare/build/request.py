@@ -74,8 +74,10 @@ class BuildResult:
 class SourceResolver(Protocol):
     """Finds the images that a Dockerfile names."""
 
-    async def resolve(self, reference: Reference, platform: Platform, progress: Progress) -> Image:
-        """The image from the local store, else assembled or pulled into it.
+    async def resolve(
+        self, reference: Reference, platform: Platform, progress: Progress, *, refresh: bool = False
+    ) -> Image:
+        """The image from the local store, else assembled or pulled into it; ``refresh`` asks its origin first.
 
         The image stays usable while the caller works: it is tagged, or the caller takes it into a lease at once.
         Raises NotFound with Docker's words, Unavailable when its origin does not answer.

@@ -27,6 +27,7 @@ from tare.store.images import Image
 
 DOCKERFILE_LIMIT = 4 << 20  # bytes; a longer one is a mistake
 Observe = Callable[[BuildEvent], None]
+Progress = Callable[[str, str], None]
 
 
 class ImageSources:
@@ -35,10 +36,12 @@ class ImageSources:
     def __init__(self, images: Images) -> None:
         self._images = images
 
-    async def resolve(self, reference: Reference, platform: Platform, progress: Callable[[str, str], None]) -> Image:
+    async def resolve(
+        self, reference: Reference, platform: Platform, progress: Progress, *, refresh: bool = False
+    ) -> Image:
         """See ``build.request.SourceResolver``."""
         progress(reference.familiar(), "resolving")
-        return await self._images.resolve_or_pull(reference, platform)
+        return await self._images.resolve_or_pull(reference, platform, refresh=refresh, progress=progress)
 
 
 class Builds:
@@ -66,6 +69,10 @@ class Builds:
             if self._closing:
                 raise Unavailable("the engine is stopping", hint="build again when it runs") from None
             raise
+
+    async def recover(self) -> None:
+        """Undo what builds of a killed engine left mounted."""
+        await self._builder.recover()
 
     async def close(self) -> None:
         """End the builds that run, with their mounts undone."""

@@ -53,6 +53,7 @@ class Engine:
         await self.local_volumes.recover()
         await self.network.start()
         await self.recovery.run()
+        await self.builds.recover()
         await self.store.collect()
 
     async def stop(self, *, containers_too: bool = False) -> None:

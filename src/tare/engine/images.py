@@ -161,7 +161,14 @@ class Images:
         self._events.publish("image", "pull", name.familiar(), {"name": name.familiar_name})
         return image
 
-    async def resolve_or_pull(self, reference: Reference, platform: Platform, *, refresh: bool = False) -> Image:
+    async def resolve_or_pull(
+        self,
+        reference: Reference,
+        platform: Platform,
+        *,
+        refresh: bool = False,
+        progress: Callable[[str, str], None] | None = None,
+    ) -> Image:
         """The image from the store, else from outside; ``refresh`` asks outside first."""
         if not refresh:
             try:
@@ -171,7 +178,11 @@ class Images:
                     raise
         if refresh and not reference.is_virtual:
             return await self._store.images.resolve(str(reference))
-        return await self._store.images.get(await self.pull(str(reference), str(platform)))
+        tell = progress or (lambda *_: None)
+        image = await self.pull(
+            str(reference), str(platform), lambda message: tell(str(message.get("id", "")), str(message["status"]))
+        )
+        return await self._store.images.get(image)
 
     async def import_tar(
         self,

@@ -17,9 +17,11 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
-from tare.errors import Conflict, DataCorrupt, Unsupported
+from tare.errors import Conflict, DataCorrupt, Exhausted, Unsupported
 
 T = TypeVar("T")
+_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
+
 Transaction = Callable[[sqlite3.Connection], T]
 
 
@@ -115,9 +117,13 @@ def _in_transaction(connection: sqlite3.Connection, begin: str, transaction: Tra
     try:
         result = transaction(connection)
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode in _FULL:
+            raise Exhausted(
+                "the database cannot grow: no space left below the data root", hint="free space there", code="no-space"
+            ) from error
         raise
     return result
 
