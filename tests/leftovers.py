@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,14 +126,19 @@ def _foreign_marks(before: Iterable[Leftover]) -> set[str]:
     return marks - {"/", "/tmp/"}
 
 
-def _parent_is_foreign(pid: str, ours: set[str]) -> bool:
-    """Whether the process does not descend from this one; engines from before this run are foreign too."""
-    import os
+def _parent_is_foreign(pid: str, before: set[str]) -> bool:
+    """Whether the process is not ours: there before this run, or a child of another program's.
 
-    current, mine = pid, str(os.getpid())
-    while current not in ("0", "1", mine):
+    An orphan that came during this run counts as ours.
+    """
+    chain = list(_ancestors(pid))
+    return pid in before or (str(os.getpid()) not in chain and chain[:1] != ["1"])
+
+
+def _ancestors(pid: str) -> Iterator[str]:
+    while pid not in ("0", "1"):
         try:
-            current = Path(f"/proc/{current}/stat").read_text().rpartition(")")[2].split()[1]
+            pid = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
         except OSError:
-            return pid in ours
-    return current != mine and current != "1"
+            return
+        yield pid

@@ -109,7 +109,7 @@ def rename(session: Session, container: str, new_name: str) -> None:
 def remove(session: Session, containers: tuple[str, ...], force: bool, volumes: bool, link: bool) -> None:
     """Remove containers."""
 
-    async def act(client: Client, name: str) -> str:
+    async def act(client: Client, name: str) -> str | None:
         try:
             await client.containers.remove(name, force=force, volumes=volumes, link=link)
         except NotFound:
@@ -117,7 +117,7 @@ def remove(session: Session, containers: tuple[str, ...], force: bool, volumes: 
             if not force:
                 raise
             click.echo(f"Error response from daemon: No such container: {name}", err=True)
-            return name
+            return None
         return name
 
     session.each(containers, act)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from tare.engine.clock import to_seconds
@@ -51,6 +52,14 @@ def _label(container: Container, wanted: str) -> bool:
     return key in labels and (not equals or labels[key] == value)
 
 
+def _fits(pattern: str, text: str) -> bool:
+    """Docker takes ids and names for regular expressions, found anywhere; one that is not is taken literally."""
+    try:
+        return re.search(pattern, text) is not None
+    except re.error:
+        return pattern in text
+
+
 def _status(container: Container, wanted: str) -> bool:
     if wanted not in set(ContainerStatus):
         raise InvalidArgument(f"invalid filter 'status={wanted}'")
@@ -85,8 +94,8 @@ def _exposes(container: Container, wanted: str) -> bool:
 
 
 _PREDICATES: dict[str, Predicate] = {
-    "id": lambda item, value: item.id.startswith(value),
-    "name": lambda item, value: value.removeprefix("/") in item.name,
+    "id": lambda item, value: _fits(value, item.id),
+    "name": lambda item, value: _fits(value, item.name) or _fits(value, f"/{item.name}"),
     "status": _status,
     "exited": _exited,
     "ancestor": _ancestor,

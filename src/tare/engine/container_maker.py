@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tare.engine.clock import now
-from tare.engine.creation import command_of, complete_host_config, merge_config, wanted_ports
+from tare.engine.creation import check_config, command_of, complete_host_config, merge_config, wanted_ports
 from tare.engine.mount_plan import PlannedMount, plan_mounts
 from tare.engine.names import NAME, random_name
 from tare.engine.paths import EnginePaths
@@ -62,6 +62,7 @@ class ContainerMaker:
         image = await self._store.images.resolve(config.image)
         _check_platform(image, platform)
         merge_config(config, image.config.config)
+        check_config(config)
         command = command_of(config)
         warnings = complete_host_config(host, runtime=self._runtime, cgroupns=self._cgroupns)
         wanted_ports(config, host)  # refuses malformed ports before anything is made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tare.engine.signals import parse_signal
 from tare.errors import InvalidArgument, Unsupported
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding
 from tare.oci.image import ExecutionConfig
@@ -56,6 +57,12 @@ def merge_config(config: ContainerConfig, image: ExecutionConfig) -> None:
             start_interval=own.start_interval or base.start_interval,
             retries=own.retries or base.retries,
         )
+
+
+def check_config(config: ContainerConfig) -> None:
+    """Refuse what could only fail later, when the container is started or stopped. Raises InvalidArgument."""
+    if config.stop_signal:
+        parse_signal(config.stop_signal)
 
 
 def command_of(config: ContainerConfig) -> Command:

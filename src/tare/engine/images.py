@@ -24,6 +24,10 @@ Progress = Callable[[dict[str, Any]], None]
 """Receives progress messages in the shape of the Engine API's JSON stream."""
 
 
+_NO_PULL = "pulling from registries is not available in this version"
+_NO_PULL_HINT = "build it, import it, or use an image of tare.local such as tare.local/debian:12"
+
+
 class Images:
     """Find, name, assemble, import and remove images."""
 
@@ -146,8 +150,8 @@ class Images:
         tell = progress or (lambda _: None)
         if not name.is_virtual:
             raise Unsupported(
-                f"{name.familiar()}: pulling from {name.domain} is not available in this version",
-                hint="build it, import it, or use an image of tare.local such as tare.local/debian:12",
+                f"{name.familiar()}: {_NO_PULL}: {name.domain}",
+                hint=_NO_PULL_HINT,
                 code="registry-pull",
             )
         tell({"status": f"Assembling from {name.name}", "id": name.tag})
@@ -170,14 +174,12 @@ class Images:
         progress: Callable[[str, str], None] | None = None,
     ) -> Image:
         """The image from the store, else from outside; ``refresh`` asks outside first."""
-        if not refresh:
+        if not (refresh and reference.is_virtual):
             try:
                 return await self._store.images.resolve(str(reference))
-            except NotFound:
+            except NotFound as error:
                 if not reference.is_virtual:
-                    raise
-        if refresh and not reference.is_virtual:
-            return await self._store.images.resolve(str(reference))
+                    raise NotFound(f"{error.message}, and {_NO_PULL}", hint=_NO_PULL_HINT) from error
         tell = progress or (lambda *_: None)
         image = await self.pull(
             str(reference), str(platform), lambda message: tell(str(message.get("id", "")), str(message["status"]))

@@ -115,7 +115,8 @@ class Lifecycle:
                 log_path=None if container.host_config.log_config.type == "none" else self._paths.log(container.id),
                 terminal=container.config.tty,
                 open_stdin=container.config.open_stdin,
-                stdin_once=container.config.stdin_once,
+                # A terminal outlives the client that leaves it by the detach keys and comes back.
+                stdin_once=container.config.stdin_once and not container.config.tty,
             )
             undo.push_async_callback(self._supervisor.delete, container.id)
             for attachment in live.attachments:

@@ -1,0 +1,121 @@
+"""A build as lines of text, and what is said at its end."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tare.cli.units import human_size
+
+Event = dict[str, Any]
+
+
+class QuietView:
+    """Shows nothing; knows the names of the steps."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+
+    def __enter__(self) -> QuietView:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def show(self, event: Event) -> None:
+        """Take note of one event."""
+        match event["event"]:
+            case "plan":
+                self.names |= {step["id"]: step["name"] for step in event["vertices"]}
+            case "started":
+                self.names[event["id"]] = event["name"]
+
+
+class PlainView(QuietView):
+    """One line for everything that happens, on standard error; output lines carry the number of their step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers: dict[str, int] = {}
+        self._partial: dict[tuple[str, str], str] = {}
+
+    def show(self, event: Event) -> None:
+        """Print what ``event`` says."""
+        super().show(event)
+        match event["event"]:
+            case "started":
+                self._line(event["id"], event["name"])
+            case "output":
+                self._output(event)
+            case "done":
+                self._flush(event["id"])
+                size = f", {human_size(event['bytes'])}" if event["bytes"] else ""
+                self._line(event["id"], "CACHED" if event["cached"] else f"DONE {event['seconds']:.1f}s{size}")
+            case "failed":
+                self._flush(event["id"])
+                self._line(event["id"], f"ERROR: {event['error'].splitlines()[0]}")
+            case "notice":
+                self._notice(event)
+
+    def _number(self, identifier: str) -> int:
+        return self._numbers.setdefault(identifier, len(self._numbers) + 1)
+
+    def _line(self, identifier: str, text: str) -> None:
+        print(f"#{self._number(identifier)} {text}", file=sys.stderr, flush=True)
+
+    def _output(self, event: Event) -> None:
+        key = (event["id"], event["stream"])
+        *lines, rest = (self._partial.get(key, "") + event["data"]).split("\n")
+        self._partial[key] = rest
+        for line in lines:
+            self._line(event["id"], line.rstrip("\r").rpartition("\r")[2])
+
+    def _flush(self, identifier: str) -> None:
+        for key in [key for key in self._partial if key[0] == identifier]:
+            rest = self._partial.pop(key)
+            if rest:
+                self._line(identifier, rest)
+
+    def _notice(self, event: Event) -> None:
+        text = f"WARNING: {event['text']}" if event["level"] == "warning" else event["text"]
+        if event["id"] in self.names:
+            self._line(event["id"], text)
+        else:
+            print(f"{event['id']}: {text}" if event["id"] else text, file=sys.stderr, flush=True)
+
+
+def show_failure(event: Event, names: dict[str, str]) -> None:
+    """Why a build failed, on standard error."""
+    output = event.get("output") or []
+    if output:
+        print("------", file=sys.stderr)
+        for line in output:
+            print(f" > {line}", file=sys.stderr)
+        print("------", file=sys.stderr)
+    if event.get("place"):
+        print(event["place"], file=sys.stderr)
+    message = event.get("message") or "the engine ended the build without a result"
+    print(f"ERROR: failed to build: {message}", file=sys.stderr)
+
+
+def show_weighing(event: Event, tags: list[str]) -> None:
+    """The end of a build that went well: the image, and what each stage weighs."""
+    lines = [f"image {event['image_id']}", *(f"named {tag}" for tag in tags)]
+    stages = weigh_stages(event.get("ledger") or [])
+    width = max((len(stage) for stage in stages), default=0)
+    for stage, (shipped, left) in stages.items():
+        lines.append(f"  {stage:<{width}}  shipped {human_size(shipped):>7}   left behind {human_size(left):>7}")
+    lines.append(f"shipped {human_size(event['shipped'])}, left behind {human_size(event['left_behind'])}")
+    for warning in event.get("warnings") or []:
+        lines.append(f"WARNING: {warning}")
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def weigh_stages(ledger: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Bytes shipped and left behind by stage, in the order of the Dockerfile."""
+    stages: dict[str, tuple[int, int]] = {}
+    for line in ledger:
+        shipped, left = stages.get(line["stage"], (0, 0))
+        size = int(line["bytes"])
+        stages[line["stage"]] = (shipped + size, left) if line["shipped"] else (shipped, left + size)
+    return stages

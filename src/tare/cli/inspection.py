@@ -1,0 +1,117 @@
+"""``inspect`` for every kind of object."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+
+from tare.cli.session import Session, pass_session, tell
+from tare.cli.template import Template, to_json
+from tare.client.client import Client
+from tare.errors import NotFound, TareError
+
+Look = Callable[[Client, str], Awaitable[dict[str, Any]]]
+_KINDS: dict[str, Look] = {
+    "container": lambda client, name: client.containers.inspect(name),
+    "image": lambda client, name: client.images.inspect(name),
+    "network": lambda client, name: client.networks.inspect(name),
+    "volume": lambda client, name: client.volumes.inspect(name),
+}
+
+_names = click.argument("names", nargs=-1, required=True)
+_format = click.option("-f", "--format", "template", default="", help="'json' or a Go template.")
+
+
+async def _any(client: Client, name: str) -> dict[str, Any]:
+    for look in _KINDS.values():
+        try:
+            return await look(client, name)
+        except NotFound:
+            continue
+    raise NotFound(f"no such object: {name}", code="no-such-object")
+
+
+def _inspect(session: Session, names: tuple[str, ...], template: str, look: Look) -> None:
+    parsed = Template(template) if template not in ("", "json") else None
+
+    async def work(client: Client) -> tuple[list[dict[str, Any]], list[TareError]]:
+        found, failures = [], []
+        for name in names:
+            try:
+                found.append(await look(client, name))
+            except NotFound as error:
+                failures.append(error)
+        return found, list(failures)
+
+    found, failures = session.run(work)
+    if parsed is not None:
+        for document in found:
+            print(parsed.render(document))
+    elif template == "json":
+        for document in found:
+            print(to_json(document))
+    else:
+        print(json.dumps(found, indent=4, ensure_ascii=False))
+    sys.stdout.flush()
+    for failure in failures:
+        if failure.code == "no-such-object":
+            print(f"Error: {failure.message}", file=sys.stderr)
+        else:
+            tell(failure)
+    if failures:
+        sys.exit(1)
+
+
+@click.command(short_help="Show everything about objects.")
+@_names
+@_format
+@click.option("--type", "kind", type=click.Choice(sorted(_KINDS)), default=None, help="Kind of object.")
+@click.option("-s", "--size", is_flag=True, help="Show file sizes of containers.")
+@pass_session
+def inspect(session: Session, names: tuple[str, ...], template: str, kind: str | None, size: bool) -> None:
+    """Show everything about containers, images, networks and volumes."""
+    if size:
+        _inspect(session, names, template, lambda client, name: client.containers.inspect(name, size=True))
+    else:
+        _inspect(session, names, template, _KINDS[kind] if kind else _any)
+
+
+@click.command("inspect", short_help="Show everything about containers.")
+@_names
+@_format
+@click.option("-s", "--size", is_flag=True, help="Show file sizes.")
+@pass_session
+def inspect_container(session: Session, names: tuple[str, ...], template: str, size: bool) -> None:
+    """Show everything about containers."""
+    _inspect(session, names, template, lambda client, name: client.containers.inspect(name, size=size))
+
+
+@click.command("inspect", short_help="Show everything about images.")
+@_names
+@_format
+@pass_session
+def inspect_image(session: Session, names: tuple[str, ...], template: str) -> None:
+    """Show everything about images."""
+    _inspect(session, names, template, _KINDS["image"])
+
+
+@click.command("inspect", short_help="Show everything about networks.")
+@_names
+@_format
+@pass_session
+def inspect_network(session: Session, names: tuple[str, ...], template: str) -> None:
+    """Show everything about networks."""
+    _inspect(session, names, template, _KINDS["network"])
+
+
+@click.command("inspect", short_help="Show everything about volumes.")
+@_names
+@_format
+@pass_session
+def inspect_volume(session: Session, names: tuple[str, ...], template: str) -> None:
+    """Show everything about volumes."""
+    _inspect(session, names, template, _KINDS["volume"])

@@ -1,0 +1,133 @@
+"""``network create|ls|rm|connect|disconnect``."""
+
+from __future__ import annotations
+
+import click
+
+from tare.cli.environment import read_labels
+from tare.cli.filters import read_filters
+from tare.cli.session import Session, pass_session
+from tare.cli.tables import listing, short_id, write
+from tare.client.client import Client
+
+_TITLES = {
+    "ID": "NETWORK ID",
+    "Name": "NAME",
+    "Driver": "DRIVER",
+    "Scope": "SCOPE",
+    "Labels": "LABELS",
+    "Internal": "INTERNAL",
+    "CreatedAt": "CREATED AT",
+}
+
+
+@click.command(short_help="Create a network.")
+@click.argument("name")
+@click.option("-d", "--driver", default="bridge", help="Driver.")
+@click.option("--subnet", default="", help="Subnet in CIDR form.")
+@click.option("--gateway", default="", help="Gateway of the subnet.")
+@click.option("--ip-range", default="", help="Part of the subnet that addresses come from.")
+@click.option("--internal", is_flag=True, help="No way to the outside.")
+@click.option("--attachable", is_flag=True, help="Allow containers to be attached by hand.")
+@click.option("--ipv6", is_flag=True, help="Use IPv6.")
+@click.option("--label", "labels", multiple=True, help="Label: KEY=VALUE.")
+@click.option("-o", "--opt", "options", multiple=True, help="Driver option: KEY=VALUE.")
+@pass_session
+def create(
+    session: Session,
+    name: str,
+    driver: str,
+    subnet: str,
+    gateway: str,
+    ip_range: str,
+    internal: bool,
+    attachable: bool,
+    ipv6: bool,
+    labels: tuple[str, ...],
+    options: tuple[str, ...],
+) -> None:
+    """Create a network."""
+    pool = {"Subnet": subnet, "Gateway": gateway, "IPRange": ip_range}
+    document = {
+        "Name": name,
+        "Driver": driver,
+        "Internal": internal,
+        "Attachable": attachable,
+        "EnableIPv6": ipv6,
+        "IPAM": {"Driver": "default", "Config": [pool] if any(pool.values()) else []},
+        "Labels": read_labels(labels),
+        "Options": read_labels(options),
+    }
+    created = session.run(lambda client: client.networks.create(document))
+    if created.get("Warning"):
+        click.echo(f"WARNING: {created['Warning']}", err=True)
+    print(created["Id"])
+
+
+@click.command("ls", short_help="List networks.")
+@click.option("-q", "--quiet", is_flag=True, help="Only show network IDs.")
+@click.option("--no-trunc", is_flag=True, help="Don't shorten the output.")
+@click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only those that match.")
+@click.option("--format", "template", default="", help="'table', 'json', 'table TEMPLATE' or a Go template.")
+@pass_session
+def list_networks(session: Session, quiet: bool, no_trunc: bool, filters: tuple[str, ...], template: str) -> None:
+    """List networks."""
+    found = session.run(lambda client: client.networks.list(read_filters(filters)))
+    rows = [
+        {
+            "ID": one["Id"] if no_trunc else short_id(one["Id"]),
+            "Name": one["Name"],
+            "Driver": one["Driver"],
+            "Scope": one["Scope"],
+            "Internal": str(one["Internal"]).lower(),
+            "CreatedAt": one["Created"],
+            "Labels": ",".join(f"{key}={value}" for key, value in sorted((one["Labels"] or {}).items())),
+        }
+        for one in sorted(found, key=lambda one: one["Name"])
+    ]
+    if quiet and not template:
+        write("".join(f"{row['ID']}\n" for row in rows))
+        return
+    write(listing(rows, _TITLES, ("ID", "Name", "Driver", "Scope"), template))
+
+
+@click.command("rm", short_help="Remove networks.")
+@click.argument("names", nargs=-1, required=True)
+@click.option("-f", "--force", is_flag=True, help="Don't complain about a network that is not there.")
+@pass_session
+def remove(session: Session, names: tuple[str, ...], force: bool) -> None:
+    """Remove networks."""
+    from tare.errors import NotFound
+
+    async def act(client: Client, name: str) -> str | None:
+        try:
+            await client.networks.remove(name)
+        except NotFound:
+            if not force:
+                raise
+            return None
+        return name
+
+    session.each(names, act)
+
+
+@click.command(short_help="Put a container on a network.")
+@click.argument("network")
+@click.argument("container")
+@click.option("--alias", "aliases", multiple=True, help="One more name on the network.")
+@click.option("--ip", default="", help="IPv4 address.")
+@pass_session
+def connect(session: Session, network: str, container: str, aliases: tuple[str, ...], ip: str) -> None:
+    """Put a container on a network."""
+    settings = {"Aliases": list(aliases) or None, "IPAMConfig": {"IPv4Address": ip} if ip else None}
+    session.run(lambda client: client.networks.connect(network, container, settings))
+
+
+@click.command(short_help="Take a container off a network.")
+@click.argument("network")
+@click.argument("container")
+@click.option("-f", "--force", is_flag=True, help="Even when the container is gone.")
+@pass_session
+def disconnect(session: Session, network: str, container: str, force: bool) -> None:
+    """Take a container off a network."""
+    session.run(lambda client: client.networks.disconnect(network, container, force=force))

@@ -1,0 +1,158 @@
+"""The terminal and standard streams while a process is attached."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import termios
+import threading
+import tty
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from tare.errors import InvalidArgument
+
+CHUNK = 32 * 1024
+DETACH = b"\x10\x11"  # ctrl-p, ctrl-q
+_UNPROXIED = {"SIGCHLD", "SIGPIPE", "SIGURG", "SIGWINCH", "SIGKILL", "SIGSTOP"}
+
+
+class Detached(Exception):  # noqa: N818
+    """The user typed the detach keys."""
+
+
+@contextmanager
+def raw_mode(*, wanted: bool) -> Iterator[None]:
+    """Hand every key to the process as it is typed; the terminal's settings come back in any case."""
+    if not (wanted and sys.stdin.isatty()):
+        yield
+        return
+    fd = sys.stdin.fileno()
+    saved = termios.tcgetattr(fd)
+    tty.setraw(fd)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, saved)
+
+
+def require_terminal(*, tty_wanted: bool, stdin_wanted: bool) -> None:
+    """Raises InvalidArgument when a terminal is asked for and standard input is none, as Docker does."""
+    if tty_wanted and stdin_wanted and not sys.stdin.isatty():
+        raise InvalidArgument("the input device is not a TTY")
+
+
+def window_size() -> tuple[int, int] | None:
+    """Height and width of the terminal in characters; None without one."""
+    try:
+        size = os.get_terminal_size(sys.stdout.fileno())
+    except (OSError, ValueError):
+        return None
+    return (size.lines, size.columns) if size.lines and size.columns else None
+
+
+async def read_stdin() -> AsyncIterator[bytes]:
+    """Standard input as it comes.
+
+    A thread reads: epoll refuses regular files, and making a terminal non-blocking would do so for the shell too.
+    """
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=4)
+
+    def pump() -> None:
+        data = b"-"
+        while data:
+            try:
+                data = os.read(0, CHUNK)
+            except OSError:
+                data = b""
+            try:
+                asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()
+            except (RuntimeError, asyncio.CancelledError):
+                return  # the loop has ended
+
+    threading.Thread(target=pump, name="stdin", daemon=True).start()
+    while data := await queue.get():
+        yield data
+
+
+class DetachFilter:
+    """Finds the detach keys in what is typed; half of them is held back until the next key."""
+
+    def __init__(self, keys: bytes = DETACH) -> None:
+        self._keys = keys
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What to pass on. Raises Detached."""
+        data = self._held + data
+        if self._keys in data:
+            raise Detached
+        keep = next((n for n in range(len(self._keys) - 1, 0, -1) if data.endswith(self._keys[:n])), 0)
+        self._held = data[len(data) - keep :]
+        return data[: len(data) - keep]
+
+
+def write_out(fd: int, data: bytes) -> None:
+    """All of ``data`` to a standard stream."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+class Signals:
+    """Signal handlers of the loop, taken back at the end."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._numbers: list[signal.Signals] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __enter__(self) -> Signals:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number in self._numbers:
+            self._loop.remove_signal_handler(number)
+        for task in self._tasks:
+            task.cancel()
+
+    def on_resize(self, resize: Callable[[int, int], Awaitable[None]]) -> None:
+        """Call ``resize(height, width)`` now and whenever the window changes."""
+
+        async def tell() -> None:
+            size = window_size()
+            if size is not None:
+                await resize(*size)
+
+        self._add(signal.SIGWINCH, tell)
+        self._spawn(tell)
+
+    def proxy(self, send: Callable[[str], Awaitable[None]]) -> None:
+        """Pass every signal that can be caught on to ``send``, by name."""
+        for number in signal.valid_signals():
+            if not isinstance(number, signal.Signals) or number.name in _UNPROXIED or number >= signal.SIGRTMIN:
+                continue
+            if number in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal.SIGCONT):
+                continue  # job control of this process, not of the container's
+            name = number.name
+            self._add(number, lambda name=name: send(name))  # type: ignore[misc]
+
+    def _add(self, number: signal.Signals, act: Callable[[], Awaitable[None]]) -> None:
+        self._loop.add_signal_handler(number, self._spawn, act)
+        self._numbers.append(number)
+
+    def _spawn(self, act: Callable[[], Awaitable[None]]) -> None:
+        async def quietly() -> None:
+            from tare.errors import TareError
+
+            try:
+                await act()
+            except TareError:
+                return  # the process has ended in between
+
+        task = asyncio.ensure_future(quietly())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
