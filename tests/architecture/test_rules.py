@@ -123,7 +123,7 @@ def _complaints(path: Path, tree: ast.Module) -> Iterator[str]:
         yield f"{lines} lines, more than {FILE_LINES}"
     if path.name in FORBIDDEN_NAMES:
         yield "a name that says nothing"
-    if lines and ast.get_docstring(tree) is None:
+    if tree.body and ast.get_docstring(tree) is None:
         yield "no docstring"
     yield from _undocumented(tree.body)
     for function in functions(tree):
@@ -132,11 +132,10 @@ def _complaints(path: Path, tree: ast.Module) -> Iterator[str]:
             yield f"{function.name}: {length} lines, more than {FUNCTION_LINES}"
     if not inside(path).startswith("cli/"):
         yield from (f"line {line}: print" for line in calls(tree, "print"))
-    allowed = [range(item.lineno, (item.end_lineno or 0) + 1) for item in functions(tree) if item.name == "main"]
-    for name in ("sys.exit", "os._exit", "exit", "quit"):
-        for line in calls(tree, name):
-            if not any(line in lines for lines in allowed):
-                yield f"line {line}: {name} outside main"
+    # A command of the command line is an entry point, as main is.
+    if path.name != "main.py" and not inside(path).startswith("cli/"):
+        for name in ("sys.exit", "os._exit", "exit", "quit"):
+            yield from (f"line {line}: {name} outside an entry point" for line in calls(tree, name))
     yield from _module_state(tree)
 
 

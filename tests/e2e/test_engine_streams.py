@@ -96,7 +96,7 @@ def test_attach_gets_the_exit_code(host: EngineProcess) -> None:
         ((), ("sh", "-c", "exit 42"), 42, b""),
         ((), ("true",), 0, b""),
         (("-e", "A=1"), ("sh", "-c", "echo $A"), 0, b"1\n"),
-        (("-u", "guest"), ("id",), 0, b"uid=405(guest) gid=100(users) groups=100(users),10(wheel)\n"),
+        (("-u", "guest"), ("id",), 0, b"uid=405(guest) gid=100(users) groups=10(wheel),100(users)\n"),
         (("-u", "7:8"), ("sh", "-c", "id -u; id -g"), 0, b"7\n8\n"),
         (("-w", "/tmp"), ("pwd",), 0, b"/tmp\n"),
         ((), ("sh", "-c", "kill -9 $$"), 137, b""),

@@ -11,6 +11,7 @@ from tare.model.container import ContainerConfig, HealthConfig, HostConfig, Port
 from tare.oci.image import ExecutionConfig
 
 DEFAULT_SHM_SIZE = 64 << 20
+LOG_DRIVERS = ("json-file", "local", "none")
 MIN_MEMORY = 6 << 20  # Docker refuses less
 _PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?")
 
@@ -84,6 +85,11 @@ def complete_host_config(host: HostConfig, *, runtime: str, cgroupns: str) -> li
     host.restart_policy.name = host.restart_policy.name or "no"
     host.log_config.type = host.log_config.type or "json-file"
     host.log_config.config = host.log_config.config or {}
+    _check_available(host, runtime)
+    if host.log_config.type not in LOG_DRIVERS:
+        raise InvalidArgument(
+            f"logger: no log driver named '{host.log_config.type}' is registered", hint=f"use {', '.join(LOG_DRIVERS)}"
+        )
     _check_limits(host)
     if host.auto_remove and host.restart_policy.name != "no":
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
@@ -95,6 +101,22 @@ def complete_host_config(host: HostConfig, *, runtime: str, cgroupns: str) -> li
     if host.network_mode == "host" and host.port_bindings:
         return ["Published ports are discarded when using host network mode"]
     return []
+
+
+def _check_available(host: HostConfig, runtime: str) -> None:
+    """Refuse what this version would otherwise ignore."""
+    if host.runtime != runtime:
+        raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}", hint=f"this engine runs {runtime}")
+    missing = {
+        "--storage-opt": host.storage_opt,
+        "--link": host.links,
+        "--gpus": host.device_requests,
+        "--userns": host.userns_mode if host.userns_mode != "host" else "",
+        "--volume-driver": host.volume_driver if host.volume_driver != "local" else "",
+    }
+    for option, value in missing.items():
+        if value:
+            raise Unsupported(f"{option} is not available in this version", code="not-available")
 
 
 def _check_limits(host: HostConfig) -> None:

@@ -155,6 +155,7 @@ class HostConfig(
         "cpuset_mems": "CpusetMems",
         "devices": "Devices",
         "device_cgroup_rules": "DeviceCgroupRules",
+        "device_requests": "DeviceRequests",
         "memory_reservation": "MemoryReservation",
         "memory_swap": "MemorySwap",
         "memory_swappiness": "MemorySwappiness",
@@ -219,6 +220,7 @@ class HostConfig(
     cpuset_mems: str = ""
     devices: list[DeviceMapping] | None = None
     device_cgroup_rules: list[str] | None = None
+    device_requests: list[dict[str, Any]] | None = None
     memory_reservation: int = 0
     memory_swap: int = 0
     memory_swappiness: int | None = None

@@ -24,10 +24,10 @@ class BindMount:
 class ExecRequest:
     """One command in one active snapshot (see ``store.snapshotter``).
 
-    ``env`` holds ``NAME=value`` strings, ``user`` is a Dockerfile's (name, id, with or without group), ``network`` is
-    ``default`` (NAT to the outside), ``none`` or ``host``. With ``host_ca`` the host's CA bundle is mounted and named
-    in the environment variables that TLS clients read, where they are not set. Neither that nor ``resolv.conf``, ``hosts``
-    or any mount point that had to be made leaves a trace in the snapshot.
+    ``env`` holds ``NAME=value`` strings, ``user`` is a Dockerfile's (name, id, with or without group), ``network``
+    is ``default`` (NAT to the outside), ``none`` or ``host``. With ``host_ca`` the host's CA bundle is mounted and
+    named in the environment variables that TLS clients read, where they are not set. Neither that nor
+    ``resolv.conf``, ``hosts`` or any mount point that had to be made leaves a trace in the snapshot.
     """
 
     snapshot: str
