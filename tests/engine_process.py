@@ -156,6 +156,11 @@ class EngineProcess:
         """Standard output of a docker command that must succeed, stripped."""
         return self.docker(*arguments).stdout.decode().strip()
 
+    def remove_containers(self) -> None:
+        """Remove every container with its anonymous volumes."""
+        if names := self.text("ps", "-aq").split():
+            self.docker("rm", "-f", "-v", *names)
+
     def start_docker(self, *arguments: str) -> subprocess.Popen[bytes]:
         """A docker command that goes on, all three streams being pipes."""
         return subprocess.Popen(

@@ -14,13 +14,7 @@ def host(engine: EngineProcess, busybox: str) -> Iterator[EngineProcess]:
     """The session's engine with the image ``busybox``; containers made by the test are removed after it."""
     assert busybox
     yield engine
-    remove_containers(engine)
-
-
-def remove_containers(engine: EngineProcess) -> None:
-    """Remove every container of an engine with its anonymous volumes."""
-    if names := engine.text("ps", "-aq").split():
-        engine.docker("rm", "-f", "-v", *names)
+    engine.remove_containers()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.root, pytest.mark.e2e]
 MULTI_STAGE = """\
 FROM busybox AS tools
 ARG WORD=default
-RUN mkdir /out && echo "$WORD" > /out/word && echo slow
+RUN mkdir /out && echo "$WORD" > /out/word && echo sl""ow
 COPY page.html /out/page
 
 FROM busybox AS unused

@@ -121,8 +121,8 @@ def test_stop_signal_of_the_container(host: EngineProcess) -> None:
 
 @pytest.mark.parametrize(("name", "code"), [("KILL", 137), ("SIGTERM", 143), ("2", 130), ("HUP", 129)])
 def test_kill_and_wait(host: EngineProcess, name: str, code: int) -> None:
-    # Not process 1 itself: that one ignores signals it does not handle.
-    host.docker("run", "-d", "--init", "--name", "victim", *SLEEP)
+    # Not process 1 of a namespace: that one ignores signals it does not handle.
+    host.docker("run", "-d", "--pid", "host", "--name", "victim", *SLEEP)
     waiting = host.start_docker("wait", "victim")
     host.docker("kill", "-s", name, "victim")
     out, _ = waiting.communicate(timeout=30)

@@ -47,7 +47,7 @@ def test_capabilities(host: EngineProcess) -> None:
     assert inside(host, "--cap-drop", "ALL", script=script) == ["0000000000000000"]
     assert inside(host, "--cap-drop", "ALL", "--cap-add", "CHOWN", script=script) == ["0000000000000001"]
     assert inside(host, "-u", "guest", script=script) == ["0000000000000000"]
-    seen = inside(host, "--cap-drop", "CHOWN", script="touch /f; chown guest /f 2>&1")
+    seen = inside(host, "--cap-drop", "CHOWN", script="touch /f; chown guest /f 2>&1; true")
     assert seen == ["chown: /f: Operation not permitted"]
 
 
@@ -144,7 +144,7 @@ def test_hosts_and_resolver_files(host: EngineProcess) -> None:
 
 def test_root_changes_stay_in_the_container(host: EngineProcess) -> None:
     host.docker("run", "--rm", "busybox", "sh", "-c", "rm /etc/passwd; echo x > /new")
-    assert inside(host, script="ls /etc/passwd; ls /new 2>&1") == ["/etc/passwd", "ls: /new: No such file or directory"]
+    assert inside(host, script="ls /etc/passwd; ls /new 2>&1; true") == ["/etc/passwd", "ls: /new: No such file or directory"]
 
 
 def test_entrypoint_and_command(host: EngineProcess) -> None:

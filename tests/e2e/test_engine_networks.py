@@ -20,8 +20,7 @@ def networks(host: EngineProcess) -> Iterator[tuple[str, str]]:
     for name in ("front", "back"):
         host.docker("network", "create", name)
     yield "front", "back"
-    if names := host.text("ps", "-aq").split():
-        host.docker("rm", "-f", *names)
+    host.remove_containers()
     host.docker("network", "rm", "front", "back")
 
 

@@ -25,8 +25,7 @@ def own(busybox_tar: bytes) -> Iterator[EngineProcess]:
 @pytest.fixture(autouse=True)
 def _no_containers_left(own: EngineProcess) -> Iterator[None]:
     yield
-    if names := own.text("ps", "-aq").split():
-        own.docker("rm", "-f", "-v", *names)
+    own.remove_containers()
 
 
 def fetch(port: str) -> bytes:
@@ -36,7 +35,7 @@ def fetch(port: str) -> bytes:
 
 def test_containers_outlive_a_killed_engine(own: EngineProcess, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("alive")
-    web = ("busybox", "sh", "-c", "httpd -p 80 -h /www; echo up; while read line; do echo \"got $line\"; done; exit 0")
+    web = ("busybox", "sh", "-c", "httpd -p 80 -h /www; echo up; read line; echo \"got $line\"; exit 21")
     own.docker("run", "-di", "--name", "web", "-p", "127.0.0.1::80", "-v", f"{tmp_path}:/www:ro", *web)
     own.docker("exec", "web", "timeout", "10", "sh", "-c", "until wget -q -O /dev/null http://127.0.0.1/; do :; done")
     waiting = "until [ -e /gate/open ]; do sleep 0.05; done"
@@ -62,7 +61,7 @@ def test_containers_outlive_a_killed_engine(own: EngineProcess, tmp_path: Path) 
     assert own.text("logs", "brief").split() == ["before", "after"]
     assert own.text("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "brief") == "exited 23"
     assert own.text("wait", "brief") == "23"
-    own.docker("attach", "web", input=b"again\n")
+    assert own.docker("attach", "web", input=b"again\n", check=False).returncode == 21
     assert own.text("logs", "web").splitlines() == ["up", "got again"]
 
 

@@ -15,9 +15,7 @@ pytestmark = [pytest.mark.root, pytest.mark.e2e]
 @pytest.fixture
 def volume(host: EngineProcess) -> Iterator[str]:
     yield host.text("volume", "create", "kept")
-    host.docker("ps", "-aq")
-    if names := host.text("ps", "-aq").split():
-        host.docker("rm", "-f", *names)
+    host.remove_containers()
     host.docker("volume", "rm", "-f", "kept")
 
 
@@ -77,14 +75,15 @@ def test_empty_volume_gets_what_the_image_has(host: EngineProcess, volume: str) 
         host.docker("run", "--rm", "-v", f"{volume}:/copied", "filled", "rm", "/copied/a")
         again = host.text("run", "--rm", "-v", f"{volume}:/copied", "filled", "ls", "/copied")
         assert again == "link", "a volume with content must stay as it is"
-        assert host.text("run", "--rm", "-v", "/copied:nocopy", "busybox", "ls", "-A", "/copied") == ""
+        assert host.text("run", "--rm", "-v", f"{volume}2:/copied:nocopy", "filled", "ls", "-A", "/copied") == ""
+        host.docker("volume", "rm", f"{volume}2")
         mounts = json.loads(
             host.docker("inspect", "-f", "{{json .Mounts}}", host.text("create", "filled", "true")).stdout
         )
         assert [(mount["Type"], mount["Destination"]) for mount in mounts] == [("volume", "/auto")]
     finally:
-        host.docker("rm", "-f", "-v", *host.text("ps", "-aq").split())
-        host.docker("rmi", "filled")
+        host.remove_containers()
+        host.docker("rmi", "-f", "filled")
 
 
 def test_bind_mounts(host: EngineProcess, tmp_path: Path) -> None:

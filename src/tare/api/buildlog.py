@@ -23,6 +23,7 @@ from tare.build.events import (
     VertexStarted,
 )
 from tare.build.failures import BuildStepFailed
+from tare.engine.progress import StatusLines
 from tare.errors import TareError
 
 SHORT_ID = 12
@@ -41,6 +42,7 @@ class ClassicLog:
 
     def __init__(self, report: Report, *, quiet: bool = False) -> None:
         self._report = report
+        self._status = StatusLines(report)
         self._quiet = quiet
         self._steps: dict[str, _Step] = {}
         self._waiting: list[_Step] = []
@@ -100,7 +102,7 @@ class ClassicLog:
         elif self._quiet:
             return
         elif name:  # about an image that is being fetched: a progress line of its own, as pulls have it
-            self._report({"status": text, "id": name})
+            self._status(name, text)
         else:
             self._emit(f"{text}\n")
 

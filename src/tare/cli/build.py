@@ -40,7 +40,7 @@ from tare.errors import InvalidArgument, NotFound, Unsupported
 @click.option("--load", is_flag=True, hidden=True)
 @click.argument("path")
 @pass_session
-def build(session: Session, path: str, **given: Any) -> None:
+def build(session: Session, /, path: str, **given: Any) -> None:
     """Build an image from the Dockerfile and the directory PATH."""
     document = build_request(path, given)
     iidfile = Path(given["iidfile"]) if given["iidfile"] else None

@@ -24,11 +24,13 @@ class QuietView:
 
     def show(self, event: Event) -> None:
         """Take note of one event."""
-        match event["event"]:
+        match str(event["event"]):
             case "plan":
                 self.names |= {step["id"]: step["name"] for step in event["vertices"]}
             case "started":
                 self.names[event["id"]] = event["name"]
+            case _:
+                pass
 
 
 class PlainView(QuietView):
@@ -42,7 +44,7 @@ class PlainView(QuietView):
     def show(self, event: Event) -> None:
         """Print what ``event`` says."""
         super().show(event)
-        match event["event"]:
+        match str(event["event"]):
             case "started":
                 self._line(event["id"], event["name"])
             case "output":
@@ -56,6 +58,8 @@ class PlainView(QuietView):
                 self._line(event["id"], f"ERROR: {event['error'].splitlines()[0]}")
             case "notice":
                 self._notice(event)
+            case _:
+                pass  # what only other views show
 
     def _number(self, identifier: str) -> int:
         return self._numbers.setdefault(identifier, len(self._numbers) + 1)

@@ -63,7 +63,7 @@ class TreeView:
 
     def show(self, event: dict[str, Any]) -> None:
         """Take in one event; the next drawing shows it."""
-        match event["event"]:
+        match str(event["event"]):
             case "plan":
                 for planned in event["vertices"]:
                     self._steps[planned["id"]] = _Step(planned["name"], planned["stage"])
@@ -81,6 +81,8 @@ class TreeView:
                 self._steps[event["id"]].state = "failed"
             case "notice":
                 self._notice(event)
+            case _:
+                pass  # what only other views show
 
     def _notice(self, event: dict[str, Any]) -> None:
         step = self._steps.get(event["id"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import click
@@ -26,7 +27,9 @@ from tare.client.client import Client
 @click.argument("container")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @pass_session
-def exec_command(session: Session, container: str, detach: bool, interactive: bool, tty: bool, **given: Any) -> None:
+def exec_command(
+    session: Session, /, *, container: str, detach: bool, interactive: bool, tty: bool, **given: Any
+) -> None:
     """Run a command in a running container."""
     if not detach:
         require_terminal(tty_wanted=tty, stdin_wanted=interactive)
@@ -46,6 +49,7 @@ def exec_command(session: Session, container: str, detach: bool, interactive: bo
 
 async def _exec(client: Client, container: str, document: dict[str, Any], *, detach: bool) -> int:
     execs = client.execs
+    begun = time.time()
     size = window_size() if document["Tty"] else None
     identifier = await execs.create(container, {**document, "ConsoleSize": list(size) if size else None})
     if detach:
@@ -63,4 +67,4 @@ async def _exec(client: Client, container: str, document: dict[str, Any], *, det
             except Detached:
                 print("read escape sequence", file=sys.stderr)
                 return 0
-    return int((await execs.inspect(identifier))["ExitCode"] or 0)
+    return await execs.exit_code(identifier, since=begun)

@@ -47,6 +47,7 @@ CHUNK = 256 * 1024
 @pass_session
 def images(
     session: Session,
+    *,
     repository: str | None,
     everything: bool,
     quiet: bool,
@@ -60,7 +61,7 @@ def images(
     if repository:
         wanted["reference"] = [*wanted.get("reference", []), repository]
 
-    found = session.run(lambda client: client.images.list(all=everything, filters=wanted))
+    found = session.run(lambda client: client.images.list(everything=everything, filters=wanted))
     now = time.time()
     rows = [row for image in found for row in _rows(image, now, full=no_trunc)]
     if quiet and not template:
@@ -144,7 +145,7 @@ def remove(session: Session, names: tuple[str, ...], force: bool, no_prune: bool
 @click.option("-H", "--human/--no-human", default=True, help="Sizes and times for people.")
 @click.option("--format", "template", default="", help="'table', 'json', 'table TEMPLATE' or a Go template.")
 @pass_session
-def history(session: Session, name: str, quiet: bool, no_trunc: bool, human: bool, template: str) -> None:
+def history(session: Session, *, name: str, quiet: bool, no_trunc: bool, human: bool, template: str) -> None:
     """Show the steps of an image, newest first."""
     steps = session.run(lambda client: client.images.history(name))
     now = time.time()
@@ -180,7 +181,7 @@ def import_image(session: Session, source: str, name: str, changes: tuple[str, .
         raise NotFound(f"open {source}: no such file or directory")
 
     async def work(client: Client) -> str:
-        with sys.stdin.buffer if source == "-" else Path(source).open("rb") as stream:
+        with sys.stdin.buffer if source == "-" else await asyncio.to_thread(Path(source).open, "rb") as stream:
             messages = client.images.import_tar(
                 _chunks(stream), repository=repository, tag=label, message=message, changes=list(changes)
             )

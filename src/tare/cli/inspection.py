@@ -59,7 +59,7 @@ def _inspect(session: Session, names: tuple[str, ...], template: str, look: Look
     sys.stdout.flush()
     for failure in failures:
         if failure.code == "no-such-object":
-            print(f"Error: {failure.message}", file=sys.stderr)
+            print(f"Error: No such object: {failure.message.rpartition(' ')[2]}", file=sys.stderr)
         else:
             tell(failure)
     if failures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import Any
@@ -33,6 +34,7 @@ _TITLES = {
 }
 _COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 _COMMAND_WIDTH = 20
+_TOP_WIDTH = 20
 
 
 @click.command(short_help="List containers.")
@@ -47,6 +49,7 @@ _COMMAND_WIDTH = 20
 @pass_session
 def ps(
     session: Session,
+    *,
     everything: bool,
     quiet: bool,
     no_trunc: bool,
@@ -62,7 +65,7 @@ def ps(
 
     async def work(client: Client) -> list[dict[str, Any]]:
         return await client.containers.list(
-            all=everything or limit > 0, limit=limit, size=wants_size, filters=read_filters(filters)
+            everything=everything or limit > 0, limit=limit, size=wants_size, filters=read_filters(filters)
         )
 
     found = session.run(work)
@@ -82,7 +85,7 @@ def _row(document: dict[str, Any], now: float, *, full: bool) -> dict[str, str]:
     return {
         "ID": document["Id"] if full else short_id(document["Id"]),
         "Image": short_id(image) if image.startswith("sha256:") and not full else image,
-        "Command": f'"{command if full else shorten(command, _COMMAND_WIDTH)}"',
+        "Command": json.dumps(command if full else shorten(command, _COMMAND_WIDTH), ensure_ascii=False),
         "RunningFor": ago(document["Created"], now),
         "CreatedAt": local_time(document["Created"]),
         "Status": document["Status"],
@@ -143,7 +146,7 @@ def _span(first: int, last: int) -> str:
 def top(session: Session, container: str, ps_options: tuple[str, ...]) -> None:
     """Show the processes of a container."""
     found = session.run(lambda client: client.containers.top(container, " ".join(ps_options)))
-    write(align([found["Titles"], *found["Processes"]]))
+    write(align([found["Titles"], *found["Processes"]], min_width=_TOP_WIDTH))
 
 
 @click.command(short_help="List published ports of a container.")

@@ -20,7 +20,9 @@ from tare.client.client import Client
 @click.option("--until", default="", help="Only what came before.")
 @click.argument("container")
 @pass_session
-def logs(session: Session, follow: bool, timestamps: bool, tail: str, since: str, until: str, container: str) -> None:
+def logs(
+    session: Session, *, follow: bool, timestamps: bool, tail: str, since: str, until: str, container: str
+) -> None:
     """Show the output of a container."""
     now = time.time()
     first, last = parse_moment(since, now), parse_moment(until, now)

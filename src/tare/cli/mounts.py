@@ -67,7 +67,8 @@ def read_exposed(texts: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def read_volumes(texts: Iterable[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
     """``-v`` options as Binds and anonymous Volumes; relative source paths become absolute. Raises InvalidArgument."""
-    binds, anonymous = [], {}
+    binds: list[str] = []
+    anonymous: dict[str, dict[str, str]] = {}
     for text in texts:
         parts = text.split(":")
         if len(parts) > 3 or not all(parts):

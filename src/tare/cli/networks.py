@@ -35,6 +35,7 @@ _TITLES = {
 @pass_session
 def create(
     session: Session,
+    *,
     name: str,
     driver: str,
     subnet: str,

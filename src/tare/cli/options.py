@@ -175,7 +175,7 @@ def _endpoints(networks: list[str], given: dict[str, Any]) -> dict[str, Any]:
         if aliases or address:
             raise InvalidArgument("--ip and --network-alias need a user-defined network", hint="add --network NAME")
         return {}
-    endpoints: dict[str, Any] = {name: None for name in networks}
+    endpoints: dict[str, Any] = dict.fromkeys(networks)
     if aliases or address:
         settings = {"Aliases": aliases or None, "IPAMConfig": {"IPv4Address": address} if address else None}
         endpoints[networks[0]] = settings

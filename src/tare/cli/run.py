@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,8 @@ _PLAIN = {"allow_interspersed_args": False}
 @pass_session
 def run(
     session: Session,
+    /,
+    *,
     image: str,
     command: tuple[str, ...],
     detach: bool,
@@ -81,7 +82,7 @@ async def make_container(client: Client, image: str, document: dict[str, Any], g
     from tare.cli.pulling import pull_image
 
     cidfile = Path(given["cidfile"]) if given["cidfile"] else None
-    if cidfile and cidfile.exists():  # noqa: ASYNC240
+    if cidfile and cidfile.exists():
         raise Conflict(
             f"container ID file found, make sure the other container isn't running or delete {cidfile}", code="cidfile"
         )
@@ -102,7 +103,7 @@ async def make_container(client: Client, image: str, document: dict[str, Any], g
     for warning in created["Warnings"] or []:
         print(f"WARNING: {warning}", file=sys.stderr)
     if cidfile:
-        cidfile.write_text(created["Id"])  # noqa: ASYNC240
+        cidfile.write_text(created["Id"])
     return str(created["Id"])
 
 
@@ -174,7 +175,7 @@ async def _outcome(waiting: Any) -> int:
 @click.argument("image")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @pass_session
-def create(session: Session, image: str, command: tuple[str, ...], **given: Any) -> None:
+def create(session: Session, /, *, image: str, command: tuple[str, ...], **given: Any) -> None:
     """Create a new container; ``start`` runs it."""
     document = create_request(image, command, given)
     print(session.run(lambda client: make_container(client, image, document, given)))

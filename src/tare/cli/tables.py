@@ -13,11 +13,11 @@ _PADDING = 3
 Row = Mapping[str, str]
 
 
-def align(lines: Sequence[Sequence[str]]) -> str:
+def align(lines: Sequence[Sequence[str]], *, min_width: int = _MIN_WIDTH) -> str:
     """Cells in columns (Go's tabwriter with Docker's settings); the last cell of a line is not padded."""
     columns = max((len(line) for line in lines), default=0)
     widths = [
-        max([_MIN_WIDTH, *(len(line[index]) + _PADDING for line in lines if index < len(line) - 1)])
+        max([min_width, *(len(line[index]) + _PADDING for line in lines if index < len(line) - 1)])
         for index in range(columns)
     ]
     text = []

@@ -151,7 +151,7 @@ class Template:
         if ":=" not in tokens:
             return [], tokens
         place = tokens.index(":=")
-        return [token for token in tokens[:place] if token != ","], tokens[place + 1 :]
+        return [name for name in tokens[:place] if name != ","], tokens[place + 1 :]
 
     def _pipeline(self, tokens: list[str], dot: Any, scope: Scope) -> Any:
         commands: list[list[Any]] = [[]]

@@ -19,7 +19,7 @@ DETACH = b"\x10\x11"  # ctrl-p, ctrl-q
 _UNPROXIED = {"SIGCHLD", "SIGPIPE", "SIGURG", "SIGWINCH", "SIGKILL", "SIGSTOP"}
 
 
-class Detached(Exception):  # noqa: N818
+class Detached(Exception):
     """The user typed the detach keys."""
 
 

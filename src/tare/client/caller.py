@@ -11,6 +11,10 @@ from tare.client.http import Body, Query, Response
 Document = dict[str, Any]
 """A JSON object of the Engine API."""
 
+Documents = list[Document]
+Values = dict[str, "str | int | bool | list[str] | None"]
+"""The values of a query."""
+
 Filters = Mapping[str, list[str]]
 
 

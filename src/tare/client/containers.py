@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from tare.client.caller import Document, Filters, Group, filters_text
+from tare.client.caller import Document, Documents, Filters, Group, Values, filters_text
 from tare.client.http import Response, segment
 from tare.client.streams import STDOUT, Attached, demultiplex
 
@@ -31,16 +31,16 @@ class Containers(Group):
 
     async def create(self, document: Document, *, name: str = "", platform: str = "") -> Document:
         """Create a container from the API's ContainerCreateRequest; the answer has ``Id`` and ``Warnings``."""
-        query = {"name": name, "platform": platform}
+        query: Values = {"name": name, "platform": platform}
         created: Document = await self._caller.call("POST", "/containers/create", query=query, document=document)
         return created
 
     async def list(
-        self, *, all: bool = False, limit: int = 0, size: bool = False, filters: Filters | None = None
-    ) -> list[Document]:
+        self, *, everything: bool = False, limit: int = 0, size: bool = False, filters: Filters | None = None
+    ) -> Documents:
         """The running containers, or all; newest first."""
-        query = {"all": all, "limit": limit or None, "size": size, "filters": filters_text(filters)}
-        found: list[Document] = await self._caller.call("GET", "/containers/json", query=query)
+        query: Values = {"all": everything, "limit": limit or None, "size": size, "filters": filters_text(filters)}
+        found: Documents = await self._caller.call("GET", "/containers/json", query=query)
         return found
 
     async def inspect(self, name: str, *, size: bool = False) -> Document:
@@ -78,7 +78,7 @@ class Containers(Group):
 
     async def remove(self, name: str, *, force: bool = False, volumes: bool = False, link: bool = False) -> None:
         """Remove it; ``force`` kills it first, ``volumes`` removes its anonymous volumes."""
-        query = {"force": force, "v": volumes, "link": link}
+        query: Values = {"force": force, "v": volumes, "link": link}
         await self._caller.call("DELETE", self._path(name), query=query)
 
     async def resize(self, name: str, height: int, width: int) -> None:
@@ -92,7 +92,7 @@ class Containers(Group):
 
     async def prune(self, filters: Filters | None = None) -> Document:
         """Remove all that have stopped."""
-        query = {"filters": filters_text(filters)}
+        query: Values = {"filters": filters_text(filters)}
         removed: Document = await self._caller.call("POST", "/containers/prune", query=query)
         return removed
 
@@ -104,7 +104,7 @@ class Containers(Group):
         self, name: str, *, stdin: bool = False, stdout: bool = True, stderr: bool = True, logs: bool = False
     ) -> Attached:
         """Connect to its streams."""
-        query = {"stream": True, "stdin": stdin, "stdout": stdout, "stderr": stderr, "logs": logs}
+        query: Values = {"stream": True, "stdin": stdin, "stdout": stdout, "stderr": stderr, "logs": logs}
         return Attached(await self._caller.open("POST", self._path(name, "attach"), query=query, upgrade=True))
 
     async def logs(
@@ -119,7 +119,7 @@ class Containers(Group):
         timestamps: bool = False,
     ) -> AsyncIterator[tuple[int, bytes]]:
         """Its output so far as ``(stream, data)``, with ``follow`` also what comes; ``tty`` as in its configuration."""
-        query = {"stdout": True, "stderr": True, "follow": follow, "tail": tail, "timestamps": timestamps}
+        query: Values = {"stdout": True, "stderr": True, "follow": follow, "tail": tail, "timestamps": timestamps}
         query |= {"since": since, "until": until}
         async with await self._caller.open("GET", self._path(name, "logs"), query=query) as response:
             if tty:

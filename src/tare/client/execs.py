@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tare.client.caller import Document, Group
+from tare.client.caller import Document, Group, filters_text
 from tare.client.http import segment
 from tare.client.streams import Attached
+from tare.errors import Unavailable
 
 
 class Execs(Group):
@@ -32,6 +33,22 @@ class Execs(Group):
         """Its state; ``ExitCode`` is null while it runs."""
         found: Document = await self._caller.call("GET", f"/exec/{exec_id}/json")
         return found
+
+    async def exit_code(self, exec_id: str, *, since: float) -> int:
+        """Its exit code, once it has ended; ``since`` is a time before its start, in seconds since 1970.
+
+        Output may end a moment before the engine knows the exit code: then the event tells.
+        """
+        found = await self.inspect(exec_id)
+        if found["ExitCode"] is not None and not found["Running"]:
+            return int(found["ExitCode"])
+        query = {"since": f"{since:.6f}", "filters": filters_text({"container": [found["ContainerID"]]})}
+        async with await self._caller.open("GET", "/events", query=query) as response:
+            async for event in response.documents():
+                attributes = event["Actor"]["Attributes"]
+                if event["Action"] == "exec_die" and attributes.get("execID") == exec_id:
+                    return int(attributes["exitCode"])
+        raise Unavailable(f"the engine stopped before it told how exec {exec_id} ended")
 
     async def resize(self, exec_id: str, height: int, width: int) -> None:
         """Tell its terminal the new size in characters."""

@@ -21,7 +21,7 @@ from tare.errors import DataCorrupt, Forbidden, Unavailable
 CHUNK = 64 * 1024
 HEAD_LIMIT = 1 << 20  # bytes of a status or header line
 
-Query = Mapping[str, "str | int | bool | None | list[str]"]
+Query = Mapping[str, "str | int | bool | list[str] | None"]
 Body = AsyncIterator[bytes]
 
 
@@ -101,7 +101,7 @@ def encode_query(query: Query) -> str:
     """A query string; members that are None, False or empty are left out, True is 1."""
     pairs = []
     for name, value in query.items():
-        if value is None or value is False or value == "" or value == []:
+        if value is None or value is False or value in ("", []):
             continue
         values = value if isinstance(value, list) else ["1" if value is True else str(value)]
         pairs += [(name, one) for one in values]

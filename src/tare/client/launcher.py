@@ -10,9 +10,10 @@ import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from tare.client.endpoint import DEFAULT_SOCKET, Endpoint
+from tare.client.endpoint import Endpoint
 from tare.errors import Forbidden, Unavailable
 
 START_SECONDS = 60.0
@@ -21,8 +22,11 @@ START_SECONDS = 60.0
 _LOG_TAIL = 4096  # bytes of the log to look for the reason in
 
 
-async def start_engine(endpoint: Endpoint) -> None:
-    """Start ``tared`` with its default places and wait until it listens; does nothing when another client did.
+async def start_engine(endpoint: Endpoint, arguments: Sequence[str] = ()) -> None:
+    """Start ``tared`` and wait until it listens; does nothing when another client did.
+
+    ``arguments`` are further options of ``tared``: without them it has its default places. The lock and the log lie
+    beside the socket.
 
     Raises Forbidden without root, Unavailable with the engine's own words when it cannot start.
     """
@@ -31,13 +35,13 @@ async def start_engine(endpoint: Endpoint) -> None:
             f"cannot start the Tare engine: {endpoint} does not answer and only root can start it",
             hint="run the command as root, or name a running engine with --host",
         )
-    directory = Path(DEFAULT_SOCKET).parent
+    directory = Path(endpoint.path).parent
     await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
     lock = os.open(directory / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
         if not await _answers(endpoint):
-            await _start(directory / "tared.log")
+            await _start(directory / "tared.log", arguments)
     finally:
         os.close(lock)
 
@@ -51,20 +55,10 @@ async def _answers(endpoint: Endpoint) -> bool:
     return True
 
 
-async def _start(log: Path) -> None:
+async def _start(log: Path, arguments: Sequence[str]) -> None:
     ready, ready_end = os.pipe()
     try:
-        before = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as sink:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tare.daemon.main", "--ready-fd", str(ready_end)],
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                pass_fds=[ready_end],
-                start_new_session=True,
-                cwd="/",
-            )
+        before = await asyncio.to_thread(_spawn, log, ready_end, arguments)
         os.close(ready_end)
         ready_end = -1
         word = await _wait_ready(ready)
@@ -72,22 +66,42 @@ async def _start(log: Path) -> None:
         for fd in (ready, ready_end):
             if fd >= 0:
                 os.close(fd)
-    # The engine outlives this process; telling the interpreter so keeps it from warning about a running child.
-    process.returncode = 0
     if word is None:
         raise Unavailable(f"the Tare engine did not get ready within {START_SECONDS:.0f} s", hint=f"see {log}")
     if not word:
-        raise Unavailable(
-            f"the Tare engine could not start: {_reason(log, before)}", hint=f"see {log}", code="engine-start"
+        reason = await asyncio.to_thread(_reason, log, before)
+        raise Unavailable(f"the Tare engine could not start: {reason}", hint=f"see {log}", code="engine-start")
+
+
+def _spawn(log: Path, ready_end: int, arguments: Sequence[str]) -> int:
+    """Start the engine; returns how long its log was before."""
+    before = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tare.daemon.main", "--ready-fd", str(ready_end), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            pass_fds=[ready_end],
+            start_new_session=True,
+            cwd="/",
         )
+    # The engine outlives this process; telling the interpreter so keeps it from warning about a running child.
+    process.returncode = 0
+    return before
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 async def _wait_ready(fd: int) -> bytes | None:
     """What comes through the pipe; empty when the engine ended first, None when time is up."""
     loop = asyncio.get_running_loop()
-    readable = loop.create_future()
+    readable: asyncio.Future[None] = loop.create_future()
     os.set_blocking(fd, False)
-    loop.add_reader(fd, lambda: readable.done() or readable.set_result(None))
+    loop.add_reader(fd, _settle, readable)
     try:
         async with asyncio.timeout(START_SECONDS):
             await readable

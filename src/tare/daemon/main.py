@@ -43,6 +43,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--run-root", help="where sockets, pid files and mounts are kept")
     parser.add_argument("--socket", help="unix socket to listen on")
     parser.add_argument("--runtime", help="OCI runtime to use instead of crun or runc")
+    parser.add_argument("--ready-fd", type=int, help="file descriptor to write 'ready' to once the engine listens")
     parser.add_argument("--debug", action="store_true", help="log every step")
     parser.add_argument(
         "--stop-containers",
@@ -77,6 +78,9 @@ async def _serve(options: argparse.Namespace) -> None:
         pid_file = settings.run_directory / "tared.pid"
         await asyncio.to_thread(pid_file.write_text, f"{os.getpid()}\n")
         logger.info("listening on %s, data in %s", settings.socket_path, settings.data_root)
+        if options.ready_fd is not None:
+            os.write(options.ready_fd, b"ready\n")
+            os.close(options.ready_fd)
         await stop.wait()
         logger.info("stopping")
     finally:

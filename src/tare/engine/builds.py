@@ -40,7 +40,6 @@ class ImageSources:
         self, reference: Reference, platform: Platform, progress: Progress, *, refresh: bool = False
     ) -> Image:
         """See ``build.request.SourceResolver``."""
-        progress(reference.familiar(), "resolving")
         return await self._images.resolve_or_pull(reference, platform, refresh=refresh, progress=progress)
 
 

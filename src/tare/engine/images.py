@@ -11,6 +11,7 @@ from tare.base.readers import Readable
 from tare.distroless.catalogue import DebianCatalogue
 from tare.engine.clock import now
 from tare.engine.events import Events
+from tare.engine.progress import StatusLines
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, ImageSummary
 from tare.engine.weigh import Weigher
@@ -158,7 +159,7 @@ class Images:
         image = await self._catalogue.assemble(
             name,
             Platform.parse(platform) if platform else Platform.host(),
-            lambda item, text: tell({"status": text, "id": item}),
+            StatusLines(tell),
         )
         tell({"status": f"Digest: {image}"})
         tell({"status": f"Status: Assembled {name.familiar()}"})

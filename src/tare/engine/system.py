@@ -81,7 +81,7 @@ class System:
             driver=self._driver,
             cgroup_version="2" if self._facts.cgroups.kind == "v2" else "1",
             runtime=self._runtime.name,
-            runtime_version=await self._runtime.version(),
+            runtime_version=await self._runtime_version(),
             version=__version__,
             labels={},
             warnings=(),
@@ -93,11 +93,15 @@ class System:
         return {
             "version": __version__,
             "runtime": self._runtime.name,
-            "runtime_version": await self._runtime.version(),
+            "runtime_version": await self._runtime_version(),
             "kernel": platform.release(),
             "os": "linux",
             "architecture": self._facts.architecture,
         }
+
+    async def _runtime_version(self) -> str:
+        """The number alone: ``runc version 1.1.5`` gives ``1.1.5``."""
+        return (await self._runtime.version()).rpartition(" ")[2]
 
     async def df(self) -> dict[str, Any]:
         """Space used by images, containers and volumes (API ``SystemDataUsageResponse``'s sources)."""
