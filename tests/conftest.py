@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import leftovers
 import pytest
+
+import leftovers
 from engine_process import EngineProcess, busybox_rootfs, program_rootfs
 
 PROBE_SOURCE = Path(__file__).with_name("probe.c")
@@ -101,6 +102,6 @@ def probe_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def probe(engine: EngineProcess, probe_program: Path) -> str:
     """An image with nothing but the probe as its entry point."""
     engine.docker(
-        "import", "-c", 'ENTRYPOINT ["/probe"]', "-", "probe:latest", input=program_rootfs(probe_program, "probe")
+        "import", "-c", 'ENTRYPOINT ["/probe"]', "-", "probe:latest", stdin=program_rootfs(probe_program, "probe")
     )
     return "probe"

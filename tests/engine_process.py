@@ -136,13 +136,13 @@ class EngineProcess:
         return kept | own
 
     def docker(
-        self, *arguments: str, check: bool = True, input: bytes | None = None, timeout: float = COMMAND_SECONDS
+        self, *arguments: str, check: bool = True, stdin: bytes | None = None, timeout: float = COMMAND_SECONDS
     ) -> Completed:
         """Run the docker command to its end."""
         done = subprocess.run(
             [docker_program(), *arguments],
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             env=self.environment(),
             timeout=timeout,
@@ -174,7 +174,7 @@ class EngineProcess:
     def import_busybox(self, rootfs: bytes) -> str:
         """Make the image ``busybox``."""
         path = "ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-        self.docker("import", "-c", 'CMD ["sh"]', "-c", path, "-", "busybox:latest", input=rootfs)
+        self.docker("import", "-c", 'CMD ["sh"]', "-c", path, "-", "busybox:latest", stdin=rootfs)
         return "busybox"
 
 

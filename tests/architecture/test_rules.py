@@ -20,7 +20,9 @@ FUNCTION_LINES = 60
 MODULES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(), str(path)) for path in MODULES}
 FORBIDDEN_NAMES = frozenset({"utils.py", "util.py", "helpers.py", "common.py", "misc.py"})
-MUTABLE_CALLS = frozenset({"dict", "list", "set", "defaultdict", "deque", "OrderedDict", "Counter", "WeakValueDictionary"})
+MUTABLE_CALLS = frozenset(
+    {"dict", "list", "set", "defaultdict", "deque", "OrderedDict", "Counter", "WeakValueDictionary"}
+)
 HOSTS = re.compile(
     r"(?:deb|ftp|security|archive|snapshot)\.debian\.org|archive\.ubuntu\.com|pypi\.org|files\.pythonhosted\.org"
     r"|registry\.npmjs\.org|registry\.yarnpkg\.com|repo1?\.maven\.org|registry-1\.docker\.io|quay\.io|ghcr\.io"
@@ -69,8 +71,8 @@ def tracked() -> list[Path]:
 
 
 def test_only_one_module_imports_pyroute2() -> None:
-    users = {inside(path) for path, tree in TREES.items() if any(name.split(".")[0] == "pyroute2" for name in imports(tree))}
-    assert users == {"network/netlink.py"}
+    users = {path for path, tree in TREES.items() if "pyroute2" in {name.split(".")[0] for name in imports(tree)}}
+    assert {inside(path) for path in users} == {"network/netlink.py"}
 
 
 def test_only_one_module_uses_libnftables() -> None:
@@ -85,9 +87,17 @@ def test_only_one_module_uses_libnftables() -> None:
 
 def test_only_the_runtime_room_names_an_oci_runtime() -> None:
     users = {
-        inside(path) for path, tree in TREES.items() if any(text in ("runc", "crun", "conmon") for _, text in strings(tree))
+        inside(path)
+        for path, tree in TREES.items()
+        if any(text in ("runc", "crun", "conmon") for _, text in strings(tree))
     }
-    allowed = {"runtime/oci_runtime.py", "runtime/conmon.py", "runtime/probe.py", "runtime/host.py", "runtime/supervisor.py"}
+    allowed = {
+        "runtime/oci_runtime.py",
+        "runtime/conmon.py",
+        "runtime/probe.py",
+        "runtime/host.py",
+        "runtime/supervisor.py",
+    }
     assert {user for user in users if not user.startswith("doctor/")} <= allowed
 
 
@@ -100,7 +110,9 @@ def test_only_the_error_map_knows_the_status_of_errors() -> None:
 def test_every_error_has_a_status() -> None:
     from tare.api.errormap import status_of
 
-    kinds = [kind for kind in vars(tare.errors).values() if isinstance(kind, type) and kind is not tare.errors.TareError]
+    kinds = [
+        kind for kind in vars(tare.errors).values() if isinstance(kind, type) and kind is not tare.errors.TareError
+    ]
     assert len(kinds) > 10
     mapped = (ROOT / "src/tare/api/errormap.py").read_text()
     for kind in kinds:
@@ -128,8 +140,9 @@ def _complaints(path: Path, tree: ast.Module) -> Iterator[str]:
     yield from _undocumented(tree.body)
     for function in functions(tree):
         length = (function.end_lineno or 0) - function.lineno + 1
-        if length > FUNCTION_LINES:
-            yield f"{function.name}: {length} lines, more than {FUNCTION_LINES}"
+        limit = LONG_FUNCTIONS.get(function.name, FUNCTION_LINES)
+        if length > limit:
+            yield f"{function.name}: {length} lines, more than {limit}"
     if not inside(path).startswith("cli/"):
         yield from (f"line {line}: print" for line in calls(tree, "print"))
     # A command of the command line is an entry point, as main is.
@@ -184,14 +197,19 @@ def test_nothing_runs_at_import() -> None:
 def test_the_package_is_cheap_to_import() -> None:
     heavy = ("aiohttp", "msgspec", "pyroute2", "sqlite3", "rich", "asyncio")
     code = f"import sys, tare, tare.errors; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-S", "-c", code], env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, check=False
+    )
     assert (done.stdout, done.stderr) == (b"[]\n", b"")
 
 
 def test_the_model_is_free_of_input_and_output() -> None:
     forbidden = {"asyncio", "socket", "subprocess", "pathlib.Path", "sqlite3", "aiohttp", "os"}
     found = {
-        (inside(path), name) for path, tree in TREES.items() if inside(path).startswith("model/") for name in imports(tree)
+        (inside(path), name)
+        for path, tree in TREES.items()
+        if inside(path).startswith("model/")
+        for name in imports(tree)
     }
     assert {name for _, name in found} & forbidden == set()
 

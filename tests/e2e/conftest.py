@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import docker as docker_py
 import pytest
+
 from engine_process import EngineProcess
 
 

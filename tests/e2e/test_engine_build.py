@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from engine_process import EngineProcess
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
@@ -55,11 +57,14 @@ def tidy(host: EngineProcess) -> Iterator[None]:
 
 
 def _directories_agree_with_the_database(host: EngineProcess) -> None:
-    with sqlite3.connect(f"file:{next(host.data_root.glob('*.db'))}?mode=ro", uri=True) as connection:
-        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        assert "snapshots" in tables
+    """Every snapshot directory has its row and every row its directory; no writable layer is left."""
+    (database,) = host.data_root.glob("*.db")
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        rows = dict(connection.execute("SELECT id, kind FROM snapshots").fetchall())
         assert connection.execute("SELECT count(*) FROM containers").fetchone() == (0,)
-    connection.close()
+    assert "active" not in rows.values()
+    directories = {path.name for path in (host.data_root / "snapshots").iterdir() if path.name.isdecimal()}
+    assert directories == {str(number) for number in rows}
 
 
 def write(context: Path, text: str) -> str:
@@ -73,7 +78,9 @@ def test_multi_stage_build_runs(host: EngineProcess, context: Path, tidy: None) 
     assert b"exit 99" not in built.stdout, "an unneeded stage was built"
     assert host.text("run", "--rm", "lean:1") == "chosen\n<p>"
     assert host.text("run", "--rm", "lean:1", "ls", "/") == "bin\ndata\ndev\netc\nproc\nsys"
-    config = host.text("inspect", "-f", "{{.Config.User}} {{.Config.WorkingDir}} {{.Config.Labels}} {{.Config.ExposedPorts}}", "lean:1")
+    config = host.text(
+        "inspect", "-f", "{{.Config.User}} {{.Config.WorkingDir}} {{.Config.Labels}} {{.Config.ExposedPorts}}", "lean:1"
+    )
     assert config == "405 /data map[made:here] map[80/tcp:{}]"
     again = host.docker("build", "-t", "lean:1", "--build-arg", "WORD=chosen", str(context))
     assert b"Using cache" in again.stdout
@@ -130,7 +137,7 @@ def test_syntax_error_shows_the_line_with_a_caret(host: EngineProcess, context: 
         ("FROM not/there:1\n", "not/there:1"),
         ("FROM busybox\nADD --unknown x /\n", "unknown flag: --unknown"),
         ("FROM busybox\nUSER nobody-here\nRUN true\n", "nobody-here"),
-        ("FROM busybox\nRUN [\"/nope\"]\n", "/nope"),
+        ('FROM busybox\nRUN ["/nope"]\n', "/nope"),
         ("", "empty"),
         ("RUN true\n", "no build stage in current context"),
     ],

@@ -7,11 +7,12 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+
 from engine_process import EngineProcess
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
-SERVE = ("busybox", "sh", "-c", "mkdir /www; echo \"I am $(hostname)\" > /www/index.html; exec httpd -f -p 80 -h /www")
+SERVE = ("busybox", "sh", "-c", 'mkdir /www; echo "I am $(hostname)" > /www/index.html; exec httpd -f -p 80 -h /www')
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def fetch(address: str) -> str:
 
 
 def wget(host: EngineProcess, name: str, target: str) -> tuple[bool, str]:
-    ended = host.docker("exec", name, "wget", "-q", "-T", "2", "-O", "-", f"http://{target}/", check=False)
+    ended = host.docker("exec", name, "timeout", "3", "wget", "-q", "-O", "-", f"http://{target}/", check=False)
     return ended.returncode == 0, (ended.stdout + ended.stderr).decode().strip()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from engine_process import EngineProcess
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
@@ -35,7 +36,7 @@ def fetch(port: str) -> bytes:
 
 def test_containers_outlive_a_killed_engine(own: EngineProcess, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("alive")
-    web = ("busybox", "sh", "-c", "httpd -p 80 -h /www; echo up; read line; echo \"got $line\"; exit 21")
+    web = ("busybox", "sh", "-c", 'httpd -p 80 -h /www; echo up; read line; echo "got $line"; exit 21')
     own.docker("run", "-di", "--name", "web", "-p", "127.0.0.1::80", "-v", f"{tmp_path}:/www:ro", *web)
     own.docker("exec", "web", "timeout", "10", "sh", "-c", "until wget -q -O /dev/null http://127.0.0.1/; do :; done")
     waiting = "until [ -e /gate/open ]; do sleep 0.05; done"
@@ -61,7 +62,7 @@ def test_containers_outlive_a_killed_engine(own: EngineProcess, tmp_path: Path) 
     assert own.text("logs", "brief").split() == ["before", "after"]
     assert own.text("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "brief") == "exited 23"
     assert own.text("wait", "brief") == "23"
-    assert own.docker("attach", "web", input=b"again\n", check=False).returncode == 21
+    assert own.docker("attach", "web", stdin=b"again\n", check=False).returncode == 21
     assert own.text("logs", "web").splitlines() == ["up", "got again"]
 
 
@@ -136,8 +137,6 @@ def test_second_engine_on_the_same_data_says_so(own: EngineProcess, tmp_path: Pa
 )
 def test_engine_that_cannot_start(tmp_path: Path, arguments: tuple[str, ...], status: int, words: str) -> None:
     engine = EngineProcess(tmp_path)
-    ended = subprocess.run(
-        [*engine.command(), *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
+    ended = subprocess.run([*engine.command(), *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, words in ended.stderr) == (status, True), ended.stderr
     assert "Traceback" not in ended.stderr

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from engine_process import EngineProcess
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
@@ -25,9 +26,9 @@ def box(host: EngineProcess, *options: str, script: str) -> str:
 
 def test_named_volume_outlives_containers(host: EngineProcess, volume: str) -> None:
     box(host, "-v", f"{volume}:/data", script="echo text > /data/file; echo lost > /elsewhere")
-    assert box(host, "-v", f"{volume}:/data:ro", script="cat /data/file; ls /elsewhere 2>&1; touch /data/x 2>&1; true") == (
-        "text\nls: /elsewhere: No such file or directory\ntouch: /data/x: Read-only file system"
-    )
+    assert box(
+        host, "-v", f"{volume}:/data:ro", script="cat /data/file; ls /elsewhere 2>&1; touch /data/x 2>&1; true"
+    ) == ("text\nls: /elsewhere: No such file or directory\ntouch: /data/x: Read-only file system")
 
 
 def test_run_makes_a_missing_volume(host: EngineProcess) -> None:
@@ -63,12 +64,14 @@ def test_anonymous_volumes_go_with_rm(host: EngineProcess) -> None:
 
 
 def test_empty_volume_gets_what_the_image_has(host: EngineProcess, volume: str) -> None:
-    script = "ls -ln /copied | awk '{print $1, $3, $4, $9}'; ls -ldn /copied | awk '{print $1, $3}'; readlink /copied/link"
+    script = (
+        "ls -ln /copied | awk '{print $1, $3, $4, $9}'; ls -ldn /copied | awk '{print $1, $3}'; readlink /copied/link"
+    )
     recipe = (
         b"FROM busybox\nRUN mkdir -m 750 /copied && echo a > /copied/a && chmod 600 /copied/a && "
         b"chown -R 405:100 /copied && ln -s a /copied/link\nVOLUME /auto\n"
     )
-    host.docker("build", "-q", "-t", "filled", "-", input=recipe)
+    host.docker("build", "-q", "-t", "filled", "-", stdin=recipe)
     try:
         wanted = host.text("run", "--rm", "filled", "sh", "-c", script)
         assert host.text("run", "--rm", "-v", f"{volume}:/copied", "filled", "sh", "-c", script) == wanted
@@ -121,7 +124,7 @@ def test_links_in_a_container_do_not_lead_mounts_out(host: EngineProcess, tmp_pa
     """A link in the image at a mount's destination must be resolved inside the container."""
     target = tmp_path / "victim"
     target.mkdir()
-    host.docker("build", "-q", "-t", "linked", "-", input=f"FROM busybox\nRUN ln -s {target} /data\n".encode())
+    host.docker("build", "-q", "-t", "linked", "-", stdin=f"FROM busybox\nRUN ln -s {target} /data\n".encode())
     try:
         host.text("run", "--rm", "-v", "/data", "linked", "touch", "/data/x")
         assert list(target.iterdir()) == []

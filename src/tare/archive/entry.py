@@ -24,9 +24,9 @@ class Entry:
     """Metadata of one member.
 
     ``path`` is relative, without leading or trailing slash; the root itself is ``""``. ``mode`` has the permission
-    bits (0o7777), ``mtime`` is in seconds, ``size`` in bytes and only for files. ``target`` is the text of a symbolic
-    link or the path (same form as ``path``) of a hard link's first name. ``xattrs`` maps full names (``security.capability``)
-    to values.
+    bits (0o7777), ``mtime`` is in seconds, ``size`` in bytes and only for files. ``target`` is the text of a
+    symbolic link or the path (same form as ``path``) of a hard link's first name. ``xattrs`` maps full names
+    (``security.capability``) to values.
     """
 
     path: str

@@ -13,7 +13,7 @@ from tare.errors import InvalidArgument
 
 _TRUE = {"true": True, "1": True, "false": False, "0": False}
 _PORT = re.compile(
-    r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9.]+):)?(?:(?P<host>[0-9-]*):)?(?P<port>[0-9-]+)(?:/(?P<kind>\w+))?"
+    r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|\d+\.\d+\.\d+\.\d+):)?(?:(?P<host>[0-9-]*):)?(?P<port>[0-9-]+)(?:/(?P<kind>\w+))?"
 )
 PortBindings = dict[str, list[dict[str, str]]]
 

@@ -43,6 +43,8 @@ def run(
     **given: Any,
 ) -> None:
     """Create and run a new container from an image."""
+    if not detach:
+        require_terminal(tty_wanted=given["tty"], stdin_wanted=given["interactive"])
     try:
         _check_run(given, detach=detach, detach_keys=detach_keys)
         sys.exit(session.run(lambda client: _run(client, image, command, given, detach=detach, sig_proxy=sig_proxy)))
@@ -57,8 +59,6 @@ def _check_run(given: dict[str, Any], *, detach: bool, detach_keys: str) -> None
         raise InvalidArgument(f"--detach-keys {detach_keys!r}: only ctrl-p,ctrl-q is supported")
     if given["auto_remove"] and given["restart"] not in ("", "no"):
         raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
-    if not detach:
-        require_terminal(tty_wanted=given["tty"], stdin_wanted=given["interactive"])
 
 
 def _run_failure(error: TareError) -> int:
@@ -212,9 +212,6 @@ async def _start_attached(client: Client, name: str, interactive: bool, sig_prox
     found = await client.containers.inspect(name)
     config = found["Config"]
     given = {"tty": config["Tty"], "auto_remove": False}
-    if found["HostConfig"]["AutoRemove"]:
-        # "removed" would be the wait of run --rm; here the exit code comes first.
-        given["auto_remove"] = False
     stdin = interactive and config["OpenStdin"]
     return await _run_attached(client, found["Id"], given, streams=(stdin, True, True), sig_proxy=sig_proxy)
 

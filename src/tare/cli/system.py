@@ -191,4 +191,4 @@ def _usage_line(kind: str, everything: list[Any], idle: list[Any], size: int, re
     reclaimable = min(size, reclaimable)
     share = f" ({100 * reclaimable // size}%)" if size else ""
     active = len(everything) - len(idle)
-    return [kind, str(len(everything)), str(active), human_size(size), human_size(reclaimable) + share]
+    return [kind, str(len(everything)), str(active), human_size(size, 4), human_size(reclaimable, 4) + share]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 from tare.base.locks import KeyedLocks
@@ -64,97 +65,160 @@ async def build_engine(settings: Settings) -> Engine:
         raise
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """The rooms' objects, and what the engine's services share."""
+
+    settings: Settings
+    paths: EnginePaths
+    facts: HostFacts
+    runtime: OciRuntime
+    store: Store
+    supervisor: Supervisor
+    network: NetworkService
+    local_volumes: LocalVolumes
+    records: ContainerRecords
+    sandboxes: Sandboxes
+    bundles: BundleWriter
+    remover: Remover
+    events: Events
+    locks: KeyedLocks
+    live: LiveContainers
+
+
 def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRuntime, facts: HostFacts) -> Engine:
     events = Events()
-    locks = KeyedLocks()
-    live = LiveContainers()
     records = ContainerRecords(store.db)
-    supervisor = Supervisor(runtime, paths.run_root)
     network = NetworkService(store.db, paths.run_root, paths.instance, _network_settings(settings))
     local_volumes = LocalVolumes(store.db, paths.volumes)
-    executor = StepExecutor(store=store, network=network, runtime=runtime, facts=facts, paths=paths)
-    catalogue = DebianCatalogue(store, executor, _archive_settings(settings), paths.cache)
-    weigher = Weigher(store, paths.cache / "weigh", paths.run_root / "scratch")
-    sandboxes = Sandboxes(store, network, paths)
-    bundles = BundleWriter(paths=paths, facts=facts, records=records)
-    remover = Remover(records=records, store=store, volumes=local_volumes, events=events, paths=paths)
-    lifecycle = Lifecycle(
-        records=records,
-        live=live,
-        sandboxes=sandboxes,
-        bundles=bundles,
-        supervisor=supervisor,
-        remover=remover,
-        events=events,
+    parts = _Parts(
+        settings=settings,
         paths=paths,
-        locks=locks,
-    )
-    maker = ContainerMaker(
-        records=records,
+        facts=facts,
+        runtime=runtime,
         store=store,
-        volumes=local_volumes,
+        supervisor=Supervisor(runtime, paths.run_root),
         network=network,
-        paths=paths,
-        runtime=runtime.name,
-        cgroupns="private" if facts.cgroups.kind == "v2" else "host",
-    )
-    containers = Containers(
+        local_volumes=local_volumes,
         records=records,
-        live=live,
-        lifecycle=lifecycle,
-        maker=maker,
-        remover=remover,
-        view=NetworkView(network),
-        supervisor=supervisor,
-        store=store,
-        paths=paths,
-        locks=locks,
-        cgroups=facts.cgroups,
-    )
-    images = Images(store=store, records=records, catalogue=catalogue, weigher=weigher, events=events)
-    builder = Builder(store, executor, ImageSources(images), paths.cache)
-    volumes = Volumes(local_volumes, events)
-    return Engine(
-        paths=paths,
-        containers=containers,
-        execs=Execs(records=records, bundles=bundles, supervisor=supervisor, events=events),
-        images=images,
-        builds=Builds(
-            builder=builder,
-            images=images,
-            events=events,
-            scratch=paths.data_root / "staging",
-            host_ca=settings.build.host_ca,
-        ),
-        networks=Networks(network=network, records=records, sandboxes=sandboxes, events=events, locks=locks),
-        volumes=volumes,
+        sandboxes=Sandboxes(store, network, paths),
+        bundles=BundleWriter(paths=paths, facts=facts, records=records),
+        remover=Remover(records=records, store=store, volumes=local_volumes, events=events, paths=paths),
         events=events,
+        locks=KeyedLocks(),
+        live=LiveContainers(),
+    )
+    return _engine(parts)
+
+
+def _engine(parts: _Parts) -> Engine:
+    lifecycle = _lifecycle(parts)
+    containers = _containers(parts, lifecycle)
+    executor = StepExecutor(
+        store=parts.store, network=parts.network, runtime=parts.runtime, facts=parts.facts, paths=parts.paths
+    )
+    images = _images(parts, executor)
+    volumes = Volumes(parts.local_volumes, parts.events)
+    return Engine(
+        paths=parts.paths,
+        containers=containers,
+        execs=Execs(records=parts.records, bundles=parts.bundles, supervisor=parts.supervisor, events=parts.events),
+        images=images,
+        builds=_builds(parts, executor, images),
+        networks=Networks(
+            network=parts.network,
+            records=parts.records,
+            sandboxes=parts.sandboxes,
+            events=parts.events,
+            locks=parts.locks,
+        ),
+        volumes=volumes,
+        events=parts.events,
         system=System(
             containers=containers,
             images=images,
             volumes=volumes,
-            runtime=runtime,
-            facts=facts,
-            paths=paths,
-            driver=store.snapshots.name,
+            runtime=parts.runtime,
+            facts=parts.facts,
+            paths=parts.paths,
+            driver=parts.store.snapshots.name,
         ),
         lifecycle=lifecycle,
-        recovery=Recovery(
-            records=records,
-            live=live,
-            lifecycle=lifecycle,
-            remover=remover,
-            sandboxes=sandboxes,
-            supervisor=supervisor,
-            runtime=runtime,
-            store=store,
-            paths=paths,
-        ),
-        store=store,
-        network=network,
-        supervisor=supervisor,
-        local_volumes=local_volumes,
-        cgroups=facts.cgroups,
+        recovery=_recovery(parts, lifecycle),
+        store=parts.store,
+        network=parts.network,
+        supervisor=parts.supervisor,
+        local_volumes=parts.local_volumes,
+        cgroups=parts.facts.cgroups,
+    )
+
+
+def _lifecycle(parts: _Parts) -> Lifecycle:
+    return Lifecycle(
+        records=parts.records,
+        live=parts.live,
+        sandboxes=parts.sandboxes,
+        bundles=parts.bundles,
+        supervisor=parts.supervisor,
+        remover=parts.remover,
+        events=parts.events,
+        paths=parts.paths,
+        locks=parts.locks,
+    )
+
+
+def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
+    maker = ContainerMaker(
+        records=parts.records,
+        store=parts.store,
+        volumes=parts.local_volumes,
+        network=parts.network,
+        paths=parts.paths,
+        runtime=parts.runtime.name,
+        cgroupns="private" if parts.facts.cgroups.kind == "v2" else "host",
+    )
+    return Containers(
+        records=parts.records,
+        live=parts.live,
+        lifecycle=lifecycle,
+        maker=maker,
+        remover=parts.remover,
+        view=NetworkView(parts.network),
+        supervisor=parts.supervisor,
+        store=parts.store,
+        paths=parts.paths,
+        locks=parts.locks,
+        cgroups=parts.facts.cgroups,
+    )
+
+
+def _images(parts: _Parts, executor: StepExecutor) -> Images:
+    catalogue = DebianCatalogue(parts.store, executor, _archive_settings(parts.settings), parts.paths.cache)
+    weigher = Weigher(parts.store, parts.paths.cache / "weigh", parts.paths.run_root / "scratch")
+    return Images(store=parts.store, records=parts.records, catalogue=catalogue, weigher=weigher, events=parts.events)
+
+
+def _builds(parts: _Parts, executor: StepExecutor, images: Images) -> Builds:
+    return Builds(
+        builder=Builder(parts.store, executor, ImageSources(images), parts.paths.cache),
+        images=images,
+        events=parts.events,
+        scratch=parts.paths.data_root / "staging",
+        host_ca=parts.settings.build.host_ca,
+    )
+
+
+def _recovery(parts: _Parts, lifecycle: Lifecycle) -> Recovery:
+    return Recovery(
+        records=parts.records,
+        live=parts.live,
+        lifecycle=lifecycle,
+        remover=parts.remover,
+        sandboxes=parts.sandboxes,
+        supervisor=parts.supervisor,
+        runtime=parts.runtime,
+        store=parts.store,
+        paths=parts.paths,
     )
 
 

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable
 
 from tare.base.locks import KeyedLocks
-from tare.engine.clock import to_seconds
+from tare.engine.clock import to_nanoseconds
 from tare.engine.container_filters import select
 from tare.engine.container_maker import ContainerMaker
 from tare.engine.lifecycle import Lifecycle
@@ -290,9 +290,6 @@ def _nanoseconds(text: str) -> int | None:
     if not text or text == "0":
         return None
     try:
-        return int(float(text) * 1e9)
-    except ValueError:
-        try:
-            return int(to_seconds(text) * 1e9)
-        except ValueError as error:
-            raise InvalidArgument(f"invalid time {text!r}", hint="use RFC 3339 or seconds since the epoch") from error
+        return to_nanoseconds(text)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid time {text!r}", hint="use RFC 3339 or seconds since the epoch") from error

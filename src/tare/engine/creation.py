@@ -9,11 +9,12 @@ from tare.engine.signals import parse_signal
 from tare.errors import InvalidArgument, Unsupported
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding
 from tare.oci.image import ExecutionConfig
+from tare.runtime.spec_linux import MASKED_PATHS, READONLY_PATHS
 
 DEFAULT_SHM_SIZE = 64 << 20
 LOG_DRIVERS = ("json-file", "local", "none")
 MIN_MEMORY = 6 << 20  # Docker refuses less
-_PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?")
+_PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,9 @@ def complete_host_config(host: HostConfig, *, runtime: str, cgroupns: str) -> li
         raise InvalidArgument(
             f"logger: no log driver named '{host.log_config.type}' is registered", hint=f"use {', '.join(LOG_DRIVERS)}"
         )
+    if not host.privileged:
+        host.masked_paths = list(MASKED_PATHS) if host.masked_paths is None else host.masked_paths
+        host.readonly_paths = list(READONLY_PATHS) if host.readonly_paths is None else host.readonly_paths
     _check_limits(host)
     if host.auto_remove and host.restart_policy.name != "no":
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from tare.engine.bundle import BundleWriter
 from tare.engine.events import Events
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Attachment, ExecConfig, ExecState
-from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.errors import Conflict, ExecutableError, InvalidArgument, NotFound
 from tare.model import ContainerStatus, new_id
 from tare.model.container import Container
 from tare.runtime.exec_session import ExecSession
@@ -53,8 +54,8 @@ class Execs:
             raise Conflict(f"exec {exec_id} has already run", hint="make a new one")
         container = await self._running(state.container_id)
         state.started = True
-        process = await self._bundles.exec_process(container, state.config, terminal=tty)
         try:
+            process = await self._process(container, state, terminal=tty)
             session = await self._supervisor.exec(
                 container.id,
                 exec_id,
@@ -77,6 +78,13 @@ class Execs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return None if detach else session
+
+    async def _process(self, container: Container, state: ExecState, *, terminal: bool) -> dict[str, Any]:
+        """What to execute; a user that the image does not know is, as in Docker, a command that cannot be executed."""
+        try:
+            return await self._bundles.exec_process(container, state.config, terminal=terminal)
+        except InvalidArgument as error:
+            raise ExecutableError(error.message, exit_code=126, hint=error.hint) from error
 
     async def _watch(self, container: Container, state: ExecState, session: ExecSession) -> None:
         try:

@@ -11,7 +11,7 @@ HIGHEST = 64  # SIGRTMAX on Linux
 
 def parse_signal(text: str) -> int:
     """Read ``KILL``, ``SIGKILL``, ``9`` or ``RTMIN+3``. Raises InvalidArgument (``invalid signal: x``)."""
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal():
         number = int(text)
         if 0 < number <= HIGHEST:
             return number

@@ -86,7 +86,10 @@ def test_reader_accepts_exactly_the_limit() -> None:
 
 @pytest.mark.parametrize(
     ("expected", "words"),
-    [({"size": 4}, "greeting: 5 bytes, expected 4"), ({"sha256": "0" * 64}, "greeting: sha256 2cf24dba.*, expected 0000")],
+    [
+        ({"size": 4}, "greeting: 5 bytes, expected 4"),
+        ({"sha256": "0" * 64}, "greeting: sha256 2cf24dba.*, expected 0000"),
+    ],
 )
 def test_reader_names_what_differs(expected: dict[str, object], words: str) -> None:
     reader = VerifyingReader(io.BytesIO(b"hello"), what="greeting")

@@ -193,13 +193,15 @@ async def test_missing_program() -> None:
 
 
 async def test_time_out_kills_the_program() -> None:
-    with pytest.raises(Unavailable, match="sleep: no result within 0.05 seconds"):
+    with pytest.raises(Unavailable, match=r"sleep: no result within 0\.05 seconds"):
         await run(["sleep", "1000"], timeout=0.05)
 
 
 async def test_cancellation_kills_the_program() -> None:
     read_fd, write_fd = os.pipe()
-    task = asyncio.create_task(run(["sh", "-c", "echo > /dev/fd/$0; exec sleep 1000", str(write_fd)], pass_fds=[write_fd]))
+    task = asyncio.create_task(
+        run(["sh", "-c", "echo > /dev/fd/$0; exec sleep 1000", str(write_fd)], pass_fds=[write_fd])
+    )
     await asyncio.to_thread(os.read, read_fd, 1)
     os.close(write_fd)
     task.cancel()

@@ -25,7 +25,14 @@ VALID = [
     ("domain/a", "docker.io", "domain/a", "latest", "", "domain/a:latest"),
     ("sub-dom1.foo.com/bar/baz/quux", "sub-dom1.foo.com", "bar/baz/quux", "latest", "", None),
     ("sub-dom1.foo.com/bar/baz/quux:some-long-tag", "sub-dom1.foo.com", "bar/baz/quux", "some-long-tag", "", None),
-    ("b.gcr.io/test.example.com/my-app:test.example.com", "b.gcr.io", "test.example.com/my-app", "test.example.com", "", None),
+    (
+        "b.gcr.io/test.example.com/my-app:test.example.com",
+        "b.gcr.io",
+        "test.example.com/my-app",
+        "test.example.com",
+        "",
+        None,
+    ),
     ("xn--n3h.com/myimage:xn--n3h.com", "xn--n3h.com", "myimage", "xn--n3h.com", "", None),
     ("foo_bar.com:8080", "docker.io", "library/foo_bar.com", "8080", "", "foo_bar.com:8080"),
     ("foo/foo_bar.com:8080", "docker.io", "foo/foo_bar.com", "8080", "", "foo/foo_bar.com:8080"),
@@ -66,7 +73,8 @@ VALID = [
 
 INVALID = [
     "", ":justtag", f"@{DIGEST}", "repo@sha256:ffffffffffffffff", f"validname@invaliddigest:{HEX}{HEX}",
-    "Uppercase:tag", "test:5000/Uppercase/lowercase:tag", "aa/asdf$$^/aa", "a//b", "/a", "a/", "-a", "a-", "_a/b", "a_/b",
+    "Uppercase:tag", "test:5000/Uppercase/lowercase:tag", "aa/asdf$$^/aa", "a//b", "/a", "a/", "-a", "a-", "_a/b",
+    "a_/b",
     "a___b", "a..b", ".a", "a.", "foo/../bar", "foo:bar:baz", "foo:-tag", "foo:.tag", "foo:ta g", "foo bar", "foo\n",
     "foo:tag\n", "x:" + "t" * 129, "a.com/" + "a" * 250, "a/" * 128 + "a:tag", "https://github.com/docker/docker",
     "docker/Docker", "-docker.com/x", "-foo.com/bar", "foo.com:abc/x", "[fe80::1%eth0]/repo", "[2001:db8::1]", "[::1]",
@@ -93,7 +101,9 @@ def test_invalid(typed: str) -> None:
 
 
 def test_docker_words_for_upper_case() -> None:
-    with pytest.raises(InvalidArgument, match=r"^invalid reference format: repository name \(library/Redis\) must be lowercase$"):
+    with pytest.raises(
+        InvalidArgument, match=r"^invalid reference format: repository name \(library/Redis\) must be lowercase$"
+    ):
         Reference.parse("Redis")
 
 

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tare.cli.build import build_request
+from tare.cli.environment import read_env, read_labels
+from tare.cli.filters import read_filters
+from tare.cli.mounts import read_exposed, read_mount, read_ports, read_tmpfs, read_volumes
+from tare.cli.options import read_restart
+from tare.cli.units import parse_moment, parse_size
+from tare.errors import InvalidArgument, NotFound, Unsupported
+
+BUILD_OPTIONS = {
+    "tags": (), "dockerfile": "", "target": "", "build_args": (), "labels": (), "no_cache": False, "pull": False,
+    "network": "", "hosts": (), "platform": "", "quiet": False, "shm_size": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("80", {"80/tcp": [{"HostIp": "", "HostPort": ""}]}),
+        ("8080:80", {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}),
+        ("8080:80/udp", {"80/udp": [{"HostIp": "", "HostPort": "8080"}]}),
+        ("127.0.0.1:8080:80", {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]}),
+        ("127.0.0.1::80", {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}),
+        ("[::1]:8080:80", {"80/tcp": [{"HostIp": "::1", "HostPort": "8080"}]}),
+        ("8000-8010:80", {"80/tcp": [{"HostIp": "", "HostPort": "8000-8010"}]}),
+        (
+            "8000-8001:80-81",
+            {"80/tcp": [{"HostIp": "", "HostPort": "8000"}], "81/tcp": [{"HostIp": "", "HostPort": "8001"}]},
+        ),
+    ],
+)
+def test_ports(text: str, expected: object) -> None:
+    assert read_ports([text]) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "abc", "80:abc", "70000:80", "0:80", "127.0.0.1:80", "8000-8002:80-81", "80/icmp", "82-80", "1:2:3:4"],
+)
+def test_ports_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        read_ports([text])
+
+
+def test_one_container_port_at_two_places() -> None:
+    assert [place["HostPort"] for place in read_ports(["1:80", "2:80"])["80/tcp"]] == ["1", "2"]
+
+
+def test_exposed() -> None:
+    assert set(read_exposed(["80", "90-91/udp"])) == {"80/tcp", "90/udp", "91/udp"}
+
+
+def test_volumes() -> None:
+    binds, anonymous = read_volumes(["data:/var/lib", "/a:/b:ro", "/anonymous"])
+    assert binds == ["data:/var/lib", "/a:/b:ro"]
+    assert anonymous == {"/anonymous": {}}
+
+
+def test_relative_bind_source_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_volumes(["./x:/y"])[0] == [f"{tmp_path}/x:/y"]
+
+
+@pytest.mark.parametrize("text", ["", "a:", "a:b", "relative", ":/x", "a:/b:ro:z"])
+def test_volumes_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        read_volumes([text])
+
+
+def test_mount() -> None:
+    assert read_mount("type=bind,src=/a,dst=/b,readonly") == {
+        "Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": True,
+    }  # fmt: skip
+    assert read_mount("source=v,target=/b,readonly=false,volume-nocopy") == {
+        "Type": "volume", "Source": "v", "Target": "/b", "ReadOnly": False, "VolumeOptions": {"NoCopy": True},
+    }  # fmt: skip
+    assert read_mount("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1770")["TmpfsOptions"] == {
+        "SizeBytes": 1 << 20,
+        "Mode": 0o1770,
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["type=bind,src=/a", "type=bind,dst=/a", "type=nfs,dst=/a", "bogus=1,dst=/a", "dst=/a,ro=perhaps"]
+)
+def test_mount_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="--mount"):
+        read_mount(text)
+
+
+def test_tmpfs() -> None:
+    assert read_tmpfs(["/a", "/b:size=1m,noexec"]) == {"/a": "", "/b": "size=1m,noexec"}
+
+
+def test_environment(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text("# comment\n\n  A=1\nB=x y # kept\nKNOWN\nUNKNOWN\n")
+    known = {"KNOWN": "k", "HOME": "/root"}
+    assert read_env(["C=3", "HOME", "NONE"], [str(file)], known) == [
+        "A=1",
+        "B=x y # kept",
+        "KNOWN=k",
+        "C=3",
+        "HOME=/root",
+    ]
+
+
+def test_environment_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="no such file"):
+        read_env([], [str(tmp_path / "nothing")])
+    bad = tmp_path / "bad"
+    bad.write_text("A=1\nhas space=2\n")
+    with pytest.raises(InvalidArgument, match="bad:2: variable 'has space' contains whitespaces"):
+        read_env([], [str(bad)])
+    with pytest.raises(InvalidArgument, match="invalid environment variable: =x"):
+        read_env(["=x"], [])
+
+
+def test_labels() -> None:
+    assert read_labels(["a=b=c", "flag"]) == {"a": "b=c", "flag": ""}
+
+
+def test_filters() -> None:
+    assert read_filters(["status=exited", "status=created", "label=a=b"]) == {
+        "status": ["exited", "created"],
+        "label": ["a=b"],
+    }
+    with pytest.raises(InvalidArgument, match="bad format of filter"):
+        read_filters(["status"])
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("0", 0), ("100", 100), ("1k", 1024), ("1.5G", 3 << 29), ("64MiB", 64 << 20), ("2 kb", 2048)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text, "--memory") == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "m", "1x", "1.2.3m"])
+def test_sizes_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="--memory"):
+        parse_size(text, "--memory")
+
+
+def test_moments() -> None:
+    assert parse_moment("", 1000.0) == ""
+    assert parse_moment("1700000000.5", 1000.0) == "1700000000.5"
+    assert float(parse_moment("1m30s", 1000.0)) == 910.0
+    assert float(parse_moment("2026-01-01T00:00:00Z", 0.0)) == 1767225600.0
+    with pytest.raises(InvalidArgument, match="is not a time"):
+        parse_moment("yesterday", 0.0)
+
+
+def test_restart_policies() -> None:
+    assert read_restart("on-failure:3") == {"Name": "on-failure", "MaximumRetryCount": 3}
+    assert read_restart("no") == {"Name": "no", "MaximumRetryCount": 0}
+    for text in ("sometimes", "on-failure:x", "always:"):
+        with pytest.raises(InvalidArgument, match="invalid restart policy"):
+            read_restart(text)
+
+
+def test_build_request(tmp_path: Path) -> None:
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / "Dockerfile.fat").write_text("FROM scratch\n")
+    given = BUILD_OPTIONS | {"dockerfile": str(tmp_path / "docker" / "Dockerfile.fat"), "build_args": ("A=1", "B", "C")}
+    request = build_request(str(tmp_path), given, {"B": "2"})
+    assert request["context"] == str(tmp_path)
+    assert request["dockerfile"] == "docker/Dockerfile.fat"
+    assert request["dockerfile_text"] is None
+    assert request["build_args"] == {"A": "1", "B": "2"}
+
+
+def test_build_with_a_dockerfile_outside_the_context(tmp_path: Path) -> None:
+    (tmp_path / "context").mkdir()
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    request = build_request(str(tmp_path / "context"), BUILD_OPTIONS | {"dockerfile": str(tmp_path / "Dockerfile")}, {})
+    assert request["dockerfile_text"] == "FROM scratch\n"
+
+
+def test_build_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=r'unable to prepare context: path ".*/nothing" not found'):
+        build_request(str(tmp_path / "nothing"), BUILD_OPTIONS, {})
+    with pytest.raises(NotFound, match="Dockerfile path"):
+        build_request(str(tmp_path), BUILD_OPTIONS | {"dockerfile": "/nothing/Dockerfile"}, {})
+    with pytest.raises(Unsupported, match="only a directory"):
+        build_request("https://example.com/x.git", BUILD_OPTIONS, {})
+    with pytest.raises(InvalidArgument, match="invalid reference format"):
+        build_request(str(tmp_path), BUILD_OPTIONS | {"tags": ("UPPER",)}, {})
