@@ -250,10 +250,11 @@ class Images:
         images = await self._store.images.list()
         counts = await self._records.count_by_image()
         chosen = [image for image in images if self._fits(image, filters or {}, images)]
+        names = (filters or {}).get("reference", [])
         return [
             ImageSummary(
                 id=str(image.id),
-                tags=tuple(sorted(tag.familiar() for tag in image.tags)),
+                tags=tuple(sorted(tag.familiar() for tag in image.tags if _shown(tag, names))),
                 digests=(),
                 created=image.config.created,
                 size=image.size,
@@ -274,6 +275,11 @@ def _reference_fits(tag: Reference, pattern: str) -> bool:
     from fnmatch import fnmatchcase
 
     return any(fnmatchcase(text, pattern) for text in (tag.familiar(), tag.familiar_name, str(tag), tag.name))
+
+
+def _shown(tag: Reference, patterns: list[str]) -> bool:
+    """A reference filter picks names, not only images."""
+    return not patterns or any(_reference_fits(tag, pattern) for pattern in patterns)
 
 
 def _pivot(images: list[Image], reference: str) -> float:

@@ -255,7 +255,7 @@ class NetworkService:
         """Disconnect a container from everything, as when it has stopped; nothing connected is no error."""
         async with self._locks.hold(container_id):
             for endpoint in await self.endpoints_of_container(container_id):
-                await self._disconnect(await self._catalogue.get(endpoint.network_id), endpoint)
+                await self._disconnect(await self._catalogue.get(endpoint.network_id), endpoint, lasting=False)
 
     async def rename(self, container_id: str, name: str) -> None:
         """Let a container's endpoints, and the names that resolve to it, follow its new name."""
@@ -308,8 +308,11 @@ class NetworkService:
         await self._directory.add(network, endpoint)
         await self._steering.publish([Forwarding(port, endpoint.address) for port in published])
 
-    async def _disconnect(self, network: Network, endpoint: Endpoint) -> None:
-        """Undo :meth:`_connect`, however far it came; ports close first, the address is free again last."""
+    async def _disconnect(self, network: Network, endpoint: Endpoint, *, lasting: bool = True) -> None:
+        """Undo :meth:`_connect`, however far it came; ports close first, the address is free again last.
+
+        ``lasting`` tells that the namespace lives on, so that its interface must be gone when this returns.
+        """
 
         def close_ports(connection: sqlite3.Connection) -> list[PublishedPort]:
             closed = records.ports_of_endpoint(connection, endpoint.id)
@@ -319,7 +322,9 @@ class NetworkService:
         closed = await self._db.write(close_ports, durable=False)
         await self._steering.unpublish([Forwarding(port, endpoint.address) for port in closed])
         await self._directory.remove(network, endpoint)
-        if endpoint.host_interface:
+        if endpoint.host_interface and lasting:
+            await netlink.remove_link(endpoint.host_interface)
+        elif endpoint.host_interface:
             # Down it is silent, so the address may go to another. Deleting takes the kernel 20 ms: nobody waits for it.
             await netlink.take_down(endpoint.host_interface)
             self._later(netlink.remove_link(endpoint.host_interface))
