@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 VENV := .venv
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))) python3)
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):$(CURDIR)/.tools/bin:/usr/sbin:/sbin
+export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 ARGS ?=
 
 .PHONY: help setup setup-run demo test test-unit lint bench clean
@@ -11,13 +11,13 @@ ARGS ?=
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-$(VENV)/.run: pyproject.toml scripts/host-packages.sh
+$(VENV)/.run: pyproject.toml scripts/host-packages.sh scripts/forky.sh
 	PYTHON=$(PYTHON) scripts/host-packages.sh --for run
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.dev: pyproject.toml scripts/host-packages.sh
+$(VENV)/.dev: pyproject.toml scripts/host-packages.sh scripts/forky.sh
 	PYTHON=$(PYTHON) scripts/host-packages.sh --for test
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'

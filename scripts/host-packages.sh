@@ -15,6 +15,7 @@ readonly test_packages=(gcc libc6-dev busybox-static gnupg procps)
 
 readonly checkout=$(cd "$(dirname "$0")/.." && pwd)
 readonly tools=$checkout/.tools
+source "$checkout/scripts/forky.sh"
 
 fail() { echo "host-packages: $*" >&2; exit 1; }
 
@@ -49,23 +50,23 @@ install_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends "$@"
 }
 
-# Docker's command line is a client for the tests; the daemon in the same package must not be installed or started.
+# Docker's command line is a client for the tests, which know the words of version 28; no daemon is installed or started.
+docker_is_recent() {
+    local version
+    version=$("$1" --version 2> /dev/null) && [[ $version =~ version\ ([0-9]+) ]] && ((BASH_REMATCH[1] >= 28))
+}
+
 unpack_docker_cli() {
-    if command -v docker > /dev/null || [[ -x $tools/bin/docker ]]; then
-        return
-    fi
-    local work
-    refresh_index
-    if apt-cache show docker-cli > /dev/null 2>&1; then
-        install_packages docker-cli
+    if docker_is_recent docker || docker_is_recent "$tools/bin/docker"; then
         return
     fi
     mkdir -p "$tools/bin"
     echo '*' > "$tools/.gitignore"
-    work=$(mktemp -d "$tools/docker-cli.XXXXXX")
-    (cd "$work" && apt-get -q -o APT::Sandbox::User=root download docker.io && dpkg -x docker.io_*.deb unpacked)
-    install -m 0755 "$work/unpacked/usr/bin/docker" "$tools/bin/docker"
-    rm -rf "$work"
+    refresh_index
+    echo "host-packages: unpacking Docker's command line into $tools"
+    unpack_from_forky "$tools/docker-cli" docker-cli
+    install -m 0755 "$tools/docker-cli/usr/bin/docker" "$tools/bin/docker"
+    rm -rf "$tools/docker-cli"
 }
 
 main() {

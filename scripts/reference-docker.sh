@@ -10,9 +10,9 @@
 # the host or an engine under test. Run as root on Debian 12; runc is the host's.
 set -euo pipefail
 
-readonly suite=forky
 readonly packages=(docker.io docker-cli containerd docker-buildx docker-compose)
 readonly checkout=$(cd "$(dirname "$0")/.." && pwd)
+source "$checkout/scripts/forky.sh"
 readonly tools=$checkout/.tools/reference-docker
 readonly root=$tools/root
 readonly state=$tools/state
@@ -26,44 +26,11 @@ readonly inner_address=10.213.0.2
 
 fail() { echo "reference-docker: $*" >&2; exit 1; }
 
-# The address that the host's own apt uses for Debian's main archive.
-archive_address() {
-    apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' \
-        | awk '$2 == "bookworm" && $3 == "main" { print $1; exit }'
-}
-
 fetch() {
     [[ -x $root/usr/sbin/dockerd && -x $root/usr/bin/docker ]] && return
-    local address apt=$tools/apt package
-    address=$(archive_address)
-    [[ -n $address ]] || fail "the host's apt sources name no archive with bookworm main; run apt-get update"
-    rm -rf "$apt" "$root"
     mkdir -p "$tools"
     echo '*' > "$checkout/.tools/.gitignore"
-    mkdir -p "$apt"/{state/lists/partial,cache/archives/partial,debs} "$root"
-    : > "$apt/status"
-    cat > "$apt/archive.sources" <<SOURCES
-Types: deb
-URIs: $address
-Suites: $suite
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-SOURCES
-    cat > "$apt/apt.conf" <<CONF
-Dir::Etc::sourcelist "$apt/archive.sources";
-Dir::Etc::sourceparts "-";
-Dir::State "$apt/state";
-Dir::State::status "$apt/status";
-Dir::Cache "$apt/cache";
-APT::Sandbox::User "root";
-Acquire::Languages "none";
-CONF
-    APT_CONFIG=$apt/apt.conf apt-get -q update
-    (cd "$apt/debs" && APT_CONFIG=$apt/apt.conf apt-get -q download "${packages[@]}")
-    for package in "$apt"/debs/*.deb; do
-        dpkg -x "$package" "$root"
-    done
-    rm -rf "$apt"
+    unpack_from_forky "$root" "${packages[@]}"
 }
 
 running() { [[ -s $pidfile ]] && kill -0 "$(<"$pidfile")" 2>/dev/null; }

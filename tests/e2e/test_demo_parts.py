@@ -129,8 +129,11 @@ class FakeWeigh:
 def test_leftovers_are_the_engines_programs_only(tmp_path: Path, name: str, found: bool) -> None:
     root = str(tmp_path / "data")
     script = tmp_path / name
-    script.write_text("import sys\nsys.stdin.read()\n")
-    with subprocess.Popen([sys.executable, str(script), root], stdin=subprocess.PIPE) as process:
+    script.write_text("import sys\nprint(flush=True)\nsys.stdin.read()\n")
+    arguments = [sys.executable, str(script), root]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it runs: before that its command line may be empty still
         expected = [f"{process.pid} {sys.executable} {script}"] if found else []
         assert load("engine")._processes((root,)) == expected
         process.communicate()

@@ -502,6 +502,7 @@ async def test_a_build_sandbox_has_an_address_and_leaves_nothing(lab: Lab) -> No
         lab.serve(47381, network.gateway)
         assert await lab.reach(path, network.gateway, 47381) != "-"
     assert not is_network_namespace(path)
+    await lab.service.settle()
     assert await netlink.ports_of_bridge(network.bridge_name) == []
     assert await lab.db.read(lambda db: db.execute("SELECT count(*) FROM addresses").fetchone()[0]) == 0
 

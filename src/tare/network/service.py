@@ -77,7 +77,7 @@ class NetworkService:
     async def stop(self, *, remove_kernel_state: bool) -> None:
         """Stop serving. Everything keeps working, or with ``remove_kernel_state`` nothing of it is left."""
         await self._directory.detach()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.settle()
         if not remove_kernel_state:
             return
         await self._directory.stop()
@@ -90,6 +90,10 @@ class NetworkService:
             if network.driver is Driver.BRIDGE:
                 await netlink.remove_link(network.bridge_name)
         await self._steering.remove()
+
+    async def settle(self) -> None:
+        """Wait until the interfaces of ended containers and build steps are gone from the kernel too."""
+        await asyncio.gather(*self._background, return_exceptions=True)
 
     async def ensure_firewall(self) -> bool:
         """Restore the firewall's table when others flushed it; returns whether that was needed."""
