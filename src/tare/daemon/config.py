@@ -14,6 +14,7 @@
     suites = []
     components = []
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    check_dates = true          # refuse expired release files; default: as the host's apt does
 
     [network]
     default_subnet = ""
@@ -47,6 +48,7 @@ class ArchiveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suites: list[str] = []
     components: list[str] = []
     keyring: str = ""
+    check_dates: bool | None = None
 
 
 class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -235,6 +235,7 @@ def _archive_settings(settings: Settings) -> ArchiveSettings:
         mirrors=tuple(section.mirrors),
         suites=tuple(section.suites),
         components=tuple(section.components),
+        check_dates=section.check_dates,
         keyring=Path(section.keyring) if section.keyring else DEBIAN_KEYRING,
     )
 

@@ -17,7 +17,7 @@ from tare.distroless.fetch import Downloader, gather
 from tare.distroless.packages import PackageIndex, encode_compact, load_compact, parse_packages, store_compact
 from tare.distroless.release import RELEASE_LIMIT, IndexFile, Release, check_validity, parse_release, verify_signature
 from tare.distroless.settings import ArchiveSettings, ArchiveSource, DebianRelease
-from tare.distroless.sources import archive_sources
+from tare.distroless.sources import archive_sources, dates_matter
 from tare.errors import DataCorrupt, NotFound, TareError, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Archive:
         if release.origin != "Debian" or source.suite not in (release.codename, release.suite):
             logger.info("%s is %s %s, not used", what, release.origin, release.codename)
             return None
-        if self._settings.check_dates:
+        if await asyncio.to_thread(dates_matter, self._settings):
             check_validity(text, what=what)
         await asyncio.to_thread(self._keep, source, data)
         return VerifiedSuite(source, release, hashlib.sha256(data).hexdigest())

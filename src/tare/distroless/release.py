@@ -114,7 +114,7 @@ def check_validity(text: str, *, what: str, now: float | None = None) -> None:
     if "Valid-Until" in fields and _date(fields, "Valid-Until", what) < now:
         raise DataCorrupt(
             f"{what}: expired on {fields['Valid-Until']}",
-            hint="the mirror is stale: choose another, or set distroless.check_dates to false for a snapshot",
+            hint="the mirror is stale: choose another, or set archive.check_dates to false for a snapshot",
             code="release-expired",
         )
 

@@ -14,7 +14,7 @@ class ArchiveSettings:
 
     ``mirrors`` are archive roots (``http://host/debian``); each is asked for those ``suites`` that it has. ``keyring``
     holds the keys that may sign (gpgv format). ``apt_directory`` is where the host's sources are read. ``check_dates``
-    turns the Valid-Until check off, for archive snapshots. ``source_date_epoch`` (seconds) is the newest time that may
+    turns the Valid-Until check on or off; unset, the host's apt configuration decides (``Acquire::Check-Valid-Until``). ``source_date_epoch`` (seconds) is the newest time that may
     appear in an image; unset, it is the newest package's build time.
     """
 
@@ -23,7 +23,7 @@ class ArchiveSettings:
     components: tuple[str, ...] = ()
     keyring: Path = DEBIAN_KEYRING
     apt_directory: Path = Path("/etc/apt")
-    check_dates: bool = True
+    check_dates: bool | None = None
     source_date_epoch: int | None = None
 
 

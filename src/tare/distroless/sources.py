@@ -12,6 +12,8 @@ from tare.distroless.settings import ArchiveSettings, ArchiveSource, DebianRelea
 from tare.errors import Unavailable
 
 _ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>[^#]+)")
+_CHECK_VALID_UNTIL = re.compile(r'Acquire(?:::|\s*\{[^{}]*?)Check-Valid-Until\s+"?(\w+)"?\s*;', re.IGNORECASE)
+_COMMENTS = re.compile(r"(?m)^\s*(?://|#(?!clear|include)).*$|/\*.*?\*/", re.DOTALL)
 _SIZE_LIMIT = 1 << 20  # bytes of one sources file
 
 
@@ -41,7 +43,7 @@ def archive_sources(settings: ArchiveSettings, release: DebianRelease) -> tuple[
     if not any(suite == release.codename for _, suite in found):
         raise Unavailable(
             f"no apt source for Debian {release.version} ({release.codename}) in {settings.apt_directory}",
-            hint=f"add one, signed by {settings.keyring}, or set distroless.mirrors in the configuration",
+            hint=f"add one, signed by {settings.keyring}, or set archive.mirrors in the configuration",
             code="no-archive",
         )
     return tuple(
@@ -50,6 +52,21 @@ def archive_sources(settings: ArchiveSettings, release: DebianRelease) -> tuple[
             for (uri, suite), components in found.items()
         )
     )
+
+
+def dates_matter(settings: ArchiveSettings) -> bool:
+    """Whether an expired release file is refused: as the settings say, else as the host's apt does. Blocking."""
+    if settings.check_dates is not None:
+        return settings.check_dates
+    directory = settings.apt_directory
+    verdict = True
+    for path in (*sorted((directory / "apt.conf.d").glob("*")), directory / "apt.conf"):
+        if path.is_file() and (path.suffix in ("", ".conf")):
+            with path.open("rb") as stream:
+                text = stream.read(_SIZE_LIMIT).decode(errors="replace")
+            for match in _CHECK_VALID_UNTIL.finditer(_COMMENTS.sub("", text)):
+                verdict = match[1].lower() not in ("false", "no", "0")
+    return verdict
 
 
 def read_apt_sources(directory: Path, keyring: Path) -> list[ArchiveSource]:

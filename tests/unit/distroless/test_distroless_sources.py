@@ -6,7 +6,7 @@ import pytest
 
 from tare.distroless.control import parse_paragraphs, render_paragraph
 from tare.distroless.settings import RELEASES, ArchiveSettings, ArchiveSource
-from tare.distroless.sources import archive_sources
+from tare.distroless.sources import archive_sources, dates_matter
 from tare.errors import DataCorrupt, Unavailable
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -64,7 +64,7 @@ def test_other_vendors_and_suffixes_are_ignored(tmp_path: Path) -> None:
         "Types: deb\nURIs: https://inline.example\nSuites: bookworm\nComponents: main\nSigned-By:\n"
         " -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n",
     )
-    with pytest.raises(Unavailable, match=r"no apt source for Debian 12.*distroless.mirrors") as caught:
+    with pytest.raises(Unavailable, match=r"no apt source for Debian 12.*archive.mirrors") as caught:
         archive_sources(settings, BOOKWORM)
     assert caught.value.code == "no-archive"
 
@@ -91,3 +91,20 @@ def test_control_round_trip() -> None:
 def test_control_refuses(text: str) -> None:
     with pytest.raises(DataCorrupt, match=r"line 1"):
         parse_paragraphs(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "matter"),
+    [
+        ("", True),
+        ('Acquire::Check-Valid-Until "false";\n', False),
+        ('Acquire { Retries "3"; Check-Valid-Until no; };\n', False),
+        ('// Acquire::Check-Valid-Until "false";\n', True),
+        ('Acquire::Check-Valid-Until "false";\nAcquire::Check-Valid-Until "true";\n', True),
+    ],
+)
+def test_dates_matter_as_they_do_to_the_hosts_apt(tmp_path: Path, text: str, matter: bool) -> None:
+    (tmp_path / "apt.conf.d").mkdir()
+    (tmp_path / "apt.conf.d" / "99local").write_text(text)
+    assert dates_matter(ArchiveSettings(apt_directory=tmp_path)) is matter
+    assert dates_matter(ArchiveSettings(apt_directory=tmp_path, check_dates=not matter)) is not matter
