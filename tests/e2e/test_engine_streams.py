@@ -191,11 +191,11 @@ def test_terminal_of_run(host: EngineProcess, terminals: list[Terminal]) -> None
     shown = terminal.until(b"marked\r\n")
     assert b"/dev/pts/0\r\n" in shown
     assert b"31 97\r\n" in shown
-    terminal.send(b"trap 'stty size; echo resi''zed' WINCH; echo trap''ped; read wait\n")
+    # The client passes the signal on and sets the size by itself, in either order: wait for the size, not the signal.
+    terminal.send(b"trap 'echo win''ch' WINCH; echo trap''ped; until stty size | grep -q '40 120'; do sleep 0.1; done\n")
     terminal.until(b"trapped\r\n")
     terminal.resize(40, 120)
-    terminal.until(b"40 120\r\n")
-    terminal.send(b"\n")
+    terminal.until(b"winch\r\n")
     terminal.send(b"exit 17\n")
     assert terminal.close() == 17
 

@@ -12,10 +12,11 @@ DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 class ArchiveSettings:
     """The engine's archive configuration; what is not set comes from the host's apt sources.
 
-    ``mirrors`` are archive roots (``http://host/debian``); each is asked for those ``suites`` that it has. ``keyring``
-    holds the keys that may sign (gpgv format). ``apt_directory`` is where the host's sources are read. ``check_dates``
-    turns the Valid-Until check on or off; unset, the host's apt configuration decides (``Acquire::Check-Valid-Until``). ``source_date_epoch`` (seconds) is the newest time that may
-    appear in an image; unset, it is the newest package's build time.
+    ``mirrors`` are archive roots (``http://host/debian``); each is asked for those ``suites`` that it has.
+    ``keyring`` holds the keys that may sign (gpgv format). ``apt_directory`` is where the host's sources are read.
+    ``check_dates`` turns the Valid-Until check on or off; unset, the host's apt configuration decides
+    (``Acquire::Check-Valid-Until``). ``source_date_epoch`` (seconds) is the newest time that may appear in an
+    image; unset, it is the newest package's build time.
     """
 
     mirrors: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from tare.errors import Unavailable
 
 _ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>[^#]+)")
 _CHECK_VALID_UNTIL = re.compile(r'Acquire(?:::|\s*\{[^{}]*?)Check-Valid-Until\s+"?(\w+)"?\s*;', re.IGNORECASE)
-_COMMENTS = re.compile(r"(?m)^\s*(?://|#(?!clear|include)).*$|/\*.*?\*/", re.DOTALL)
+_COMMENTS = re.compile(r"(?m)^\s*(?://|#(?!clear|include))[^\n]*|(?s:/\*.*?\*/)")
 _SIZE_LIMIT = 1 << 20  # bytes of one sources file
 
 

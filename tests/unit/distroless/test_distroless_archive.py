@@ -160,7 +160,7 @@ async def test_no_release_file_at_all(mirror: Mirror, tmp_path: Path) -> None:
 async def test_expired(mirror: Mirror, tmp_path: Path) -> None:
     mirror.publish(stanza("a"), valid=-10.0)
     with pytest.raises(DataCorrupt, match=r"expired on") as caught:
-        await names(mirror.archive(tmp_path))
+        await names(mirror.archive(tmp_path, check_dates=True))
     assert caught.value.code == "release-expired"
     assert await names(mirror.archive(tmp_path, check_dates=False)) == {"a"}
 

@@ -99,6 +99,8 @@ def test_control_refuses(text: str) -> None:
         ("", True),
         ('Acquire::Check-Valid-Until "false";\n', False),
         ('Acquire { Retries "3"; Check-Valid-Until no; };\n', False),
+        ('// about dates\nAcquire::Check-Valid-Until "false";\n', False),
+        ('/* Acquire::Check-Valid-Until "false";\n */\n', True),
         ('// Acquire::Check-Valid-Until "false";\n', True),
         ('Acquire::Check-Valid-Until "false";\nAcquire::Check-Valid-Until "true";\n', True),
     ],
