@@ -192,7 +192,9 @@ def test_terminal_of_run(host: EngineProcess, terminals: list[Terminal]) -> None
     assert b"/dev/pts/0\r\n" in shown
     assert b"31 97\r\n" in shown
     # The client passes the signal on and sets the size by itself, in either order: wait for the size, not the signal.
-    terminal.send(b"trap 'echo win''ch' WINCH; echo trap''ped; until stty size | grep -q '40 120'; do sleep 0.1; done\n")
+    terminal.send(
+        b"trap 'echo win''ch' WINCH; echo trap''ped; until stty size | grep -q '40 120'; do sleep 0.1; done\n"
+    )
     terminal.until(b"trapped\r\n")
     terminal.resize(40, 120)
     terminal.until(b"winch\r\n")
