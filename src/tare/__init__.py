@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tare.version import __version__
+
 if TYPE_CHECKING:
     from tare.client.client import Client
     from tare.client.sync import Connection, connect
 
-__version__ = "0.1.0"
 __all__ = ["Client", "Connection", "__version__", "connect"]
 
 _PLACES = {"Client": "tare.client.client", "Connection": "tare.client.sync", "connect": "tare.client.sync"}

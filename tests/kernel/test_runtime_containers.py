@@ -24,7 +24,8 @@ from tare.runtime.host import HostFacts, probe_host
 from tare.runtime.logs import read_logs
 from tare.runtime.oci_runtime import OciRuntime
 from tare.runtime.probe import probe_runtimes
-from tare.runtime.spec import Resources, SpecMount, SpecRequest, make_spec
+from tare.runtime.spec import make_spec
+from tare.runtime.spec_request import Resources, SpecMount, SpecRequest
 from tare.runtime.supervisor import Exit, Supervisor
 
 pytestmark = pytest.mark.root

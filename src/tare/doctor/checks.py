@@ -11,7 +11,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,8 +168,6 @@ def check_programs() -> Iterable[Finding]:
 
 def check_runtime(names: Iterable[str], works: Callable[[str], str] | None = None) -> Finding:
     """The first OCI runtime that works; ``works`` returns why one does not (empty when it does)."""
-    from tare.doctor.runtime_probe import why_not
-
     attempt = works or why_not
     refusals = []
     for name in names:
@@ -265,14 +262,3 @@ def examine(data_root: Path) -> list[Finding]:
     """All checks, in the order in which they are shown."""
     groups = (check_user, check_kernel, check_cgroups, check_programs, check_archive, check_network)
     return [*(one for group in groups for one in group()), *check_space(data_root)]
-
-
-def run_quietly(argv: list[str], seconds: float) -> tuple[int, str]:
-    """Exit status and error output of a program; 124 when it took longer than ``seconds``."""
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        return 124, f"no end within {seconds:.0f} s"
-    except OSError as error:
-        return 126, str(error)
-    return done.returncode, (done.stderr or done.stdout).strip()

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tare.doctor.checks import run_quietly
+from tare.doctor.programs import run_quietly
 
 PROBE_SECONDS = 20.0
 

@@ -17,7 +17,8 @@ from tare.engine.requests import ExecConfig
 from tare.errors import Conflict, InvalidArgument
 from tare.model.container import Container, HostConfig, MountPoint
 from tare.runtime.host import HostFacts, SpecDevice, host_device
-from tare.runtime.spec import Resources, SpecMount, SpecRequest, SpecUlimit, make_process, make_spec
+from tare.runtime.spec import make_process, make_spec
+from tare.runtime.spec_request import Resources, SpecMount, SpecRequest, SpecUlimit
 from tare.runtime.users import UserIds, resolve_user
 
 RECURSIVE_BIND = "rbind"

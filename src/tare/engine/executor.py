@@ -21,7 +21,8 @@ from tare.model.execution import ExecRequest, Output
 from tare.network.service import NetworkService
 from tare.runtime.host import HostFacts
 from tare.runtime.oci_runtime import OciRuntime
-from tare.runtime.spec import SpecMount, SpecRequest, make_spec
+from tare.runtime.spec import make_spec
+from tare.runtime.spec_request import SpecMount, SpecRequest
 from tare.runtime.users import resolve_user
 from tare.store.store import Store
 

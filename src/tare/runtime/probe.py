@@ -19,7 +19,8 @@ from tare.errors import TareError, Unavailable
 from tare.kernel import cgroups
 from tare.runtime.host import HostFacts
 from tare.runtime.oci_runtime import OciRuntime
-from tare.runtime.spec import Resources, SpecMount, SpecRequest, make_spec
+from tare.runtime.spec import make_spec
+from tare.runtime.spec_request import Resources, SpecMount, SpecRequest
 
 logger = logging.getLogger(__name__)
 

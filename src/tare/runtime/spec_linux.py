@@ -7,7 +7,7 @@ from typing import Any
 from tare.errors import InvalidArgument
 from tare.runtime import capabilities, seccomp
 from tare.runtime.host import HostFacts, SpecDevice
-from tare.runtime.spec import Resources, SpecRequest
+from tare.runtime.spec_request import Resources, SpecRequest
 
 MASKED_PATHS = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",

@@ -6,7 +6,7 @@ import posixpath
 from typing import Any
 
 from tare.runtime.host import HostFacts
-from tare.runtime.spec import INIT_PATH, SpecMount, SpecRequest
+from tare.runtime.spec_request import INIT_PATH, SpecMount, SpecRequest
 
 Mount = dict[str, Any]
 

@@ -14,7 +14,8 @@ from tare.kernel.cgroups import CgroupLayout
 from tare.runtime.capabilities import ALL_CAPABILITIES, DEFAULT_CAPABILITIES, effective, from_mask
 from tare.runtime.host import HostFacts, SpecDevice
 from tare.runtime.seccomp import compile_profile, default_profile
-from tare.runtime.spec import Resources, SpecMount, SpecRequest, SpecUlimit, make_spec
+from tare.runtime.spec import make_spec
+from tare.runtime.spec_request import Resources, SpecMount, SpecRequest, SpecUlimit
 
 V1 = {name: Path("/sys/fs/cgroup", name) for name in ("memory", "cpu", "cpuset", "pids", "blkio", "devices")}
 FACTS = HostFacts(
