@@ -26,27 +26,27 @@ async def pull_image(
         if "error" in message:
             progress.end()
             raise InternalError(str(message["error"]), code="engine")
-        progress.show(str(message.get("id", "")), str(message.get("status", "")), str(message.get("progress", "")))
+        if progress.live or not message.get("progressDetail"):
+            progress.show(str(message.get("id", "")), str(message.get("status", "")))
     progress.end()
 
 
 class _Progress:
-    """Lines that are rewritten on a terminal; elsewhere one line for every change."""
+    """Lines that are rewritten on a terminal; elsewhere a line for each that is no mere step of a transfer."""
 
     def __init__(self, *, quiet: bool, to_stderr: bool) -> None:
         self._stream = sys.stderr if to_stderr else sys.stdout
         self._quiet = quiet
-        self._live = self._stream.isatty()
+        self.live = self._stream.isatty()
         self._lines: dict[str, str] = {}
 
-    def show(self, identifier: str, status: str, progress: str) -> None:
+    def show(self, identifier: str, text: str) -> None:
         if self._quiet:
             return
-        text = f"{status} {progress}".rstrip()
-        if not identifier or not self._live:
-            if not identifier or self._lines.get(identifier) != status:
+        if not identifier or not self.live:
+            if not identifier or self._lines.get(identifier) != text:
                 self._stream.write(f"{identifier}: {text}\n" if identifier else f"{text}\n")
-            self._lines[identifier] = status
+            self._lines[identifier] = text
             if not identifier:
                 self._lines.clear()
         else:

@@ -27,6 +27,8 @@ _CONTROLLERS = ("cpu", "memory", "pids")
 _CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
+from tare.doctor.runtime_probe import why_not
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
