@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tare.doctor.runtime_probe import why_not
+
 Level = Literal["ok", "missing", "warning"]
 
 MIN_KERNEL = (5, 10)
@@ -26,8 +28,6 @@ _NAMESPACES = ("mnt", "pid", "net", "uts", "ipc", "cgroup")
 _CONTROLLERS = ("cpu", "memory", "pids")
 _CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-
-from tare.doctor.runtime_probe import why_not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
