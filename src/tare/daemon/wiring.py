@@ -20,6 +20,7 @@ from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
 from tare.engine.images import Images
+from tare.engine.launch import Launcher
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import LiveContainers
 from tare.engine.networks import Networks
@@ -117,7 +118,7 @@ def _engine(parts: _Parts) -> Engine:
     executor = StepExecutor(
         store=parts.store, network=parts.network, runtime=parts.runtime, facts=parts.facts, paths=parts.paths
     )
-    images = _images(parts, executor)
+    images = _images(parts, executor, lifecycle)
     volumes = Volumes(parts.local_volumes, parts.events)
     return Engine(
         paths=parts.paths,
@@ -154,15 +155,17 @@ def _engine(parts: _Parts) -> Engine:
 
 
 def _lifecycle(parts: _Parts) -> Lifecycle:
+    launcher = Launcher(
+        sandboxes=parts.sandboxes, bundles=parts.bundles, supervisor=parts.supervisor, paths=parts.paths
+    )
     return Lifecycle(
         records=parts.records,
         live=parts.live,
         sandboxes=parts.sandboxes,
-        bundles=parts.bundles,
+        launcher=launcher,
         supervisor=parts.supervisor,
         remover=parts.remover,
         events=parts.events,
-        paths=parts.paths,
         locks=parts.locks,
     )
 
@@ -192,10 +195,17 @@ def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
     )
 
 
-def _images(parts: _Parts, executor: StepExecutor) -> Images:
+def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:
     catalogue = DebianCatalogue(parts.store, executor, _archive_settings(parts.settings), parts.paths.cache)
     weigher = Weigher(parts.store, parts.paths.cache / "weigh", parts.paths.run_root / "scratch")
-    return Images(store=parts.store, records=parts.records, catalogue=catalogue, weigher=weigher, events=parts.events)
+    return Images(
+        store=parts.store,
+        records=parts.records,
+        catalogue=catalogue,
+        weigher=weigher,
+        events=parts.events,
+        settle=lifecycle.settle,
+    )
 
 
 def _builds(parts: _Parts, executor: StepExecutor, images: Images) -> Builds:

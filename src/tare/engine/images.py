@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, BinaryIO
 
 from tare.archive.compression import decompress
@@ -40,12 +40,14 @@ class Images:
         catalogue: DebianCatalogue,
         weigher: Weigher,
         events: Events,
+        settle: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._records = records
         self._catalogue = catalogue
         self._weigher = weigher
         self._events = events
+        self._settle = settle
 
     def _fits(self, image: Image, filters: Filters, everything: list[Image]) -> bool:
         for key, values in filters.items():
@@ -114,6 +116,7 @@ class Images:
             self._events.publish("image", "untag", str(image.id), {"name": name.familiar()})
         if last and not await self._users(image):
             await self._store.images.remove(image.id)
+            await self._settle()  # containers of --rm may still be letting go of the layers
             await self._store.collect()
             records.append({"Deleted": str(image.id)})
             self._events.publish("image", "delete", str(image.id), {"name": reference})

@@ -10,15 +10,13 @@ import asyncio
 import contextlib
 import logging
 import signal as signals
-from contextlib import AsyncExitStack
 
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
-from tare.engine.bundle import BundleWriter, write_spec
 from tare.engine.clock import now
 from tare.engine.events import Events
+from tare.engine.launch import Launcher
 from tare.engine.live import LiveContainers
-from tare.engine.paths import EnginePaths
 from tare.engine.records import ContainerRecords
 from tare.engine.removal import Remover
 from tare.engine.requests import Exit
@@ -46,23 +44,22 @@ class Lifecycle:
         records: ContainerRecords,
         live: LiveContainers,
         sandboxes: Sandboxes,
-        bundles: BundleWriter,
+        launcher: Launcher,
         supervisor: Supervisor,
         remover: Remover,
         events: Events,
-        paths: EnginePaths,
         locks: KeyedLocks,
     ) -> None:
         self._records = records
         self.live = live
         self._sandboxes = sandboxes
-        self._bundles = bundles
+        self._launcher = launcher
         self._supervisor = supervisor
         self._remover = remover
         self._events = events
-        self._paths = paths
         self._locks = locks
         self._background: set[asyncio.Task[None]] = set()
+        self._cleanups: set[asyncio.Task[None]] = set()
         self.closing = False
 
     async def start(self, reference: str) -> None:
@@ -100,47 +97,23 @@ class Lifecycle:
 
     async def _bring_up(self, container: Container) -> None:
         live = self.live.of(container.id)
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(self._sandboxes.unmount_root, container.id)
-            root = await self._sandboxes.mount_root(container)
-            undo.push_async_callback(self._sandboxes.disconnect, container.id)
-            namespace = await self._sandboxes.connect(container)
-            files = await self._sandboxes.write_files(container)
-            spec = await self._bundles.spec(container, root, namespace, files)
-            directory = self._paths.container(container.id)
-            await asyncio.to_thread(write_spec, directory, spec)
-            created = await self._supervisor.create(
-                container.id,
-                directory,
-                log_path=None if container.host_config.log_config.type == "none" else self._paths.log(container.id),
-                terminal=container.config.tty,
-                open_stdin=container.config.open_stdin,
-                # A terminal outlives the client that leaves it by the detach keys and comes back.
-                stdin_once=container.config.stdin_once and not container.config.tty,
-            )
-            undo.push_async_callback(self._supervisor.delete, container.id)
-            for attachment in live.attachments:
-                if not attachment.is_closed:
-                    attachment.begin(await self._supervisor.attach(container.id))
-            live.attachments.clear()
-            if container.config.tty and container.host_config.console_size and any(container.host_config.console_size):
-                height, width = container.host_config.console_size
-                self._supervisor.resize(container.id, height, width)
-            await self._supervisor.start(container.id)
+        created = await self._launcher.launch(container, live)
 
-            def running(state: ContainerState) -> None:
-                state.status = ContainerStatus.RUNNING
-                state.pid = created.pid
-                state.conmon_pid = created.conmon_pid
-                state.exit_code = 0
-                state.error = ""
-                state.oom_killed = False
-                state.started_at = now()
-                state.finished_at = container.state.finished_at
-                state.stopped_by_user = False
+        def running(state: ContainerState) -> None:
+            state.status = ContainerStatus.RUNNING
+            state.pid = created.pid
+            state.conmon_pid = created.conmon_pid
+            state.exit_code = 0
+            state.error = ""
+            state.oom_killed = False
+            state.started_at = now()
+            state.stopped_by_user = False
 
+        try:
             started = await self._records.set_state(container.id, running)
-            undo.pop_all()
+        except BaseException:
+            await finish(self.take_down(container.id), what=f"start of {container.name}")
+            raise
         live.exited.clear()
         self.watch(started)
         self.emit(started, "start")
@@ -180,6 +153,9 @@ class Lifecycle:
         live = self.live.of(container_id)
         container = await self._records.get(container_id)
         again = self._restart_delay(container, code)
+        if again is None and container.host_config.auto_remove:
+            await self._vanish(container, code, oom_killed=oom_killed)
+            return
         await self.take_down(container_id)
 
         def ended(state: ContainerState) -> None:
@@ -203,10 +179,30 @@ class Lifecycle:
         if again is not None:
             loop = asyncio.get_running_loop()
             live.restarting = loop.call_later(again, self._spawn_restart, container_id)
-        elif container.host_config.auto_remove:
-            await self._remover.remove_locked(container, volumes=True)
-            self.live.wake(container_id, {"removed"}, outcome)
-            self.live.forget(container_id)
+
+    async def _vanish(self, container: Container, code: int, *, oom_killed: bool) -> None:
+        """End a container of ``--rm``: ports and name are free when waiters hear of it, files go afterwards."""
+        live = self.live.of(container.id)
+        await finish(self._sandboxes.disconnect(container.id), what=f"network of {container.name}")
+        if oom_killed:
+            self.emit(container, "oom")
+        self.emit(container, "die", {"exitCode": str(code)})
+        await self._remover.forget(container, volumes=True)
+        live.exited.set()
+        self.live.wake(container.id, {"not-running", "next-exit", "removed"}, Exit(code=code))
+        self.live.forget(container.id)
+        task = asyncio.create_task(self._clear_away(container.id))
+        self._cleanups.add(task)
+        task.add_done_callback(self._cleanups.discard)
+
+    async def _clear_away(self, container_id: str) -> None:
+        await self.take_down(container_id)
+        await self._remover.delete_files(container_id)
+
+    async def settle(self) -> None:
+        """Wait until the files of removed containers are gone."""
+        while self._cleanups:
+            await asyncio.wait(set(self._cleanups))
 
     async def take_down(self, container_id: str) -> None:
         """Undo what ``start`` made around a process that has ended."""
@@ -355,6 +351,7 @@ class Lifecycle:
         for task in (*tasks, *self._background):
             task.cancel()
         await asyncio.gather(*tasks, *self._background, return_exceptions=True)
+        await self.settle()
 
 
 def _ran_long(container: Container) -> bool:

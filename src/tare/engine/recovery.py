@@ -135,6 +135,9 @@ class Recovery:
             logger.info("deleting the writable layer %s, which nothing owns", key[:12])
             with contextlib.suppress(TareError):
                 await self._store.snapshots.remove(key)
+        for container_id in await self._supervisor.known():
+            if container_id not in known:
+                await finish(self._supervisor.delete(container_id), what=f"runtime state of {container_id[:12]}")
         for parent in (self._paths.data_root / "containers", self._paths.run_root / "rootfs"):
             if await asyncio.to_thread(parent.is_dir):
                 await asyncio.to_thread(_delete_unknown, parent, known)

@@ -31,8 +31,12 @@ class Remover:
 
     async def remove_locked(self, container: Container, *, volumes: bool) -> None:
         """Remove ``container``; with ``volumes`` also the anonymous volumes that only it used."""
+        await self.forget(container, volumes=volumes)
+        await self.delete_files(container.id)
+
+    async def forget(self, container: Container, *, volumes: bool) -> None:
+        """The first half: from now on the container does not exist. :meth:`delete_files` is the second."""
         anonymous = await self._records.delete(container.id)
-        await self._delete_files(container.id)
         if volumes:
             for name in anonymous:
                 try:
@@ -42,7 +46,8 @@ class Remover:
         attributes = {**(container.config.labels or {}), "image": container.image_name, "name": container.name}
         self._events.publish("container", "destroy", container.id, attributes)
 
-    async def _delete_files(self, container_id: str) -> None:
+    async def delete_files(self, container_id: str) -> None:
+        """Delete the writable layer, the log and the bundle; what cannot be is collected at the next start."""
         try:
             await self._store.snapshots.remove(container_id)
             await asyncio.to_thread(remove_tree, self._paths.container(container_id))

@@ -6,7 +6,6 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from tare.base.atomic import write_atomic
 from tare.engine.creation import wanted_ports
 from tare.engine.paths import EnginePaths
 from tare.errors import Conflict, InvalidArgument, NotFound
@@ -37,16 +36,20 @@ class Sandboxes:
         await self._store.snapshots.unmount(target)
         await asyncio.to_thread(_remove_empty, target)
 
-    async def connect(self, container: Container) -> Path | None:
-        """Make the network namespace and its endpoints; None stands for the host's namespace."""
+    async def open_namespace(self, container: Container) -> Path | None:
+        """Make (or find) the network namespace, still without interfaces; None stands for the host's."""
         mode = container.host_config.network_mode
         if mode == "host":
             return None
         if mode.startswith("container:"):
             return await self._joined(mode.removeprefix("container:"))
-        namespace = await self._network.create_sandbox(container.id)
-        if mode == "none" or container.config.network_disabled:
-            return namespace
+        return await self._network.create_sandbox(container.id)
+
+    async def connect(self, container: Container) -> None:
+        """Connect the container's namespace to its networks and publish its ports."""
+        mode = container.host_config.network_mode
+        if mode in ("host", "none") or mode.startswith("container:") or container.config.network_disabled:
+            return
         ports = [
             PortRequest(
                 protocol=port.protocol,
@@ -58,7 +61,6 @@ class Sandboxes:
         ]
         for index, (name, settings) in enumerate(container.networking.items()):
             await self.join(container, name, settings, index=index, ports=ports if index == 0 else [])
-        return namespace
 
     async def join(
         self,
@@ -97,15 +99,25 @@ class Sandboxes:
             )
         return path
 
-    async def write_files(self, container: Container) -> dict[str, Path]:
-        """Write resolv.conf, hosts and hostname; returns their places by destination in the container."""
+    async def make_files(self, container: Container) -> dict[str, Path]:
+        """Make resolv.conf, hosts and hostname; returns their places by destination in the container.
+
+        They are mounted into the container before its addresses are known: :meth:`fill_files` writes them in place.
+        """
         directory = self._paths.container(container.id)
         mode = container.host_config.network_mode
         if mode.startswith("container:"):
-            directory = self._paths.container(mode.removeprefix("container:"))
-            return _places(directory)
+            return _places(self._paths.container(mode.removeprefix("container:")))
+        places = _places(directory)
+        await asyncio.to_thread(_touch, list(places.values()))
+        return places
+
+    async def fill_files(self, container: Container) -> None:
+        """Write what resolv.conf, hosts and hostname say for the networks that the container is on now."""
         host = container.host_config
-        if mode == "host":
+        if host.network_mode.startswith("container:"):
+            return
+        if host.network_mode == "host":
             resolv_conf, hosts = await asyncio.to_thread(_host_files)
             hosts += "".join(f"{address}\t{name}\n" for name, address in await self._extra_hosts(container))
         else:
@@ -118,14 +130,8 @@ class Sandboxes:
                 domainname=container.config.domainname,
                 extra_hosts=await self._extra_hosts(container),
             )
-
-        def write() -> None:
-            write_atomic(directory / "resolv.conf", resolv_conf, durable=False)
-            write_atomic(directory / "hosts", hosts, durable=False)
-            write_atomic(directory / "hostname", f"{container.config.hostname}\n", durable=False)
-
-        await asyncio.to_thread(write)
-        return _places(directory)
+        texts = {"resolv.conf": resolv_conf, "hosts": hosts, "hostname": f"{container.config.hostname}\n"}
+        await asyncio.to_thread(_fill, self._paths.container(container.id), texts)
 
     async def _extra_hosts(self, container: Container) -> list[tuple[str, str]]:
         pairs = []
@@ -147,6 +153,17 @@ class Sandboxes:
 
 def _places(directory: Path) -> dict[str, Path]:
     return {f"/etc/{name}": directory / name for name in ("resolv.conf", "hostname", "hosts")}
+
+
+def _touch(paths: list[Path]) -> None:
+    for path in paths:
+        path.touch(mode=0o644)
+
+
+def _fill(directory: Path, texts: dict[str, str]) -> None:
+    """Write in place: a renamed file would not be the one that is mounted."""
+    for name, text in texts.items():
+        (directory / name).write_text(text)
 
 
 def _host_files() -> tuple[str, str]:

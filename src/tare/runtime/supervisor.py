@@ -207,6 +207,12 @@ class Supervisor:
             detach=detach,
         )
 
+    async def known(self) -> list[str]:
+        """The containers that have something at run time, of this engine process or an earlier one."""
+        if not await asyncio.to_thread(self._containers.is_dir):
+            return []
+        return await asyncio.to_thread(lambda: sorted(path.name for path in self._containers.iterdir()))
+
     async def delete(self, container_id: str) -> None:
         """Kill the container if need be and remove all that it has at run time. Deleting twice is fine."""
         task = self._tasks.pop(container_id, None)
