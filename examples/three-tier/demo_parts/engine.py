@@ -28,7 +28,7 @@ class Engine:
         self.data_root = data_root
         self.run_root = run_root
         self.socket = run_root / "tare.sock"
-        self._pid_file = run_root / "demo-engine.pid"
+        self._pid_file = run_root / "tared.pid"
         self.log = data_root / "tared.log"
         self.command = CommandLine([str(_program("tare")), "--host", f"unix://{self.socket}"])
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,7 +39,7 @@ class Engine:
         return hashlib.sha256(str(self.data_root).encode()).hexdigest()[:6]
 
     def start(self) -> None:
-        """Start the daemon and wait until it answers; take over one that `--keep` left running."""
+        """Start the daemon and wait until it answers; take over one that runs, as `--keep` leaves it."""
         self.data_root.mkdir(parents=True, exist_ok=True, mode=0o711)
         self.run_root.mkdir(parents=True, exist_ok=True, mode=0o711)
         if self.answers():
@@ -55,7 +55,6 @@ class Engine:
                 start_new_session=True,
             )
         self._process = process
-        self._pid_file.write_text(f"{process.pid}\n")
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():
             if process.poll() is not None:
@@ -67,7 +66,7 @@ class Engine:
     def stop(self) -> None:
         """End the daemon and remove its run directory."""
         try:
-            pidfd = os.pidfd_open(int(self._pid_file.read_text()))
+            pidfd = os.pidfd_open(self._pid())
         except (FileNotFoundError, ProcessLookupError):
             pass
         else:
@@ -77,6 +76,15 @@ class Engine:
                 os.close(pidfd)
         if not any(path.startswith(f"{self.run_root}/") for path in _mounts()):
             shutil.rmtree(self.run_root, ignore_errors=True)
+
+    def _pid(self) -> int:
+        """The daemon's process: ours, or the one that an earlier demo or somebody by hand started on these roots."""
+        if self._process is not None:
+            return self._process.pid
+        pid = int(self._pid_file.read_text())
+        if os.fsencode(self.data_root) not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            raise ProcessLookupError(pid)  # the number belongs to another process by now
+        return pid
 
     def _end(self, pidfd: int) -> None:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)

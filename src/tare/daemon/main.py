@@ -61,6 +61,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, str | None]:
 
 async def _serve(options: argparse.Namespace) -> None:
     from tare.api.app import ApiServer
+    from tare.base.atomic import write_atomic
     from tare.daemon.config import load_settings
     from tare.daemon.wiring import build_engine
 
@@ -73,10 +74,10 @@ async def _serve(options: argparse.Namespace) -> None:
     server = ApiServer(engine)
     try:
         await engine.start()
+        pid_file = settings.run_directory / "tared.pid"
+        await asyncio.to_thread(write_atomic, pid_file, f"{os.getpid()}\n", durable=False)
         listener = await asyncio.to_thread(open_socket, settings.socket_path)
         await server.start([listener])
-        pid_file = settings.run_directory / "tared.pid"
-        await asyncio.to_thread(pid_file.write_text, f"{os.getpid()}\n")
         logger.info("listening on %s, data in %s", settings.socket_path, settings.data_root)
         if options.ready_fd is not None:
             os.write(options.ready_fd, b"ready\n")
