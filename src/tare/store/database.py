@@ -109,6 +109,9 @@ def _take_lock(path: Path) -> int:
         raise Conflict(
             f"{path.parent} is in use by another engine", hint="stop it, or choose another --data-root"
         ) from error
+    # Containers' environments are in it: nobody else may read. The write-ahead log takes its mode from it.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    path.chmod(0o600)
     return lock_fd
 
 
