@@ -1,14 +1,36 @@
-"""Clean-up that cancellation does not cut short."""
+"""Work that cancellation does not cut short: steps that would leave something half-way, and clean-up."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable
+from typing import TypeVar
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 CLEANUP_SECONDS = 30.0
+
+
+async def to_end(work: Awaitable[T]) -> T:
+    """Await ``work`` to its end even when the caller is cancelled, which then is cancelled all the same.
+
+    A thread cannot be stopped: what it mounts or writes after its caller has cleaned up would stay behind.
+    """
+    task = asyncio.ensure_future(work)
+    interruption: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as cancelled:
+            interruption = cancelled
+    if interruption is not None:
+        if not task.cancelled():
+            task.exception()  # the cancellation is what counts
+        raise interruption
+    return task.result()
 
 
 async def finish(cleanup: Awaitable[object], *, what: str, seconds: float = CLEANUP_SECONDS) -> None:

@@ -6,10 +6,10 @@ import asyncio
 import datetime
 from collections.abc import Mapping, Sequence
 
+from tare.base.shielding import to_end
 from tare.build import phrasing
 from tare.build.cache import Part
 from tare.build.graph import Plan, SourceStep
-from tare.build.ops.settling import settled
 from tare.build.ops.workbench import Workbench
 from tare.build.request import LedgerLine
 from tare.build.solver import Solved
@@ -63,7 +63,7 @@ async def _layers(chain: Sequence[Part], bench: Workbench) -> list[Digest]:
 async def _layer(part: Part, bench: Workbench) -> Digest:
     if part.kind == "layer":
         return Digest.parse(part.key)
-    return await settled(bench.store.snapshots.write_layer(Lower(part.key)))
+    return await to_end(bench.store.snapshots.write_layer(Lower(part.key)))
 
 
 def _base_created(plan: Plan) -> float:

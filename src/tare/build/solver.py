@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tare.base.shielding import finish
+from tare.base.shielding import finish, to_end
 from tare.base.single_flight import SingleFlight
 from tare.build.cache import Key, Part, Result, make_key
 from tare.build.events import BuildEvent, PlannedStep, VertexDone, VertexFailed, VertexOutput, VertexStarted
@@ -19,7 +19,6 @@ from tare.build.ops.copy import copy_fields, make_copy
 from tare.build.ops.operation import Inputs, Made, Settings, located
 from tare.build.ops.run import make_run, run_fields
 from tare.build.ops.select import Tree
-from tare.build.ops.settling import settled
 from tare.build.ops.workbench import Workbench
 from tare.build.ops.workdir import make_workdir
 from tare.errors import InternalError, InvalidArgument, NotFound, TareError
@@ -220,7 +219,7 @@ class Solver:
             result = Result(
                 part=made.part, chain=(*inputs.parent, made.part), bytes=made.bytes, created=float(int(time.time()))
             )
-            await settled(self.bench.cache.put(key, result))
+            await to_end(self.bench.cache.put(key, result))
             return result
 
     async def _made(self, step: Step, inputs: Inputs, downloads: list[Download]) -> Made:

@@ -8,8 +8,8 @@ import logging
 import threading
 from collections.abc import Iterable
 
+from tare.base.shielding import to_end
 from tare.errors import InternalError, Unavailable
-from tare.network.completion import to_end
 from tare.network.ruleset import FirewallState, render, render_change
 
 logger = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tare.base.shielding import to_end
 from tare.errors import InternalError, Unsupported
 from tare.kernel.namespaces import run_in_network_namespace
-from tare.network.completion import to_end
 from tare.network.ipam import Taken
 from tare.network.model import Network
 

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 
 import pytest
 
 from tare.base.locks import KeyedLocks
 from tare.base.logs import configure, subject
 from tare.base.process import run
-from tare.base.shielding import finish
+from tare.base.shielding import finish, to_end
 from tare.base.single_flight import SingleFlight
 from tare.errors import Conflict, Unavailable
 
@@ -260,3 +261,27 @@ def test_log_lines_carry_the_subject(capsys: pytest.CaptureFixture[str]) -> None
     shown = capsys.readouterr().err
     assert "DEBUG   abc123 tare.test: seen" in shown
     assert "unseen" not in shown
+
+
+async def test_to_end_waits_for_the_thread_and_then_is_cancelled() -> None:
+    release, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        release.wait(10)
+        ended.set()
+
+    task = asyncio.create_task(to_end(asyncio.to_thread(work)))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_to_end_passes_results_and_errors() -> None:
+    assert await to_end(asyncio.to_thread(lambda: 7)) == 7
+    with pytest.raises(ValueError, match="invalid literal"):
+        await to_end(asyncio.to_thread(int, "x"))

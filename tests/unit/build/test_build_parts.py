@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import asyncio
 import bz2
 import gzip
 import io
 import lzma
 import tarfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +18,6 @@ from tare.build.failures import BuildStepFailed
 from tare.build.graph import Place
 from tare.build.ops.add import fetch, open_archive
 from tare.build.ops.operation import located
-from tare.build.ops.settling import settled
 from tare.build.phrasing import healthcheck, quoted, run_command
 from tare.errors import DataCorrupt, NotFound, Unavailable
 from tare.oci.image import Healthcheck
@@ -79,30 +76,6 @@ async def served():
     await site.start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     await runner.cleanup()
-
-
-async def test_settled_waits_for_the_thread_and_then_is_cancelled() -> None:
-    release, ended = threading.Event(), threading.Event()
-
-    def work() -> None:
-        release.wait(10)
-        ended.set()
-
-    task = asyncio.create_task(settled(asyncio.to_thread(work)))
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.sleep(0)
-    assert not task.done()
-    release.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert ended.is_set()
-
-
-async def test_settled_passes_results_and_errors() -> None:
-    assert await settled(asyncio.to_thread(lambda: 7)) == 7
-    with pytest.raises(ValueError, match="invalid literal"):
-        await settled(asyncio.to_thread(int, "x"))
 
 
 def write_empty(sink: BinaryIO) -> None:

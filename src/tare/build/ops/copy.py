@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from tare.archive.tar_writer import TarWriter
+from tare.base.shielding import to_end
 from tare.build.cache import Part, Result, make_key
 from tare.build.graph import CONTEXT, CopyStep
 from tare.build.ops.add import Archive, Download, open_archive, write_archive
@@ -17,7 +18,6 @@ from tare.build.ops.layering import LayerPlan, Settings, write_members
 from tare.build.ops.operation import Inputs, Made, located
 from tare.build.ops.rootfs import find_owner
 from tare.build.ops.select import Filter, Match, SourceMissing, Tree, check_names, content_digest
-from tare.build.ops.settling import settled
 from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, TareError
 
 T = TypeVar("T")
@@ -45,13 +45,13 @@ async def select_content(
     bench = inputs.bench
     if origin == CONTEXT:
         async with open_tree(origin, inputs) as tree:
-            return await settled(asyncio.to_thread(_digest, tree, sources, exclude, inputs))
+            return await to_end(asyncio.to_thread(_digest, tree, sources, exclude, inputs))
     chain = [[part.kind, part.key] for part in inputs.origins[origin].chain]
     key = make_key({"op": "content", "chain": chain, "sources": list(sources), "exclude": list(exclude)})
     if not fresh and (known := await bench.cache.find(key)) is not None:
         return known.value
     async with open_tree(origin, inputs) as tree:
-        digest = await settled(asyncio.to_thread(_digest, tree, sources, exclude, inputs))
+        digest = await to_end(asyncio.to_thread(_digest, tree, sources, exclude, inputs))
     await bench.cache.put(key, Result(value=digest), kind="content")
     return digest
 
@@ -86,7 +86,7 @@ async def _make(step: CopyStep, inputs: Inputs, downloads: Sequence[Download]) -
         def produce(sink: BinaryIO) -> None:
             sizes.append(_write(step, tree, root, downloads, sink))
 
-        layer = await settled(inputs.bench.store.layers.write(produce, lease=inputs.lease))
+        layer = await to_end(inputs.bench.store.layers.write(produce, lease=inputs.lease))
     return Made(Part(kind="layer", key=str(layer.diff_id)), sizes[-1])
 
 
@@ -153,7 +153,7 @@ async def write_selection(sources: Sequence[str], inputs: Inputs) -> Part:
             write_members(plan.members(), writer)
             writer.finish()
 
-        layer = await settled(inputs.bench.store.layers.write(produce, lease=inputs.lease))
+        layer = await to_end(inputs.bench.store.layers.write(produce, lease=inputs.lease))
     return Part(kind="layer", key=str(layer.diff_id))
 
 

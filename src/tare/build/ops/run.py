@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from tare.base.shielding import finish
+from tare.base.shielding import finish, to_end
 from tare.build.cache import Part
 from tare.build.failures import TAIL_LINES, BuildStepFailed
 from tare.build.graph import CONTEXT, RunMount, RunStep
@@ -18,7 +18,6 @@ from tare.build.ops.copy import missing_source, select_content, write_selection
 from tare.build.ops.operation import Inputs, Made, located
 from tare.build.ops.rootfs import lstat, resolve
 from tare.build.ops.select import SourceMissing
-from tare.build.ops.settling import settled
 from tare.errors import NotFound
 from tare.model import new_id
 from tare.model.execution import BindMount, ExecRequest
@@ -68,7 +67,7 @@ async def make_run(step: RunStep, inputs: Inputs) -> Made:
         inputs.emit(stream, data)
 
     try:
-        await settled(snapshots.prepare(key, lowers))
+        await to_end(snapshots.prepare(key, lowers))
         async with AsyncExitStack() as stack:
             binds = [await stack.enter_async_context(_bind(m, inputs)) for m in step.mounts if m.kind != "tmpfs"]
             request = ExecRequest(
@@ -90,7 +89,7 @@ async def make_run(step: RunStep, inputs: Inputs) -> Made:
                 step.argv, code, output=tail.lines(), source=step.place.source, where=step.place.range
             )
         await bench.protect(inputs.lease, [Part(kind="snapshot", key=key)])
-        await settled(snapshots.commit(key))
+        await to_end(snapshots.commit(key))
     except BaseException:
         await finish(snapshots.remove(key), what=f"remove snapshot {key}")
         raise

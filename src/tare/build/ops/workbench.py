@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tare.base.locks import KeyedLocks
-from tare.base.shielding import finish
+from tare.base.shielding import finish, to_end
 from tare.build.cache import BuildCache, Part
 from tare.build.ops.hashes import HashCache
-from tare.build.ops.settling import settled
 from tare.model import Digest, new_id
 from tare.model.execution import Executor
 from tare.store.leases import insert_reference
@@ -69,7 +68,7 @@ class Workbench:
         target = self.views / new_id()[:16]
         await asyncio.to_thread(target.mkdir, parents=True)
         try:
-            await settled(self.store.snapshots.view(lowers, target))
+            await to_end(self.store.snapshots.view(lowers, target))
             yield target
         finally:
             await finish(self.drop_view(target), what=f"unmount {target}")

@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tare.archive.tar_writer import TarWriter
+from tare.base.shielding import to_end
 from tare.build.cache import Part
 from tare.build.graph import WorkdirStep
 from tare.build.ops.layering import LayerPlan, Settings, write_members
 from tare.build.ops.operation import Inputs, Made
 from tare.build.ops.rootfs import ROOT, find_owner, is_directory, lstat, resolve
-from tare.build.ops.settling import settled
 
 
 async def make_workdir(step: WorkdirStep, inputs: Inputs) -> Made:
     """Write the layer; it is empty where the directory exists. Raises NotFound for an unknown user, InvalidArgument."""
     async with inputs.bench.view(inputs.parent) as root:
-        plan = await settled(asyncio.to_thread(_plan, root, step))
+        plan = await to_end(asyncio.to_thread(_plan, root, step))
 
     def produce(sink: BinaryIO) -> None:
         writer = TarWriter(sink)
         write_members(plan.members(), writer)
         writer.finish()
 
-    layer = await settled(inputs.bench.store.layers.write(produce, lease=inputs.lease))
+    layer = await to_end(inputs.bench.store.layers.write(produce, lease=inputs.lease))
     return Made(Part(kind="layer", key=str(layer.diff_id)), plan.size)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tare.base import process
+from tare.base.shielding import to_end
 from tare.errors import InternalError, Unavailable
-from tare.network.completion import to_end
 from tare.network.dns.main import BUSY_STATUS
 
 REPLY_SECONDS = 5.0
