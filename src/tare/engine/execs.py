@@ -49,10 +49,7 @@ class Execs:
         self, exec_id: str, *, detach: bool, tty: bool, console_size: tuple[int, int] | None = None
     ) -> Attachment | None:
         """Run it; returns its streams unless ``detach``. Raises NotFound, Conflict, ExecutableError."""
-        state = self.inspect_now(exec_id)
-        if state.started:
-            raise Conflict(f"exec {exec_id} has already run", hint="make a new one")
-        container = await self._running(state.container_id)
+        state, container = await self._startable(exec_id)
         state.started = True
         try:
             process = await self._process(container, state, terminal=tty)
@@ -78,6 +75,17 @@ class Execs:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return None if detach else session
+
+    async def startable(self, exec_id: str) -> ExecState:
+        """The exec, which may be started now. Raises NotFound, Conflict when it has run or its container does not."""
+        return (await self._startable(exec_id))[0]
+
+    async def _startable(self, exec_id: str) -> tuple[ExecState, Container]:
+        state = self.inspect_now(exec_id)
+        container = await self._running(state.container_id)
+        if state.started:
+            raise Conflict(f"exec {exec_id} has already run", hint="make a new one")
+        return state, container
 
     async def _process(self, container: Container, state: ExecState, *, terminal: bool) -> dict[str, Any]:
         """What to execute; a user that the image does not know is, as in Docker, a command that cannot be executed."""

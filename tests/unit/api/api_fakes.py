@@ -226,6 +226,7 @@ class FakeExecs:
     process: FakeProcess = field(default_factory=FakeProcess)
     state: ExecState | None = None
     missing: bool = False
+    may_start: asyncio.Event | None = None
     calls: list[tuple[str, Any]] = field(default_factory=list)
 
     async def create(self, container: str, config: ExecConfig) -> str:
@@ -237,6 +238,8 @@ class FakeExecs:
     ) -> FakeProcess | None:
         assert self.state is not None
         self.calls.append(("start", (detach, tty, console_size)))
+        if self.may_start is not None:
+            await self.may_start.wait()
         if self.missing:
             self.state.exit_code = 127
             raise ExecutableError("exec failed: no-such: executable file not found in $PATH", exit_code=127)
@@ -248,6 +251,9 @@ class FakeExecs:
 
     async def resize(self, exec_id: str, height: int, width: int) -> None:
         self.calls.append(("resize", (height, width)))
+
+    async def startable(self, exec_id: str) -> ExecState:
+        return await self.inspect(exec_id)
 
     async def inspect(self, exec_id: str) -> ExecState:
         if self.state is None or self.state.id != exec_id:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -11,7 +13,7 @@ from tare.api.context import VERSION, cancellable, engine_of
 from tare.api.respond import json_response
 from tare.api.schema.execs import read_exec_config, read_size, render_exec
 from tare.api.streams import HijackedResponse, frame, hijack, relay, stream_type
-from tare.errors import ExecutableError
+from tare.errors import TareError
 
 STDOUT = 1
 
@@ -30,28 +32,28 @@ async def start(request: web.Request) -> web.StreamResponse:
     detach = bool(document.get("Detach"))
     execs = engine_of(request).execs
     exec_id = request.match_info["id"]
-    config = (await execs.inspect(exec_id)).config
-    content_type = stream_type(tty=config.tty, version=request[VERSION])
+    config = (await execs.startable(exec_id)).config
+    start_now = partial(
+        execs.start, exec_id, detach=detach, tty=config.tty, console_size=read_size(document.get("ConsoleSize"))
+    )
+    if detach:
+        await start_now()
+        return web.Response(status=200)
+    # The head goes out before the command runs, as from Docker: docker-py reads the streams past its own buffer, so
+    # output that arrives together with the head would be lost to it.
+    connection = await hijack(request, stream_type(tty=config.tty, version=request[VERSION]))
     try:
-        attachment = await execs.start(
-            exec_id, detach=detach, tty=config.tty, console_size=read_size(document.get("ConsoleSize"))
-        )
-    except ExecutableError as error:
-        if detach:
-            raise
-        # Docker has taken the connection over by then: the message is the command's output, inspect has the code.
-        connection = await hijack(request, content_type)
+        attachment = await start_now()
+    except TareError as error:  # the message is the command's output then, inspect has the code
         message = f"{error}\r\n".encode()
-        await connection.write(message if config.tty else frame(STDOUT, message))
+        with contextlib.suppress(ConnectionResetError):
+            await connection.write(message if config.tty else frame(STDOUT, message))
         connection.close()
         return HijackedResponse()
-    if attachment is None:
-        return web.Response(status=200)
-    try:
-        connection = await hijack(request, content_type)
     except BaseException:
-        attachment.close()
+        connection.close()
         raise
+    assert attachment is not None, "only a detached exec has no streams"
     await relay(connection, attachment, framed=not config.tty, stdin=config.attach_stdin)
     return HijackedResponse()
 
