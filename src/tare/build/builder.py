@@ -19,6 +19,7 @@ from tare.build.ops.workbench import Workbench
 from tare.build.planner import Planner, ResolveImage
 from tare.build.request import BuildRequest, BuildResult, SourceResolver
 from tare.build.solver import Shared, Solver
+from tare.errors import Unsupported
 from tare.model import Platform, Reference
 from tare.model.execution import Executor
 from tare.store.images import Image
@@ -57,6 +58,7 @@ class Builder:
         executor raises. Cancelling ends all steps, whose mounts and snapshots are gone when this returns; finished
         steps stay cached.
         """
+        _refuse_unavailable(request)
         dockerfile = await asyncio.to_thread(parse_dockerfile, request.dockerfile, request.dockerfile_name)
         context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
         async with self._store.leases.hold() as lease:
@@ -96,3 +98,25 @@ class Builder:
             return image
 
         return resolve
+
+
+_UNAVAILABLE = {
+    "contexts": "--build-context",
+    "secrets": "--secret",
+    "ssh": "--ssh",
+    "no_cache_stages": "--no-cache-filter",
+    "outputs": "--output",
+    "annotations": "--annotation",
+    "ulimits": "--ulimit",
+    "check": "--check",
+    "plan_only": "--plan",
+    "why": "--why",
+    "keep_failed": "--debug",
+    "budget": "--budget",
+}
+
+
+def _refuse_unavailable(request: BuildRequest) -> None:
+    for name, option in _UNAVAILABLE.items():
+        if getattr(request, name):
+            raise Unsupported(f"{option} is not supported yet", hint="build without it")

@@ -15,12 +15,42 @@ Progress = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRequest:
+    """One ``--output``.
+
+    ``type`` is ``image``, ``local``, ``tar``, ``oci``, ``docker`` or ``cacheonly``; ``destination`` an absolute path on
+    this host (empty where the type needs none); ``attributes`` are the others as given. What is written there belongs
+    to ``owner`` (uid, gid; None: to the engine).
+    """
+
+    type: str
+    destination: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    owner: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ulimit:
+    """A resource limit of RUN steps, as ``--ulimit name=soft:hard``."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """One build.
 
     ``context`` is a directory (None: the build has none), ``dockerfile`` the text and ``dockerfile_name`` what errors
     call it. A build argument without value (None) is taken as not given. ``ignore_text`` replaces the context's
     ``.dockerignore`` (None: read ``.dockerignore`` in the context). ``shm_size`` is in bytes.
+
+    ``contexts`` are the named contexts as given (``--build-context``), ``secrets`` contents by id, ``ssh`` paths of an
+    agent's socket or of private keys by id, ``allow`` granted entitlements (``security.insecure``, ``network.host``).
+    ``no_cache_stages`` are stages to run anew. ``check`` only lints and ``plan_only`` only says what would run;
+    ``why`` explains each step that runs, ``keep_failed`` keeps a failed step's file system, ``budget`` is the most
+    bytes that the image may weigh (0: any).
     """
 
     context: Path | None
@@ -38,6 +68,19 @@ class BuildRequest:
     shm_size: int = 64 << 20
     host_ca: bool = True
     ignore_text: str | None = None
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    ssh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    allow: frozenset[str] = frozenset()
+    no_cache_stages: tuple[str, ...] = ()
+    outputs: tuple[OutputRequest, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    ulimits: tuple[Ulimit, ...] = ()
+    check: bool = False
+    plan_only: bool = False
+    why: bool = False
+    keep_failed: bool = False
+    budget: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tare.cli.environment import read_labels
+from tare.cli.build_request import build_request
 from tare.cli.session import Session, pass_session
-from tare.cli.units import parse_size
 from tare.client.client import Client
-from tare.errors import InvalidArgument, NotFound, Unsupported
 
 
 @click.command(short_help="Build an image from a Dockerfile.")
@@ -34,6 +30,19 @@ from tare.errors import InvalidArgument, NotFound, Unsupported
 @click.option("--progress", type=click.Choice(["auto", "plain", "tty"]), default="auto", help="How progress looks.")
 @click.option("--iidfile", default="", help="Write the image's ID to this file.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the image's ID.")
+@click.option("--build-context", "contexts", multiple=True, help="Further context: NAME=DIRECTORY|URL|docker-image://…")
+@click.option("--secret", "secrets", multiple=True, help="Secret for RUN steps: id=NAME[,src=FILE|,env=VARIABLE].")
+@click.option("--ssh", multiple=True, help="SSH agent or keys for RUN steps: default|ID[=SOCKET|KEY[,KEY]].")
+@click.option("--allow", multiple=True, help="Grant an entitlement: security.insecure, network.host.")
+@click.option("--no-cache-filter", multiple=True, help="Run the steps of these stages anew.")
+@click.option("-o", "--output", "outputs", multiple=True, help="Where the result goes: DIRECTORY or type=…,dest=….")
+@click.option("--annotation", "annotations", multiple=True, help="Annotation of the manifest: KEY=VALUE.")
+@click.option("--ulimit", "ulimits", multiple=True, help="Limit of RUN steps: name=soft[:hard].")
+@click.option("--check", is_flag=True, help="Check the Dockerfile, build nothing.")
+@click.option("--plan", is_flag=True, help="Say what would run, run nothing.")
+@click.option("--why", is_flag=True, help="Say for each step that ran why it was not cached.")
+@click.option("--debug", is_flag=True, help="Open a shell in the file system of a step that failed.")
+@click.option("--budget", default="", help="Fail if the image weighs more than this, such as 150m.")
 @click.option("--shm-size", default="", help="Size of /dev/shm, such as 64m.")
 @click.option("--rm/--no-rm", "rm", default=True, hidden=True)
 @click.option("--force-rm", is_flag=True, hidden=True)
@@ -53,76 +62,6 @@ def build(session: Session, /, path: str, **given: Any) -> None:
         iidfile.write_text(outcome)
     if given["quiet"]:
         print(outcome)
-
-
-def build_request(path: str, given: dict[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The body of ``POST /tare/build``. Raises InvalidArgument, NotFound, Unsupported."""
-    if path == "-" or "://" in path or path.startswith("git@"):
-        raise Unsupported(
-            f"build context {path}: only a directory can be built", hint="fetch it and name the directory"
-        )
-    context = Path(path).absolute()
-    if not context.is_dir():
-        cause = "is not a directory" if context.exists() else "not found"
-        raise NotFound(f'unable to prepare context: path "{path}" {cause}', hint="name the directory to build")
-    for tag in given["tags"]:
-        from tare.model import Reference
-
-        Reference.parse(tag)
-    name, text = _dockerfile(context, given["dockerfile"])
-    return {
-        "context": str(context),
-        "dockerfile": name,
-        "dockerfile_text": text,
-        "tags": list(given["tags"]),
-        "build_args": _build_args(given["build_args"], os.environ if environ is None else environ),
-        "labels": read_labels(given["labels"]),
-        "target": given["target"],
-        "no_cache": given["no_cache"],
-        "pull": given["pull"],
-        "network": given["network"],
-        "extra_hosts": list(given["hosts"]),
-        "platform": given["platform"],
-        "shm_size": parse_size(given["shm_size"], '"--shm-size"') if given["shm_size"] else 0,
-        "quiet": given["quiet"],
-    }
-
-
-def _dockerfile(context: Path, given: str) -> tuple[str, str | None]:
-    """Its name in the context, or its name and text when it lies outside."""
-    if not given:
-        return "Dockerfile", None
-    if given == "-":
-        return "Dockerfile", sys.stdin.read()
-    place = Path(given).absolute()
-    try:
-        inside = Path(os.path.relpath(place, context))
-        if not place.exists() and (context / given).exists():
-            return given, None
-        if ".." not in inside.parts:
-            place.stat()
-            return str(inside), None
-        return given, place.read_text()
-    except FileNotFoundError as error:
-        raise NotFound(
-            f"unable to prepare context: unable to evaluate symlinks in Dockerfile path: {place}: no such file",
-            hint="-f names the Dockerfile",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"failed to read dockerfile {given}: {error}") from error
-
-
-def _build_args(given: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not name:
-            raise InvalidArgument(f'invalid argument "{text}" for "--build-arg"', hint="use NAME=VALUE")
-        if equals:
-            found[name] = value
-        elif name in environ:
-            found[name] = environ[name]
-    return found
 
 
 async def _build(client: Client, document: dict[str, Any], *, quiet: bool, progress: str) -> str | None:

@@ -164,7 +164,7 @@ def _host_config(given: dict[str, Any]) -> dict[str, Any]:
         "Sysctls": read_labels(given["sysctl"]) or None,
         "Tmpfs": read_tmpfs(given["tmpfs"]) or None,
         "UTSMode": given["uts"],
-        "Ulimits": [_ulimit(text) for text in given["ulimit"]] or None,
+        "Ulimits": [read_ulimit(text) for text in given["ulimit"]] or None,
         "VolumesFrom": list(given["volumes_from"]) or None,
     }
 
@@ -206,7 +206,8 @@ def _swap(text: str) -> int:
     return parse_size(text, '"--memory-swap"') if text else 0
 
 
-def _ulimit(text: str) -> dict[str, Any]:
+def read_ulimit(text: str) -> dict[str, Any]:
+    """``name=soft[:hard]`` in the Engine API's form. Raises InvalidArgument."""
     match = _ULIMIT.fullmatch(text)
     if match is None:
         raise InvalidArgument(f'invalid argument "{text}" for "--ulimit"', hint="use name=soft[:hard]")

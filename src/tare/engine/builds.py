@@ -103,6 +103,19 @@ class Builds:
                 shm_size=job.shm_size or BuildRequest(context=None, dockerfile="").shm_size,
                 host_ca=self._host_ca,
                 ignore_text=await asyncio.to_thread(_own_ignore_file, context, job.dockerfile),
+                contexts=job.contexts,
+                secrets=job.secrets,
+                ssh=job.ssh,
+                allow=frozenset(job.allow),
+                no_cache_stages=job.no_cache_stages,
+                outputs=job.outputs,
+                annotations=job.annotations,
+                ulimits=job.ulimits,
+                check=job.check,
+                plan_only=job.plan_only,
+                why=job.why,
+                keep_failed=job.keep_failed,
+                budget=job.budget,
             )
             result = await self._builder.build(request, observe)
         self._events.publish("builder", "build", str(result.image_id), {"name": job.tags[0] if job.tags else ""})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from tare.build.request import OutputRequest, Ulimit
 from tare.model.container import EndpointSettings
 
 Filters = Mapping[str, list[str]]
@@ -123,7 +124,10 @@ class ImageSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildJob:
-    """A build as the API gets it: a context directory on this host, or a tar stream, or a remote URL."""
+    """A build as the API gets it: a context directory on this host, or a tar stream, or a remote URL.
+
+    The other fields are those of :class:`tare.build.request.BuildRequest` before their texts are read.
+    """
 
     context: Path | None = None
     tar: AsyncIterator[bytes] | None = None
@@ -141,6 +145,19 @@ class BuildJob:
     platform: str = ""
     shm_size: int = 0
     quiet: bool = False
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    ssh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+    no_cache_stages: tuple[str, ...] = ()
+    outputs: tuple[OutputRequest, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    ulimits: tuple[Ulimit, ...] = ()
+    check: bool = False
+    plan_only: bool = False
+    why: bool = False
+    keep_failed: bool = False
+    budget: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

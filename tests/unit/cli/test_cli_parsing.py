@@ -4,18 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tare.cli.build import build_request
 from tare.cli.environment import read_env, read_labels
 from tare.cli.filters import read_filters
 from tare.cli.mounts import read_exposed, read_mount, read_ports, read_tmpfs, read_volumes
 from tare.cli.options import read_restart
 from tare.cli.units import parse_moment, parse_size
-from tare.errors import InvalidArgument, NotFound, Unsupported
-
-BUILD_OPTIONS = {
-    "tags": (), "dockerfile": "", "target": "", "build_args": (), "labels": (), "no_cache": False, "pull": False,
-    "network": "", "hosts": (), "platform": "", "quiet": False, "shm_size": "",
-}  # fmt: skip
+from tare.errors import InvalidArgument, NotFound
 
 
 @pytest.mark.parametrize(
@@ -162,32 +156,3 @@ def test_restart_policies() -> None:
     for text in ("sometimes", "on-failure:x", "always:"):
         with pytest.raises(InvalidArgument, match="invalid restart policy"):
             read_restart(text)
-
-
-def test_build_request(tmp_path: Path) -> None:
-    (tmp_path / "docker").mkdir()
-    (tmp_path / "docker" / "Dockerfile.fat").write_text("FROM scratch\n")
-    given = BUILD_OPTIONS | {"dockerfile": str(tmp_path / "docker" / "Dockerfile.fat"), "build_args": ("A=1", "B", "C")}
-    request = build_request(str(tmp_path), given, {"B": "2"})
-    assert request["context"] == str(tmp_path)
-    assert request["dockerfile"] == "docker/Dockerfile.fat"
-    assert request["dockerfile_text"] is None
-    assert request["build_args"] == {"A": "1", "B": "2"}
-
-
-def test_build_with_a_dockerfile_outside_the_context(tmp_path: Path) -> None:
-    (tmp_path / "context").mkdir()
-    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
-    request = build_request(str(tmp_path / "context"), BUILD_OPTIONS | {"dockerfile": str(tmp_path / "Dockerfile")}, {})
-    assert request["dockerfile_text"] == "FROM scratch\n"
-
-
-def test_build_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match=r'unable to prepare context: path ".*/nothing" not found'):
-        build_request(str(tmp_path / "nothing"), BUILD_OPTIONS, {})
-    with pytest.raises(NotFound, match="Dockerfile path"):
-        build_request(str(tmp_path), BUILD_OPTIONS | {"dockerfile": "/nothing/Dockerfile"}, {})
-    with pytest.raises(Unsupported, match="only a directory"):
-        build_request("https://example.com/x.git", BUILD_OPTIONS, {})
-    with pytest.raises(InvalidArgument, match="invalid reference format"):
-        build_request(str(tmp_path), BUILD_OPTIONS | {"tags": ("UPPER",)}, {})

@@ -24,6 +24,7 @@ from tare.build.events import (
     VertexStarted,
 )
 from tare.build.failures import BuildStepFailed
+from tare.build.request import OutputRequest, Ulimit
 from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, TareError
 
@@ -37,6 +38,19 @@ _NAMES: dict[type[Any], str] = {
     VertexFailed: "failed",
     Notice: "notice",
 }
+
+
+class _OutputBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    type: str
+    destination: str = ""
+    attributes: dict[str, str] = {}
+    owner: tuple[int, int] | None = None
+
+
+class _UlimitBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    soft: int
+    hard: int
 
 
 class _BuildBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -54,6 +68,19 @@ class _BuildBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     platform: str = ""
     shm_size: int = 0
     quiet: bool = False
+    contexts: dict[str, str] = {}
+    secrets: dict[str, bytes] = {}
+    ssh: dict[str, list[str]] = {}
+    allow: list[str] = []
+    no_cache_stages: list[str] = []
+    outputs: list[_OutputBody] = []
+    annotations: dict[str, str] = {}
+    ulimits: list[_UlimitBody] = []
+    check: bool = False
+    plan_only: bool = False
+    why: bool = False
+    keep_failed: bool = False
+    budget: int = 0
 
 
 def read_build(document: dict[str, Any]) -> BuildJob:
@@ -63,8 +90,11 @@ def read_build(document: dict[str, Any]) -> BuildJob:
     if not context.is_absolute():
         raise InvalidArgument(f"build context {body.context!r}: expected an absolute path on the engine's host")
     values = {name: getattr(body, name) for name in body.__struct_fields__ if name != "context"}
-    for name in ("tags", "extra_hosts"):
+    for name in ("tags", "extra_hosts", "allow", "no_cache_stages"):
         values[name] = tuple(values[name])
+    values["ssh"] = {name: tuple(paths) for name, paths in body.ssh.items()}
+    values["outputs"] = tuple(OutputRequest(**msgspec.structs.asdict(item)) for item in body.outputs)
+    values["ulimits"] = tuple(Ulimit(**msgspec.structs.asdict(item)) for item in body.ulimits)
     return BuildJob(context=context, **values)
 
 
