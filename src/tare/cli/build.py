@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import click
 
 from tare.cli.build_request import build_request
 from tare.cli.session import Session, pass_session
-from tare.client.client import Client
+from tare.client.blocking import post
+from tare.client.endpoint import Endpoint
 
 
 @click.command(short_help="Build an image from a Dockerfile.")
@@ -55,7 +55,7 @@ def build(session: Session, /, path: str, **given: Any) -> None:
     iidfile = Path(given["iidfile"]) if given["iidfile"] else None
     if iidfile:
         iidfile.unlink(missing_ok=True)
-    outcome = session.run(lambda client: _build(client, document, quiet=given["quiet"], progress=given["progress"]))
+    outcome = _build(session.endpoint, document, quiet=given["quiet"], progress=given["progress"])
     if outcome is None:
         sys.exit(1)
     if iidfile:
@@ -64,7 +64,7 @@ def build(session: Session, /, path: str, **given: Any) -> None:
         print(outcome)
 
 
-async def _build(client: Client, document: dict[str, Any], *, quiet: bool, progress: str) -> str | None:
+def _build(endpoint: Endpoint, document: dict[str, Any], *, quiet: bool, progress: str) -> str | None:
     """Run it and show it; returns the image's ID, None when the build failed (which has been told)."""
     from tare.cli.build_plain import PlainView, QuietView, show_failure, show_weighing
 
@@ -77,12 +77,10 @@ async def _build(client: Client, document: dict[str, Any], *, quiet: bool, progr
     elif not quiet:
         view = PlainView()
     last: dict[str, Any] = {}
-    with view:
-        async for event in client.builds.build(document):
+    with view, post(endpoint, "/tare/build", document) as answer:
+        for event in answer.documents():
             last = event
             view.show(event)
-            if live:
-                await asyncio.sleep(0)  # let the screen be drawn between bursts of events
     if last.get("event") != "result":
         show_failure(last, view.names)
         return None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tare.cli.environment import read_labels
-from tare.cli.options import read_ulimit
+from tare.cli.limits import read_ulimit
 from tare.cli.units import parse_size
 from tare.errors import InvalidArgument, NotFound, Unsupported
 

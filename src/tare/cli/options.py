@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from tare.cli.environment import read_env, read_labels
+from tare.cli.limits import read_ulimit
 from tare.cli.mounts import read_exposed, read_mount, read_ports, read_tmpfs, read_volumes
 from tare.cli.units import parse_size
 from tare.errors import InvalidArgument
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_ULIMIT = re.compile(r"(?P<name>[a-z]+)=(?P<soft>-1|\d+)(?::(?P<hard>-1|\d+))?")
 
 
 def _many(*names: str, help: str, **more: Any) -> Callable[[F], F]:  # noqa: A002
@@ -204,14 +202,6 @@ def _swap(text: str) -> int:
     if text == "-1":
         return -1
     return parse_size(text, '"--memory-swap"') if text else 0
-
-
-def read_ulimit(text: str) -> dict[str, Any]:
-    """``name=soft[:hard]`` in the Engine API's form. Raises InvalidArgument."""
-    match = _ULIMIT.fullmatch(text)
-    if match is None:
-        raise InvalidArgument(f'invalid argument "{text}" for "--ulimit"', hint="use name=soft[:hard]")
-    return {"Name": match["name"], "Soft": int(match["soft"]), "Hard": int(match["hard"] or match["soft"])}
 
 
 def _device(text: str) -> dict[str, str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tare.client.client import Client
+from tare.client.endpoint import Endpoint
 from tare.client.failures import is_answer
 from tare.errors import TareError
+
+if TYPE_CHECKING:
+    from tare.client.client import Client
 
 T = TypeVar("T")
 
@@ -22,8 +24,17 @@ class Session:
     def __init__(self, host: str | None = None) -> None:
         self.host = host
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the engine listens. Raises InvalidArgument for a host that is none."""
+        return Endpoint.find(self.host)
+
     def run(self, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
         """Run ``work`` with a client to its end."""
+        # loaded here: `tare build` does without, and asyncio is half of the command line's start-up time
+        import asyncio
+
+        from tare.client.client import Client
 
         async def main() -> T:
             async with Client(self.host) as client:

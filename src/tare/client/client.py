@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from types import TracebackType
 from typing import Any
 
 from tare.client.builds import Builds
 from tare.client.containers import Containers
-from tare.client.endpoint import DEFAULT_SOCKET, HOST_VARIABLE, Endpoint
+from tare.client.endpoint import Endpoint
 from tare.client.execs import Execs
 from tare.client.http import Body, Query, Response, request
 from tare.client.images import Images
@@ -26,7 +25,7 @@ class Client:
     """
 
     def __init__(self, host: str | None = None, *, start: bool = True) -> None:
-        self.endpoint = Endpoint.parse(host or os.environ.get(HOST_VARIABLE) or f"unix://{DEFAULT_SOCKET}")
+        self.endpoint = Endpoint.find(host)
         self._start = start and self.endpoint.is_default
         self.containers = Containers(self)
         self.execs = Execs(self)

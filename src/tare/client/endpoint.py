@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from tare.errors import InvalidArgument
@@ -30,6 +31,11 @@ class Endpoint:
             if colon and address and port.isdigit() and 0 < int(port) < 65536:
                 return cls(address=address.strip("[]"), port=int(port))
         raise InvalidArgument(f"unable to parse engine host {text!r}", hint=_FORMS)
+
+    @classmethod
+    def find(cls, host: str | None) -> Endpoint:
+        """The endpoint of ``host``; without one that of ``TARE_HOST``, else the default. Raises InvalidArgument."""
+        return cls.parse(host or os.environ.get(HOST_VARIABLE) or f"unix://{DEFAULT_SOCKET}")
 
     @property
     def is_default(self) -> bool:

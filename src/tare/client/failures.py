@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from tare.client.endpoint import Endpoint
 from tare.errors import (
     Conflict,
     Forbidden,
@@ -40,6 +41,25 @@ def error_of(status: int, body: bytes) -> TareError:
         message, hint, code = (str(document.get(name) or "") for name in ("message", "hint", "code"))
     kind = next((kind for known, kind in _KINDS if known == status), InternalError)
     return kind(message.removesuffix(f" ({hint})") if hint else message, hint=hint, code=code or "engine")
+
+
+def connection_error(endpoint: Endpoint, error: OSError) -> TareError:
+    """Why nobody could be reached at ``endpoint``."""
+    if isinstance(error, PermissionError):
+        return Forbidden(
+            f"permission denied while trying to connect to the Tare engine at {endpoint}",
+            hint="run as root, or as a member of the socket's group",
+        )
+    return Unavailable(
+        f"cannot connect to the Tare engine at {endpoint}: {error.strerror or error}",
+        hint="is tared running?",
+        code="engine-down",
+    )
+
+
+def interrupted() -> Unavailable:
+    """The engine went away before its answer was complete."""
+    return Unavailable("the engine closed the connection in the middle of its answer")
 
 
 def is_answer(error: TareError) -> bool:

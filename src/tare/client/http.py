@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from tare.client.endpoint import Endpoint
-from tare.client.failures import error_of
-from tare.errors import DataCorrupt, Forbidden, Unavailable
+from tare.client.failures import connection_error, error_of, interrupted
+from tare.errors import DataCorrupt, Unavailable
 
 CHUNK = 64 * 1024
 HEAD_LIMIT = 1 << 20  # bytes of a status or header line
@@ -61,9 +61,9 @@ class Response:
                 left -= len(data) if left > 0 else 0
                 yield data
             if left > 0:
-                raise Unavailable("the engine closed the connection in the middle of its answer")
+                raise interrupted()
         except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise Unavailable("the engine closed the connection in the middle of its answer") from error
+            raise interrupted() from error
         except ValueError as error:
             raise DataCorrupt("the engine's answer is not HTTP") from error
 
@@ -148,18 +148,8 @@ async def _connect(endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.St
         if endpoint.path:
             return await asyncio.open_unix_connection(endpoint.path, limit=HEAD_LIMIT)
         return await asyncio.open_connection(endpoint.address, endpoint.port, limit=HEAD_LIMIT)
-    except PermissionError as error:
-        raise Forbidden(
-            f"permission denied while trying to connect to the Tare engine at {endpoint}",
-            hint="run as root, or as a member of the socket's group",
-        ) from error
     except OSError as error:
-        cause = error.strerror or str(error)
-        raise Unavailable(
-            f"cannot connect to the Tare engine at {endpoint}: {cause}",
-            hint="is tared running?",
-            code="engine-down",
-        ) from error
+        raise connection_error(endpoint, error) from error
 
 
 async def _send(
