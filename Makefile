@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 ARGS ?=
 
-.PHONY: help setup setup-run demo test test-unit lint bench clean
+.PHONY: help setup setup-run demo test test-unit lint bench bench-build clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,6 +44,9 @@ lint: setup ## Check style, types and import directions
 
 bench: setup ## Compare start-up times with another engine (ARGS="tare=unix://… docker=unix://…")
 	$(VENV)/bin/python bench/run_exec.py $(ARGS)
+
+bench-build: setup ## Compare builds with Docker's (ARGS="tare=unix://… docker=unix://…")
+	$(VENV)/bin/python bench/build.py $(ARGS)
 
 clean: ## Remove what make made (images of the demo: examples/three-tier/demo.py --fresh)
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
