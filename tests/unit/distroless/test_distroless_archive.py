@@ -7,7 +7,7 @@ import lzma
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
@@ -72,7 +72,7 @@ class Mirror:
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     home = tmp_path_factory.mktemp("g")
     home.chmod(0o700)
     gpg = ["gpg", "--homedir", str(home), "--batch", "--passphrase", "", "--quiet"]
@@ -80,7 +80,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         subprocess.run([*gpg, "--quick-gen-key", f"{name}@example", "ed25519", "sign", "0"], check=True)
     keyring = home / "keyring.gpg"
     keyring.write_bytes(subprocess.run([*gpg, "--export", "good@example"], check=True, capture_output=True).stdout)
-    return home, keyring
+    yield home, keyring
+    # gpg starts an agent, which would outlive the tests
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
 
 
 @pytest.fixture
