@@ -11,6 +11,7 @@ import sys
 import tarfile
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -150,6 +151,23 @@ class EngineProcess:
         )
         if check and done.returncode != 0:
             raise AssertionError(f"docker {' '.join(arguments)}: {done.returncode}\n{done.stdout!r}\n{done.stderr!r}")
+        return done
+
+    def tare(
+        self, *arguments: str, check: bool = True, stdin: bytes | None = None, environ: Mapping[str, str] | None = None
+    ) -> Completed:
+        """Run Tare's own command line to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tare.cli.main", "--host", self.host, *arguments],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            env=self.environment() | dict(environ or {}),
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"tare {' '.join(arguments)}: {done.returncode}\n{done.stdout!r}\n{done.stderr!r}")
         return done
 
     def text(self, *arguments: str) -> str:

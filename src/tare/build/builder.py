@@ -21,7 +21,7 @@ from tare.build.request import BuildRequest, BuildResult, SourceResolver
 from tare.build.solver import Shared, Solver
 from tare.errors import Unsupported
 from tare.model import Platform, Reference
-from tare.model.execution import Executor
+from tare.model.execution import Executor, Limit
 from tare.store.images import Image
 from tare.store.store import Store
 
@@ -71,7 +71,7 @@ class Builder:
                 shared=self._shared,
                 plan=plan,
                 context=context,
-                settings=Settings(extra_hosts=request.extra_hosts, shm_size=request.shm_size, host_ca=request.host_ca),
+                settings=_settings(request),
                 observe=observe,
                 lease=lease,
                 no_cache=request.no_cache,
@@ -100,14 +100,22 @@ class Builder:
         return resolve
 
 
+def _settings(request: BuildRequest) -> Settings:
+    return Settings(
+        extra_hosts=request.extra_hosts,
+        shm_size=request.shm_size,
+        host_ca=request.host_ca,
+        secrets=request.secrets,
+        ssh=request.ssh,
+        limits=tuple(Limit(name=item.name, soft=item.soft, hard=item.hard) for item in request.ulimits),
+    )
+
+
 _UNAVAILABLE = {
     "contexts": "--build-context",
-    "secrets": "--secret",
-    "ssh": "--ssh",
     "no_cache_stages": "--no-cache-filter",
     "outputs": "--output",
     "annotations": "--annotation",
-    "ulimits": "--ulimit",
     "check": "--check",
     "plan_only": "--plan",
     "why": "--why",

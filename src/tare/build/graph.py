@@ -89,29 +89,53 @@ class ConfigStep(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunMount:
-    """A ``--mount`` of a RUN step: kind is ``bind``, ``cache`` or ``tmpfs``; origin is CONTEXT or a step."""
+    """A ``--mount`` of a RUN step: kind is ``bind``, ``cache``, ``tmpfs``, ``secret`` or ``ssh``.
+
+    ``origin`` is CONTEXT or a step (of a cache: where its first content comes from, if ``from_image``). ``name`` is the
+    id of a cache, secret or agent. A secret without ``target`` is given in the environment ``variable`` only. ``mode``
+    and owner are None where the Dockerfile does not say; ``size`` is in bytes, 0 for no limit.
+    """
 
     kind: str
     target: str
     source: str = "/"
     origin: str = CONTEXT
     origin_name: str = ""
+    from_image: bool = False
     read_only: bool = True
-    cache_id: str = ""
+    name: str = ""
     sharing: str = "shared"
-    mode: int = 0o755
-    uid: int = 0
-    gid: int = 0
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int = 0
+    required: bool = False
+    variable: str = ""
+
+    @property
+    def has_origin(self) -> bool:
+        """Whether files of the context or of a step are shown."""
+        return self.kind == "bind" or self.from_image
 
     def definition(self) -> Mapping[str, Any]:
-        """The mount without its content."""
+        """The mount without its content: what a secret, an agent or a cache holds does not count."""
         return {
             "kind": self.kind,
             "target": self.target,
             "source": self.source,
             "read_only": self.read_only,
-            "cache_id": self.cache_id,
+            "name": self.name,
+            "variable": self.variable,
+            "attributes": [self.mode, self.uid, self.gid, self.size],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A heredoc that is executed: where it is seen, and its text."""
+
+    path: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +144,12 @@ class RunStep(Step):
 
     argv: tuple[str, ...]
     env: tuple[str, ...]
+    script: Script | None = None
     secret_env: tuple[str, ...] = ()
     cwd: str = "/"
     user: str = ""
     network: str = "default"
+    insecure: bool = False
     mounts: tuple[RunMount, ...] = ()
 
     @property
@@ -136,10 +162,12 @@ class RunStep(Step):
         return {
             "op": "run",
             "argv": list(self.argv),
+            "script": self.script.text if self.script else "",
             "env": list(self.env),
             "cwd": self.cwd,
             "user": self.user,
             "network": self.network,
+            "insecure": self.insecure,
             "mounts": [dict(mount.definition()) for mount in self.mounts],
         }
 

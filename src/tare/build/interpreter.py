@@ -8,18 +8,16 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from tare.build import phrasing
+from tare.build import defaults, phrasing
 from tare.build.copying import copy_step
 from tare.build.dockerfile import instructions as ins
 from tare.build.dockerfile.expansion import expand, expand_words
-from tare.build.dockerfile.mounts import Mount
 from tare.build.dockerfile.source import Source
-from tare.build.graph import CONTEXT, ConfigStep, Place, RunMount, RunStep, StageOutput, Step, WorkdirStep, Written
+from tare.build.graph import ConfigStep, Place, StageOutput, Step, WorkdirStep, Written
+from tare.build.running import command_line, run_step
 from tare.errors import InvalidArgument, TareError, Unsupported
 from tare.oci.image import ExecutionConfig, Healthcheck
 
-DEFAULT_SHELL = ("/bin/sh", "-c")
-DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
 
@@ -37,6 +35,7 @@ class Surroundings:
     origin: Callable[[str, Place], str]
     consumed: Callable[[str], None]
     network: str = "default"
+    allow: frozenset[str] = frozenset()
     escape: str = "\\"
 
 
@@ -85,7 +84,8 @@ class StageState:
     def _apply(self, instruction: ins.AnyInstruction, place: Place) -> None:
         match instruction:
             case ins.Run():
-                self._run(instruction, place)
+                run, message = run_step(instruction, self, place, self._next_id())
+                self._layer(run, message)
             case ins.Copy() | ins.Add():
                 step, message = copy_step(instruction, self, place, self._next_id())
                 self._layer(step, message)
@@ -151,79 +151,14 @@ class StageState:
         self.output = replace(self.output, config=msgspec.structs.replace(self.config, working_dir=path))
         self._layer(step, created_by)
 
-    def _run(self, instruction: ins.Run, place: Place) -> None:
-        if instruction.security != "sandbox":
-            raise Unsupported("RUN --security=insecure is not supported yet", hint="remove the flag")
-        if instruction.devices:
-            raise Unsupported("RUN --device is not supported yet", hint="remove the flag")
-        argv = self.command(instruction.command)
-        env = list(self.config.env or [])
-        known = {item.partition("=")[0] for item in env}
-        arguments = {name: value for name, value in self.args.items() if value is not None}
-        env += [f"{name}={value}" for name, value in arguments.items() if name not in known]
-        if "PATH" not in known:
-            env.append(DEFAULT_PATH)
-        taken = known | set(arguments)
-        secret = tuple(f"{name}={value}" for name, value in self.around.proxies.items() if name not in taken)
-        step = RunStep(
-            id=self._next_id(),
-            stage=self.output.name,
-            text=phrasing.one_line(instruction.original),
-            place=place,
-            parent=self.output.tip,
-            argv=argv,
-            env=tuple(env),
-            secret_env=secret,
-            cwd=self.config.working_dir or "/",
-            user=self.config.user,
-            network=instruction.network if instruction.network != "default" else self.around.network,
-            mounts=tuple(self._mount(mount, place) for mount in instruction.mounts),
-        )
-        effective = {**arguments, **{n: v for n, v in self.variables().items() if n in arguments}}
-        self._layer(step, f"RUN {phrasing.run_command(argv, effective)}")
+    @property
+    def shell(self) -> tuple[str, ...]:
+        """What runs shell forms."""
+        return tuple(self.config.shell or defaults.SHELL)
 
-    def _mount(self, mount: Mount, place: Place) -> RunMount:
-        if mount.type in ("secret", "ssh"):
-            raise Unsupported(f"RUN --mount=type={mount.type} is not supported yet", hint="remove the mount")
-        if mount.type == "cache" and mount.from_:
-            raise Unsupported("RUN --mount=type=cache with from= is not supported yet", hint="remove from=")
-        if mount.type == "bind" and not mount.readonly:
-            raise Unsupported("RUN --mount=type=bind,rw is not supported yet", hint="remove rw")
-        target = self.word(mount.target)
-        target = posixpath.normpath(posixpath.join(self.config.working_dir or "/", target))
-        source = "/" + posixpath.normpath(self.word(mount.source) or "/").lstrip("/.")
-        origin = self.around.origin(mount.from_, place) if mount.from_ else CONTEXT
-        return RunMount(
-            kind=mount.type,
-            target=target,
-            source=source,
-            origin=origin,
-            origin_name=mount.from_,
-            read_only=mount.readonly if mount.type != "tmpfs" else False,
-            cache_id=(self.word(mount.id) or target) if mount.type == "cache" else "",
-            sharing=mount.sharing or "shared",
-            mode=0o755 if mount.mode is None else mount.mode,
-            uid=mount.uid or 0,
-            gid=mount.gid or 0,
-        )
-
-    def command(self, command: ins.Command) -> tuple[str, ...]:
-        """The argument vector: shell form goes through SHELL, a heredoc becomes its script."""
-        if not command.shell:
-            return command.args
-        shell = tuple(self.config.shell or DEFAULT_SHELL)
-        text = command.args[0]
-        documents = command.heredocs
-        if len(documents) == 1 and text.strip().lstrip("0123456789").startswith("<<") and len(text.split()) == 1:
-            script = documents[0].content
-            if script.startswith("#!"):
-                raise Unsupported(
-                    "RUN heredocs with a #! line are not supported yet", hint="call the interpreter in the RUN line"
-                )
-            return (*shell, script)
-        for document in documents:
-            text = f"{text}\n{document.content}{document.name}\n"
-        return (*shell, text)
+    def command(self, command: ins.Command) -> list[str]:
+        """The argument vector of CMD or ENTRYPOINT."""
+        return list(command_line(command, self.shell).argv)
 
     def _configure(self, instruction: ins.AnyInstruction, place: Place) -> None:
         config = self.config
@@ -237,11 +172,11 @@ class StageState:
             case ins.Cmd():
                 argv = self.command(instruction.command)
                 self.cmd_set = True
-                self._note(instruction, place, f"CMD {phrasing.quoted(argv)}", cmd=list(argv))
+                self._note(instruction, place, f"CMD {phrasing.quoted(argv)}", cmd=argv)
             case ins.Entrypoint():
                 argv = self.command(instruction.command)
                 cmd = config.cmd if self.cmd_set else None
-                self._note(instruction, place, f"ENTRYPOINT {phrasing.quoted(argv)}", entrypoint=list(argv), cmd=cmd)
+                self._note(instruction, place, f"ENTRYPOINT {phrasing.quoted(argv)}", entrypoint=argv, cmd=cmd)
             case ins.Expose():
                 ports = self._ports(instruction)
                 shown = " ".join(f"{port}:{{}}" for port in sorted(ports))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from tare.build import phrasing
+from tare.build import defaults, phrasing
 from tare.build.dockerfile import instructions as ins
 from tare.build.dockerfile.expansion import expand
 from tare.build.dockerfile.platform_args import PLATFORM_ARGS, PROXY_ARGS, global_args
@@ -16,7 +16,7 @@ from tare.build.dockerfile.source import Source
 from tare.build.dockerfile.stages import Dockerfile, Stage, parse_trigger
 from tare.build.events import PlannedStep
 from tare.build.graph import ConfigStep, Place, Plan, SourceStep, StageOutput, Step
-from tare.build.interpreter import DEFAULT_PATH, StageState, Surroundings
+from tare.build.interpreter import StageState, Surroundings
 from tare.build.request import BuildRequest
 from tare.errors import InvalidArgument, NotFound, TareError
 from tare.model import Platform, Reference
@@ -227,6 +227,7 @@ class Planner:
             origin=lambda name, place: self._origin(described, name, place),
             consumed=self._consumed.add,
             network=self._request.network,
+            allow=self._request.allow,
             escape=self._dockerfile.directives.escape,
         )
         state = StageState(start, around, index=stage.index)
@@ -247,7 +248,7 @@ class Planner:
             return output
         step_id = f"{stage.index}.0"
         image = None
-        config, author = ExecutionConfig(env=[DEFAULT_PATH], working_dir="/"), ""
+        config, author = ExecutionConfig(env=[defaults.PATH], working_dir="/"), ""
         if described.base != SCRATCH:
             image = self._images[(self._reference(described.base, stage.base), described.platform)]
             config, author = image.config.config, image.config.author

@@ -5,24 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from tare.archive.confined import resolve_in_root
 from tare.base.atomic import write_atomic
-from tare.base.shielding import finish
+from tare.base.shielding import finish, to_end
 from tare.engine.bundle import write_spec
 from tare.engine.paths import EnginePaths
 from tare.engine.sandbox import remove_tree
-from tare.errors import TareError
+from tare.errors import InvalidArgument, TareError
+from tare.kernel.mounts import mount_tmpfs, unmount_below
 from tare.model import new_id
-from tare.model.execution import ExecRequest, Output
+from tare.model.execution import ExecRequest, MemoryFile, Output, Tmpfs
 from tare.network.service import NetworkService
 from tare.runtime.host import HostFacts
 from tare.runtime.oci_runtime import OciRuntime
 from tare.runtime.spec import make_spec
-from tare.runtime.spec_request import SpecMount, SpecRequest
+from tare.runtime.spec_request import SpecMount, SpecRequest, SpecUlimit
 from tare.runtime.users import resolve_user
 from tare.store.store import Store
 
@@ -70,7 +71,11 @@ class StepExecutor:
             stack.push_async_callback(finish, self._store.snapshots.unmount(root), what=f"root of step {step_id[:12]}")
             namespace = await stack.enter_async_context(self._network_of(request, step_id))
             resolv = await self._resolv_conf(request)
-            files = await asyncio.to_thread(self._write_files, request, bundle, resolv)
+            hosts = await self._hosts(request)
+            files = await asyncio.to_thread(self._write_files, request, bundle, resolv, hosts)
+            if request.files:
+                files += await stack.enter_async_context(_in_memory(request.files, bundle / "memory"))
+            files.sort(key=lambda mount: mount.destination.count("/"))  # what lies below another comes after it
             await stack.enter_async_context(_no_traces(root, [mount.destination for mount in files]))
             spec = await asyncio.to_thread(self._spec, request, step_id, root, namespace, tuple(files))
             await asyncio.to_thread(write_spec, bundle, spec)
@@ -97,17 +102,24 @@ class StepExecutor:
             return await asyncio.to_thread(_read_if_there, Path("/etc/resolv.conf"))
         return await self._network.host_resolv_conf()
 
-    def _write_files(self, request: ExecRequest, bundle: Path, resolv: str) -> list[SpecMount]:
+    async def _hosts(self, request: ExecRequest) -> list[str]:
+        """The lines of ``/etc/hosts``."""
         hosts = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", f"127.0.0.1\t{request.hostname}"]
         for item in request.extra_hosts:
             name, _, address = item.partition("=" if "=" in item else ":")
-            hosts.append(f"{address}\t{name}")
+            if not name or not address:
+                raise InvalidArgument(f'invalid extra host: "{item}"', hint="write NAME:ADDRESS")
+            if address == "host-gateway":
+                address = (await self._network.get_network("bridge")).gateway
+            hosts.append(f"{address.strip('[]')}\t{name}")
+        return hosts
+
+    def _write_files(self, request: ExecRequest, bundle: Path, resolv: str, hosts: Sequence[str]) -> list[SpecMount]:
         write_atomic(bundle / "resolv.conf", resolv, durable=False)
         write_atomic(bundle / "hosts", "\n".join(hosts) + "\n", durable=False)
         mounts = [_bind(bundle / name, f"/etc/{name}", read_only=True) for name in ("resolv.conf", "hosts")]
         mounts += [_bind(item.source, item.destination, read_only=item.read_only) for item in request.mounts]
-        mounts += [SpecMount(type="tmpfs", source="tmpfs", destination=place) for place in request.tmpfs]
-        return mounts
+        return mounts + [_tmpfs(item) for item in request.tmpfs]
 
     def _spec(
         self, request: ExecRequest, step_id: str, root: Path, namespace: Path | None, mounts: tuple[SpecMount, ...]
@@ -131,6 +143,8 @@ class StepExecutor:
             network_namespace=namespace,
             cgroup_path=f"{self._paths.cgroup_parent}/step-{step_id[:12]}",
             shm_size=request.shm_size,
+            privileged=request.insecure,
+            ulimits=tuple(SpecUlimit(name=item.name, soft=item.soft, hard=item.hard) for item in request.limits),
             annotations=dict(request.annotations),
         )
         return make_spec(spec_request, self._facts)
@@ -143,6 +157,38 @@ def host_ca_bundle() -> Path | None:
 
 def _read_if_there(path: Path) -> str:
     return path.read_text() if path.exists() else ""
+
+
+@asynccontextmanager
+async def _in_memory(files: Sequence[MemoryFile], place: Path) -> AsyncIterator[list[SpecMount]]:
+    """Files on a tmpfs of their own, mounted one by one."""
+    try:
+        await to_end(asyncio.to_thread(_write_in_memory, files, place))
+        yield [_shown(place / str(number), item) for number, item in enumerate(files)]
+    finally:
+        await finish(asyncio.to_thread(unmount_below, place), what=f"files in {place}")
+
+
+def _write_in_memory(files: Sequence[MemoryFile], place: Path) -> None:
+    place.mkdir(mode=0o700)
+    mount_tmpfs(place, size=sum(len(item.data) for item in files) + (1 << 20))
+    for number, item in enumerate(files):
+        file = place / str(number)
+        file.write_bytes(item.data)
+        os.chown(file, item.uid, item.gid)
+        file.chmod(item.mode)
+
+
+def _shown(file: Path, item: MemoryFile) -> SpecMount:
+    """Read-only; a file that is executable by nobody cannot be made so."""
+    locked = () if item.mode & 0o111 else ("noexec",)
+    options = ("bind", "rprivate", "ro", "nosuid", "nodev", *locked)
+    return SpecMount(source=str(file), destination=item.destination, options=options)
+
+
+def _tmpfs(item: Tmpfs) -> SpecMount:
+    options = ("nosuid", *((f"size={item.size}",) if item.size else ()))
+    return SpecMount(type="tmpfs", source="tmpfs", destination=item.destination, options=options)
 
 
 def _bind(source: Path, destination: str, *, read_only: bool) -> SpecMount:

@@ -106,6 +106,12 @@ def bind_mount(
         raise InternalError(f"{target}: cannot bind {source}: {error.strerror}") from error
 
 
+def mount_tmpfs(target: Path, *, size: int, mode: int = 0o700) -> None:
+    """Mount an empty file system in memory, ``size`` bytes at most, at a directory. Raises OSError."""
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
+    syscalls.mount("tmpfs", str(target), "tmpfs", flags, f"size={size},mode={mode:o}")
+
+
 def mount_table() -> list[MountEntry]:
     """The mounts that this process sees, in the order they were made."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:  # noqa: PTH123

@@ -21,13 +21,42 @@ class BindMount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tmpfs:
+    """A tmpfs seen inside; ``size`` in bytes, 0 for the kernel's default."""
+
+    destination: str
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFile:
+    """A file seen inside, read-only, that is never on a disk (a secret, a script)."""
+
+    destination: str
+    data: bytes = field(repr=False)
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A resource limit by Docker's name (``nofile``); -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecRequest:
     """One command in one active snapshot (see ``store.snapshotter``).
 
     ``env`` holds ``NAME=value`` strings, ``user`` is a Dockerfile's (name, id, with or without group), ``network``
     is ``default`` (NAT to the outside), ``none`` or ``host``. With ``host_ca`` the host's CA bundle is mounted and
     named in the environment variables that TLS clients read, where they are not set. Neither that nor
-    ``resolv.conf``, ``hosts`` or any mount point that had to be made leaves a trace in the snapshot.
+    ``resolv.conf``, ``hosts`` or any mount point that had to be made leaves a trace in the snapshot. ``insecure`` runs
+    with all capabilities, devices and without seccomp filter.
     """
 
     snapshot: str
@@ -38,7 +67,10 @@ class ExecRequest:
     network: Literal["default", "none", "host"] = "default"
     hostname: str = "buildkitsandbox"
     mounts: tuple[BindMount, ...] = ()
-    tmpfs: tuple[str, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
+    files: tuple[MemoryFile, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    insecure: bool = False
     extra_hosts: tuple[str, ...] = ()
     host_ca: bool = True
     shm_size: int = 64 << 20

@@ -15,13 +15,17 @@ from tare.build.dockerfile.source import SourceRange
 
 @dataclass(frozen=True, slots=True)
 class Heredoc:
-    """A here-document: the delimiter's ``name``, its text (chomped for ``<<-``), whether variables are expanded."""
+    """A here-document: the delimiter's ``name``, its text, whether variables are expanded.
+
+    ``content`` is chomped for ``<<-``, ``raw`` is as written.
+    """
 
     name: str
     content: str
     expand: bool = True
     chomp: bool = False
     descriptor: int = 0
+    raw: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,10 +172,9 @@ class _Parser:
             line = self.source.lines[self.index]
             self.index += 1
             if (line.lstrip("\t") if marker.chomp else line) == marker.name:
-                content = "".join(self.raw[start : self.index - 1])
-                if marker.chomp:
-                    content = chomp(content)
-                return Heredoc(marker.name, content, marker.expand, marker.chomp, marker.descriptor)
+                raw = "".join(self.raw[start : self.index - 1])
+                content = chomp(raw) if marker.chomp else raw
+                return Heredoc(marker.name, content, marker.expand, marker.chomp, marker.descriptor, raw)
         raise self.source.error(
             "unterminated heredoc",
             SourceRange(first + 1, len(self.raw)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tare.build.cache import Part, Result
@@ -12,6 +12,7 @@ from tare.build.graph import Place
 from tare.build.ops.select import Tree
 from tare.build.ops.workbench import Workbench
 from tare.errors import TareError
+from tare.model.execution import Limit
 
 Emit = Callable[[Literal["stdout", "stderr"], bytes], None]
 
@@ -23,6 +24,9 @@ class Settings:
     extra_hosts: tuple[str, ...] = ()
     shm_size: int = 64 << 20
     host_ca: bool = True
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    ssh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tare.base.locks import KeyedLocks
@@ -30,6 +31,7 @@ class Workbench:
     hashes: HashCache
     directory: Path
     locks: KeyedLocks
+    private_caches: set[str] = field(default_factory=set)
 
     @property
     def views(self) -> Path:
@@ -79,7 +81,8 @@ class Workbench:
         await asyncio.to_thread(target.rmdir)
 
     async def recover(self) -> None:
-        """Undo views that a killed engine left."""
+        """Undo views and sockets that a killed engine left."""
         left = await asyncio.to_thread(lambda: list(self.views.iterdir()) if self.views.is_dir() else [])
         for target in left:
             await self.drop_view(target)
+        await asyncio.to_thread(shutil.rmtree, self.directory / "ssh", ignore_errors=True)
