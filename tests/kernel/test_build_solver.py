@@ -6,96 +6,19 @@ import asyncio
 import io
 import tarfile
 import threading
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pytest
-from build_parts import BASE, ChrootExecutor, LocalSources, make_base
+from build_bench import Bench
+from build_parts import BASE, make_base
 
-from tare.build.builder import Builder
-from tare.build.events import BuildEvent, Notice, PlanMade, VertexDone, VertexOutput
+from tare.build.events import Notice
 from tare.build.failures import BuildStepFailed
 from tare.build.ops import layering
-from tare.build.request import BuildRequest, BuildResult
 from tare.errors import InvalidArgument, NotFound
 from tare.model import Reference
-from tare.store.images import Image
-from tare.store.store import Store
 
 pytestmark = pytest.mark.root
-
-
-@dataclass
-class Bench:
-    store: Store
-    executor: ChrootExecutor
-    sources: LocalSources
-    builder: Builder
-    context: Path
-    work: Path
-    events: list[BuildEvent] = field(default_factory=list)
-
-    async def build(self, text: str, **options: Any) -> BuildResult:
-        self.events.clear()
-        request = BuildRequest(context=self.context, dockerfile=text, **options)
-        return await self.builder.build(request, self.events.append)
-
-    def done(self) -> dict[str, VertexDone]:
-        """What came of each step, by its instruction's text."""
-        plan = next(event for event in self.events if isinstance(event, PlanMade))
-        texts = {step.id: step.text for step in plan.vertices}
-        return {texts[event.id]: event for event in self.events if isinstance(event, VertexDone)}
-
-    def output(self) -> bytes:
-        return b"".join(event.data for event in self.events if isinstance(event, VertexOutput))
-
-    async def image(self, result: BuildResult) -> Image:
-        return await self.store.images.resolve(str(result.image_id))
-
-    async def layer(self, result: BuildResult, index: int = -1) -> dict[str, tarfile.TarInfo]:
-        data = self.store.layers.path((await self.image(result)).diff_ids[index]).read_bytes()
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            return {member.name: member for member in archive.getmembers()}
-
-    async def content(self, result: BuildResult, name: str, index: int = -1) -> bytes:
-        data = self.store.layers.path((await self.image(result)).diff_ids[index]).read_bytes()
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            found = archive.extractfile(name)
-            assert found is not None
-            return found.read()
-
-    async def active(self) -> int:
-        query = "SELECT count(*) FROM snapshots WHERE kind = 'active'"
-        return int(await self.store.db.read(lambda db: db.execute(query).fetchone()[0]))
-
-    async def assert_nothing_left(self) -> None:
-        table = Path("/proc/self/mountinfo").read_text()
-        assert str(self.work) not in table
-        assert await self.active() == 0
-        assert list((self.work / "roots").iterdir()) == []
-        views = self.work / "cache" / "views"
-        assert not views.exists() or list(views.iterdir()) == []
-        leases = await self.store.db.read(lambda db: db.execute("SELECT count(*) FROM leases").fetchone()[0])
-        assert leases == 0
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    store = await Store.open(tmp_path / "data")
-    roots = tmp_path / "roots"
-    roots.mkdir()
-    context = tmp_path / "context"
-    context.mkdir()
-    executor, sources = ChrootExecutor(store, roots), LocalSources(store)
-    await make_base(store)
-    made = Bench(store, executor, sources, Builder(store, executor, sources, tmp_path / "cache"), context, tmp_path)
-    try:
-        yield made
-        await made.assert_nothing_left()
-    finally:
-        await store.close()
 
 
 async def test_multi_stage_build_ships_only_the_last_stage(bench: Bench) -> None:
@@ -271,7 +194,7 @@ async def test_chown_by_name_and_chmod(bench: Bench) -> None:
     (bench.context / "f").write_text("1")
     layer = await bench.layer(await bench.build("FROM test.local/base:1\nCOPY --chown=app --chmod=640 f /new/dir/\n"))
     assert (layer["new/dir/f"].uid, layer["new/dir/f"].gid, layer["new/dir/f"].mode) == (1500, 1600, 0o640)
-    assert (layer["new/dir"].uid, layer["new/dir"].mode) == (1500, 0o755)
+    assert (layer["new/dir"].uid, layer["new/dir"].mode) == (1500, 0o640)
     other = await bench.layer(await bench.build("FROM test.local/base:1\nCOPY --chown=app:staff f /x\n"))
     assert (other["x"].uid, other["x"].gid) == (1500, 50)
     with pytest.raises(NotFound, match=r"user 'nobody-here': no such entry in the image's /etc/passwd"):

@@ -10,6 +10,7 @@ from tare.build import phrasing
 from tare.build.dockerfile import instructions as ins
 from tare.build.dockerfile.expansion import expand_heredoc
 from tare.build.graph import CONTEXT, CopyStep, Place
+from tare.build.modes import parse_mode
 from tare.errors import InvalidArgument, Unsupported
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def copy_step(instruction: ins.Copy | ins.Add, state: StageState, place: Place, 
         sources=sources,
         destination=_destination(destination, state.config.working_dir or "/"),
         chown=chown,
-        chmod=_mode(chmod),
+        chmod=parse_mode(chmod) if chmod else None,
         exclude=tuple(state.word(item) for item in instruction.exclude),
         inline=inline,
     )
@@ -55,8 +56,7 @@ def copy_step(instruction: ins.Copy | ins.Add, state: StageState, place: Place, 
 
 
 def _copy(instruction: ins.Copy, step: CopyStep, state: StageState, place: Place) -> CopyStep:
-    if instruction.parents:
-        raise Unsupported("COPY --parents is not supported yet", hint="name the directories one by one")
+    step = replace(step, parents=instruction.parents)
     if not instruction.from_:
         return step
     return replace(step, origin=state.around.origin(instruction.from_, place), origin_name=instruction.from_)
@@ -89,11 +89,3 @@ def _destination(text: str, working_dir: str) -> str:
     path = "/" + path.lstrip("/")
     last = text.rpartition("/")[2]
     return path.rstrip("/") + "/" if last in ("", ".", "..") else path
-
-
-def _mode(text: str) -> int | None:
-    if not text:
-        return None
-    if all(char in "01234567" for char in text) and len(text) <= 5:
-        return int(text, 8) & 0o7777
-    raise Unsupported(f"--chmod={text}: only octal modes are supported yet", hint="write an octal mode such as 0755")

@@ -12,6 +12,7 @@ from typing import Any
 from tare.build.dockerfile.instructions import InlineFile
 from tare.build.dockerfile.source import Source, SourceRange
 from tare.build.events import PlannedStep
+from tare.build.modes import ModeChange
 from tare.oci.image import ExecutionConfig, History
 from tare.store.images import Image
 
@@ -181,8 +182,9 @@ class CopyStep(Step):
     origin: str = CONTEXT
     origin_name: str = ""
     chown: str = ""
-    chmod: int | None = None
+    chmod: ModeChange | None = None
     exclude: tuple[str, ...] = ()
+    parents: bool = False
     inline: tuple[InlineFile, ...] = ()
     unpack: bool = False
     downloads: tuple[str, ...] = ()
@@ -200,8 +202,9 @@ class CopyStep(Step):
             "sources": list(self.sources),
             "destination": self.destination,
             "chown": self.chown,
-            "chmod": self.chmod,
+            "chmod": [self.chmod.octal, self.chmod.clauses] if self.chmod else None,
             "exclude": list(self.exclude),
+            "parents": self.parents,
             "inline": [[item.name, item.content] for item in self.inline],
             "unpack": self.unpack,
             "downloads": list(self.downloads),

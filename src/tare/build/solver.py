@@ -34,21 +34,25 @@ class Solved:
     cached: bool
 
 
+Work = tuple[Result, bool]
+"""What a step's work gives, and whether its layer was found rather than made."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
     """What concurrent builds have in common: one flight per cache key, the number of steps that work at once."""
 
-    flights: SingleFlight[Result] = field(default_factory=SingleFlight)
+    flights: SingleFlight[Work] = field(default_factory=SingleFlight)
     running: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
     slots: asyncio.Semaphore
 
-    async def run(self, key: str, work: Callable[[], Awaitable[Result]]) -> Result:
-        """The result of ``work``, run once for all callers with one key.
+    async def run(self, key: str, work: Callable[[], Awaitable[Work]]) -> Work:
+        """The outcome of ``work``, run once for all callers with one key.
 
         When the last caller is cancelled, so is the work, and the caller waits until it has cleaned up.
         """
 
-        async def registered() -> Result:
+        async def registered() -> Work:
             task = asyncio.current_task()
             assert task is not None
             self.running[key] = task
@@ -161,10 +165,10 @@ class Solver:
             known = await self._known(step, key, parent.result)
             if known is not None:
                 return Solved(key.digest, known, cached=True)
-        result = await self.shared.run(key.digest, lambda: self._make(step, key, inputs, downloads))
+        result, found = await self.shared.run(key.digest, lambda: self._make(step, key, inputs, downloads))
         self._fresh.add(key.digest)
         await self.bench.protect(self.lease, result.chain)
-        return Solved(key.digest, result, cached=False)
+        return Solved(key.digest, result, cached=found)
 
     def _inputs(self, step: Step, parent: Result, origins: dict[str, Result], lease: str) -> Inputs:
         def emit(stream: Literal["stdout", "stderr"], data: bytes) -> None:
@@ -178,6 +182,7 @@ class Solver:
             settings=self.settings,
             emit=emit,
             lease=lease,
+            reuse=not self.no_cache,
         )
 
     async def _key(self, step: Step, parent: Solved, inputs: Inputs, downloads: list[Download]) -> Key:
@@ -200,7 +205,7 @@ class Solver:
         await self.bench.protect(self.lease, known.chain)
         return known
 
-    async def _make(self, step: Step, key: Key, inputs: Inputs, downloads: list[Download]) -> Result:
+    async def _make(self, step: Step, key: Key, inputs: Inputs, downloads: list[Download]) -> Work:
         """Do the work; runs once however many builds wait for it, so it holds a lease of its own."""
         async with self.shared.slots, self.bench.store.leases.hold() as lease:
             await self.bench.protect(lease, inputs.parent)
@@ -214,20 +219,21 @@ class Solver:
                 settings=inputs.settings,
                 emit=inputs.emit,
                 lease=lease,
+                reuse=inputs.reuse,
             )
-            made = await self._made(step, own, downloads)
-            result = Result(
-                part=made.part, chain=(*inputs.parent, made.part), bytes=made.bytes, created=float(int(time.time()))
-            )
+            made = await self._made(step, key, own, downloads)
+            found = made.created is not None
+            created = float(int(time.time())) if made.created is None else made.created
+            result = Result(part=made.part, chain=(*inputs.parent, made.part), bytes=made.bytes, created=created)
             await to_end(self.bench.cache.put(key, result))
-            return result
+            return result, found
 
-    async def _made(self, step: Step, inputs: Inputs, downloads: list[Download]) -> Made:
+    async def _made(self, step: Step, key: Key, inputs: Inputs, downloads: list[Download]) -> Made:
         match step:
             case RunStep():
                 return await _run(step, inputs)
             case CopyStep():
-                return await make_copy(step, inputs, downloads)
+                return await make_copy(step, inputs, downloads, key.fields.get("content", ""))
             case WorkdirStep():
                 return await make_workdir(step, inputs)
             case _:

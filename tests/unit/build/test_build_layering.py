@@ -9,6 +9,7 @@ import pytest
 
 from tare.archive.entry import Kind
 from tare.archive.tar_writer import TarWriter
+from tare.build.modes import parse_mode
 from tare.build.ops.layering import LayerPlan, Settings, write_members
 from tare.build.ops.rootfs import Owner
 from tare.build.ops.select import Tree
@@ -71,7 +72,7 @@ def test_hard_links_stay_linked_whatever_the_order(source: Path, target: Path) -
 
 
 def test_owner_and_mode(source: Path, target: Path) -> None:
-    settings = Settings(owner=Owner(5, 6), mode=0o600)
+    settings = Settings(owner=Owner(5, 6), mode=parse_mode("0600"))
     entries = {m.entry.path: m.entry for m in place(source, target, "/x", "d", settings=settings).members()}
     assert all((entry.uid, entry.gid) == (5, 6) for entry in entries.values())
     assert entries["x/a"].mode == 0o600

@@ -183,8 +183,6 @@ async def test_an_unknown_image_is_shown_in_its_line() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "COPY --parents a /b/",
-        "COPY --chmod=u+x a /b",
         "ADD git@example.com:a/b.git /c",
     ],
 )

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from tare.archive.entry import Entry, Kind
 from tare.archive.tar_writer import TarWriter
+from tare.build.modes import ModeChange
 from tare.build.ops.add import Download
 from tare.build.ops.rootfs import ROOT, Owner, is_directory, lstat, resolve
 from tare.build.ops.select import Item, Match, read_xattrs
@@ -42,7 +43,7 @@ class Settings:
     """Options of a copy: ``owner`` None keeps what the item has, ``mode`` None keeps the item's permission bits."""
 
     owner: Owner | None = ROOT
-    mode: int | None = None
+    mode: ModeChange | None = None
 
 
 class LayerPlan:
@@ -85,18 +86,19 @@ class LayerPlan:
         """Put a file with this content at the resolved path ``target``."""
         self.parents(target)
         owner = self._settings.owner or ROOT
-        mode = 0o644 if self._settings.mode is None else self._settings.mode
-        entry = Entry(path=target, kind=Kind.FILE, mode=mode, uid=owner.uid, gid=owner.gid, size=len(data))
+        entry = Entry(
+            path=target, kind=Kind.FILE, mode=self._changed(0o644), uid=owner.uid, gid=owner.gid, size=len(data)
+        )
         self._members[target] = Member(entry, data=data)
 
-    def download(self, target: str, fetched: Download, mode: int | None) -> None:
+    def download(self, target: str, fetched: Download) -> None:
         """Put a fetched file at the resolved path ``target``; its mode is 0600 unless given, as in Docker."""
         self.parents(target)
         owner = self._settings.owner or ROOT
         entry = Entry(
             path=target,
             kind=Kind.FILE,
-            mode=0o600 if mode is None else mode,
+            mode=self._changed(0o600),
             uid=owner.uid,
             gid=owner.gid,
             mtime=fetched.mtime,
@@ -116,8 +118,11 @@ class LayerPlan:
         for count in range(1, len(parts) + 1):
             self.directory("/".join(parts[:count]))
 
-    def directory(self, path: str, mode: int = 0o755) -> None:
-        """Have the directory ``path`` (resolved): as it is, else new with ``mode`` and the owner of the copy."""
+    def directory(self, path: str, mtime: int | None = None) -> None:
+        """Have the directory ``path`` (resolved): as it is, else new with the owner of the copy.
+
+        A new one has the mode 0755 or that of an octal ``--chmod``; ``mtime`` None is the newest of what is copied.
+        """
         if path in self._members or not path:
             return
         status = lstat(self._root, path)
@@ -127,9 +132,14 @@ class LayerPlan:
         elif status is not None:
             raise InvalidArgument(f"cannot copy to non-directory: /{path}")
         else:
-            owner = self._settings.owner or ROOT
+            owner, change = self._settings.owner or ROOT, self._settings.mode
             entry = Entry(
-                path=path, kind=Kind.DIRECTORY, mode=mode, uid=owner.uid, gid=owner.gid, mtime=self._made_mtime
+                path=path,
+                kind=Kind.DIRECTORY,
+                mode=change.of_new_directories if change else 0o755,
+                uid=owner.uid,
+                gid=owner.gid,
+                mtime=self._made_mtime if mtime is None else mtime,
             )
         self._members[path] = Member(entry)
 
@@ -148,11 +158,9 @@ class LayerPlan:
         if existing is not None and not is_directory(existing):
             raise InvalidArgument(f"cannot copy to non-directory: {destination}")
         targets: dict[str, tuple[str, bool]] = {"": (top, existing is not None)}
-        if existing is None and top:
-            self._put(top, match.items[0])
-        elif top:
+        if top:
             self.parents(top)
-            self.directory(top)
+            self.directory(top, int(match.items[0].status.st_mtime))
         for item in match.items[1:]:
             above, _, name = item.rel.rpartition("/")
             parent, known = targets.get(above, (f"{top}/{above}".strip("/"), False))
@@ -202,12 +210,16 @@ class LayerPlan:
         return target, replace(holder, entry=replace(holder.entry, path=target))
 
     def _adapt(self, entry: Entry) -> Entry:
-        owner, mode = self._settings.owner, self._settings.mode
+        owner = self._settings.owner
         if owner is not None:
             entry = replace(entry, uid=owner.uid, gid=owner.gid)
-        if mode is not None and entry.kind is not Kind.SYMLINK:
-            entry = replace(entry, mode=mode)
+        if self._settings.mode is not None and entry.kind is not Kind.SYMLINK:
+            entry = replace(entry, mode=self._changed(entry.mode, is_directory=entry.kind is Kind.DIRECTORY))
         return entry
+
+    def _changed(self, mode: int, *, is_directory: bool = False) -> int:
+        change = self._settings.mode
+        return mode if change is None else change.apply(mode, is_directory=is_directory)
 
 
 def _describe(path: str, item: Item) -> Entry:

@@ -13,9 +13,9 @@ from tare.base.shielding import finish, to_end
 from tare.build.cache import Part
 from tare.build.graph import CONTEXT, RunMount, RunStep
 from tare.build.ops.cache_mounts import cache_directory
-from tare.build.ops.copy import write_selection
 from tare.build.ops.operation import Inputs
 from tare.build.ops.rootfs import lstat, resolve
+from tare.build.ops.selection import write_selection
 from tare.build.ops.ssh import agent_socket
 from tare.errors import NotFound
 from tare.model import new_id

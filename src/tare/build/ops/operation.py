@@ -33,7 +33,7 @@ class Settings:
 class Inputs:
     """Everything that a step may use: its parent's chain, the chains of its origins, the context, where output goes.
 
-    ``lease`` holds what the step makes until the cache refers to it.
+    ``lease`` holds what the step makes until the cache refers to it. Without ``reuse`` everything is made anew.
     """
 
     bench: Workbench
@@ -43,14 +43,16 @@ class Inputs:
     settings: Settings
     emit: Emit
     lease: str
+    reuse: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a step added: one part, and how many bytes."""
+    """What a step added: one part, and how many bytes; ``created`` is when, if that was earlier and it was found."""
 
     part: Part
     bytes: int
+    created: float | None = None
 
 
 def located(error: TareError, place: Place, *, mark: str = "") -> TareError:

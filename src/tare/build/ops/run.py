@@ -9,11 +9,11 @@ from tare.base.shielding import finish, to_end
 from tare.build.cache import Part
 from tare.build.failures import TAIL_LINES, BuildStepFailed
 from tare.build.graph import RunStep
-from tare.build.ops.copy import missing_source, select_content
 from tare.build.ops.masking import Mask
 from tare.build.ops.mounts import Mounted, mounted
 from tare.build.ops.operation import Inputs, Made, located
 from tare.build.ops.select import SourceMissing
+from tare.build.ops.selection import Selection, missing_source, select_content
 from tare.model import new_id
 from tare.model.execution import ExecRequest
 
@@ -41,7 +41,7 @@ async def run_fields(step: RunStep, inputs: Inputs) -> Mapping[str, Any]:
     for mount in step.mounts:
         if mount.has_origin:
             try:
-                contents.append(await select_content((mount.source,), mount.origin, inputs))
+                contents.append(await select_content(Selection((mount.source,)), mount.origin, inputs))
             except SourceMissing as missing:
                 error = missing_source(missing, mount.origin, mount.origin_name, inputs)
                 raise located(error, step.place, mark=mount.source) from missing

@@ -78,16 +78,17 @@ class Tree:
     keep_owner: bool
     filter: Filter | None = None
 
-    def select(self, sources: Sequence[str], extra: Filter | None = None) -> list[Match]:
+    def select(self, sources: Sequence[str], extra: Filter | None = None, *, deep: bool = False) -> list[Match]:
         """The files that ``sources`` (patterns) stand for, in their order, names sorted.
 
-        ``extra`` leaves out more (``--exclude``). Raises SourceMissing, InvalidArgument for a bad pattern, OSError.
+        ``extra`` leaves out more (``--exclude``); with ``deep`` the component ``**`` stands for any number of
+        directories. Raises SourceMissing, InvalidArgument for a bad pattern, OSError.
         """
         found: list[Match] = []
         for source in sources:
             pattern = source.strip("/")
             if has_wildcard(pattern):
-                paths = list(self._expand(pattern.split("/")))
+                paths = list(dict.fromkeys(self._expand(pattern.split("/"), deep=deep)))
                 found.extend(self._match(path, path, extra) for path in paths if not _is_out(extra, path))
             else:
                 found.append(self._literal(source, pattern, extra))
@@ -151,20 +152,25 @@ class Tree:
     def _host(self, path: str) -> str:
         return os.path.join(self.root, path)  # noqa: PTH118 - hot path, strings
 
-    def _expand(self, parts: list[str], done: str = "") -> Iterator[str]:
-        """Existing paths that match the components."""
+    def _expand(self, parts: list[str], done: str = "", *, deep: bool = False) -> Iterator[str]:
+        """Existing paths that match the components; a path may come twice with ``deep``."""
         if not parts:
             yield done
             return
         part, rest = parts[0], parts[1:]
         if part in ("", "."):
-            yield from self._expand(rest, done)
+            yield from self._expand(rest, done, deep=deep)
+            return
+        if deep and part == "**":
+            yield from self._expand(rest or ["*"], done, deep=deep)
+            for below in self._directories(done):
+                yield from self._expand(parts, below, deep=deep)
             return
         parent = resolve(self.root, done)
         if not has_wildcard(part):
             path = f"{done}/{part}" if done else part
             if lstat(self.root, resolve(self.root, path)) is not None:
-                yield from self._expand(rest, path)
+                yield from self._expand(rest, path, deep=deep)
             return
         expression = compile_component(part)
         try:
@@ -176,7 +182,17 @@ class Tree:
             if expression.fullmatch(name) is None:
                 continue
             if lstat(self.root, resolve(self.root, path)) is not None:  # a dangling link matches nothing
-                yield from self._expand(rest, path)
+                yield from self._expand(rest, path, deep=deep)
+
+    def _directories(self, path: str) -> Iterator[str]:
+        """Directories in ``path``, links to directories not among them; excluded trees are not entered."""
+        parent = self._host(resolve(self.root, path))
+        names = sorted(os.listdir(parent), key=os.fsencode) if os.path.isdir(parent) else []  # noqa: PTH112, PTH208
+        for name in names:
+            below = f"{path}/{name}" if path else name
+            status = lstat(self.root, below)
+            if status is not None and stat.S_ISDIR(status.st_mode) and not _is_prunable(self.filter, below):
+                yield below
 
 
 def _is_out(rules: Filter | None, path: str) -> bool:

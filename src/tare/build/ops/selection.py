@@ -1,0 +1,140 @@
+"""Which files a step means: in the context or in a stage, as a content key, and why one is missing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import BinaryIO, TypeVar
+
+from tare.archive.tar_writer import TarWriter
+from tare.base.shielding import to_end
+from tare.build.cache import Part, Result, make_key
+from tare.build.graph import CONTEXT, CopyStep
+from tare.build.ops.layering import LayerPlan, Settings, write_members
+from tare.build.ops.operation import Inputs, located
+from tare.build.ops.parents import select_with_parents
+from tare.build.ops.select import Filter, Match, SourceMissing, Tree, content_digest
+from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, TareError
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def open_tree(origin: str, inputs: Inputs) -> AsyncIterator[Tree]:
+    """The tree that sources are looked up in, for the length of the block. Raises InvalidArgument without context."""
+    if origin == CONTEXT:
+        if inputs.context is None:
+            raise InvalidArgument("this build has no context", hint="give a directory to copy from")
+        yield inputs.context
+        return
+    async with inputs.bench.view(inputs.origins[origin].chain) as root:
+        yield Tree(root, keep_owner=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which files are meant: patterns, what is left out of them, whether their directories are kept."""
+
+    sources: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    parents: bool = False
+
+    def find(self, tree: Tree) -> list[Match]:
+        """The files in ``tree``. Raises SourceMissing, InvalidArgument for a bad pattern, OSError."""
+        extra = _excluding(self.exclude)
+        return select_with_parents(tree, self.sources, extra) if self.parents else tree.select(self.sources, extra)
+
+    def digest(self, tree: Tree, inputs: Inputs) -> str:
+        """The content key of the files in ``tree``."""
+        return content_digest(self.find(tree), inputs.bench.hashes, keep_owner=tree.keep_owner)
+
+
+def selection_of(step: CopyStep) -> Selection:
+    """What the step copies."""
+    return Selection(step.sources, step.exclude, step.parents)
+
+
+async def select_content(selection: Selection, origin: str, inputs: Inputs, *, fresh: bool = False) -> str:
+    """The content key of what ``selection`` stands for in ``origin``.
+
+    For a stage it is remembered by the stage's file system, so that an unchanged stage need not be looked into.
+    """
+    bench = inputs.bench
+    if origin == CONTEXT:
+        async with open_tree(origin, inputs) as tree:
+            return await to_end(asyncio.to_thread(selection.digest, tree, inputs))
+    chain = [[part.kind, part.key] for part in inputs.origins[origin].chain]
+    key = make_key({"op": "content", "chain": chain, "selection": [*asdict(selection).values()]})
+    if not fresh and (known := await bench.cache.find(key)) is not None:
+        return known.value
+    async with open_tree(origin, inputs) as tree:
+        digest = await to_end(asyncio.to_thread(selection.digest, tree, inputs))
+    await bench.cache.put(key, Result(value=digest), kind="content")
+    return digest
+
+
+async def write_selection(sources: Sequence[str], inputs: Inputs) -> Part:
+    """A layer with files of the context at ``/``, for a bind mount."""
+    assert inputs.context is not None
+    tree = inputs.context
+
+    async with inputs.bench.view(()) as root:
+
+        def produce(sink: BinaryIO) -> None:
+            plan = LayerPlan(root, Settings())
+            plan.place(tree.select(sources), "/")
+            writer = TarWriter(sink)
+            write_members(plan.members(), writer)
+            writer.finish()
+
+        layer = await to_end(inputs.bench.store.layers.write(produce, lease=inputs.lease))
+    return Part(kind="layer", key=str(layer.diff_id))
+
+
+async def with_place(step: CopyStep, work: Awaitable[T], inputs: Inputs) -> T:
+    """Await ``work``; its errors get the Dockerfile's line and, for a missing source, the reason."""
+    try:
+        return await work
+    except SourceMissing as missing:
+        error = missing_source(missing, step.origin, step.origin_name, inputs)
+        raise located(error, step.place, mark=missing.source) from missing
+    except FileNotFoundError as error:
+        vanished = Conflict(
+            f"{error.filename}: was deleted during the build", hint="build again", code="context-changed"
+        )
+        raise located(vanished, step.place) from error
+    except PermissionError as error:
+        raise located(Forbidden(f"{error.filename}: {error.strerror}"), step.place) from error
+    except (InvalidArgument, NotFound, Conflict) as error:
+        raise located(error, step.place) from error
+
+
+def missing_source(missing: SourceMissing, origin: str, origin_name: str, inputs: Inputs) -> TareError:
+    """The error for a source that is not there: where it was looked for, or the rule that hides it."""
+    shown = missing.source if missing.source.startswith("/") else f"/{missing.source}"
+    code = "copy-source-missing"
+    if missing.excluded_path:
+        rule = explain_exclusion(inputs.context.filter if inputs.context else None, missing.excluded_path)
+        hint = "change that rule, or copy something else"
+        return NotFound(f'"{shown}": excluded from the build context by {rule}', hint=hint, code=code)
+    if origin != CONTEXT:
+        hint = f"check the path: it is looked for in the root file system of {origin_name}"
+        return NotFound(f'"{shown}": not found in {origin_name}', hint=hint, code=code)
+    hint = "paths are relative to the build context, not to the Dockerfile"
+    return NotFound(f'"{shown}": not found in the build context', hint=hint, code=code)
+
+
+def explain_exclusion(rules: Filter | None, path: str) -> str:
+    """The ignore rule that leaves ``path`` out, in words."""
+    explain = getattr(rules, "explain", None)
+    return str(explain(path)) if explain is not None else ".dockerignore"
+
+
+def _excluding(patterns: tuple[str, ...]) -> Filter | None:
+    if not patterns:
+        return None
+    from tare.build.ops.context import parse_rules
+
+    return parse_rules("\n".join(patterns), "--exclude")
