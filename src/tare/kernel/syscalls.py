@@ -18,6 +18,7 @@ MS_PRIVATE = 0x40000
 MS_SLAVE = 0x80000
 MS_SHARED = 0x100000
 MNT_DETACH = 0x2
+SYNC_FILE_RANGE_WAIT_BEFORE, SYNC_FILE_RANGE_WRITE, SYNC_FILE_RANGE_WAIT_AFTER = 0x1, 0x2, 0x4
 CLONE_NEWNET = 0x40000000
 CLONE_NEWNS = 0x00020000
 
@@ -29,6 +30,7 @@ def _libc() -> ctypes.CDLL:
     library.umount2.argtypes = [ctypes.c_char_p, ctypes.c_int]
     library.setns.argtypes = [ctypes.c_int, ctypes.c_int]
     library.unshare.argtypes = [ctypes.c_int]
+    library.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
     return library
 
 
@@ -49,6 +51,17 @@ def mount(source: str, target: str, fstype: str | None = None, flags: int = 0, d
         os.fsencode(data) if data is not None else None,
     )
     _check(result, f"mount {fstype or source}", target)
+
+
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Begin to write a range of a file to disk without waiting, sync_file_range(2). Raises OSError."""
+    _check(_libc().sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE), "sync_file_range", str(fd))
+
+
+def wait_for_writeback(fd: int, offset: int, length: int) -> None:
+    """Write a range of a file to disk and wait for it, sync_file_range(2). Raises OSError."""
+    flags = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER
+    _check(_libc().sync_file_range(fd, offset, length, flags), "sync_file_range", str(fd))
 
 
 def umount(target: str, flags: int = 0) -> None:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import queue
 import tempfile
+import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from tare.base.atomic import fsync_directory
 from tare.errors import DataCorrupt
+from tare.kernel.syscalls import start_writeback, wait_for_writeback
 from tare.model import Digest
 from tare.store.space import disk_errors
 from tare.store.threads import Abort, run_undoable
 
 _BUFFER = 1 << 20
+_AHEAD = 8  # buffers that may wait to be hashed
+_WINDOW = 16 << 20  # bytes after which the disk is told to begin
+_KEPT = 64 << 20  # bytes at the beginning of a file that stay in the page cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,42 +46,105 @@ class StagedFile:
         self.path.unlink(missing_ok=True)
 
 
+class _Worker:
+    """A thread that does ``work`` on buffers in their order; started with the first one."""
+
+    def __init__(self, name: str, work: Callable[[bytes | bytearray], object]) -> None:
+        self._name = name
+        self._work = work
+        self._waiting: queue.SimpleQueue[bytes | bytearray | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(_AHEAD)
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def put(self, data: bytes | bytearray) -> None:
+        """Have ``data`` worked on, which must not change any more; waits when the thread falls behind.
+
+        Raises what the work raised before.
+        """
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        self._room.acquire()
+        if self._error is not None:
+            raise self._error
+        self._waiting.put(data)
+
+    def _run(self) -> None:
+        while (data := self._waiting.get()) is not None:
+            try:
+                if self._error is None:
+                    self._work(data)
+            except BaseException as error:
+                self._error = error
+            self._room.release()
+
+    def end(self) -> None:
+        """Wait until all is done; idempotent."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def check(self) -> None:
+        """Raise what the work raised."""
+        if self._error is not None:
+            raise self._error
+
+
 class HashingSink:
-    """A writable stream that hashes what passes; small writes are gathered into large ones."""
+    """A writable stream that hashes what passes; making, hashing and writing of large files share the time.
+
+    Small writes are gathered into large ones. Close it when done.
+    """
 
     def __init__(self, sink: BinaryIO, abort: Abort) -> None:
         self._sink = sink
         self._abort = abort
         self._pending = bytearray()
         self._hash = hashlib.sha256()
+        self._workers = (_Worker("hash", self._hash.update), _Worker("write", sink.write))
         self.size = 0
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
-        """Append ``data``."""
+        """Append ``data``. Raises Aborted when nobody wants it any more, OSError of an earlier write."""
         length = len(data)
         self.size += length
         if length >= _BUFFER:
-            self.flush()
-            self._hash.update(data)
-            self._sink.write(data)
-            return length
-        self._pending += data
+            self._pass_on()
+            self._pending = bytearray(data)
+        else:
+            self._pending += data
         if len(self._pending) >= _BUFFER:
-            self.flush()
+            self._pass_on()
         return length
 
     def flush(self) -> None:
-        """Pass on what was gathered; raises Aborted when nobody wants it any more."""
+        """Pass on the rest; nothing may be written afterwards. Raises as :meth:`write` does."""
         self._abort.check()
-        if self._pending:
-            self._hash.update(self._pending)
-            self._sink.write(self._pending)
-            self._pending = bytearray()
+        self.close()
+        for worker in self._workers:
+            worker.check()
+        self._hash.update(self._pending)
+        self._sink.write(self._pending)
+        self._pending = bytearray()
+
+    def close(self) -> None:
+        """End the threads; idempotent."""
+        for worker in self._workers:
+            worker.end()
 
     @property
     def digest(self) -> Digest:
-        """Digest of what was passed on; call :meth:`flush` first."""
+        """Digest of everything; call :meth:`flush` first."""
         return Digest(self._hash.hexdigest())
+
+    def _pass_on(self) -> None:
+        self._abort.check()
+        if self._pending:
+            data, self._pending = self._pending, bytearray()
+            for worker in self._workers:
+                worker.put(data)
 
 
 async def stage(
@@ -95,26 +166,47 @@ def _stage(
     try:
         with disk_errors(directory), os.fdopen(fd, "wb", buffering=0) as raw:
             sink = HashingSink(cast(BinaryIO, _Complete(raw.fileno())), abort)
-            produce(cast(BinaryIO, sink))
-            sink.flush()
-            os.fchmod(raw.fileno(), 0o644)
-            os.fsync(raw.fileno())
-        if expected is not None and sink.digest != expected:
-            raise DataCorrupt(f"{what}: digest {sink.digest}, expected {expected}")
-        return StagedFile(path, sink.digest, sink.size)
+            with closing(sink):
+                produce(cast(BinaryIO, sink))
+                sink.flush()
+                os.fchmod(raw.fileno(), 0o644)
+                os.fsync(raw.fileno())
+            digest = sink.digest
+        if expected is not None and digest != expected:
+            raise DataCorrupt(f"{what}: digest {digest}, expected {expected}")
+        return StagedFile(path, digest, sink.size)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
 
 
 class _Complete:
-    """Writes everything it is given, however little the kernel takes at once."""
+    """Writes everything it is given, however little the kernel takes at once, and keeps the disk busy meanwhile.
+
+    What fsync would wait for at the end is under way while the rest is made, and of a large file the written part
+    leaves the page cache: it would push out what containers use, and fresh memory costs more than the disk.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._written = 0
+        self._begun = 0
+        self._dropped = _KEPT
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
+        self._written += len(data)
+        if self._written - self._begun >= _WINDOW:
+            with contextlib.suppress(OSError):
+                self._advance()
+            self._begun = self._written
         return len(data)
+
+    def _advance(self) -> None:
+        start_writeback(self._fd, self._begun, self._written - self._begun)
+        if self._begun > self._dropped:
+            wait_for_writeback(self._fd, self._dropped, self._begun - self._dropped)
+            os.posix_fadvise(self._fd, self._dropped, self._begun - self._dropped, os.POSIX_FADV_DONTNEED)
+            self._dropped = self._begun

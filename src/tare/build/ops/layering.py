@@ -114,7 +114,10 @@ class LayerPlan:
 
     def parents(self, target: str) -> None:
         """Have all directories above ``target``, with the metadata they already have in the root file system."""
-        parts = target.split("/")[:-1]
+        above = target.rpartition("/")[0]
+        if not above or above in self._members:  # what lies above a member is one already
+            return
+        parts = above.split("/")
         for count in range(1, len(parts) + 1):
             self.directory("/".join(parts[:count]))
 
@@ -127,8 +130,8 @@ class LayerPlan:
             return
         status = lstat(self._root, path)
         if status is not None and is_directory(status):
-            entry = _describe(path, Item("", os.path.join(self._root, path), status))  # noqa: PTH118
-            entry = replace(entry, xattrs=read_xattrs(os.path.join(self._root, path)))  # noqa: PTH118
+            host = os.path.join(self._root, path)  # noqa: PTH118
+            entry = _describe(path, Item("", host, status, xattrs=read_xattrs(host)), Settings(owner=None))
         elif status is not None:
             raise InvalidArgument(f"cannot copy to non-directory: /{path}")
         else:
@@ -184,7 +187,7 @@ class LayerPlan:
         if not target:
             return
         self.parents(target)
-        entry = self._adapt(_describe(target, item))
+        entry = _describe(target, item, self._settings)
         status = item.status
         if entry.kind is Kind.FILE and status.st_nlink > 1:
             first = self._links.setdefault((status.st_dev, status.st_ino), target)
@@ -209,29 +212,24 @@ class LayerPlan:
                 self._members[path] = Member(entry)
         return target, replace(holder, entry=replace(holder.entry, path=target))
 
-    def _adapt(self, entry: Entry) -> Entry:
-        owner = self._settings.owner
-        if owner is not None:
-            entry = replace(entry, uid=owner.uid, gid=owner.gid)
-        if self._settings.mode is not None and entry.kind is not Kind.SYMLINK:
-            entry = replace(entry, mode=self._changed(entry.mode, is_directory=entry.kind is Kind.DIRECTORY))
-        return entry
-
-    def _changed(self, mode: int, *, is_directory: bool = False) -> int:
+    def _changed(self, mode: int) -> int:
         change = self._settings.mode
-        return mode if change is None else change.apply(mode, is_directory=is_directory)
+        return mode if change is None else change.apply(mode, is_directory=False)
 
 
-def _describe(path: str, item: Item) -> Entry:
-    status = item.status
+def _describe(path: str, item: Item, settings: Settings) -> Entry:
+    status, owner = item.status, settings.owner
     kind = _KINDS[stat.S_IFMT(status.st_mode)]
+    mode = stat.S_IMODE(status.st_mode)
+    if settings.mode is not None and kind is not Kind.SYMLINK:
+        mode = settings.mode.apply(mode, is_directory=kind is Kind.DIRECTORY)
     device = kind in (Kind.CHARACTER, Kind.BLOCK)
     return Entry(
         path=path,
         kind=kind,
-        mode=stat.S_IMODE(status.st_mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
+        mode=mode,
+        uid=status.st_uid if owner is None else owner.uid,
+        gid=status.st_gid if owner is None else owner.gid,
         mtime=int(status.st_mtime),
         size=status.st_size if kind is Kind.FILE else 0,
         target=item.target,

@@ -77,6 +77,8 @@ class Tree:
     root: Path
     keep_owner: bool
     filter: Filter | None = None
+    found: dict[object, list[Match]] = field(default_factory=dict, compare=False)
+    """What was selected before: a build hashes the files first and writes them afterwards."""
 
     def select(self, sources: Sequence[str], extra: Filter | None = None, *, deep: bool = False) -> list[Match]:
         """The files that ``sources`` (patterns) stand for, in their order, names sorted.
@@ -150,7 +152,7 @@ class Tree:
         return Item(rel, host, status, target, read_xattrs(host))
 
     def _host(self, path: str) -> str:
-        return os.path.join(self.root, path)  # noqa: PTH118 - hot path, strings
+        return f"{self.root}/{path}"
 
     def _expand(self, parts: list[str], done: str = "", *, deep: bool = False) -> Iterator[str]:
         """Existing paths that match the components; a path may come twice with ``deep``."""

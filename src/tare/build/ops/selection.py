@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import BinaryIO, TypeVar
 
 from tare.archive.tar_writer import TarWriter
@@ -43,8 +44,12 @@ class Selection:
 
     def find(self, tree: Tree) -> list[Match]:
         """The files in ``tree``. Raises SourceMissing, InvalidArgument for a bad pattern, OSError."""
-        extra = _excluding(self.exclude)
-        return select_with_parents(tree, self.sources, extra) if self.parents else tree.select(self.sources, extra)
+        found = tree.found.get(self)
+        if found is None:
+            extra = _excluding(self.exclude)
+            select = partial(select_with_parents, tree) if self.parents else tree.select
+            found = tree.found[self] = select(self.sources, extra)
+        return found
 
     def digest(self, tree: Tree, inputs: Inputs) -> str:
         """The content key of the files in ``tree``."""
