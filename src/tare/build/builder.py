@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tare.base.locks import KeyedLocks
@@ -16,12 +16,17 @@ from tare.build.ops.context import open_context
 from tare.build.ops.hashes import HashCache
 from tare.build.ops.operation import Settings
 from tare.build.ops.workbench import Workbench
+from tare.build.outputs.archive import write_archive
+from tare.build.outputs.files import write_directory, write_tar
+from tare.build.outputs.kinds import check_output, names_of, stores_image
+from tare.build.outputs.timestamps import read_epoch
 from tare.build.planner import Planner, ResolveImage
 from tare.build.request import BuildRequest, BuildResult, SourceResolver
 from tare.build.solver import Shared, Solver
 from tare.errors import Unsupported
-from tare.model import Platform, Reference
+from tare.model import Digest, Platform, Reference
 from tare.model.execution import Executor, Limit
+from tare.oci.image import Descriptor, ImageConfig, encode
 from tare.store.images import Image
 from tare.store.store import Store
 
@@ -59,6 +64,9 @@ class Builder:
         steps stay cached.
         """
         _refuse_unavailable(request)
+        for output in request.outputs:
+            check_output(output)
+        epoch = read_epoch(request.build_args)
         dockerfile = await asyncio.to_thread(parse_dockerfile, request.dockerfile, request.dockerfile_name)
         context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
         async with self._store.leases.hold() as lease:
@@ -80,12 +88,44 @@ class Builder:
                 solved = await solver.solve()
             finally:
                 await asyncio.to_thread(self._bench.hashes.save)
-            config = await export_image(plan, solved, self._bench, request.platform or Platform.host())
-            image = await self._store.images.create(config, tag=request.tags[0] if request.tags else None)
-        for reference in request.tags[1:]:
+            platform = request.platform or Platform.host()
+            config = await export_image(plan, solved, self._bench, platform, epoch=epoch, lease=lease)
+            chain = solved[plan.output.tip].result.chain
+            manifest = await self._write_outputs(request, config, chain, epoch)
+            tags = await self._store_image(request, config)
+        image = Digest.of(encode(config))
+        observe(BuildFinished(image, tuple(reference.familiar() for reference in tags)))
+        names = tuple(str(reference) for reference in tags)
+        ledger = weigh_in(plan, solved)
+        return BuildResult(image_id=image, manifest=manifest, names=names, warnings=plan.warnings, ledger=ledger)
+
+    async def _store_image(self, request: BuildRequest, config: ImageConfig) -> tuple[Reference, ...]:
+        """Put the image into the store, unless the build only writes files; returns its names."""
+        if not stores_image(request.outputs):
+            return ()
+        given = (name for output in request.outputs for name in names_of(output))
+        tags = tuple(dict.fromkeys((*request.tags, *given)))
+        image = await self._store.images.create(config, tag=tags[0] if tags else None)
+        for reference in tags[1:]:
             await self._store.images.tag(image, reference)
-        observe(BuildFinished(image, tuple(reference.familiar() for reference in request.tags)))
-        return BuildResult(image_id=image, warnings=plan.warnings, ledger=weigh_in(plan, solved))
+        return tags
+
+    async def _write_outputs(
+        self, request: BuildRequest, config: ImageConfig, chain: Sequence[Part], epoch: int | None
+    ) -> Descriptor | None:
+        """Write what goes to files; returns the manifest of the last archive."""
+        manifest = None
+        for output in request.outputs:
+            match output.type:
+                case "local":
+                    await write_directory(output, chain, self._bench)
+                case "tar":
+                    await write_tar(output, chain, self._bench, epoch)
+                case "oci" | "docker" if output.destination:
+                    manifest = await write_archive(output, config, request.tags, request.annotations, self._bench)
+                case _:
+                    pass  # the store's, or nothing to write
+        return manifest
 
     def _resolver(self, lease: str, observe: Callable[[BuildEvent], None], *, refresh: bool) -> ResolveImage:
         def progress(name: str, text: str) -> None:
@@ -114,8 +154,6 @@ def _settings(request: BuildRequest) -> Settings:
 _UNAVAILABLE = {
     "contexts": "--build-context",
     "no_cache_stages": "--no-cache-filter",
-    "outputs": "--output",
-    "annotations": "--annotation",
     "check": "--check",
     "plan_only": "--plan",
     "why": "--why",

@@ -24,6 +24,7 @@ from tare.oci.image import ExecutionConfig
 from tare.store.images import Image
 
 SCRATCH = "scratch"
+_OWN_ARGS = ("BUILDKIT_", "SOURCE_DATE_EPOCH")  # they speak to the builder
 ResolveImage = Callable[[Reference, Platform], Awaitable[Image]]
 
 
@@ -338,7 +339,8 @@ class Planner:
 
     def _warnings(self) -> tuple[str, ...]:
         warnings = [f"{w.rule}: {w.message} (line {w.range.first_line})" for w in self._dockerfile.warnings]
-        unused = sorted(set(self._request.build_args) - self._consumed - PROXY_ARGS - set(PLATFORM_ARGS))
+        known = self._consumed | PROXY_ARGS | set(PLATFORM_ARGS)
+        unused = sorted(name for name in set(self._request.build_args) - known if not name.startswith(_OWN_ARGS))
         unused = [name for name in unused if name in self._build_args]
         if unused:
             warnings.append(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tare.model import Digest, Platform, Reference
+from tare.oci.image import Descriptor
 from tare.store.images import Image
 
 Progress = Callable[[str, str], None]
@@ -97,9 +98,15 @@ class LedgerLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """A finished build; ``ledger`` is the weigh-in, in the order of the Dockerfile."""
+    """A finished build; ``ledger`` is the weigh-in, in the order of the Dockerfile.
+
+    ``image_id`` is the digest of the configuration, also where the image is not stored; ``manifest`` describes the
+    archive that was written, ``names`` are what the image is called in the store.
+    """
 
     image_id: Digest
+    manifest: Descriptor | None = None
+    names: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     ledger: tuple[LedgerLine, ...] = ()
 

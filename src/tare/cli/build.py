@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tare.cli.build_files import check_files, metadata, on_standard_output
 from tare.cli.build_request import build_request
 from tare.cli.session import Session, pass_session
 from tare.client.blocking import post
@@ -29,6 +30,7 @@ from tare.client.endpoint import Endpoint
 @click.option("--platform", default="", help="Platform, such as linux/amd64.")
 @click.option("--progress", type=click.Choice(["auto", "plain", "tty"]), default="auto", help="How progress looks.")
 @click.option("--iidfile", default="", help="Write the image's ID to this file.")
+@click.option("--metadata-file", default="", help="Write what was built to this file, as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the image's ID.")
 @click.option("--build-context", "contexts", multiple=True, help="Further context: NAME=DIRECTORY|URL|docker-image://…")
 @click.option("--secret", "secrets", multiple=True, help="Secret for RUN steps: id=NAME[,src=FILE|,env=VARIABLE].")
@@ -52,20 +54,24 @@ from tare.client.endpoint import Endpoint
 def build(session: Session, /, path: str, **given: Any) -> None:
     """Build an image from the Dockerfile and the directory PATH."""
     document = build_request(path, given)
-    iidfile = Path(given["iidfile"]) if given["iidfile"] else None
-    if iidfile:
-        iidfile.unlink(missing_ok=True)
-    outcome = _build(session.endpoint, document, quiet=given["quiet"], progress=given["progress"])
-    if outcome is None:
-        sys.exit(1)
-    if iidfile:
-        iidfile.write_text(outcome)
-    if given["quiet"]:
-        print(outcome)
+    check_files(document["outputs"], given["iidfile"])
+    for name in ("iidfile", "metadata_file"):
+        if given[name]:
+            Path(given[name]).unlink(missing_ok=True)
+    with on_standard_output(document["outputs"]):
+        result = _build(session.endpoint, document, quiet=given["quiet"], progress=given["progress"])
+        if result is None:
+            sys.exit(1)
+    if given["iidfile"]:
+        Path(given["iidfile"]).write_text(result["image_id"])
+    if given["metadata_file"]:
+        Path(given["metadata_file"]).write_text(metadata(result))
+    if given["quiet"] and not document["outputs"]:
+        print(result["image_id"])
 
 
-def _build(endpoint: Endpoint, document: dict[str, Any], *, quiet: bool, progress: str) -> str | None:
-    """Run it and show it; returns the image's ID, None when the build failed (which has been told)."""
+def _build(endpoint: Endpoint, document: dict[str, Any], *, quiet: bool, progress: str) -> dict[str, Any] | None:
+    """Run it and show it; returns the result, None when the build failed (which has been told)."""
     from tare.cli.build_plain import PlainView, QuietView, show_failure, show_weighing
 
     live = progress == "tty" or (progress == "auto" and sys.stderr.isatty())
@@ -86,4 +92,4 @@ def _build(endpoint: Endpoint, document: dict[str, Any], *, quiet: bool, progres
         return None
     if not quiet:
         show_weighing(last, document["tags"])
-    return str(last["image_id"])
+    return last

@@ -107,9 +107,24 @@ class Manifest(
     """An image manifest."""
 
     schema_version: int
-    media_type: str = MEDIA_TYPE_MANIFEST
+    media_type: str
     config: Descriptor
     layers: list[Descriptor]
+    annotations: dict[str, str] | None = None
+
+
+class Index(
+    msgspec.Struct,
+    rename={"schema_version": "schemaVersion", "media_type": "mediaType"},
+    omit_defaults=True,
+    frozen=True,
+    kw_only=True,
+):
+    """An image index (image-index.md); ``index.json`` of an image layout is one."""
+
+    schema_version: int
+    media_type: str
+    manifests: list[Descriptor]
     annotations: dict[str, str] | None = None
 
 

@@ -112,6 +112,8 @@ def render_result(result: BuildResult) -> dict[str, Any]:
     return {
         "event": "result",
         "image_id": str(result.image_id),
+        "manifest": msgspec.to_builtins(result.manifest),
+        "names": list(result.names),
         "warnings": list(result.warnings),
         "ledger": [dataclasses.asdict(line) for line in result.ledger],
         "shipped": result.shipped,

@@ -1,0 +1,1 @@
+"""Where the result of a build goes: the image store, archives, a directory."""
