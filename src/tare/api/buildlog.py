@@ -17,6 +17,7 @@ from tare.build.events import (
     Notice,
     PlanMade,
     PlannedStep,
+    StepExplained,
     VertexDone,
     VertexFailed,
     VertexOutput,
@@ -63,6 +64,8 @@ class ClassicLog:
             case VertexFailed(id=name):
                 if step := self._steps.get(name):
                     self._fail(step)
+            case StepExplained():
+                pass  # Docker's clients have no place for it
             case Notice(text=text, id=name):
                 self._notice(text, name)
             case BuildFinished():

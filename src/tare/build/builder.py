@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tare.base.locks import KeyedLocks
 from tare.build.cache import BuildCache, Part
 from tare.build.dockerfile.stages import parse_dockerfile
 from tare.build.events import BuildEvent, BuildFinished, Notice, PlanMade
-from tare.build.exporter import export_image, weigh_in
+from tare.build.explain import Explainer, past_steps
+from tare.build.exporter import export_image
+from tare.build.forecast import Forecaster, forecast_lines
+from tare.build.graph import Plan
+from tare.build.history import BuildHistory
 from tare.build.ops.context import open_context
 from tare.build.ops.hashes import HashCache
+from tare.build.ops.manifests import Manifests
 from tare.build.ops.operation import Settings
+from tare.build.ops.select import Tree
 from tare.build.ops.workbench import Workbench
 from tare.build.outputs.archive import write_archive
 from tare.build.outputs.files import write_directory, write_tar
 from tare.build.outputs.kinds import check_output, names_of, stores_image
 from tare.build.outputs.timestamps import read_epoch
 from tare.build.planner import Planner, ResolveImage
-from tare.build.request import BuildRequest, BuildResult, SourceResolver
+from tare.build.request import BuildRequest, BuildResult, ForecastLine, SourceResolver
 from tare.build.solver import Shared, Solver
+from tare.build.weighing import check_budget, weigh_in
 from tare.errors import Unsupported
 from tare.model import Digest, Platform, Reference
 from tare.model.execution import Executor, Limit
 from tare.oci.image import Descriptor, ImageConfig, encode
 from tare.store.images import Image
 from tare.store.store import Store
+
+logger = logging.getLogger(__name__)
 
 _MIN_SLOTS = 2  # a step that waits for the network must not stop one that computes
 
@@ -47,9 +58,12 @@ class Builder:
             executor=executor,
             cache=BuildCache(store),
             hashes=HashCache(cache_dir / "context-hashes"),
+            manifests=Manifests(cache_dir / "manifests"),
             directory=cache_dir,
             locks=KeyedLocks(),
         )
+        self._history = BuildHistory(store)
+        self._writing: set[asyncio.Future[None]] = set()
         self._shared = Shared(slots=asyncio.Semaphore(max(_MIN_SLOTS, os.cpu_count() or 1)))
 
     async def recover(self) -> None:
@@ -59,21 +73,17 @@ class Builder:
     async def build(self, request: BuildRequest, observe: Callable[[BuildEvent], None]) -> BuildResult:
         """Build and tag an image; ``observe`` is told what happens, on the event loop.
 
-        Raises DockerfileError (with place), BuildStepFailed, NotFound (target, base image, COPY source), what the
-        executor raises. Cancelling ends all steps, whose mounts and snapshots are gone when this returns; finished
-        steps stay cached.
+        Raises DockerfileError (with place), BuildStepFailed, InvalidArgument (over the budget), NotFound (target, base
+        image, COPY source), what the executor raises. Cancelling ends all steps, whose mounts and snapshots are gone
+        when this returns; finished steps stay cached.
         """
         _refuse_unavailable(request)
         for output in request.outputs:
             check_output(output)
         epoch = read_epoch(request.build_args)
-        dockerfile = await asyncio.to_thread(parse_dockerfile, request.dockerfile, request.dockerfile_name)
-        context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
         async with self._store.leases.hold() as lease:
-            plan = await Planner(dockerfile, request).plan(self._resolver(lease, observe, refresh=request.pull))
-            observe(PlanMade(plan.shown))
-            for warning in plan.warnings:
-                observe(Notice(warning, level="warning"))
+            plan, context = await self._plan(request, observe, lease)
+            past = await self._history.load(request.project) if request.why else {}
             solver = Solver(
                 bench=self._bench,
                 shared=self._shared,
@@ -82,22 +92,78 @@ class Builder:
                 settings=_settings(request),
                 observe=observe,
                 lease=lease,
-                no_cache=request.no_cache,
+                anew=plan.anew(no_cache=request.no_cache, stages=request.no_cache_stages),
+                explainer=Explainer(plan, past, self._bench.manifests) if request.why else None,
             )
             try:
                 solved = await solver.solve()
             finally:
-                await asyncio.to_thread(self._bench.hashes.save)
+                self._later(self._save_notes())
+            ledger = weigh_in(plan, solved)
+            check_budget(ledger, request.budget)
             platform = request.platform or Platform.host()
             config = await export_image(plan, solved, self._bench, platform, epoch=epoch, lease=lease)
             chain = solved[plan.output.tip].result.chain
             manifest = await self._write_outputs(request, config, chain, epoch)
             tags = await self._store_image(request, config)
+            await self._history.save(request.project, past_steps(plan, solver.keys))
         image = Digest.of(encode(config))
         observe(BuildFinished(image, tuple(reference.familiar() for reference in tags)))
         names = tuple(str(reference) for reference in tags)
-        ledger = weigh_in(plan, solved)
         return BuildResult(image_id=image, manifest=manifest, names=names, warnings=plan.warnings, ledger=ledger)
+
+    async def forecast(self, request: BuildRequest, observe: Callable[[BuildEvent], None]) -> tuple[ForecastLine, ...]:
+        """What :meth:`build` would run now, and why; runs nothing. Base images are looked up as for a build.
+
+        Raises what is wrong with Dockerfile, images and sources.
+        """
+        async with self._store.leases.hold() as lease:
+            plan, context = await self._plan(request, observe, lease)
+            explainer = Explainer(plan, await self._history.load(request.project), self._bench.manifests)
+            forecaster = Forecaster(
+                bench=self._bench,
+                plan=plan,
+                context=context,
+                settings=_settings(request),
+                observe=observe,
+                lease=lease,
+                explainer=explainer,
+                anew=plan.anew(no_cache=request.no_cache, stages=request.no_cache_stages),
+            )
+            outlooks = await forecaster.forecast()
+        self._later(self._save_notes())
+        return forecast_lines(plan, outlooks)
+
+    async def close(self) -> None:
+        """Finish what is written after builds."""
+        if self._writing:
+            await asyncio.wait(self._writing)
+
+    async def _plan(
+        self, request: BuildRequest, observe: Callable[[BuildEvent], None], lease: str
+    ) -> tuple[Plan, Tree | None]:
+        """The plan and the context's tree; the plan and its warnings are told."""
+        dockerfile = await asyncio.to_thread(parse_dockerfile, request.dockerfile, request.dockerfile_name)
+        context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
+        plan = await Planner(dockerfile, request).plan(self._resolver(lease, observe, refresh=request.pull))
+        observe(PlanMade(plan.shown))
+        warnings = (*plan.warnings, *_unknown_stages(plan, request.no_cache_stages))
+        for warning in warnings:
+            observe(Notice(warning, level="warning"))
+        return plan, context
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have ``work`` done without the build waiting for it."""
+        task = asyncio.ensure_future(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _save_notes(self) -> None:
+        try:
+            await asyncio.to_thread(self._bench.hashes.save)
+            await asyncio.to_thread(self._bench.manifests.save)
+        except OSError:
+            logger.warning("cannot write the builder's notes", exc_info=True)
 
     async def _store_image(self, request: BuildRequest, config: ImageConfig) -> tuple[Reference, ...]:
         """Put the image into the store, unless the build only writes files; returns its names."""
@@ -153,13 +219,15 @@ def _settings(request: BuildRequest) -> Settings:
 
 _UNAVAILABLE = {
     "contexts": "--build-context",
-    "no_cache_stages": "--no-cache-filter",
     "check": "--check",
-    "plan_only": "--plan",
-    "why": "--why",
     "keep_failed": "--debug",
-    "budget": "--budget",
 }
+
+
+def _unknown_stages(plan: Plan, stages: Iterable[str]) -> list[str]:
+    known = {step.stage for step in plan.steps}
+    unknown = sorted(set(stages) - known)
+    return [f"--no-cache-filter {name}: the build has no such stage" for name in unknown]
 
 
 def _refuse_unavailable(request: BuildRequest) -> None:

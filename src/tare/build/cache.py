@@ -29,12 +29,14 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What a step made: its own ``part``, the whole ``chain`` (bottom first), bytes added and when it was made.
 
-    ``value`` holds the result of a step that is no file system: a content digest.
+    ``hidden`` are bytes of files below that the step replaced or deleted. ``value`` holds the result of a step that is
+    no file system: a content digest.
     """
 
     part: Part | None = None
     chain: tuple[Part, ...] = ()
     bytes: int = 0
+    hidden: int = 0
     created: float = 0.0
     value: str = ""
 
@@ -85,6 +87,12 @@ class BuildCache:
         )
         # not durable: a lost record is a cache miss, and the fsync would be felt in every step
         await self._store.db.write(lambda db: _put(db, row, result.part), durable=False)
+
+    async def fields(self, kind: Literal["definition", "content"]) -> list[dict[str, Any]]:
+        """What went into the keys of all records of one kind."""
+        query = "SELECT fields FROM build_cache WHERE kind = ?"
+        rows = await self._store.db.read(lambda db: db.execute(query, (kind,)).fetchall())
+        return [msgspec.json.decode(row[0]) for row in rows]
 
     async def touch(self, keys: Iterable[str]) -> None:
         """Note that the records under these keys were used now."""

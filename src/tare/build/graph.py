@@ -5,7 +5,7 @@ A step's ``definition`` keeps what goes into its cache key by name, so that a mi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,13 +30,19 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What all steps have. ``parent`` is the step whose root file system this one starts from (None: empty)."""
+    """What all steps have. ``parent`` is the step whose root file system this one starts from (None: empty).
+
+    ``variables`` are the values of the variables that the instruction names, ``arguments`` the names that ARG declared
+    so far: with them a changed key is explained. Neither is part of the key.
+    """
 
     id: str
     stage: str
     text: str
     place: Place
     parent: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    arguments: frozenset[str] = frozenset()
 
     @property
     def layered(self) -> bool:
@@ -254,3 +260,23 @@ class Plan:
     output: StageOutput
     warnings: tuple[str, ...] = ()
     by_id: Mapping[str, Step] = field(default_factory=dict)
+
+    def anew(self, *, no_cache: bool, stages: Collection[str]) -> frozenset[str]:
+        """The steps that must not be looked up: all, or those of ``stages`` and the RUN steps that stand on them.
+
+        A RUN step's result includes what lies below it; COPY and WORKDIR make layers of their own, which may stay.
+        """
+        if no_cache:
+            return frozenset(self.by_id)
+        wanted = {stage.lower() for stage in stages}
+        forced: set[str] = set()
+        shaken: set[str] = set()
+        for step in self.steps:
+            if step.stage in wanted and step.layered:
+                forced.add(step.id)
+                shaken.add(step.id)
+            elif step.parent in shaken:
+                shaken.add(step.id)
+                if isinstance(step, RunStep):
+                    forced.add(step.id)
+        return frozenset(forced)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,7 @@ from tare.errors import InvalidArgument, TareError, Unsupported
 from tare.oci.image import ExecutionConfig, Healthcheck
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,8 @@ class StageState:
         return f"{self.index}.{self.number}"
 
     def _layer(self, step: Step, created_by: str) -> None:
-        self.steps.append(step)
+        named = {name: value for name, value in self.variables().items() if name in _VARIABLE.findall(step.text)}
+        self.steps.append(replace(step, variables=named, arguments=frozenset(self.args)))
         written = Written(step=step.id, created_by=f"{created_by} # buildkit", empty=False)
         self.output = replace(self.output, tip=step.id, history=(*self.output.history, written))
 

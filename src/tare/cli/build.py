@@ -62,6 +62,11 @@ def build(session: Session, /, path: str, **given: Any) -> None:
         result = _build(session.endpoint, document, quiet=given["quiet"], progress=given["progress"])
         if result is None:
             sys.exit(1)
+    if given["plan"]:
+        from tare.cli.build_reasons import show_plan
+
+        show_plan(result["forecast"])
+        return
     if given["iidfile"]:
         Path(given["iidfile"]).write_text(result["image_id"])
     if given["metadata_file"]:
@@ -72,8 +77,10 @@ def build(session: Session, /, path: str, **given: Any) -> None:
 
 def _build(endpoint: Endpoint, document: dict[str, Any], *, quiet: bool, progress: str) -> dict[str, Any] | None:
     """Run it and show it; returns the result, None when the build failed (which has been told)."""
-    from tare.cli.build_plain import PlainView, QuietView, show_failure, show_weighing
+    from tare.cli.build_plain import PlainView, QuietView, show_failure
+    from tare.cli.build_weighing import show_weighing
 
+    quiet = quiet or document["plan_only"]
     live = progress == "tty" or (progress == "auto" and sys.stderr.isatty())
     view: Any = QuietView()
     if not quiet and live:
@@ -83,13 +90,20 @@ def _build(endpoint: Endpoint, document: dict[str, Any], *, quiet: bool, progres
     elif not quiet:
         view = PlainView()
     last: dict[str, Any] = {}
+    explained: list[dict[str, Any]] = []
     with view, post(endpoint, "/tare/build", document) as answer:
         for event in answer.documents():
             last = event
             view.show(event)
+            if event["event"] == "explained":
+                explained.append(event)
     if last.get("event") != "result":
         show_failure(last, view.names)
         return None
+    if document["why"] and not document["plan_only"]:
+        from tare.cli.build_reasons import show_why
+
+        show_why(explained, view.names)
     if not quiet:
         show_weighing(last, document["tags"])
     return last

@@ -1,4 +1,4 @@
-"""A build as lines of text, and what is said at its end."""
+"""A build as lines of text, and why it failed."""
 
 from __future__ import annotations
 
@@ -100,26 +100,3 @@ def show_failure(event: Event, names: dict[str, str]) -> None:
         print(event["place"], file=sys.stderr)
     message = event.get("message") or "the engine ended the build without a result"
     print(f"ERROR: failed to build: {message}", file=sys.stderr)
-
-
-def show_weighing(event: Event, tags: list[str]) -> None:
-    """The end of a build that went well: the image, and what each stage weighs."""
-    lines = [f"image {event['image_id']}", *(f"named {tag}" for tag in tags)]
-    stages = weigh_stages(event.get("ledger") or [])
-    width = max((len(stage) for stage in stages), default=0)
-    for stage, (shipped, left) in stages.items():
-        lines.append(f"  {stage:<{width}}  shipped {human_size(shipped):>7}   left behind {human_size(left):>7}")
-    lines.append(f"shipped {human_size(event['shipped'])}, left behind {human_size(event['left_behind'])}")
-    for warning in event.get("warnings") or []:
-        lines.append(f"WARNING: {warning}")
-    print("\n".join(lines), file=sys.stderr, flush=True)
-
-
-def weigh_stages(ledger: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
-    """Bytes shipped and left behind by stage, in the order of the Dockerfile."""
-    stages: dict[str, tuple[int, int]] = {}
-    for line in ledger:
-        shipped, left = stages.get(line["stage"], (0, 0))
-        size = int(line["bytes"])
-        stages[line["stage"]] = (shipped + size, left) if line["shipped"] else (shipped, left + size)
-    return stages

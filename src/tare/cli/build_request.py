@@ -12,7 +12,7 @@ from typing import Any
 
 from tare.cli.environment import read_labels
 from tare.cli.limits import read_ulimit
-from tare.cli.units import parse_size
+from tare.cli.units import parse_size, parse_weight
 from tare.errors import InvalidArgument, NotFound, Unsupported
 
 _SECRET_LIMIT = 500 * 1024  # bytes, as BuildKit has it
@@ -62,7 +62,7 @@ def build_request(path: str, given: dict[str, Any], environ: Mapping[str, str] |
         "plan_only": given["plan"],
         "why": given["why"],
         "keep_failed": given["debug"],
-        "budget": parse_size(given["budget"], '"--budget"') if given["budget"] else 0,
+        "budget": parse_weight(given["budget"], '"--budget"') if given["budget"] else 0,
     }
 
 

@@ -38,10 +38,19 @@ def _human(size: float, base: float, names: tuple[str, ...], digits: int) -> str
 
 def parse_size(text: str, option: str) -> int:
     """``512m``, ``1.5g``, ``100`` in bytes; units are binary. Raises InvalidArgument naming ``option``."""
+    return _parse_size(text, option, 1024)
+
+
+def parse_weight(text: str, option: str) -> int:
+    """As :func:`parse_size` with decimal units, as sizes of images are shown."""
+    return _parse_size(text, option, 1000)
+
+
+def _parse_size(text: str, option: str, base: int) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise InvalidArgument(f'invalid argument "{text}" for {option}: invalid size', hint="such as 512m or 1.5g")
-    return int(float(match[1]) * 1024 ** _POWERS.get((match[2] or "").lower(), 0))
+    return int(float(match[1]) * base ** _POWERS.get((match[2] or "").lower(), 0))
 
 
 def human_duration(seconds: float) -> str:

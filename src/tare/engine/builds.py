@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from tare.archive.compression import decompress
 from tare.archive.confined import open_in_root
@@ -16,7 +16,8 @@ from tare.archive.tar_reader import extract_tree
 from tare.base.shielding import finish
 from tare.build.builder import Builder
 from tare.build.events import BuildEvent
-from tare.build.request import BuildRequest, BuildResult
+from tare.build.history import project_key
+from tare.build.request import BuildRequest, BuildResult, ForecastLine
 from tare.engine.events import Events
 from tare.engine.images import Images
 from tare.engine.requests import BuildJob
@@ -26,6 +27,7 @@ from tare.model import Platform, Reference
 from tare.store.images import Image
 
 DOCKERFILE_LIMIT = 4 << 20  # bytes; a longer one is a mistake
+T = TypeVar("T")
 Observe = Callable[[BuildEvent], None]
 Progress = Callable[[str, str], None]
 
@@ -52,12 +54,19 @@ class Builds:
         self._events = events
         self._scratch = scratch
         self._host_ca = host_ca
-        self._running: set[asyncio.Future[BuildResult]] = set()
+        self._running: set[asyncio.Future[Any]] = set()
         self._closing = False
 
     async def build(self, job: BuildJob, observe: Observe) -> BuildResult:
         """Build and tag. Raises what is wrong with context, Dockerfile or a step; cancelling ends it cleanly."""
-        task = asyncio.ensure_future(self._build(job, observe))
+        return await self._to_end(self._build(job, observe))
+
+    async def forecast(self, job: BuildJob, observe: Observe) -> tuple[ForecastLine, ...]:
+        """What :meth:`build` would run now, and why. Raises what is wrong with context, Dockerfile or sources."""
+        return await self._to_end(self._forecast(job, observe))
+
+    async def _to_end(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
@@ -80,46 +89,55 @@ class Builds:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running)
+        await self._builder.close()
 
     async def _build(self, job: BuildJob, observe: Observe) -> BuildResult:
         async with AsyncExitStack() as stack:
-            context = await self._context(job, stack)
-            text = job.dockerfile_text
-            if text is None:
-                text = await asyncio.to_thread(read_dockerfile, context, job.dockerfile)
-            request = BuildRequest(
-                context=context,
-                dockerfile=text,
-                dockerfile_name=job.dockerfile,
-                target=job.target,
-                build_args=job.build_args,
-                labels=job.labels,
-                tags=tuple(Reference.parse(tag) for tag in job.tags),
-                no_cache=job.no_cache,
-                pull=job.pull,
-                network=_network(job.network),
-                extra_hosts=job.extra_hosts,
-                platform=Platform.parse(job.platform) if job.platform else None,
-                shm_size=job.shm_size or BuildRequest(context=None, dockerfile="").shm_size,
-                host_ca=self._host_ca,
-                ignore_text=await asyncio.to_thread(_own_ignore_file, context, job.dockerfile),
-                contexts=job.contexts,
-                secrets=job.secrets,
-                ssh=job.ssh,
-                allow=frozenset(job.allow),
-                no_cache_stages=job.no_cache_stages,
-                outputs=job.outputs,
-                annotations=job.annotations,
-                ulimits=job.ulimits,
-                check=job.check,
-                plan_only=job.plan_only,
-                why=job.why,
-                keep_failed=job.keep_failed,
-                budget=job.budget,
-            )
-            result = await self._builder.build(request, observe)
+            result = await self._builder.build(await self._request(job, stack), observe)
         self._events.publish("builder", "build", str(result.image_id), {"name": job.tags[0] if job.tags else ""})
         return result
+
+    async def _forecast(self, job: BuildJob, observe: Observe) -> tuple[ForecastLine, ...]:
+        async with AsyncExitStack() as stack:
+            return await self._builder.forecast(await self._request(job, stack), observe)
+
+    async def _request(self, job: BuildJob, stack: AsyncExitStack) -> BuildRequest:
+        """What the builder is asked; the context is there until ``stack`` is closed."""
+        context = await self._context(job, stack)
+        text = job.dockerfile_text
+        if text is None:
+            text = await asyncio.to_thread(read_dockerfile, context, job.dockerfile)
+        return BuildRequest(
+            context=context,
+            dockerfile=text,
+            dockerfile_name=job.dockerfile,
+            target=job.target,
+            build_args=job.build_args,
+            labels=job.labels,
+            tags=tuple(Reference.parse(tag) for tag in job.tags),
+            no_cache=job.no_cache,
+            pull=job.pull,
+            network=_network(job.network),
+            extra_hosts=job.extra_hosts,
+            platform=Platform.parse(job.platform) if job.platform else None,
+            shm_size=job.shm_size or BuildRequest(context=None, dockerfile="").shm_size,
+            host_ca=self._host_ca,
+            ignore_text=await asyncio.to_thread(_own_ignore_file, context, job.dockerfile),
+            contexts=job.contexts,
+            secrets=job.secrets,
+            ssh=job.ssh,
+            allow=frozenset(job.allow),
+            no_cache_stages=job.no_cache_stages,
+            outputs=job.outputs,
+            annotations=job.annotations,
+            ulimits=job.ulimits,
+            check=job.check,
+            plan_only=job.plan_only,
+            why=job.why,
+            project=project_key(_place(job), job.dockerfile),
+            keep_failed=job.keep_failed,
+            budget=job.budget,
+        )
 
     async def _context(self, job: BuildJob, stack: AsyncExitStack) -> Path:
         if job.remote:
@@ -205,6 +223,11 @@ def _own_ignore_file(context: Path, dockerfile: str) -> str | None:
             return stream.read(DOCKERFILE_LIMIT).decode(errors="replace")
     except OSError:
         return None
+
+
+def _place(job: BuildJob) -> str:
+    """What a project is known by: its directory, its URL, else the names of what is built."""
+    return str(job.context or job.remote or " ".join(job.tags))
 
 
 def _network(mode: str) -> Literal["default", "none", "host"]:

@@ -16,7 +16,8 @@ from tare.api import params
 from tare.api.context import cancellable, engine_of
 from tare.api.jsonstream import JsonStream
 from tare.api.respond import json_response
-from tare.api.schema.builds import read_build, render_build_event, render_failure, render_result
+from tare.api.schema.builds import read_build, render_build_event, render_failure, render_forecast, render_result
+from tare.build.events import BuildEvent
 
 
 async def info(request: web.Request) -> web.StreamResponse:
@@ -34,9 +35,14 @@ async def weigh(request: web.Request) -> web.StreamResponse:
 async def build(request: web.Request) -> web.StreamResponse:
     """``POST /tare/build``; the build ends when the client goes away."""
     job = read_build(await params.body_document(request))
-    stream = JsonStream(request)
-    running = engine_of(request).builds.build(job, lambda event: stream.report(render_build_event(event)))
-    return await stream.run(running, lambda result: [render_result(result)], render_failure)
+    builds, stream = engine_of(request).builds, JsonStream(request)
+
+    def observe(event: BuildEvent) -> None:
+        stream.report(render_build_event(event))
+
+    if job.plan_only:
+        return await stream.run(builds.forecast(job, observe), lambda lines: [render_forecast(lines)], render_failure)
+    return await stream.run(builds.build(job, observe), lambda result: [render_result(result)], render_failure)
 
 
 ROUTES: list[Any] = [

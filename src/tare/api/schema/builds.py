@@ -1,12 +1,13 @@
 """Builds on Tare's own route: the request, and every event as a JSON document.
 
-The documents' ``event`` is one of ``plan``, ``started``, ``output``, ``done``, ``failed``, ``notice``, ``finished``,
-``result``, ``error``; the other members are the fields of the event (:mod:`tare.build.events`).
+The documents' ``event`` is one of ``plan``, ``started``, ``output``, ``done``, ``failed``, ``explained``, ``notice``,
+``finished``, ``result``, ``error``; the other members are the fields of the event (:mod:`tare.build.events`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from tare.build.events import (
     BuildFinished,
     Notice,
     PlanMade,
+    StepExplained,
     VertexDone,
     VertexFailed,
     VertexOutput,
@@ -29,13 +31,14 @@ from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, TareError
 
 if TYPE_CHECKING:
-    from tare.build.request import BuildResult
+    from tare.build.request import BuildResult, ForecastLine
 
 _NAMES: dict[type[Any], str] = {
     PlanMade: "plan",
     VertexStarted: "started",
     VertexDone: "done",
     VertexFailed: "failed",
+    StepExplained: "explained",
     Notice: "notice",
 }
 
@@ -118,7 +121,13 @@ def render_result(result: BuildResult) -> dict[str, Any]:
         "ledger": [dataclasses.asdict(line) for line in result.ledger],
         "shipped": result.shipped,
         "left_behind": result.left_behind,
+        "rewritten": result.rewritten,
     }
+
+
+def render_forecast(lines: Sequence[ForecastLine]) -> dict[str, Any]:
+    """The last document of a plan (``plan_only``): every step with its verdict and the causes."""
+    return {"event": "result", "forecast": [dataclasses.asdict(line) for line in lines]}
 
 
 def render_failure(error: TareError) -> dict[str, Any]:

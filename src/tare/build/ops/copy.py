@@ -9,7 +9,7 @@ import stat
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +19,7 @@ from tare.base.shielding import to_end
 from tare.build.cache import Key, Part, Result, make_key
 from tare.build.graph import CopyStep
 from tare.build.ops.add import Archive, Download, open_archive, write_archive
+from tare.build.ops.hidden import hidden_by
 from tare.build.ops.layering import LayerPlan, Member, Settings, write_members
 from tare.build.ops.operation import Inputs, Made
 from tare.build.ops.rootfs import Owner, find_owner
@@ -45,25 +46,55 @@ async def make_copy(step: CopyStep, inputs: Inputs, downloads: Sequence[Download
     return await with_place(step, _make(step, inputs, downloads, content), inputs)
 
 
-async def _make(step: CopyStep, inputs: Inputs, downloads: Sequence[Download], content: str) -> Made:
+async def find_copy(step: CopyStep, inputs: Inputs, downloads: Sequence[Download], content: str) -> Made | None:
+    """The layer that :func:`make_copy` would find; None where it would write one. Raises the same."""
+
+    async def find() -> Made | None:
+        async with _planned(step, inputs, downloads) as (planned, _):
+            return await _find(_layer_key(step, planned, downloads, content), inputs)
+
+    return await with_place(step, find(), inputs)
+
+
+@asynccontextmanager
+async def _planned(
+    step: CopyStep, inputs: Inputs, downloads: Sequence[Download]
+) -> AsyncIterator[tuple[_Planned, Path]]:
+    """What goes into the layer, and the root file system that it goes over, both for the length of the block."""
     source = open_tree(step.origin, inputs) if step.sources else _no_tree()
-    cache = inputs.bench.cache
     async with source as tree, inputs.bench.view(inputs.parent) as root:
-        planned = await to_end(asyncio.to_thread(_plan, step, tree, root, downloads))
+        yield await to_end(asyncio.to_thread(_plan, step, tree, root, downloads)), root
+
+
+async def _find(key: Key | None, inputs: Inputs) -> Made | None:
+    if key is None or not inputs.reuse:
+        return None
+    known = await inputs.bench.cache.find(key)
+    if known is None or known.part is None:
+        return None
+    await inputs.bench.protect(inputs.lease, [known.part])
+    return Made(known.part, known.bytes, created=known.created)
+
+
+async def _make(step: CopyStep, inputs: Inputs, downloads: Sequence[Download], content: str) -> Made:
+    async with _planned(step, inputs, downloads) as (planned, root):
         key = _layer_key(step, planned, downloads, content)
-        if key is not None and inputs.reuse and (known := await cache.find(key)) is not None and known.part is not None:
-            await inputs.bench.protect(inputs.lease, [known.part])
-            return Made(known.part, known.bytes, created=known.created)
+        if (known := await _find(key, inputs)) is not None:
+            paths = [member.entry.path for member in planned.members if member.entry.kind is not Kind.DIRECTORY]
+            return replace(known, hidden=await asyncio.to_thread(hidden_by, paths, root))
         sizes: list[int] = []
+        hidden: list[int] = []
 
         def produce(sink: BinaryIO) -> None:
-            sizes.append(_write(step, planned, root, sink))
+            size, paths = _write(step, planned, root, sink)
+            sizes.append(size)
+            hidden.append(hidden_by(paths, root))
 
         layer = await to_end(inputs.bench.store.layers.write(produce, lease=inputs.lease))
     part, created = Part(kind="layer", key=str(layer.diff_id)), float(int(time.time()))
     if key is not None:
-        await to_end(cache.put(key, Result(part=part, bytes=sizes[-1], created=created), kind="content"))
-    return Made(part, sizes[-1])
+        await to_end(inputs.bench.cache.put(key, Result(part=part, bytes=sizes[-1], created=created), kind="content"))
+    return Made(part, sizes[-1], hidden=hidden[-1])
 
 
 @asynccontextmanager
@@ -117,20 +148,20 @@ def _layer_key(step: CopyStep, planned: _Planned, downloads: Sequence[Download],
             layout.update(repr(sorted(entry.xattrs.items())).encode())
     fetched = [download.sha256 for download in downloads]
     inline = [item.content for item in step.inline]
-    fields = {"op": "layer", "content": content, "layout": layout.hexdigest(), "downloads": fetched, "inline": inline}
-    return make_key(fields)
+    fields = {"content": content, "layout": layout.hexdigest(), "downloads": fetched, "inline": inline}
+    return make_key({"op": "layer", "shape": make_key(step.definition()).digest, **fields})
 
 
-def _write(step: CopyStep, planned: _Planned, root: Path, sink: BinaryIO) -> int:
-    """Write the layer tar; returns the bytes of file content."""
+def _write(step: CopyStep, planned: _Planned, root: Path, sink: BinaryIO) -> tuple[int, set[str]]:
+    """Write the layer tar; returns the bytes of file content and the paths of what is no directory."""
     writer = TarWriter(sink)
     write_members(planned.members, writer)
-    known = {member.entry.path for member in planned.members}
+    known = {member.entry.path for member in planned.members if member.entry.kind is not Kind.DIRECTORY}
     size = planned.size
     for archive in planned.archives:
         size += write_archive(archive, root, step.destination, writer, known, owner=planned.owner)
     writer.finish()
-    return size
+    return size, known
 
 
 def _split_archives(step: CopyStep, matches: Sequence[Match]) -> tuple[list[Archive], list[Match]]:

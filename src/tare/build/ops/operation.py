@@ -48,11 +48,15 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a step added: one part, and how many bytes; ``created`` is when, if that was earlier and it was found."""
+    """What a step added: one part, and how many bytes; ``created`` is when, if that was earlier and it was found.
+
+    ``hidden`` are bytes of files below that it replaces or deletes.
+    """
 
     part: Part
     bytes: int
     created: float | None = None
+    hidden: int = 0
 
 
 def located(error: TareError, place: Place, *, mark: str = "") -> TareError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
@@ -9,6 +10,7 @@ from tare.base.shielding import finish, to_end
 from tare.build.cache import Part
 from tare.build.failures import TAIL_LINES, BuildStepFailed
 from tare.build.graph import RunStep
+from tare.build.ops.hidden import weigh_upper
 from tare.build.ops.masking import Mask
 from tare.build.ops.mounts import Mounted, mounted
 from tare.build.ops.operation import Inputs, Made, located
@@ -82,7 +84,15 @@ async def make_run(step: RunStep, inputs: Inputs) -> Made:
     except BaseException:
         await finish(snapshots.remove(key), what=f"remove snapshot {key}")
         raise
-    return Made(Part(kind="snapshot", key=key), await snapshots.usage(key))
+    size, hidden = await _weigh(key, inputs)
+    return Made(Part(kind="snapshot", key=key), size, hidden=hidden)
+
+
+async def _weigh(key: str, inputs: Inputs) -> tuple[int, int]:
+    """Bytes of the files that the step wrote, and of the parent's files that it replaced or deleted."""
+    upper = await inputs.bench.store.snapshots.upper_path(key)
+    async with inputs.bench.view(inputs.parent) as root:
+        return await to_end(asyncio.to_thread(weigh_upper, upper, root))
 
 
 def _request(step: RunStep, key: str, around: Mounted, inputs: Inputs) -> ExecRequest:

@@ -14,6 +14,7 @@ from tare.base.shielding import to_end
 from tare.build.cache import Part, Result, make_key
 from tare.build.graph import CONTEXT, CopyStep
 from tare.build.ops.layering import LayerPlan, Settings, write_members
+from tare.build.ops.manifests import Facts
 from tare.build.ops.operation import Inputs, located
 from tare.build.ops.parents import select_with_parents
 from tare.build.ops.select import Filter, Match, SourceMissing, Tree, content_digest
@@ -53,7 +54,10 @@ class Selection:
 
     def digest(self, tree: Tree, inputs: Inputs) -> str:
         """The content key of the files in ``tree``."""
-        return content_digest(self.find(tree), inputs.bench.hashes, keep_owner=tree.keep_owner)
+        bench, files = inputs.bench, dict[str, Facts]()
+        digest = content_digest(self.find(tree), bench.hashes, keep_owner=tree.keep_owner, files=files)
+        bench.manifests.note(digest, files)
+        return digest
 
 
 def selection_of(step: CopyStep) -> Selection:

@@ -14,6 +14,7 @@ from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish, to_end
 from tare.build.cache import BuildCache, Part
 from tare.build.ops.hashes import HashCache
+from tare.build.ops.manifests import Manifests
 from tare.model import Digest, new_id
 from tare.model.execution import Executor
 from tare.store.leases import insert_reference
@@ -29,6 +30,7 @@ class Workbench:
     executor: Executor
     cache: BuildCache
     hashes: HashCache
+    manifests: Manifests
     directory: Path
     locks: KeyedLocks
     private_caches: set[str] = field(default_factory=set)
