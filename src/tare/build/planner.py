@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -136,15 +137,22 @@ class Planner:
             if following is None:
                 ordered[active.pop()] = described
             elif following in active:
-                self._refuse_cycle(described.stage, following)
+                self._refuse_cycle(described, active[active.index(following) :])
             elif following not in ordered:
                 enter(following)
         return list(ordered.values())
 
-    def _refuse_cycle(self, stage: Stage, back: int) -> None:
-        name = self._name(self._dockerfile.stages[back])
+    def _refuse_cycle(self, last: _Stage, circle: list[int]) -> None:
+        """Raise for stages of which each needs the next and ``last`` the first."""
+        names = [self._name(self._dockerfile.stages[index]) for index in (*circle, circle[0])]
+        wanted = {name for name, index in last.froms.items() if index == circle[0]}
+        users = [user for user in last.stage.instructions if wanted.intersection(_from_names(user))]
+        place = last.stage.base if last.base_stage == circle[0] or not users else users[0]
         raise self._dockerfile.source.error(
-            f"circular dependency detected on stage: {name}", stage.base.range, code="stage-cycle"
+            f"circular dependency detected on stage: {names[0]} ({' needs '.join(names)})",
+            place.range,
+            hint="a stage can only take from stages that do not take from it",
+            code="stage-cycle",
         )
 
     def _describe(self, stage: Stage) -> _Stage:
@@ -205,9 +213,7 @@ class Planner:
             try:
                 self._images[key] = await resolve(*key)
             except NotFound as error:
-                place = self._dockerfile.source.error(error.message, instruction.range)
-                text = f"{key[0].familiar()}: {error.message}\n{place.name}:{place.line}\n{place.excerpt()}"
-                raise NotFound(text, hint=error.hint, code=error.code or "base-image-missing") from error
+                raise self._missing(key[0], instruction, error) from error
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -215,6 +221,23 @@ class Planner:
                     group.create_task(one(key, instruction))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
+
+    def _missing(self, reference: Reference, instruction: ins.Instruction, error: NotFound) -> NotFound:
+        """The error for an image that is not there; a name without registry or tag may be meant for a stage."""
+        name = reference.familiar()
+        short = name.removesuffix(":latest")
+        place = self._dockerfile.source.error(error.message, instruction.range, mark=short)
+        where = f"{place.name}:{place.line}\n{place.excerpt()}"
+        stages = [stage.name for stage in self._dockerfile.stages if stage.name]
+        if near := difflib.get_close_matches(short, stages, n=1):
+            hint = f"did you mean the stage {near[0]}?"
+            if near[0] == short:
+                hint = f"the stage {short} comes later: FROM takes stages above it, move it up"
+            return NotFound(
+                f"{short}: there is no such stage above and no such image\n{where}", hint=hint, code="no-stage"
+            )
+        code = error.code or "base-image-missing"
+        return NotFound(f"{name}: {error.message}\n{where}", hint=error.hint, code=code)
 
     def _interpret(self, described: _Stage) -> StageOutput:
         stage = described.stage

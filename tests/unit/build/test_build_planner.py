@@ -166,6 +166,29 @@ async def test_what_is_wrong_has_a_place(text: str, words: str) -> None:
     assert "^" in caught.value.excerpt()
 
 
+async def test_a_circle_of_stages_is_told_whole_at_the_line_that_closes_it() -> None:
+    text = "FROM base AS a\nRUN x\nCOPY --from=b /x /\nFROM base AS b\nCOPY --from=c /x /\nFROM a AS c\n"
+    with pytest.raises(DockerfileError, match=r"on stage: c [(]c needs a needs b needs c[)]") as caught:
+        await plan(text)
+    assert (caught.value.code, caught.value.line) == ("stage-cycle", 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "hint"),
+    [
+        ("FROM base AS build\nFROM base\nCOPY --from=biuld /x /\n", 3, "did you mean the stage build?"),
+        ("FROM builder AS one\nFROM base AS build\n", 1, "did you mean the stage build?"),
+        ("FROM late AS one\nFROM base AS late\nFROM one\n", 1, "move it up"),
+    ],
+)
+async def test_a_name_that_is_nearly_a_stage_is_taken_for_one(text: str, line: int, hint: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        await plan(text, target="" if "late" in text or "biuld" in text else "one")
+    assert caught.value.code == "no-stage"
+    assert hint in caught.value.hint
+    assert f"Dockerfile:{line}" in caught.value.message
+
+
 async def test_unknown_target_lists_the_stages() -> None:
     with pytest.raises(NotFound) as caught:
         await plan("FROM base AS one\nFROM base\n", target="two")
