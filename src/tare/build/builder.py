@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tare.base.locks import KeyedLocks
 from tare.build.cache import BuildCache, Part
-from tare.build.dockerfile.stages import parse_dockerfile
+from tare.build.checking import ignore_rules, report_of
+from tare.build.checks.linter import Linter
 from tare.build.events import BuildEvent, BuildFinished, Notice, PlanMade
 from tare.build.exporter import export_image, weigh_in
 from tare.build.ops.context import open_context
@@ -64,13 +65,20 @@ class Builder:
         steps stay cached.
         """
         _refuse_unavailable(request)
+        if request.check:
+            return BuildResult(image_id=None, report=await report_of(request, self._store))
         for output in request.outputs:
             check_output(output)
         epoch = read_epoch(request.build_args)
-        dockerfile = await asyncio.to_thread(parse_dockerfile, request.dockerfile, request.dockerfile_name)
+        linter = Linter(request, observe)
+        dockerfile = await linter.read()
         context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
         async with self._store.leases.hold() as lease:
-            plan = await Planner(dockerfile, request).plan(self._resolver(lease, observe, refresh=request.pull))
+            plan = await Planner(dockerfile, request).plan(
+                self._resolver(lease, observe, refresh=request.pull),
+                lambda bases, known: linter.inspect(bases, known, ignore_rules(context)),
+            )
+            linter.refuse()
             observe(PlanMade(plan.shown))
             for warning in plan.warnings:
                 observe(Notice(warning, level="warning"))
@@ -97,7 +105,15 @@ class Builder:
         observe(BuildFinished(image, tuple(reference.familiar() for reference in tags)))
         names = tuple(str(reference) for reference in tags)
         ledger = weigh_in(plan, solved)
-        return BuildResult(image_id=image, manifest=manifest, names=names, warnings=plan.warnings, ledger=ledger)
+        warnings = (*(finding.short for finding in linter.findings), *plan.warnings)
+        return BuildResult(
+            image_id=image,
+            manifest=manifest,
+            names=names,
+            warnings=warnings,
+            ledger=ledger,
+            findings=linter.findings,
+        )
 
     async def _store_image(self, request: BuildRequest, config: ImageConfig) -> tuple[Reference, ...]:
         """Put the image into the store, unless the build only writes files; returns its names."""
@@ -154,7 +170,6 @@ def _settings(request: BuildRequest) -> Settings:
 _UNAVAILABLE = {
     "contexts": "--build-context",
     "no_cache_stages": "--no-cache-filter",
-    "check": "--check",
     "plan_only": "--plan",
     "why": "--why",
     "keep_failed": "--debug",

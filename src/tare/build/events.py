@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tare.build.checks.findings import Finding
 from tare.model import Digest
 
 
@@ -89,4 +90,4 @@ class BuildFinished:
     tags: tuple[str, ...]
 
 
-BuildEvent = PlanMade | VertexStarted | VertexOutput | VertexDone | VertexFailed | Notice | BuildFinished
+BuildEvent = PlanMade | VertexStarted | VertexOutput | VertexDone | VertexFailed | Notice | Finding | BuildFinished

@@ -118,7 +118,8 @@ class Builds:
                 budget=job.budget,
             )
             result = await self._builder.build(request, observe)
-        self._events.publish("builder", "build", str(result.image_id), {"name": job.tags[0] if job.tags else ""})
+        if result.image_id is not None:
+            self._events.publish("builder", "build", str(result.image_id), {"name": job.tags[0] if job.tags else ""})
         return result
 
     async def _context(self, job: BuildJob, stack: AsyncExitStack) -> Path:
