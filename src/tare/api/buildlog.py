@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tare.api.jsonstream import Report, error_message
+from tare.build.checks.findings import Finding
 from tare.build.events import (
     BuildEvent,
     BuildFinished,
@@ -68,6 +69,8 @@ class ClassicLog:
                 pass  # Docker's clients have no place for it
             case Notice(text=text, id=name):
                 self._notice(text, name)
+            case Finding():
+                self._emit(f"[Warning] {event.short}\n")
             case BuildFinished():
                 self._finished(event)
 

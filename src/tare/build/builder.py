@@ -11,7 +11,8 @@ from typing import Any
 
 from tare.base.locks import KeyedLocks
 from tare.build.cache import BuildCache, Part
-from tare.build.dockerfile.stages import parse_dockerfile
+from tare.build.checking import ignore_rules, report_of
+from tare.build.checks.linter import Linter
 from tare.build.events import BuildEvent, BuildFinished, Notice, PlanMade
 from tare.build.explain import Explainer, past_steps
 from tare.build.exporter import export_image
@@ -78,11 +79,14 @@ class Builder:
         when this returns; finished steps stay cached.
         """
         _refuse_unavailable(request)
+        if request.check:
+            return BuildResult(image_id=None, report=await report_of(request, self._store))
         for output in request.outputs:
             check_output(output)
         epoch = read_epoch(request.build_args)
+        linter = Linter(request, observe)
         async with self._store.leases.hold() as lease:
-            plan, context = await self._plan(request, observe, lease)
+            plan, context = await self._plan(request, linter, observe, lease)
             past = await self._history.load(request.project) if request.why else {}
             solver = Solver(
                 bench=self._bench,
@@ -110,7 +114,15 @@ class Builder:
         image = Digest.of(encode(config))
         observe(BuildFinished(image, tuple(reference.familiar() for reference in tags)))
         names = tuple(str(reference) for reference in tags)
-        return BuildResult(image_id=image, manifest=manifest, names=names, warnings=plan.warnings, ledger=ledger)
+        warnings = (*(finding.short for finding in linter.findings), *plan.warnings)
+        return BuildResult(
+            image_id=image,
+            manifest=manifest,
+            names=names,
+            warnings=warnings,
+            ledger=ledger,
+            findings=linter.findings,
+        )
 
     async def forecast(self, request: BuildRequest, observe: Callable[[BuildEvent], None]) -> tuple[ForecastLine, ...]:
         """What :meth:`build` would run now, and why; runs nothing. Base images are looked up as for a build.
@@ -118,7 +130,7 @@ class Builder:
         Raises what is wrong with Dockerfile, images and sources.
         """
         async with self._store.leases.hold() as lease:
-            plan, context = await self._plan(request, observe, lease)
+            plan, context = await self._plan(request, Linter(request, observe), observe, lease)
             explainer = Explainer(plan, await self._history.load(request.project), self._bench.manifests)
             forecaster = Forecaster(
                 bench=self._bench,
@@ -140,15 +152,18 @@ class Builder:
             await asyncio.wait(self._writing)
 
     async def _plan(
-        self, request: BuildRequest, observe: Callable[[BuildEvent], None], lease: str
+        self, request: BuildRequest, linter: Linter, observe: Callable[[BuildEvent], None], lease: str
     ) -> tuple[Plan, Tree | None]:
-        """The plan and the context's tree; the plan and its warnings are told."""
-        dockerfile = await asyncio.to_thread(parse_dockerfile, request.dockerfile, request.dockerfile_name)
+        """The plan and the context's tree; plan, findings and warnings are told."""
+        dockerfile = await linter.read()
         context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
-        plan = await Planner(dockerfile, request).plan(self._resolver(lease, observe, refresh=request.pull))
+        plan = await Planner(dockerfile, request).plan(
+            self._resolver(lease, observe, refresh=request.pull),
+            lambda bases, known: linter.inspect(bases, known, ignore_rules(context)),
+        )
+        linter.refuse()
         observe(PlanMade(plan.shown))
-        warnings = (*plan.warnings, *_unknown_stages(plan, request.no_cache_stages))
-        for warning in warnings:
+        for warning in (*plan.warnings, *_unknown_stages(plan, request.no_cache_stages)):
             observe(Notice(warning, level="warning"))
         return plan, context
 
@@ -219,7 +234,6 @@ def _settings(request: BuildRequest) -> Settings:
 
 _UNAVAILABLE = {
     "contexts": "--build-context",
-    "check": "--check",
     "keep_failed": "--debug",
 }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tare.build.causes import Cause
+from tare.build.checks.findings import Finding
 from tare.model import Digest
 
 
@@ -104,5 +105,13 @@ class BuildFinished:
 
 
 BuildEvent = (
-    PlanMade | VertexStarted | VertexOutput | VertexDone | VertexFailed | StepExplained | Notice | BuildFinished
+    PlanMade
+    | VertexStarted
+    | VertexOutput
+    | VertexDone
+    | VertexFailed
+    | StepExplained
+    | Notice
+    | Finding
+    | BuildFinished
 )

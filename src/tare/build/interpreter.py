@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import re
 from collections.abc import Callable, Mapping
@@ -239,7 +240,9 @@ class StageState:
 
 
 def _expand_port(text: str) -> list[str]:
-    ports, _, protocol = text.partition("/")
+    host, _, own = text.rpartition(":")
+    _check_host(host, text)
+    ports, _, protocol = own.partition("/")
     protocol = (protocol or "tcp").lower()
     first, dash, last = ports.partition("-")
     if not (first.isdecimal() and (not dash or last.isdecimal())) or protocol not in _PROTOCOLS:
@@ -248,6 +251,20 @@ def _expand_port(text: str) -> list[str]:
     if not 0 < low <= high <= 65535:
         raise InvalidArgument(f"invalid containerPort: {text}", hint="ports are 1 to 65535")
     return [f"{port}/{protocol}" for port in range(low, high + 1)]
+
+
+def _check_host(host: str, text: str) -> None:
+    """An address and a host port in front mean nothing, but must be such (ExposeInvalidFormat tells of them)."""
+    address, _, port = host.rpartition(":")
+    if not all(part.isdecimal() for part in port.split("-") if port):
+        raise InvalidArgument(f"invalid hostPort: {port}", hint=f"write only the container's port of {text}")
+    if address:
+        try:
+            ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))
+        except ValueError as error:
+            raise InvalidArgument(
+                f"invalid IP address: {address}", hint=f"write only the container's port of {text}"
+            ) from error
 
 
 def _healthcheck(instruction: ins.Healthcheck) -> Healthcheck:

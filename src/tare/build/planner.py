@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from tare.build import defaults, phrasing
+from tare.build.checks.linter import StageBase
 from tare.build.dockerfile import instructions as ins
 from tare.build.dockerfile.expansion import expand
 from tare.build.dockerfile.platform_args import PLATFORM_ARGS, PROXY_ARGS, global_args
@@ -27,6 +28,8 @@ from tare.store.images import Image
 SCRATCH = "scratch"
 _OWN_ARGS = ("BUILDKIT_", "SOURCE_DATE_EPOCH")  # they speak to the builder
 ResolveImage = Callable[[Reference, Platform], Awaitable[Image]]
+Inspect = Callable[[Mapping[int, StageBase], Mapping[str, str]], None]
+"""Looks at the stages before they are read: what each starts from, and the global ARGs."""
 
 
 @dataclass(slots=True)
@@ -60,17 +63,14 @@ class Planner:
         self._steps: list[Step] = []
         self._shown: list[tuple[int, Step]] = []
 
-    async def plan(self, resolve: ResolveImage) -> Plan:
+    async def plan(self, resolve: ResolveImage, inspect: Inspect | None = None) -> Plan:
         """The plan; ``resolve`` is called once for each image, for all at the same time.
 
         Raises DockerfileError, NotFound for the target or an image, what ``resolve`` raises.
         """
         self._globals = self._global_scope()
         target = self._target()
-        needed = self._needed(target)
-        await self._resolve_all(needed, resolve)
-        for wanted in needed:
-            self._outputs[wanted.stage.index] = self._interpret(wanted)
+        await self._read(self._needed(target), resolve, inspect)
         output = self._outputs[target.index]
         if self._request.labels:
             labels = {**(output.config.labels or {}), **dict(sorted(self._request.labels.items()))}
@@ -83,6 +83,30 @@ class Planner:
             warnings=self._warnings(),
             by_id={step.id: step for step in steps},
         )
+
+    async def survey(self, resolve: ResolveImage, inspect: Inspect) -> None:
+        """Read the stages as :meth:`plan` does, all of them where the request names no target. Raises the same."""
+        self._globals = self._global_scope()
+        targets = [self._target()] if self._request.target else self._dockerfile.stages
+        needed: dict[int, _Stage] = {}
+        for target in targets:
+            if target.index not in needed:
+                for described in self._needed(target):
+                    needed.setdefault(described.stage.index, described)
+        await self._read(list(needed.values()), resolve, inspect)
+
+    async def _read(self, needed: list[_Stage], resolve: ResolveImage, inspect: Inspect | None) -> None:
+        await self._resolve_all(needed, resolve)
+        if inspect is not None:
+            inspect({described.stage.index: self._stage_base(described) for described in needed}, self._globals)
+        for wanted in needed:
+            self._outputs[wanted.stage.index] = self._interpret(wanted)
+
+    def _stage_base(self, described: _Stage) -> StageBase:
+        image = None
+        if described.base_stage is None and described.base != SCRATCH:
+            image = self._images.get((self._reference(described.base, described.stage.base), described.platform))
+        return StageBase(name=described.base, platform=described.platform, stage=described.base_stage, image=image)
 
     def _global_scope(self) -> dict[str, str]:
         known = global_args(Platform.host(), self._platform, self._request.target)
@@ -361,13 +385,10 @@ class Planner:
         return tuple(shown)
 
     def _warnings(self) -> tuple[str, ...]:
-        warnings = [f"{w.rule}: {w.message} (line {w.range.first_line})" for w in self._dockerfile.warnings]
         known = self._consumed | PROXY_ARGS | set(PLATFORM_ARGS)
         unused = sorted(name for name in set(self._request.build_args) - known if not name.startswith(_OWN_ARGS))
         unused = [name for name in unused if name in self._build_args]
-        if unused:
-            warnings.append(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed")
-        return tuple(warnings)
+        return (f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed",) if unused else ()
 
 
 def _counts(step: Step) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tare.build.causes import Cause
+from tare.build.checks.findings import CheckReport, Finding
 from tare.model import Digest, Platform, Reference
 from tare.oci.image import Descriptor
 from tare.store.images import Image
@@ -109,15 +110,18 @@ class LedgerLine:
 class BuildResult:
     """A finished build; ``ledger`` is the weigh-in, in the order of the Dockerfile.
 
-    ``image_id`` is the digest of the configuration, also where the image is not stored; ``manifest`` describes the
-    archive that was written, ``names`` are what the image is called in the store.
+    ``image_id`` is the digest of the configuration, also where the image is not stored; None where nothing was built.
+    ``manifest`` describes the archive that was written, ``names`` are what the image is called in the store.
+    ``findings`` are those of the build checks, ``report`` is the answer to a request that only checks.
     """
 
-    image_id: Digest
+    image_id: Digest | None
     manifest: Descriptor | None = None
     names: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     ledger: tuple[LedgerLine, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    report: CheckReport | None = None
 
     @property
     def shipped(self) -> int:

@@ -94,7 +94,8 @@ class Builds:
     async def _build(self, job: BuildJob, observe: Observe) -> BuildResult:
         async with AsyncExitStack() as stack:
             result = await self._builder.build(await self._request(job, stack), observe)
-        self._events.publish("builder", "build", str(result.image_id), {"name": job.tags[0] if job.tags else ""})
+        if result.image_id is not None:
+            self._events.publish("builder", "build", str(result.image_id), {"name": job.tags[0] if job.tags else ""})
         return result
 
     async def _forecast(self, job: BuildJob, observe: Observe) -> tuple[ForecastLine, ...]:

@@ -1,7 +1,8 @@
 """Builds on Tare's own route: the request, and every event as a JSON document.
 
 The documents' ``event`` is one of ``plan``, ``started``, ``output``, ``done``, ``failed``, ``explained``, ``notice``,
-``finished``, ``result``, ``error``; the other members are the fields of the event (:mod:`tare.build.events`).
+``finding``, ``finished``, ``result``, ``error``; the other members are the fields of the event
+(:mod:`tare.build.events`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tare.api.params import convert, without_nulls
+from tare.build.checks.findings import Finding
 from tare.build.events import (
     BuildEvent,
     BuildFinished,
@@ -40,6 +42,7 @@ _NAMES: dict[type[Any], str] = {
     VertexFailed: "failed",
     StepExplained: "explained",
     Notice: "notice",
+    Finding: "finding",
 }
 
 
@@ -114,10 +117,12 @@ def render_result(result: BuildResult) -> dict[str, Any]:
     """The last document of a build that went well: the image and the weigh-in."""
     return {
         "event": "result",
-        "image_id": str(result.image_id),
+        "image_id": str(result.image_id) if result.image_id else None,
         "manifest": msgspec.to_builtins(result.manifest),
         "names": list(result.names),
         "warnings": list(result.warnings),
+        "findings": [dataclasses.asdict(finding) for finding in result.findings],
+        "report": dataclasses.asdict(result.report) if result.report else None,
         "ledger": [dataclasses.asdict(line) for line in result.ledger],
         "shipped": result.shipped,
         "left_behind": result.left_behind,

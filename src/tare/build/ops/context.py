@@ -22,6 +22,11 @@ class RuleFilter:
         self._name = name
         self._lock = threading.Lock()
 
+    @property
+    def rules(self) -> IgnoreRules:
+        """The rules themselves; not to be used while others use the filter."""
+        return self._rules
+
     def excluded(self, path: str) -> bool:
         """Whether ``path`` is left out."""
         with self._lock:

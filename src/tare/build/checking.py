@@ -1,0 +1,61 @@
+"""A build that only checks: findings and errors, nothing is run or fetched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tare.build.checks.findings import CheckError, CheckReport
+from tare.build.checks.linter import Linter, StageBase
+from tare.build.dockerfile.dockerignore import IgnoreRules
+from tare.build.ops.context import RuleFilter, open_context
+from tare.build.ops.select import Tree
+from tare.build.planner import Planner
+from tare.build.request import BuildRequest
+from tare.errors import NotFound, TareError
+from tare.model import Digest, Platform, Reference
+from tare.oci.image import ImageConfig, RootFS
+from tare.store.images import Image
+from tare.store.store import Store
+
+_ABSENT = Digest.of(b"")
+"""The ID of what stands for a base image that is not in the store."""
+
+
+async def report_of(request: BuildRequest, store: Store) -> CheckReport:
+    """Check what ``request`` would build: all stages, or the target and what it needs.
+
+    Base images are looked up in the store only: on top of one that is not there, no variable is called undefined. An
+    error in Dockerfile or context is part of the report.
+    """
+    linter = Linter(request, lambda _: None)
+    error = None
+    try:
+        dockerfile = await linter.read()
+        context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
+
+        async def resolve(reference: Reference, platform: Platform) -> Image:
+            try:
+                return await store.images.resolve(str(reference))
+            except NotFound:
+                config = ImageConfig(architecture=platform.architecture, os=platform.os, rootfs=RootFS(diff_ids=[]))
+                return Image(id=_ABSENT, config=config, tags=(), size=0, created=0.0)
+
+        def inspect(bases: Mapping[int, StageBase], known: Mapping[str, str]) -> None:
+            linter.inspect(_marked(bases), known, ignore_rules(context))
+
+        await Planner(dockerfile, request).survey(resolve, inspect)
+        linter.refuse()
+    except TareError as cause:
+        error = CheckError.of(cause, linter.source)
+    return CheckReport(file=request.dockerfile_name, text=request.dockerfile, findings=linter.findings, error=error)
+
+
+def _marked(bases: Mapping[int, StageBase]) -> dict[int, StageBase]:
+    return {index: replace(base, known=base.image is None or base.image.id != _ABSENT) for index, base in bases.items()}
+
+
+def ignore_rules(context: Tree | None) -> IgnoreRules | None:
+    """The ignore rules of a context; None where it leaves nothing out."""
+    return context.filter.rules if context is not None and isinstance(context.filter, RuleFilter) else None
