@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tare.base.locks import KeyedLocks
 from tare.build.cache import BuildCache, Part
+from tare.build.cache_gc import CacheKeeper
+from tare.build.cache_mount_store import CacheMountStore
 from tare.build.dockerfile.stages import parse_dockerfile
 from tare.build.events import BuildEvent, BuildFinished, Notice, PlanMade
 from tare.build.exporter import export_image, weigh_in
@@ -42,14 +44,17 @@ class Builder:
     def __init__(self, store: Store, executor: Executor, sources: SourceResolver, cache_dir: Path) -> None:
         self._store = store
         self._sources = sources
+        locks = KeyedLocks()
         self._bench = Workbench(
             store=store,
             executor=executor,
             cache=BuildCache(store),
             hashes=HashCache(cache_dir / "context-hashes"),
             directory=cache_dir,
-            locks=KeyedLocks(),
+            locks=locks,
+            mounts=CacheMountStore(store.db, cache_dir / "mounts", locks),
         )
+        self.cache = CacheKeeper(self._bench)
         self._shared = Shared(slots=asyncio.Semaphore(max(_MIN_SLOTS, os.cpu_count() or 1)))
 
     async def recover(self) -> None:
@@ -69,7 +74,7 @@ class Builder:
         epoch = read_epoch(request.build_args)
         dockerfile = await asyncio.to_thread(parse_dockerfile, request.dockerfile, request.dockerfile_name)
         context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
-        async with self._store.leases.hold() as lease:
+        async with self._store.leases.hold() as lease, self._bench.cache.session():
             plan = await Planner(dockerfile, request).plan(self._resolver(lease, observe, refresh=request.pull))
             observe(PlanMade(plan.shown))
             for warning in plan.warnings:

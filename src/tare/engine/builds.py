@@ -46,8 +46,18 @@ class ImageSources:
 class Builds:
     """Builds images from contexts."""
 
-    def __init__(self, *, builder: Builder, images: Images, events: Events, scratch: Path, host_ca: bool) -> None:
+    def __init__(
+        self,
+        *,
+        builder: Builder,
+        images: Images,
+        events: Events,
+        scratch: Path,
+        host_ca: bool,
+        after_build: Callable[[], None],
+    ) -> None:
         self._builder = builder
+        self._after_build = after_build
         self._images = images
         self._events = events
         self._scratch = scratch
@@ -59,7 +69,7 @@ class Builds:
         """Build and tag. Raises what is wrong with context, Dockerfile or a step; cancelling ends it cleanly."""
         task = asyncio.ensure_future(self._build(job, observe))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -68,6 +78,10 @@ class Builds:
             if self._closing:
                 raise Unavailable("the engine is stopping", hint="build again when it runs") from None
             raise
+
+    def _ended(self, task: asyncio.Future[BuildResult]) -> None:
+        self._running.discard(task)
+        self._after_build()
 
     async def recover(self) -> None:
         """Undo what builds of a killed engine left mounted."""
