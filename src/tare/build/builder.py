@@ -11,6 +11,8 @@ from typing import Any
 
 from tare.base.locks import KeyedLocks
 from tare.build.cache import BuildCache, Part
+from tare.build.cache_gc import CacheKeeper
+from tare.build.cache_mount_store import CacheMountStore
 from tare.build.checking import ignore_rules, report_of
 from tare.build.checks.linter import Linter
 from tare.build.events import BuildEvent, BuildFinished, Notice, PlanMade
@@ -54,6 +56,7 @@ class Builder:
     def __init__(self, store: Store, executor: Executor, sources: SourceResolver, cache_dir: Path) -> None:
         self._store = store
         self._sources = sources
+        locks = KeyedLocks()
         self._bench = Workbench(
             store=store,
             executor=executor,
@@ -61,8 +64,10 @@ class Builder:
             hashes=HashCache(cache_dir / "context-hashes"),
             manifests=Manifests(cache_dir / "manifests"),
             directory=cache_dir,
-            locks=KeyedLocks(),
+            locks=locks,
+            mounts=CacheMountStore(store.db, cache_dir / "mounts", locks),
         )
+        self.cache = CacheKeeper(self._bench)
         self._history = BuildHistory(store)
         self._writing: set[asyncio.Future[None]] = set()
         self._shared = Shared(slots=asyncio.Semaphore(max(_MIN_SLOTS, os.cpu_count() or 1)))
@@ -85,7 +90,7 @@ class Builder:
             check_output(output)
         epoch = read_epoch(request.build_args)
         linter = Linter(request, observe)
-        async with self._store.leases.hold() as lease:
+        async with self._store.leases.hold() as lease, self._bench.cache.session():
             plan, context = await self._plan(request, linter, observe, lease)
             past = await self._history.load(request.project) if request.why else {}
             solver = Solver(

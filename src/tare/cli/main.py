@@ -41,6 +41,11 @@ _CONTAINER: Mapping[str, str] = {
     "unpause": "lifecycle:unpause",
     "wait": "lifecycle:wait",
 }
+_BUILDER: Mapping[str, str] = {
+    "build": "build:build",
+    "du": "builder:disk_usage",
+    "prune": "builder:prune",
+}
 _IMAGE: Mapping[str, str] = {
     "build": "build:build",
     "history": "images:history",
@@ -110,6 +115,7 @@ def cli(ctx: click.Context, host: str | None) -> None:
 
 for _name, _places, _text in (
     ("container", _CONTAINER, "Manage containers."),
+    ("builder", _BUILDER, "Manage builds and what they keep."),
     ("image", _IMAGE, "Manage images."),
     ("network", _NETWORK, "Manage networks."),
     ("volume", _VOLUME, "Manage volumes."),

@@ -8,6 +8,8 @@
 
     [build]
     host_ca = true              # RUN steps trust what the host trusts
+    cache_limit = "10%"         # of the disk, or a size; default: 10%, at most 50 GB; "0": none
+    cache_keep_recent = "48h"   # cache mounts unused for as long go first
 
     [archive]
     mirrors = []                # default: the host's apt sources
@@ -29,6 +31,7 @@ from typing import Any
 
 import msgspec
 
+from tare.build.cache_policy import CacheLimits
 from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT
 from tare.errors import InvalidArgument, NotFound
 
@@ -36,9 +39,16 @@ DEFAULT_CONFIG = Path("/etc/tare/tare.toml")
 
 
 class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Section ``build``."""
+    """Section ``build``; empty texts mean the defaults of :class:`tare.build.cache_policy.CacheLimits`."""
 
     host_ca: bool = True
+    cache_limit: str = ""
+    cache_keep_recent: str = ""
+
+    @property
+    def cache_limits(self) -> CacheLimits:
+        """What the collection of the build cache keeps to. Raises InvalidArgument."""
+        return CacheLimits.parse(self.cache_limit, self.cache_keep_recent)
 
 
 class ArchiveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +108,10 @@ def load_settings(path: Path | None, overrides: dict[str, Any]) -> Settings:
         raise NotFound(f"{path}: no such configuration file")
     values |= {name: value for name, value in overrides.items() if value is not None}
     try:
-        return msgspec.convert(values, Settings)
+        settings = msgspec.convert(values, Settings)
+        settings.build.cache_limits  # noqa: B018 - says now what is wrong with it
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"{place}: {error}") from error
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{place}: {error.message}", hint=error.hint) from error
+    return settings

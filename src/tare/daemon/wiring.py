@@ -11,6 +11,7 @@ from tare.build.builder import Builder
 from tare.daemon.config import Settings
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
+from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
 from tare.engine.container_maker import ContainerMaker
@@ -120,12 +121,15 @@ def _engine(parts: _Parts) -> Engine:
     )
     images = _images(parts, executor, lifecycle)
     volumes = Volumes(parts.local_volumes, parts.events)
+    builder = Builder(parts.store, executor, ImageSources(images), parts.paths.cache)
+    build_cache = BuildCacheService(builder.cache, parts.events, parts.settings.build.cache_limits)
     return Engine(
         paths=parts.paths,
         containers=containers,
         execs=Execs(records=parts.records, bundles=parts.bundles, supervisor=parts.supervisor, events=parts.events),
         images=images,
-        builds=_builds(parts, executor, images),
+        builds=_builds(parts, builder, images, build_cache),
+        build_cache=build_cache,
         networks=Networks(
             network=parts.network,
             records=parts.records,
@@ -139,6 +143,7 @@ def _engine(parts: _Parts) -> Engine:
             containers=containers,
             images=images,
             volumes=volumes,
+            build_cache=build_cache,
             runtime=parts.runtime,
             facts=parts.facts,
             paths=parts.paths,
@@ -208,13 +213,14 @@ def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Imag
     )
 
 
-def _builds(parts: _Parts, executor: StepExecutor, images: Images) -> Builds:
+def _builds(parts: _Parts, builder: Builder, images: Images, build_cache: BuildCacheService) -> Builds:
     return Builds(
-        builder=Builder(parts.store, executor, ImageSources(images), parts.paths.cache),
+        builder=builder,
         images=images,
         events=parts.events,
         scratch=parts.paths.data_root / "staging",
         host_ca=parts.settings.build.host_ca,
+        after_build=build_cache.collect_soon,
     )
 
 

@@ -48,8 +48,18 @@ class ImageSources:
 class Builds:
     """Builds images from contexts."""
 
-    def __init__(self, *, builder: Builder, images: Images, events: Events, scratch: Path, host_ca: bool) -> None:
+    def __init__(
+        self,
+        *,
+        builder: Builder,
+        images: Images,
+        events: Events,
+        scratch: Path,
+        host_ca: bool,
+        after_build: Callable[[], None],
+    ) -> None:
         self._builder = builder
+        self._after_build = after_build
         self._images = images
         self._events = events
         self._scratch = scratch
@@ -68,7 +78,7 @@ class Builds:
     async def _to_end(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -77,6 +87,10 @@ class Builds:
             if self._closing:
                 raise Unavailable("the engine is stopping", hint="build again when it runs") from None
             raise
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._running.discard(task)
+        self._after_build()
 
     async def recover(self) -> None:
         """Undo what builds of a killed engine left mounted."""

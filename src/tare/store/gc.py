@@ -15,36 +15,52 @@ class Node(NamedTuple):
 
 
 def unreachable(nodes: Iterable[Node], roots: Iterable[Node], references: Mapping[Node, Iterable[Node]]) -> set[Node]:
-    """The nodes that no root reaches along ``references``: white ones, once no grey one is left.
+    """The nodes that no root reaches along ``references``.
 
     References and roots may name nodes that do not exist; they count for nothing.
     """
-    white = set(nodes)
-    grey = [root for root in roots if root in white]
-    white.difference_update(grey)
+    everything = set(nodes)
+    return everything - reachable(everything, roots, references)
+
+
+def reachable(nodes: set[Node], roots: Iterable[Node], references: Mapping[Node, Iterable[Node]]) -> set[Node]:
+    """The nodes that a root reaches along ``references``, itself included: the grey ones, once none is left."""
+    found = {root for root in roots if root in nodes}
+    grey = list(found)
     while grey:
         for node in references.get(grey.pop(), ()):
-            if node in white:
-                white.remove(node)
+            if node in nodes and node not in found:
+                found.add(node)
                 grey.append(node)
-    return white
+    return found
 
 
-def plan(connection: sqlite3.Connection) -> set[Node]:
-    """What of this database is garbage.
+def graph(connection: sqlite3.Connection) -> tuple[set[Node], dict[Node, list[Node]]]:
+    """All objects of this database and what each refers to.
 
-    Roots: images, active snapshots, build cache rows, leases. An image refers to its configuration and layers, a layer
-    to the snapshot that it was unpacked into, a snapshot to its lowers and its layer.
+    An image refers to its configuration and layers, a layer to the snapshot that it was unpacked into, a snapshot to
+    its lowers and its layer.
     """
-    nodes: list[Node] = []
+    nodes: set[Node] = set()
     references: dict[Node, list[Node]] = {}
     for kind, query in _OBJECTS:
-        nodes += [Node(kind, str(row[0])) for row in connection.execute(query)]
+        nodes.update(Node(kind, str(row[0])) for row in connection.execute(query))
     for (from_kind, to_kind), query in _REFERENCES:
         for source, destination in connection.execute(query):
             references.setdefault(Node(from_kind, str(source)), []).append(Node(to_kind, str(destination)))
+    return nodes, references
+
+
+def leased(connection: sqlite3.Connection) -> list[Node]:
+    """What leases hold."""
+    return [Node(kind, str(name)) for kind, name in connection.execute(_LEASED)]
+
+
+def plan(connection: sqlite3.Connection) -> set[Node]:
+    """What of this database is garbage. Roots: images, active snapshots, build cache rows, leases."""
+    nodes, references = graph(connection)
     roots = [Node(kind, str(name)) for kind, name in connection.execute(_ROOTS)]
-    return unreachable(nodes, roots, references)
+    return unreachable(nodes, [*roots, *leased(connection)], references)
 
 
 _OBJECTS = (
@@ -65,6 +81,8 @@ SELECT 'image', id FROM images
 UNION ALL SELECT 'snapshot', id FROM snapshots WHERE kind = 'active'
 UNION ALL SELECT 'snapshot', snapshot FROM build_cache WHERE snapshot IS NOT NULL
 UNION ALL SELECT 'layer', diff_id FROM build_cache WHERE diff_id IS NOT NULL
-UNION ALL SELECT 'snapshot', s.id FROM lease_references r JOIN snapshots s ON s.key = r.object WHERE r.kind = 'snapshot'
+"""
+_LEASED = """
+SELECT 'snapshot', s.id FROM lease_references r JOIN snapshots s ON s.key = r.object WHERE r.kind = 'snapshot'
 UNION ALL SELECT kind, object FROM lease_references WHERE kind <> 'snapshot'
 """

@@ -12,6 +12,7 @@ from api_fakes import CONTAINER_ID, IMAGE_ID, FakeEngine, make_container
 
 from tare import errors
 from tare.api.errormap import error_response, status_of
+from tare.engine.build_cache import PruneCache
 from tare.engine.requests import Exit
 from tare.model.container import ContainerState
 
@@ -276,6 +277,47 @@ async def test_disk_usage(http: Http) -> None:
     assert usage["LayersSize"] == 500
     assert usage["Containers"][0]["SizeRw"] == 10
     assert usage["Volumes"][0]["UsageData"] == {"Size": 77, "RefCount": 0}
+    assert usage["BuilderSize"] == 70
+    assert usage["BuildCache"][0] == {
+        "ID": "a1", "Parents": ["b2"], "Type": "regular", "Description": "RUN make", "InUse": False, "Shared": False,
+        "Size": 70, "CreatedAt": "1970-01-01T00:00:05.000000Z", "LastUsedAt": "1970-01-01T00:00:06.500000Z",
+        "UsageCount": 3,
+    }  # fmt: skip
+    assert [usage["BuildCache"][1][name] for name in ("Parents", "InUse", "Shared")] == [None, True, True]
+
+
+async def test_records_of_the_build_cache(http: Http) -> None:
+    async with http.get("/tare/build/cache", params={"filters": '{"id": ["b2"]}'}) as response:
+        (record,) = await document(response)
+    assert (record["ID"], record["Mutable"]) == ("b2", False)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", PruneCache()),
+        (
+            "all=1&filters=%7B%22until%22%3A%7B%2224h%22%3Atrue%7D%7D",
+            PruneCache(everything=True, filters={"until": ["24h"]}),
+        ),
+        ("keep-storage=5", PruneCache(reserved=5)),
+        (
+            "keep-storage=5&reserved-space=6&max-used-space=7&min-free-space=8",
+            PruneCache(reserved=6, max_used=7, min_free=8),
+        ),
+    ],
+)
+async def test_pruning_the_build_cache(engine: FakeEngine, http: Http, query: str, expected: PruneCache) -> None:
+    async with http.post(f"/build/prune?{query}") as response:
+        assert (response.status, await document(response)) == (200, {"CachesDeleted": ["a1"], "SpaceReclaimed": 70})
+    assert engine.build_cache.pruned == [expected]
+
+
+@pytest.mark.parametrize("query", ["max-used-space=much", "reserved-space=-1", "filters=%5B%5D"])
+async def test_pruning_with_nonsense(engine: FakeEngine, http: Http, query: str) -> None:
+    async with http.post(f"/build/prune?{query}") as response:
+        assert (response.status, query.partition("=")[0] in (await document(response))["message"]) == (400, True)
+    assert engine.build_cache.pruned == []
 
 
 @pytest.mark.parametrize(
@@ -296,7 +338,6 @@ async def test_disk_usage(http: Http) -> None:
         ("POST", "/commit"),
         ("POST", "/auth"),
         ("POST", "/session"),
-        ("POST", "/build/prune"),
         ("POST", "/build?version=2"),
     ],
 )

@@ -11,6 +11,8 @@ from tare.api import params
 from tare.api.buildlog import ClassicLog, build_error
 from tare.api.context import cancellable, engine_of
 from tare.api.jsonstream import JsonStream
+from tare.api.respond import json_response
+from tare.api.schema.cache import read_prune, render_pruned
 from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, Unsupported
 
@@ -60,7 +62,7 @@ def _extra_hosts(query: MultiMapping[str]) -> tuple[str, ...]:
 
 async def prune(request: web.Request) -> web.StreamResponse:
     """``POST /build/prune``."""
-    raise Unsupported("removing the build cache is not supported yet")
+    return json_response(render_pruned(await engine_of(request).build_cache.prune(read_prune(request.query))))
 
 
 async def session(request: web.Request) -> web.StreamResponse:

@@ -17,6 +17,7 @@ from tare.api.context import cancellable, engine_of
 from tare.api.jsonstream import JsonStream
 from tare.api.respond import json_response
 from tare.api.schema.builds import read_build, render_build_event, render_failure, render_forecast, render_result
+from tare.api.schema.cache import render_record
 from tare.build.events import BuildEvent
 
 
@@ -29,6 +30,12 @@ async def info(request: web.Request) -> web.StreamResponse:
 async def weigh(request: web.Request) -> web.StreamResponse:
     """``GET /tare/images/{name}/weigh``: what an image weighs and what is in it."""
     return json_response(await engine_of(request).images.weigh(request.match_info["name"]))
+
+
+async def build_cache(request: web.Request) -> web.StreamResponse:
+    """``GET /tare/build/cache``: records of the build cache that fit the ``filters``, as in ``/system/df``."""
+    records = await engine_of(request).build_cache.list(params.filters(request.query))
+    return json_response([{**render_record(record), "Mutable": record.mutable} for record in records])
 
 
 @cancellable
@@ -49,4 +56,5 @@ ROUTES: list[Any] = [
     ("GET", "/tare/info", info),
     ("GET", "/tare/images/{name:.*}/weigh", weigh),
     ("POST", "/tare/build", build),
+    ("GET", "/tare/build/cache", build_cache),
 ]

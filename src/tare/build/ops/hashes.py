@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -49,6 +50,8 @@ class HashCache:
         """Write to disk if something changed; a loss only costs reading files again."""
         with self._lock:
             if not self._dirty or self._known is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(self._file)
                 return
             if len(self._known) > _LIMIT:
                 self._known = dict(list(self._known.items())[_LIMIT // 2 :])
@@ -56,6 +59,24 @@ class HashCache:
             self._dirty = False
         self._file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self._file, data, durable=False)
+
+    def facts(self) -> os.stat_result | None:
+        """What stat tells of the file (its mtime is when it was last used); None where there is none."""
+        try:
+            return self._file.stat()
+        except FileNotFoundError:
+            return None
+
+    def clear(self) -> None:
+        """Forget everything, on disk too."""
+        with self._lock:
+            self._known, self._dirty = {}, False
+            self._file.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Delete what a killed engine was writing."""
+        for path in self._file.parent.glob(f".{self._file.name}.*"):
+            path.unlink(missing_ok=True)
 
     def _load(self) -> dict[str, _Known]:
         if self._known is None:
