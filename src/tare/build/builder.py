@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tare.base.locks import KeyedLocks
@@ -12,6 +13,7 @@ from tare.build.cache import BuildCache, Part
 from tare.build.dockerfile.stages import parse_dockerfile
 from tare.build.events import BuildEvent, BuildFinished, Notice, PlanMade
 from tare.build.exporter import export_image, weigh_in
+from tare.build.named import NamedContexts
 from tare.build.ops.context import open_context
 from tare.build.ops.hashes import HashCache
 from tare.build.ops.operation import Settings
@@ -23,6 +25,8 @@ from tare.build.outputs.timestamps import read_epoch
 from tare.build.planner import Planner, ResolveImage
 from tare.build.request import BuildRequest, BuildResult, SourceResolver
 from tare.build.solver import Shared, Solver
+from tare.build.sources.fetcher import Sources
+from tare.build.sources.limits import SourceLimits
 from tare.errors import Unsupported
 from tare.model import Digest, Platform, Reference
 from tare.model.execution import Executor, Limit
@@ -39,9 +43,18 @@ class Builder:
     ``cache_dir`` is the builder's own directory: cache mounts, file hashes, mount points of views.
     """
 
-    def __init__(self, store: Store, executor: Executor, sources: SourceResolver, cache_dir: Path) -> None:
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        sources: SourceResolver,
+        cache_dir: Path,
+        limits: SourceLimits | None = None,
+    ) -> None:
         self._store = store
         self._sources = sources
+        self.sources = Sources(cache_dir / "sources", limits)
+        """Fetches what builds name by address; main contexts come from here, too."""
         self._bench = Workbench(
             store=store,
             executor=executor,
@@ -49,12 +62,14 @@ class Builder:
             hashes=HashCache(cache_dir / "context-hashes"),
             directory=cache_dir,
             locks=KeyedLocks(),
+            sources=self.sources,
         )
         self._shared = Shared(slots=asyncio.Semaphore(max(_MIN_SLOTS, os.cpu_count() or 1)))
 
     async def recover(self) -> None:
         """Undo mounts that a killed engine left; call once before the first build."""
         await self._bench.recover()
+        await self.sources.recover()
 
     async def build(self, request: BuildRequest, observe: Callable[[BuildEvent], None]) -> BuildResult:
         """Build and tag an image; ``observe`` is told what happens, on the event loop.
@@ -69,8 +84,10 @@ class Builder:
         epoch = read_epoch(request.build_args)
         dockerfile = await asyncio.to_thread(parse_dockerfile, request.dockerfile, request.dockerfile_name)
         context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
-        async with self._store.leases.hold() as lease:
-            plan = await Planner(dockerfile, request).plan(self._resolver(lease, observe, refresh=request.pull))
+        async with self._store.leases.hold() as lease, AsyncExitStack() as stack:
+            resolve = self._resolver(lease, observe, refresh=request.pull)
+            named = self._named(request, resolve, stack, lease)
+            plan = await Planner(dockerfile, request).plan(resolve, named.open)
             observe(PlanMade(plan.shown))
             for warning in plan.warnings:
                 observe(Notice(warning, level="warning"))
@@ -79,7 +96,7 @@ class Builder:
                 shared=self._shared,
                 plan=plan,
                 context=context,
-                settings=_settings(request),
+                settings=_settings(request, named),
                 observe=observe,
                 lease=lease,
                 no_cache=request.no_cache,
@@ -98,6 +115,11 @@ class Builder:
         names = tuple(str(reference) for reference in tags)
         ledger = weigh_in(plan, solved)
         return BuildResult(image_id=image, manifest=manifest, names=names, warnings=plan.warnings, ledger=ledger)
+
+    def _named(self, request: BuildRequest, resolve: ResolveImage, stack: AsyncExitStack, lease: str) -> NamedContexts:
+        return NamedContexts(
+            request=request, sources=self.sources, store=self._store, resolve=resolve, stack=stack, lease=lease
+        )
 
     async def _store_image(self, request: BuildRequest, config: ImageConfig) -> tuple[Reference, ...]:
         """Put the image into the store, unless the build only writes files; returns its names."""
@@ -140,8 +162,9 @@ class Builder:
         return resolve
 
 
-def _settings(request: BuildRequest) -> Settings:
+def _settings(request: BuildRequest, named: NamedContexts) -> Settings:
     return Settings(
+        named=named.trees,
         extra_hosts=request.extra_hosts,
         shm_size=request.shm_size,
         host_ca=request.host_ca,
@@ -152,7 +175,6 @@ def _settings(request: BuildRequest) -> Settings:
 
 
 _UNAVAILABLE = {
-    "contexts": "--build-context",
     "no_cache_stages": "--no-cache-filter",
     "check": "--check",
     "plan_only": "--plan",

@@ -14,8 +14,8 @@ from tare.build.cache import Key, Part, Result, make_key
 from tare.build.events import BuildEvent, PlannedStep, VertexDone, VertexFailed, VertexOutput, VertexStarted
 from tare.build.failures import BuildStepFailed
 from tare.build.graph import ConfigStep, CopyStep, Plan, RunStep, SourceStep, Step, WorkdirStep
-from tare.build.ops.add import Download, fetch
 from tare.build.ops.copy import copy_fields, make_copy
+from tare.build.ops.downloads import Download, find_downloads
 from tare.build.ops.operation import Inputs, Made, Settings, located
 from tare.build.ops.run import make_run, run_fields
 from tare.build.ops.select import Tree
@@ -140,10 +140,7 @@ class Solver:
                 parent = self._parent(step)
                 return Solved(parent.key, parent.result, cached=parent.cached)
             case CopyStep():
-                if step.downloads:
-                    async with fetch(step.downloads, step.checksum) as downloads:
-                        return await self._work(step, downloads)
-                return await self._work(step, [])
+                return await self._work(step, await find_downloads(step, self.bench.sources, self.settings))
             case _:
                 return await self._work(step, [])
 

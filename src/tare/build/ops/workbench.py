@@ -14,6 +14,7 @@ from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish, to_end
 from tare.build.cache import BuildCache, Part
 from tare.build.ops.hashes import HashCache
+from tare.build.sources.fetcher import Sources
 from tare.model import Digest, new_id
 from tare.model.execution import Executor
 from tare.store.leases import insert_reference
@@ -31,6 +32,7 @@ class Workbench:
     hashes: HashCache
     directory: Path
     locks: KeyedLocks
+    sources: Sources
     private_caches: set[str] = field(default_factory=set)
 
     @property
