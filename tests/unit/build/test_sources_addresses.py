@@ -145,7 +145,7 @@ def test_checksums_of_flag_and_address_must_agree() -> None:
         ("docker.io/library/alpine", "alpine"),
         ("index.docker.io/alpine:latest", "alpine"),
         ("alpine:3.20", "alpine:3.20"),
-        ("ghcr.io/a/b:latest", "ghcr.io/a/b"),
+        ("example.test/a/b:latest", "example.test/a/b"),
         ("scratch", None),
         ("Context", None),
         ("UPPER", None),
