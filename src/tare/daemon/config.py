@@ -8,6 +8,12 @@
 
     [build]
     host_ca = true              # RUN steps trust what the host trusts
+    max_archive_entries = 1000000    # what contexts and archives of ADD may unpack to; sizes are in bytes
+    max_archive_bytes = 68719476736
+    max_archive_ratio = 200          # unpacked to compressed
+    max_download_bytes = 34359738368 # one file or repository
+    fetch_seconds = 3600             # one fetch
+    source_cache_bytes = 4294967296  # fetched sources that are kept for the next build
 
     [archive]
     mirrors = []                # default: the host's apt sources
@@ -25,7 +31,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -35,10 +41,19 @@ from tare.errors import InvalidArgument, NotFound
 DEFAULT_CONFIG = Path("/etc/tare/tare.toml")
 
 
+_Amount = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section ``build``."""
 
     host_ca: bool = True
+    max_archive_entries: _Amount = 1_000_000
+    max_archive_bytes: _Amount = 64 << 30
+    max_archive_ratio: _Amount = 200
+    max_download_bytes: _Amount = 32 << 30
+    fetch_seconds: _Amount = 3600
+    source_cache_bytes: _Amount = 4 << 30
 
 
 class ArchiveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

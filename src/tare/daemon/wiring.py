@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tare.base.locks import KeyedLocks
 from tare.build.builder import Builder
+from tare.build.sources.limits import SourceLimits
 from tare.daemon.config import Settings
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
@@ -210,7 +211,7 @@ def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Imag
 
 def _builds(parts: _Parts, executor: StepExecutor, images: Images) -> Builds:
     return Builds(
-        builder=Builder(parts.store, executor, ImageSources(images), parts.paths.cache),
+        builder=Builder(parts.store, executor, ImageSources(images), parts.paths.cache, _source_limits(parts.settings)),
         images=images,
         events=parts.events,
         scratch=parts.paths.data_root / "staging",
@@ -237,6 +238,18 @@ def _make_directories(paths: EnginePaths) -> None:
     paths.run_root.mkdir(parents=True, exist_ok=True, mode=0o711)
     for name in ("containers", "volumes", "cache"):
         (paths.data_root / name).mkdir(exist_ok=True, mode=0o711)
+
+
+def _source_limits(settings: Settings) -> SourceLimits:
+    section = settings.build
+    return SourceLimits(
+        archive_entries=section.max_archive_entries,
+        archive_bytes=section.max_archive_bytes,
+        archive_ratio=section.max_archive_ratio,
+        download=section.max_download_bytes,
+        seconds=section.fetch_seconds,
+        cache=section.source_cache_bytes,
+    )
 
 
 def _archive_settings(settings: Settings) -> ArchiveSettings:

@@ -71,8 +71,7 @@ async def test_files_in_place_of_a_base() -> None:
 
 async def test_a_context_replaces_a_stage_with_all_that_it_needs() -> None:
     text = (
-        "FROM missing AS lower\nRUN a\nFROM lower AS dep\nRUN b\nFROM base\n"
-    text += "COPY --from=dep /x /\nCOPY --from=1 /y /\n"
+        "FROM missing AS lower\nRUN a\nFROM lower AS dep\nRUN b\nFROM base\nCOPY --from=dep /x /\nCOPY --from=1 /y /\n"
     )
     found = await planned(text, {"dep": IMAGE})
     assert [step.text for step in found.shown] == [
