@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tare.build.exporter import export_image
 from tare.build.forecast import Forecaster, forecast_lines
 from tare.build.graph import Plan
 from tare.build.history import BuildHistory
+from tare.build.named import NamedContexts
 from tare.build.ops.context import open_context
 from tare.build.ops.hashes import HashCache
 from tare.build.ops.manifests import Manifests
@@ -34,6 +36,8 @@ from tare.build.outputs.timestamps import read_epoch
 from tare.build.planner import Planner, ResolveImage
 from tare.build.request import BuildRequest, BuildResult, ForecastLine, SourceResolver
 from tare.build.solver import Shared, Solver
+from tare.build.sources.fetcher import Sources
+from tare.build.sources.limits import SourceLimits
 from tare.build.weighing import check_budget, weigh_in
 from tare.errors import Unsupported
 from tare.model import Digest, Platform, Reference
@@ -53,10 +57,19 @@ class Builder:
     ``cache_dir`` is the builder's own directory: cache mounts, file hashes, mount points of views.
     """
 
-    def __init__(self, store: Store, executor: Executor, sources: SourceResolver, cache_dir: Path) -> None:
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        sources: SourceResolver,
+        cache_dir: Path,
+        limits: SourceLimits | None = None,
+    ) -> None:
         self._store = store
         self._sources = sources
         locks = KeyedLocks()
+        self.sources = Sources(cache_dir / "sources", limits)
+        """Fetches what builds name by address; main contexts come from here, too."""
         self._bench = Workbench(
             store=store,
             executor=executor,
@@ -66,6 +79,7 @@ class Builder:
             directory=cache_dir,
             locks=locks,
             mounts=CacheMountStore(store.db, cache_dir / "mounts", locks),
+            sources=self.sources,
         )
         self.cache = CacheKeeper(self._bench)
         self._history = BuildHistory(store)
@@ -75,6 +89,7 @@ class Builder:
     async def recover(self) -> None:
         """Undo mounts that a killed engine left; call once before the first build."""
         await self._bench.recover()
+        await self.sources.recover()
 
     async def build(self, request: BuildRequest, observe: Callable[[BuildEvent], None]) -> BuildResult:
         """Build and tag an image; ``observe`` is told what happens, on the event loop.
@@ -90,15 +105,15 @@ class Builder:
             check_output(output)
         epoch = read_epoch(request.build_args)
         linter = Linter(request, observe)
-        async with self._store.leases.hold() as lease, self._bench.cache.session():
-            plan, context = await self._plan(request, linter, observe, lease)
+        async with self._store.leases.hold() as lease, self._bench.cache.session(), AsyncExitStack() as stack:
+            plan, context, settings = await self._plan(request, linter, observe, lease, stack)
             past = await self._history.load(request.project) if request.why else {}
             solver = Solver(
                 bench=self._bench,
                 shared=self._shared,
                 plan=plan,
                 context=context,
-                settings=_settings(request),
+                settings=settings,
                 observe=observe,
                 lease=lease,
                 anew=plan.anew(no_cache=request.no_cache, stages=request.no_cache_stages),
@@ -134,14 +149,14 @@ class Builder:
 
         Raises what is wrong with Dockerfile, images and sources.
         """
-        async with self._store.leases.hold() as lease:
-            plan, context = await self._plan(request, Linter(request, observe), observe, lease)
+        async with self._store.leases.hold() as lease, AsyncExitStack() as stack:
+            plan, context, settings = await self._plan(request, Linter(request, observe), observe, lease, stack)
             explainer = Explainer(plan, await self._history.load(request.project), self._bench.manifests)
             forecaster = Forecaster(
                 bench=self._bench,
                 plan=plan,
                 context=context,
-                settings=_settings(request),
+                settings=settings,
                 observe=observe,
                 lease=lease,
                 explainer=explainer,
@@ -157,20 +172,29 @@ class Builder:
             await asyncio.wait(self._writing)
 
     async def _plan(
-        self, request: BuildRequest, linter: Linter, observe: Callable[[BuildEvent], None], lease: str
-    ) -> tuple[Plan, Tree | None]:
-        """The plan and the context's tree; plan, findings and warnings are told."""
+        self,
+        request: BuildRequest,
+        linter: Linter,
+        observe: Callable[[BuildEvent], None],
+        lease: str,
+        stack: AsyncExitStack,
+    ) -> tuple[Plan, Tree | None, Settings]:
+        """The plan, the context's tree and the steps' settings; plan, findings and warnings are told.
+
+        Named contexts last until ``stack`` is closed.
+        """
         dockerfile = await linter.read()
         context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
+        resolve = self._resolver(lease, observe, refresh=request.pull)
+        named = self._named(request, resolve, stack, lease)
         plan = await Planner(dockerfile, request).plan(
-            self._resolver(lease, observe, refresh=request.pull),
-            lambda bases, known: linter.inspect(bases, known, ignore_rules(context)),
+            resolve, named.open, lambda bases, known: linter.inspect(bases, known, ignore_rules(context))
         )
         linter.refuse()
         observe(PlanMade(plan.shown))
         for warning in (*plan.warnings, *_unknown_stages(plan, request.no_cache_stages)):
             observe(Notice(warning, level="warning"))
-        return plan, context
+        return plan, context, _settings(request, named)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Have ``work`` done without the build waiting for it."""
@@ -184,6 +208,11 @@ class Builder:
             await asyncio.to_thread(self._bench.manifests.save)
         except OSError:
             logger.warning("cannot write the builder's notes", exc_info=True)
+
+    def _named(self, request: BuildRequest, resolve: ResolveImage, stack: AsyncExitStack, lease: str) -> NamedContexts:
+        return NamedContexts(
+            request=request, sources=self.sources, store=self._store, resolve=resolve, stack=stack, lease=lease
+        )
 
     async def _store_image(self, request: BuildRequest, config: ImageConfig) -> tuple[Reference, ...]:
         """Put the image into the store, unless the build only writes files; returns its names."""
@@ -226,8 +255,9 @@ class Builder:
         return resolve
 
 
-def _settings(request: BuildRequest) -> Settings:
+def _settings(request: BuildRequest, named: NamedContexts) -> Settings:
     return Settings(
+        named=named.trees,
         extra_hosts=request.extra_hosts,
         shm_size=request.shm_size,
         host_ca=request.host_ca,
@@ -238,7 +268,6 @@ def _settings(request: BuildRequest) -> Settings:
 
 
 _UNAVAILABLE = {
-    "contexts": "--build-context",
     "keep_failed": "--debug",
 }
 

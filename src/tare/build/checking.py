@@ -26,8 +26,8 @@ _ABSENT = Digest.of(b"")
 async def report_of(request: BuildRequest, store: Store) -> CheckReport:
     """Check what ``request`` would build: all stages, or the target and what it needs.
 
-    Base images are looked up in the store only: on top of one that is not there, no variable is called undefined. An
-    error in Dockerfile or context is part of the report.
+    Base images are looked up in the store only, named contexts are not opened: on top of what is not there, no variable
+    is called undefined. An error in Dockerfile or context is part of the report.
     """
     linter = Linter(request, lambda _: None)
     error = None
@@ -39,17 +39,25 @@ async def report_of(request: BuildRequest, store: Store) -> CheckReport:
             try:
                 return await store.images.resolve(str(reference))
             except NotFound:
-                config = ImageConfig(architecture=platform.architecture, os=platform.os, rootfs=RootFS(diff_ids=[]))
-                return Image(id=_ABSENT, config=config, tags=(), size=0, created=0.0)
+                return _absent(platform)
+
+        async def unopened(_name: str, platform: Platform) -> Image:
+            return _absent(platform)
 
         def inspect(bases: Mapping[int, StageBase], known: Mapping[str, str]) -> None:
             linter.inspect(_marked(bases), known, ignore_rules(context))
 
-        await Planner(dockerfile, request).survey(resolve, inspect)
+        await Planner(dockerfile, request).survey(resolve, unopened, inspect)
         linter.refuse()
     except TareError as cause:
         error = CheckError.of(cause, linter.source)
     return CheckReport(file=request.dockerfile_name, text=request.dockerfile, findings=linter.findings, error=error)
+
+
+def _absent(platform: Platform) -> Image:
+    """What stands for an image or a named context that is not looked into."""
+    config = ImageConfig(architecture=platform.architecture, os=platform.os, rootfs=RootFS(diff_ids=[]))
+    return Image(id=_ABSENT, config=config, tags=(), size=0, created=0.0)
 
 
 def _marked(bases: Mapping[int, StageBase]) -> dict[int, StageBase]:

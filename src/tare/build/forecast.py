@@ -17,8 +17,8 @@ from tare.build.events import BuildEvent, StepExplained
 from tare.build.explain import Explainer
 from tare.build.graph import CopyStep, Plan, RunStep, SourceStep, Step
 from tare.build.keys import step_key
-from tare.build.ops.add import Download, fetch
 from tare.build.ops.copy import find_copy
+from tare.build.ops.downloads import Download, find_downloads
 from tare.build.ops.operation import Inputs, Settings
 from tare.build.ops.select import Tree
 from tare.build.ops.workbench import Workbench
@@ -75,9 +75,8 @@ class Forecaster:
         parent = self._known[step.parent]
         if not step.layered:
             return parent
-        if isinstance(step, CopyStep) and step.downloads:
-            async with fetch(step.downloads, step.checksum) as downloads:
-                return await self._work(step, parent, downloads)
+        if isinstance(step, CopyStep):
+            return await self._work(step, parent, await find_downloads(step, self.bench.sources, self.settings))
         return await self._work(step, parent, [])
 
     async def _work(self, step: Step, parent: Outlook, downloads: list[Download]) -> Outlook:

@@ -7,8 +7,8 @@ from typing import Any
 
 from tare.build.cache import Key, make_key
 from tare.build.graph import CopyStep, RunStep, Step
-from tare.build.ops.add import Download
 from tare.build.ops.copy import copy_fields
+from tare.build.ops.downloads import Download
 from tare.build.ops.operation import Inputs
 from tare.build.ops.run import run_fields
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import msgspec
 
@@ -17,8 +18,10 @@ from tare.build.dockerfile.platform_args import PLATFORM_ARGS, PROXY_ARGS, globa
 from tare.build.dockerfile.source import Source
 from tare.build.dockerfile.stages import Dockerfile, Stage, parse_trigger
 from tare.build.events import PlannedStep
-from tare.build.graph import ConfigStep, Place, Plan, SourceStep, StageOutput, Step
+from tare.build.graph import NAMED, ConfigStep, CopyStep, Place, Plan, SourceStep, StageOutput, Step, Written
 from tare.build.interpreter import StageState, Surroundings
+from tare.build.named import Named, context_names, lookup_name
+from tare.build.ops.select import Tree
 from tare.build.request import BuildRequest
 from tare.errors import InvalidArgument, NotFound, TareError
 from tare.model import Platform, Reference
@@ -30,16 +33,22 @@ _OWN_ARGS = ("BUILDKIT_", "SOURCE_DATE_EPOCH")  # they speak to the builder
 ResolveImage = Callable[[Reference, Platform], Awaitable[Image]]
 Inspect = Callable[[Mapping[int, StageBase], Mapping[str, str]], None]
 """Looks at the stages before they are read: what each starts from, and the global ARGs."""
+OpenContext = Callable[[str, Platform], Awaitable[Named]]
 
 
 @dataclass(slots=True)
 class _Stage:
-    """A stage with its variables put in. ``after`` are stages it needs, ``images`` the images it names."""
+    """A stage with its variables put in. ``after`` are stages it needs.
+
+    ``context`` is the named context that it starts from (empty: none); with ``replaced`` that is all of it.
+    """
 
     stage: Stage
     base: str
     base_stage: int | None
     platform: Platform
+    context: str = ""
+    replaced: bool = False
     froms: dict[str, int | None] = field(default_factory=dict)
 
     @property
@@ -60,17 +69,22 @@ class Planner:
         self._globals: dict[str, str] = {}
         self._outputs: dict[int, StageOutput] = {}
         self._images: dict[tuple[Reference, Platform], Image] = {}
+        self._names = context_names(request.contexts)
+        self._opened: dict[tuple[str, Platform], Named] = {}
         self._steps: list[Step] = []
         self._shown: list[tuple[int, Step]] = []
 
-    async def plan(self, resolve: ResolveImage, inspect: Inspect | None = None) -> Plan:
+    async def plan(
+        self, resolve: ResolveImage, open_context: OpenContext | None = None, inspect: Inspect | None = None
+    ) -> Plan:
         """The plan; ``resolve`` is called once for each image, for all at the same time.
 
-        Raises DockerfileError, NotFound for the target or an image, what ``resolve`` raises.
+        So is ``open_context`` for the named contexts that are used, by the names they were given. Raises
+        DockerfileError, NotFound for the target or an image, what the two raise.
         """
         self._globals = self._global_scope()
         target = self._target()
-        await self._read(self._needed(target), resolve, inspect)
+        await self._read(self._needed(target), resolve, open_context, inspect)
         output = self._outputs[target.index]
         if self._request.labels:
             labels = {**(output.config.labels or {}), **dict(sorted(self._request.labels.items()))}
@@ -84,7 +98,9 @@ class Planner:
             by_id={step.id: step for step in steps},
         )
 
-    async def survey(self, resolve: ResolveImage, inspect: Inspect) -> None:
+    async def survey(
+        self, resolve: ResolveImage, open_context: OpenContext | None = None, inspect: Inspect | None = None
+    ) -> None:
         """Read the stages as :meth:`plan` does, all of them where the request names no target. Raises the same."""
         self._globals = self._global_scope()
         targets = [self._target()] if self._request.target else self._dockerfile.stages
@@ -93,9 +109,12 @@ class Planner:
             if target.index not in needed:
                 for described in self._needed(target):
                     needed.setdefault(described.stage.index, described)
-        await self._read(list(needed.values()), resolve, inspect)
+        await self._read(list(needed.values()), resolve, open_context, inspect)
 
-    async def _read(self, needed: list[_Stage], resolve: ResolveImage, inspect: Inspect | None) -> None:
+    async def _read(
+        self, needed: list[_Stage], resolve: ResolveImage, open_context: OpenContext | None, inspect: Inspect | None
+    ) -> None:
+        await self._open_contexts(needed, open_context)
         await self._resolve_all(needed, resolve)
         if inspect is not None:
             inspect({described.stage.index: self._stage_base(described) for described in needed}, self._globals)
@@ -104,7 +123,10 @@ class Planner:
 
     def _stage_base(self, described: _Stage) -> StageBase:
         image = None
-        if described.base_stage is None and described.base != SCRATCH:
+        if described.context:
+            opened = self._opened.get((described.context, described.platform))
+            image = opened if isinstance(opened, Image) else None
+        elif described.base_stage is None and described.base != SCRATCH:
             image = self._images.get((self._reference(described.base, described.stage.base), described.platform))
         return StageBase(name=described.base, platform=described.platform, stage=described.base_stage, image=image)
 
@@ -181,22 +203,32 @@ class Planner:
 
     def _describe(self, stage: Stage) -> _Stage:
         base = self._expand(stage.base.image, stage.base, self._globals)
+        if context := self._named(stage.name):
+            return _Stage(stage, base, None, self._platform_of(stage), context=context, replaced=True)
         if not base:
             raise self._error(f"base name ({stage.base.image}) should not be blank", stage.base, stage.base.image)
-        platform = self._platform
-        if stage.base.platform and (text := self._expand(stage.base.platform, stage.base, self._globals)):
-            try:
-                platform = Platform.parse(text)
-            except InvalidArgument as error:
-                raise self._error(error.message, stage.base, stage.base.platform) from error
         earlier = self._dockerfile.stage(base, before=stage.index)
         if earlier is not None and base.isdecimal():
             earlier = None  # FROM takes names only
-        described = _Stage(stage, base, earlier.index if earlier else None, platform)
+        context = self._named(base) if earlier is None else ""
+        described = _Stage(stage, base, earlier.index if earlier else None, self._platform_of(stage), context)
         for instruction in stage.instructions:
             for name in _from_names(instruction):
                 described.froms[name] = self._find_from(name, instruction)
         return described
+
+    def _platform_of(self, stage: Stage) -> Platform:
+        if stage.base.platform and (text := self._expand(stage.base.platform, stage.base, self._globals)):
+            try:
+                return Platform.parse(text)
+            except InvalidArgument as error:
+                raise self._error(error.message, stage.base, stage.base.platform) from error
+        return self._platform
+
+    def _named(self, name: str) -> str:
+        """The named context that ``name`` means, as it was given; empty for none."""
+        key = lookup_name(name) if name and self._names else None
+        return self._names.get(key, "") if key is not None else ""
 
     def _find_from(self, name: str, instruction: ins.Instruction) -> int | None:
         """The stage that ``--from=name`` means; None for an image."""
@@ -221,15 +253,32 @@ class Planner:
                 f"failed to parse stage name {text!r}: {error.message}", instruction, text, hint
             ) from error
 
+    async def _open_contexts(self, needed: list[_Stage], open_context: OpenContext | None) -> None:
+        """Open what the needed stages use of the named contexts."""
+        if open_context is None or not self._names:
+            return
+        used: dict[tuple[str, Platform], None] = {}
+        for described in needed:
+            if described.context:
+                used[(described.context, described.platform)] = None
+            for name, index in described.froms.items():
+                if index is None and (context := self._named(name)):
+                    used[(context, described.platform)] = None
+
+        async def one(key: tuple[str, Platform]) -> None:
+            self._opened[key] = await open_context(*key)
+
+        await _all(one(key) for key in used)
+
     async def _resolve_all(self, needed: list[_Stage], resolve: ResolveImage) -> None:
         wanted: dict[tuple[Reference, Platform], ins.Instruction] = {}
         for described in needed:
             stage = described.stage
-            if described.base_stage is None and described.base != SCRATCH:
+            if described.base_stage is None and described.base != SCRATCH and not described.context:
                 wanted.setdefault((self._reference(described.base, stage.base), described.platform), stage.base)
-            for user in stage.instructions:
+            for user in () if described.replaced else stage.instructions:
                 for name in _from_names(user):
-                    if described.froms[name] is None and name != SCRATCH:
+                    if described.froms[name] is None and name != SCRATCH and not self._named(name):
                         key = (self._reference(name, user), described.platform)
                         wanted.setdefault(key, user)
 
@@ -239,12 +288,7 @@ class Planner:
             except NotFound as error:
                 raise self._missing(key[0], instruction, error) from error
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for key, instruction in wanted.items():
-                    group.create_task(one(key, instruction))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
+        await _all(one(key, instruction) for key, instruction in wanted.items())
 
     def _missing(self, reference: Reference, instruction: ins.Instruction, error: NotFound) -> NotFound:
         """The error for an image that is not there; a name without registry or tag may be meant for a stage."""
@@ -266,6 +310,8 @@ class Planner:
     def _interpret(self, described: _Stage) -> StageOutput:
         stage = described.stage
         base = self._base(described)
+        if described.replaced:
+            return base
         triggers = base.config.on_build or []
         start = replace(base, config=msgspec.structs.replace(base.config, on_build=None))
         around = Surroundings(
@@ -295,15 +341,19 @@ class Planner:
             self._shown_source(described, output.tip)
             return output
         step_id = f"{stage.index}.0"
-        image = None
+        image, tree = None, None
         config, author = ExecutionConfig(env=[defaults.PATH], working_dir="/"), ""
-        if described.base != SCRATCH:
+        if described.context:
+            found = self._opened[(described.context, described.platform)]
+            image, tree = (None, found) if isinstance(found, Tree) else (found, None)
+        elif described.base != SCRATCH:
             image = self._images[(self._reference(described.base, stage.base), described.platform)]
+        if image is not None:
             config, author = image.config.config, image.config.author
         step = self._source_step(step_id, name, stage.base, described.base, image)
         self._steps.append(step)
         self._shown.append((stage.index, step))
-        return StageOutput(
+        output = StageOutput(
             name=name,
             config=config,
             tip=step_id,
@@ -311,6 +361,24 @@ class Planner:
             architecture=image.config.architecture if image else described.platform.architecture,
             base_history=tuple(image.config.history) if image else (),
         )
+        return output if tree is None else self._on_tree(described.context, output, step)
+
+    def _on_tree(self, context: str, output: StageOutput, source: SourceStep) -> StageOutput:
+        """The stage with a named context's files as its first layer."""
+        step = CopyStep(
+            id=f"{source.id}.context",
+            stage=source.stage,
+            text=f"[context {context}] load",
+            place=source.place,
+            parent=source.id,
+            sources=("/",),
+            destination="/",
+            origin=NAMED + context,
+            origin_name=context,
+        )
+        self._steps.append(step)
+        written = Written(step=step.id, created_by=f"[context {context}] load", empty=False)
+        return replace(output, tip=step.id, history=(written,))
 
     def _shown_source(self, described: _Stage, tip: str) -> None:
         """``FROM stage`` is a step to look at, without work of its own."""
@@ -344,9 +412,14 @@ class Planner:
         if index is not None:
             return self._outputs[index].tip
         step_id = f"image:{name}:{described.platform}"
+        image = None
+        if context := self._named(name):
+            found = self._opened.get((context, described.platform))
+            if isinstance(found, Tree):
+                return NAMED + context
+            image = found
         if all(step.id != step_id for step in self._steps):
-            image = None
-            if name != SCRATCH:
+            if name != SCRATCH and not context:
                 image = self._images.get((Reference.parse(name), described.platform))
                 if image is None:
                     hint = "name a stage of the Dockerfile that is built"
@@ -389,6 +462,16 @@ class Planner:
         unused = sorted(name for name in set(self._request.build_args) - known if not name.startswith(_OWN_ARGS))
         unused = [name for name in unused if name in self._build_args]
         return (f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed",) if unused else ()
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Everything at the same time; raises the first failure itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for item in work:
+                group.create_task(item)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
 
 
 def _counts(step: Step) -> bool:

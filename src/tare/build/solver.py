@@ -26,8 +26,8 @@ from tare.build.explain import Explainer
 from tare.build.failures import BuildStepFailed
 from tare.build.graph import ConfigStep, CopyStep, Plan, RunStep, SourceStep, Step, WorkdirStep
 from tare.build.keys import step_key
-from tare.build.ops.add import Download, fetch
 from tare.build.ops.copy import make_copy
+from tare.build.ops.downloads import Download, find_downloads
 from tare.build.ops.operation import Inputs, Made, Settings, located
 from tare.build.ops.run import make_run
 from tare.build.ops.select import Tree
@@ -159,10 +159,7 @@ class Solver:
                 parent = self._parent(step)
                 return Solved(parent.key, parent.result, cached=parent.cached)
             case CopyStep():
-                if step.downloads:
-                    async with fetch(step.downloads, step.checksum) as downloads:
-                        return await self._work(step, downloads)
-                return await self._work(step, [])
+                return await self._work(step, await find_downloads(step, self.bench.sources, self.settings))
             case _:
                 return await self._work(step, [])
 

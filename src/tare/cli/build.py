@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tare.cli.build_context import Context, read_context
 from tare.cli.build_files import check_files, metadata, on_standard_output
 from tare.cli.build_request import build_request
 from tare.cli.session import Session, pass_session
@@ -32,7 +33,12 @@ from tare.client.endpoint import Endpoint
 @click.option("--iidfile", default="", help="Write the image's ID to this file.")
 @click.option("--metadata-file", default="", help="Write what was built to this file, as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the image's ID.")
-@click.option("--build-context", "contexts", multiple=True, help="Further context: NAME=DIRECTORY|URL|docker-image://…")
+@click.option(
+    "--build-context",
+    "contexts",
+    multiple=True,
+    help="Further context: NAME=DIRECTORY|URL|docker-image://…|oci-layout://…",
+)
 @click.option("--secret", "secrets", multiple=True, help="Secret for RUN steps: id=NAME[,src=FILE|,env=VARIABLE].")
 @click.option("--ssh", multiple=True, help="SSH agent or keys for RUN steps: default|ID[=SOCKET|KEY[,KEY]].")
 @click.option("--allow", multiple=True, help="Grant an entitlement: security.insecure, network.host.")
@@ -52,14 +58,19 @@ from tare.client.endpoint import Endpoint
 @click.argument("path")
 @pass_session
 def build(session: Session, /, path: str, **given: Any) -> None:
-    """Build an image from the Dockerfile and the directory PATH."""
-    document = build_request(path, given)
+    """Build an image from a Dockerfile and the files at PATH.
+
+    PATH is a directory, a git or http(s) address (https://HOST/REPOSITORY.git#REF:SUBDIRECTORY), or - for a tar archive
+    or a Dockerfile on standard input.
+    """
+    context = read_context(path, given["dockerfile"])
+    document = build_request(context, given)
     check_files(document["outputs"], given["iidfile"])
     for name in ("iidfile", "metadata_file"):
         if given[name]:
             Path(given[name]).unlink(missing_ok=True)
     with on_standard_output(document["outputs"]):
-        result = _build(session.endpoint, document, quiet=given["quiet"], progress=given["progress"])
+        result = _build(session.endpoint, document, context, quiet=given["quiet"], progress=given["progress"])
         if result is None:
             sys.exit(1)
     if given["plan"]:
@@ -75,7 +86,9 @@ def build(session: Session, /, path: str, **given: Any) -> None:
         print(result["image_id"])
 
 
-def _build(endpoint: Endpoint, document: dict[str, Any], *, quiet: bool, progress: str) -> dict[str, Any] | None:
+def _build(
+    endpoint: Endpoint, document: dict[str, Any], context: Context, *, quiet: bool, progress: str
+) -> dict[str, Any] | None:
     """Run it and show it; returns the result, None when the build failed (which has been told)."""
     from tare.cli.build_plain import PlainView, QuietView, show_failure
     from tare.cli.build_weighing import show_weighing
@@ -91,7 +104,7 @@ def _build(endpoint: Endpoint, document: dict[str, Any], *, quiet: bool, progres
         view = PlainView()
     last: dict[str, Any] = {}
     explained: list[dict[str, Any]] = []
-    with view, post(endpoint, "/tare/build", document) as answer:
+    with view, post(endpoint, "/tare/build", document, body=context.body) as answer:
         for event in answer.documents():
             last = event
             view.show(event)

@@ -5,40 +5,33 @@ from __future__ import annotations
 import base64
 import csv
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tare.cli.build_context import Context, is_remote
 from tare.cli.environment import read_labels
 from tare.cli.limits import read_ulimit
 from tare.cli.units import parse_size, parse_weight
-from tare.errors import InvalidArgument, NotFound, Unsupported
+from tare.errors import InvalidArgument, NotFound
 
 _SECRET_LIMIT = 500 * 1024  # bytes, as BuildKit has it
+_LAYOUT = "oci-layout://"
 _OUTPUTS = ("image", "local", "tar", "oci", "docker", "cacheonly")
 
 
-def build_request(path: str, given: dict[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The body for the context PATH and the options ``given``. Raises InvalidArgument, NotFound, Unsupported."""
+def build_request(context: Context, given: dict[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The body for the context and the options ``given``. Raises InvalidArgument, NotFound."""
     known = os.environ if environ is None else environ
-    if path == "-" or "://" in path or path.startswith("git@"):
-        raise Unsupported(
-            f"build context {path}: only a directory can be built", hint="fetch it and name the directory"
-        )
-    context = Path(path).absolute()
-    if not context.is_dir():
-        cause = "is not a directory" if context.exists() else "not found"
-        raise NotFound(f'unable to prepare context: path "{path}" {cause}', hint="name the directory to build")
     for tag in given["tags"]:
         from tare.model import Reference
 
         Reference.parse(tag)
-    name, text = _dockerfile(context, given["dockerfile"])
     return {
-        "context": str(context),
-        "dockerfile": name,
-        "dockerfile_text": text,
+        "context": context.context,
+        "remote": context.remote,
+        "dockerfile": context.dockerfile,
+        "dockerfile_text": context.dockerfile_text,
         "tags": list(given["tags"]),
         "build_args": read_build_args(given["build_args"], known),
         "labels": read_labels(given["labels"]),
@@ -66,30 +59,6 @@ def build_request(path: str, given: dict[str, Any], environ: Mapping[str, str] |
     }
 
 
-def _dockerfile(context: Path, given: str) -> tuple[str, str | None]:
-    """Its name in the context, or its name and text when it lies outside."""
-    if not given:
-        return "Dockerfile", None
-    if given == "-":
-        return "Dockerfile", sys.stdin.read()
-    place = Path(given).absolute()
-    try:
-        inside = Path(os.path.relpath(place, context))
-        if not place.exists() and (context / given).exists():
-            return given, None
-        if ".." not in inside.parts:
-            place.stat()
-            return str(inside), None
-        return given, place.read_text()
-    except FileNotFoundError as error:
-        raise NotFound(
-            f"unable to prepare context: unable to evaluate symlinks in Dockerfile path: {place}: no such file",
-            hint="-f names the Dockerfile",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"failed to read dockerfile {given}: {error}") from error
-
-
 def read_build_args(given: Iterable[str], environ: Mapping[str, str]) -> dict[str, str | None]:
     """``NAME=VALUE``, or ``NAME`` to pass one on; SOURCE_DATE_EPOCH is passed on as buildx does."""
     found: dict[str, str | None] = {}
@@ -107,14 +76,15 @@ def read_build_args(given: Iterable[str], environ: Mapping[str, str]) -> dict[st
 
 
 def read_contexts(given: Iterable[str]) -> dict[str, str]:
-    """``--build-context NAME=VALUE``: directories become absolute, anything else stays as it is."""
+    """``--build-context NAME=VALUE``: directories become absolute, addresses stay as they are."""
     found = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise InvalidArgument(f"invalid context value: {text}, expected key=value", hint="use NAME=DIRECTORY|URL")
-        remote = "://" in value or value.startswith("git@")
-        if not remote:
+        if value.startswith(_LAYOUT):
+            value = _LAYOUT + str(Path(value.removeprefix(_LAYOUT)).absolute())
+        elif not is_remote(value) and not value.startswith("target:"):
             place = Path(value).absolute()
             if not place.is_dir():
                 cause = "is not a directory" if place.exists() else "not found"

@@ -8,7 +8,7 @@ from tare.client.caller import Document, Documents, Filters, Group, Values, filt
 
 
 class Builds(Group):
-    """Builds from directories on the engine's host: nothing is uploaded."""
+    """Builds from directories on the engine's host (nothing is uploaded) or from addresses."""
 
     async def build(self, document: Document) -> AsyncIterator[Document]:
         """Run a build; yields its events, the last one is ``result`` or ``error``."""

@@ -10,6 +10,12 @@
     host_ca = true              # RUN steps trust what the host trusts
     cache_limit = "10%"         # of the disk, or a size; default: 10%, at most 50 GB; "0": none
     cache_keep_recent = "48h"   # cache mounts unused for as long go first
+    max_archive_entries = 1000000    # what contexts and archives of ADD may unpack to; sizes are in bytes
+    max_archive_bytes = 68719476736
+    max_archive_ratio = 200          # unpacked to compressed
+    max_download_bytes = 34359738368 # one file or repository
+    fetch_seconds = 3600             # one fetch
+    source_cache_bytes = 4294967296  # fetched sources that are kept for the next build
 
     [archive]
     mirrors = []                # default: the host's apt sources
@@ -27,7 +33,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -38,10 +44,19 @@ from tare.errors import InvalidArgument, NotFound
 DEFAULT_CONFIG = Path("/etc/tare/tare.toml")
 
 
+_Amount = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section ``build``; empty texts mean the defaults of :class:`tare.build.cache_policy.CacheLimits`."""
 
     host_ca: bool = True
+    max_archive_entries: _Amount = 1_000_000
+    max_archive_bytes: _Amount = 64 << 30
+    max_archive_ratio: _Amount = 200
+    max_download_bytes: _Amount = 32 << 30
+    fetch_seconds: _Amount = 3600
+    source_cache_bytes: _Amount = 4 << 30
     cache_limit: str = ""
     cache_keep_recent: str = ""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tare.base.locks import KeyedLocks
 from tare.build.builder import Builder
+from tare.build.sources.limits import SourceLimits
 from tare.daemon.config import Settings
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
@@ -121,7 +122,8 @@ def _engine(parts: _Parts) -> Engine:
     )
     images = _images(parts, executor, lifecycle)
     volumes = Volumes(parts.local_volumes, parts.events)
-    builder = Builder(parts.store, executor, ImageSources(images), parts.paths.cache)
+    sources = ImageSources(images)
+    builder = Builder(parts.store, executor, sources, parts.paths.cache, _source_limits(parts.settings))
     build_cache = BuildCacheService(builder.cache, parts.events, parts.settings.build.cache_limits)
     return Engine(
         paths=parts.paths,
@@ -243,6 +245,18 @@ def _make_directories(paths: EnginePaths) -> None:
     paths.run_root.mkdir(parents=True, exist_ok=True, mode=0o711)
     for name in ("containers", "volumes", "cache"):
         (paths.data_root / name).mkdir(exist_ok=True, mode=0o711)
+
+
+def _source_limits(settings: Settings) -> SourceLimits:
+    section = settings.build
+    return SourceLimits(
+        archive_entries=section.max_archive_entries,
+        archive_bytes=section.max_archive_bytes,
+        archive_ratio=section.max_archive_ratio,
+        download=section.max_download_bytes,
+        seconds=section.fetch_seconds,
+        cache=section.source_cache_bytes,
+    )
 
 
 def _archive_settings(settings: Settings) -> ArchiveSettings:

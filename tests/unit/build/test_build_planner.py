@@ -5,7 +5,7 @@ from build_planning import image, plan
 
 from tare.build.dockerfile.errors import DockerfileError
 from tare.build.graph import CopyStep, Plan, RunStep, SourceStep, WorkdirStep
-from tare.errors import NotFound, TareError, Unsupported
+from tare.errors import NotFound, TareError
 
 
 def runs(made: Plan) -> list[RunStep]:
@@ -204,14 +204,32 @@ async def test_an_unknown_image_is_shown_in_its_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "message"),
     [
-        "ADD git@example.com:a/b.git /c",
+        ("COPY git@example.com:a/b.git /c", "source can't be a git ref for COPY"),
+        ("COPY https://h/x /c", "source can't be a URL for COPY"),
+        ("ADD https://h/a.git#-x /c", "invalid ref '-x'"),
+        ("ADD --checksum=sha256:00 x /c", "checksum requires HTTP(S) or Git sources"),
+        ("ADD --checksum=sha256:00 https://h/x /c", "invalid checksum digest format"),
+        ("ADD --checksum=sha256:00 https://h/x.git /c", "expected hex commit hash"),
+        ("ADD --checksum=ab https://h/x.git https://h/y.git /c/", "can't be specified for multiple sources"),
+        ("ADD --checksum=ab https://h/x.git?checksum=cd /c", 'checksum mismatch "ab" != "cd"'),
+        ("ADD --keep-git-dir=false https://h/x.git?keep-git-dir=true /c", "inconsistent keep-git-dir"),
     ],
 )
-async def test_what_is_not_there_yet_is_said_with_the_line(line: str) -> None:
+async def test_bad_remote_sources_are_said_with_the_line(line: str, message: str) -> None:
     with pytest.raises(TareError) as caught:
         await plan(f"FROM base\n{line}\n")
-    assert isinstance(caught.value, Unsupported)
-    assert line.split(maxsplit=1)[0] in caught.value.message
-    assert "Dockerfile:2" in caught.value.message
+    assert message in caught.value.message
+    assert "line 2" in caught.value.message
+
+
+async def test_remote_sources_of_add() -> None:
+    text = "FROM base\nADD --unpack --keep-git-dir --chown=1:1 https://u:p@h/a.tgz git@h:b.git#v1 local /c/\n"
+    found = await plan(text)
+    step = found.by_id["0.1"]
+    assert isinstance(step, CopyStep)
+    assert step.downloads == ("https://u:p@h/a.tgz", "git@h:b.git#v1")
+    assert (step.sources, step.unpack_downloads, step.keep_git_dir) == (("local",), True, True)
+    shown = f"{step.text} {step.definition()} {found.output.history}"
+    assert "u:p" not in shown and "https://xxxxx:xxxxx@h/a.tgz" in shown

@@ -1,8 +1,9 @@
 """What Docker lacks: routes under ``/tare/``.
 
-``POST /tare/build`` takes a directory of this host as context (nothing is uploaded) and answers with one JSON document
-per line: ``{"event": "<name>", …}`` with the names of :mod:`tare.api.schema.builds`, the last one ``result`` or
-``error``.
+``POST /tare/build`` takes a directory of this host as context (nothing is uploaded), an address, or a tar: with the
+media type ``application/vnd.tare.build`` the body is the request's JSON document, as many bytes as the header
+``Tare-Document-Length`` says, then the tar. The answer is one JSON document per line: ``{"event": "<name>", …}`` with
+the names of :mod:`tare.api.schema.builds`, the last one ``result`` or ``error``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from tare.api.respond import json_response
 from tare.api.schema.builds import read_build, render_build_event, render_failure, render_forecast, render_result
 from tare.api.schema.cache import render_record
 from tare.build.events import BuildEvent
+
+CHUNK = 256 * 1024
 
 
 async def info(request: web.Request) -> web.StreamResponse:
@@ -41,7 +44,11 @@ async def build_cache(request: web.Request) -> web.StreamResponse:
 @cancellable
 async def build(request: web.Request) -> web.StreamResponse:
     """``POST /tare/build``; the build ends when the client goes away."""
-    job = read_build(await params.body_document(request))
+    if request.content_type == params.FRAMED:
+        document = await params.framed_document(request)
+        job = read_build(document, request.content.iter_chunked(CHUNK))
+    else:
+        job = read_build(await params.body_document(request))
     builds, stream = engine_of(request).builds, JsonStream(request)
 
     def observe(event: BuildEvent) -> None:

@@ -8,7 +8,7 @@ The documents' ``event`` is one of ``plan``, ``started``, ``output``, ``done``, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,8 @@ class _UlimitBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class _BuildBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    context: str
+    context: str = ""
+    remote: str = ""
     dockerfile: str = "Dockerfile"
     dockerfile_text: str | None = None
     tags: list[str] = []
@@ -89,11 +90,16 @@ class _BuildBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     budget: int = 0
 
 
-def read_build(document: dict[str, Any]) -> BuildJob:
-    """The body of ``POST /tare/build``: fields of BuildJob by their own names, ``context`` an absolute directory."""
+def read_build(document: dict[str, Any], tar: AsyncIterator[bytes] | None = None) -> BuildJob:
+    """The body of ``POST /tare/build``: fields of BuildJob by their own names, ``context`` an absolute directory.
+
+    Instead of a directory there may be ``tar``, an address in ``remote``, or only ``dockerfile_text``.
+    """
     body = convert(without_nulls(document), _BuildBody)
-    context = Path(body.context)
-    if not context.is_absolute():
+    if sum((bool(body.context), bool(body.remote), tar is not None)) > 1:
+        raise InvalidArgument("a build has one context", hint="give a directory, an address or a tar")
+    context = Path(body.context) if body.context else None
+    if context is not None and not context.is_absolute():
         raise InvalidArgument(f"build context {body.context!r}: expected an absolute path on the engine's host")
     values = {name: getattr(body, name) for name in body.__struct_fields__ if name != "context"}
     for name in ("tags", "extra_hosts", "allow", "no_cache_stages"):
@@ -101,7 +107,7 @@ def read_build(document: dict[str, Any]) -> BuildJob:
     values["ssh"] = {name: tuple(paths) for name, paths in body.ssh.items()}
     values["outputs"] = tuple(OutputRequest(**msgspec.structs.asdict(item)) for item in body.outputs)
     values["ulimits"] = tuple(Ulimit(**msgspec.structs.asdict(item)) for item in body.ulimits)
-    return BuildJob(context=context, **values)
+    return BuildJob(context=context, tar=tar, **values)
 
 
 def render_build_event(event: BuildEvent) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from tare.build.cache_mount_store import CONTENT, ID
 from tare.build.graph import RunMount
 from tare.build.ops.operation import Inputs
 from tare.build.ops.rootfs import find_owner, is_directory, lstat, resolve
+from tare.build.ops.selection import origin_chain
 from tare.errors import InternalError, NotFound
 
 _MODE = 0o755
@@ -101,7 +102,7 @@ def _settle(fresh: Path, directory: Path, name: str, attributes: _Attributes) ->
 
 async def _fill(content: Path, mount: RunMount, inputs: Inputs) -> None:
     """Copy the first content out of a stage or an image."""
-    async with inputs.bench.view(inputs.origins[mount.origin].chain) as root:
+    async with inputs.bench.view(await origin_chain(mount.origin, inputs)) as root:
         resolved = await asyncio.to_thread(resolve, root, mount.source)
         status = await asyncio.to_thread(lstat, root, resolved)
         if not is_directory(status):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tare.base.shielding import finish, to_end
 from tare.build.cache import Part
-from tare.build.graph import CONTEXT, RunMount, RunStep
+from tare.build.graph import RunMount, RunStep, is_context
 from tare.build.ops.cache_mounts import cache_directory
 from tare.build.ops.operation import Inputs
 from tare.build.ops.rootfs import lstat, resolve
@@ -118,10 +118,10 @@ async def _shown(mount: RunMount, inputs: Inputs) -> tuple[tuple[Part, ...], str
     Files of the context are shown as a layer, so that ignored files are not there, all belongs to root and writing
     cannot reach the user's files.
     """
-    if mount.origin != CONTEXT:
+    if not is_context(mount.origin):
         return inputs.origins[mount.origin].chain, mount.source
-    part = await write_selection((mount.source,), inputs)
-    tree = await asyncio.to_thread(_is_directory, inputs, mount.source)
+    part = await write_selection((mount.source,), inputs, mount.origin)
+    tree = await asyncio.to_thread(_is_directory, inputs.tree(mount.origin).root, mount.source)
     return (part,), "/" if tree else mount.source.rstrip("/").rpartition("/")[2]
 
 
@@ -149,7 +149,5 @@ def existing(root: Path, path: str) -> str | None:
     return resolved if lstat(root, resolved) is not None else None
 
 
-def _is_directory(inputs: Inputs, path: str) -> bool:
-    assert inputs.context is not None
-    root = inputs.context.root
+def _is_directory(root: Path, path: str) -> bool:
     return (root / resolve(root, path)).is_dir()

@@ -8,10 +8,10 @@ from typing import Literal
 
 from tare.build.cache import Part, Result
 from tare.build.dockerfile.source import Source, SourceRange
-from tare.build.graph import Place
+from tare.build.graph import CONTEXT, Place
 from tare.build.ops.select import Tree
 from tare.build.ops.workbench import Workbench
-from tare.errors import TareError
+from tare.errors import InvalidArgument, TareError
 from tare.model.execution import Limit
 
 Emit = Callable[[Literal["stdout", "stderr"], bytes], None]
@@ -19,7 +19,7 @@ Emit = Callable[[Literal["stdout", "stderr"], bytes], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What of the request the operations need; sizes in bytes."""
+    """What of the request the operations need; sizes in bytes. ``named`` are trees by their origins."""
 
     extra_hosts: tuple[str, ...] = ()
     shm_size: int = 64 << 20
@@ -27,6 +27,7 @@ class Settings:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     ssh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limits: tuple[Limit, ...] = ()
+    named: Mapping[str, Tree] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,13 @@ class Inputs:
     emit: Emit
     lease: str
     reuse: bool = True
+
+    def tree(self, origin: str) -> Tree:
+        """The build context, or a named one. Raises InvalidArgument for a build without context."""
+        found = self.context if origin == CONTEXT else self.settings.named[origin]
+        if found is None:
+            raise InvalidArgument("this build has no context", hint="give a directory to copy from")
+        return found
 
 
 @dataclass(frozen=True, slots=True)

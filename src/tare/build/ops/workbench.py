@@ -16,6 +16,7 @@ from tare.build.cache import BuildCache, Part
 from tare.build.cache_mount_store import CacheMountStore
 from tare.build.ops.hashes import HashCache
 from tare.build.ops.manifests import Manifests
+from tare.build.sources.fetcher import Sources
 from tare.model import Digest, new_id
 from tare.model.execution import Executor
 from tare.store.leases import insert_reference
@@ -35,6 +36,7 @@ class Workbench:
     directory: Path
     locks: KeyedLocks
     mounts: CacheMountStore
+    sources: Sources
     private_caches: set[str] = field(default_factory=set)
 
     @property
