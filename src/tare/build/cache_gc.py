@@ -206,10 +206,15 @@ def _delete_rows(
     """
     nodes, references = gc.graph(db)
     busy = read_busy(db, nodes, references)
+    used = dict(db.execute("SELECT key, last_used FROM build_cache").fetchall())
+
+    def as_chosen(row: Row) -> bool:
+        return row.key not in taken and used.get(row.key, row.last_used) == row.last_used
+
     staying = [
         name
         for name, entry in steps.items()
-        if not entry.nodes.isdisjoint(busy) or any(row.key in taken for row in entry.rows)
+        if not entry.nodes.isdisjoint(busy) or not all(as_chosen(row) for row in entry.rows)
     ]
     kept = set(staying)
     while staying:
@@ -218,8 +223,6 @@ def _delete_rows(
                 kept.add(name)
                 staying.append(name)
     gone = steps.keys() - kept
-    doomed = [row for name in gone for row in steps[name].rows] + [row for row in rows if row.key not in taken]
-    db.executemany(
-        "DELETE FROM build_cache WHERE key = ? AND last_used = ?", [(row.key, row.last_used) for row in doomed]
-    )
+    doomed = [row.key for name in gone for row in steps[name].rows] + [row.key for row in rows if as_chosen(row)]
+    db.executemany("DELETE FROM build_cache WHERE key = ?", [(key,) for key in doomed])
     return set(gone)

@@ -93,7 +93,7 @@ class Policy:
 
 
 def keep_bytes(total: int, free: int, *, reserved: int = 0, max_used: int = 0, min_free: int = 0) -> int | None:
-    """The size that a cache of ``total`` bytes may keep on a disk with ``free`` bytes; None where nothing limits it.
+    """The size that a cache of ``total`` bytes may keep on a disk with ``free`` bytes; None where all may go.
 
     As BuildKit combines its three options (cache/manager.go): at most ``max_used``, less as far as ``min_free`` needs
     it, but never less than ``reserved``. All in bytes, 0 for not given.
@@ -106,7 +106,7 @@ def keep_bytes(total: int, free: int, *, reserved: int = 0, max_used: int = 0, m
         keep = min(keep, total - excess) if keep else total - excess
     elif min_free and not keep:
         keep = total
-    return max(keep, reserved)
+    return max(keep, reserved) or None
 
 
 def collection_policies(limits: CacheLimits, disk: int, now: float) -> list[Policy]:

@@ -77,6 +77,8 @@ class Builds:
         except asyncio.CancelledError:
             task.cancel()
             await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()  # such as a context that ends early: that nobody waits any more is what counts
             if self._closing:
                 raise Unavailable("the engine is stopping", hint="build again when it runs") from None
             raise

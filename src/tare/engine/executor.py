@@ -35,6 +35,8 @@ HOST_CA_BUNDLES = (
 CA_INSIDE = "/dev/.tare/ca-certificates.crt"
 """In ``/dev``, which is a tmpfs of the step's own: the mount point leaves no trace in the snapshot."""
 
+_BUNDLE_BYTES = 16 << 20  # most of a bundle in memory, without secret files
+
 CA_VARIABLES = (
     "SSL_CERT_FILE",
     "CURL_CA_BUNDLE",
@@ -65,8 +67,12 @@ class StepExecutor:
         bundle = self._paths.build_steps / step_id
         root = bundle / "rootfs"
         async with AsyncExitStack() as stack:
-            await asyncio.to_thread(root.mkdir, parents=True)
+            await asyncio.to_thread(bundle.mkdir, parents=True)
             stack.push_async_callback(finish, asyncio.to_thread(remove_tree, bundle), what=f"bundle {bundle}")
+            if request.confidential:  # the runtime's configuration has the environment
+                stack.push_async_callback(finish, asyncio.to_thread(unmount_below, bundle), what=f"memory of {bundle}")
+                await to_end(asyncio.to_thread(mount_tmpfs, bundle, size=_BUNDLE_BYTES))
+            await asyncio.to_thread(root.mkdir)
             await self._store.snapshots.mount(request.snapshot, root)
             stack.push_async_callback(finish, self._store.snapshots.unmount(root), what=f"root of step {step_id[:12]}")
             namespace = await stack.enter_async_context(self._network_of(request, step_id))

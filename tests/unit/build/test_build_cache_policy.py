@@ -77,7 +77,7 @@ def test_the_default_limit_is_a_share_of_the_disk_with_a_bound() -> None:
         ({"min_free": 70, "max_used": 90}, 80),
         ({"min_free": 70, "max_used": 50}, 50),
         ({"min_free": 70, "reserved": 95}, 95),
-        ({"min_free": 1000}, 0),
+        ({"min_free": 1000}, None),
     ],
 )
 def test_what_may_be_kept(options: dict[str, int], expected: int | None) -> None:

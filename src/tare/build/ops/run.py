@@ -102,6 +102,7 @@ def _request(step: RunStep, key: str, around: Mounted, inputs: Inputs) -> ExecRe
         snapshot=key,
         argv=step.argv,
         env=env + tuple(around.env),
+        confidential=bool(step.secret_env) or any(mount.variable for mount in step.mounts),
         cwd=step.cwd,
         user=step.user,
         network=cast(Literal["default", "none", "host"], step.network),

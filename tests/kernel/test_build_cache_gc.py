@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from build_bench import Bench
 from build_parts import BASE
 
+from tare.build.cache import Key
 from tare.build.cache_ledger import CACHE_MOUNT, REGULAR, CacheRecord
 from tare.build.cache_policy import CacheLimits, DiskSpace, Policy, private_size
 from tare.build.events import BuildEvent, VertexOutput
@@ -154,6 +156,39 @@ async def test_a_running_build_keeps_what_it_has(bench: Bench) -> None:
     await bench.builder.cache.prune(ALL)
     assert not content.exists()
     assert await cached(bench, FROM + f"{mount}ls /gate\n") == [False], "a mount that is gone is made anew"
+
+
+async def test_what_is_taken_up_after_the_choice_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bench.build(FROM + "RUN echo below > /below\nRUN echo above > /above\n")
+    keeper, cache = bench.builder.cache, bench.builder.cache._bench.cache
+    found, ledger = await records(bench), await keeper._ledger()
+
+    async def chosen_before() -> Any:
+        return ledger
+
+    async def prune() -> set[str]:
+        ids = (await keeper.prune(ALL)).ids
+        return {name for name, record in found.items() if record.id in ids}
+
+    monkeypatch.setattr(keeper, "_ledger", chosen_before)
+    above = next(entry for entry in ledger.entries.values() if "above" in entry.record.description)
+    async with cache.session():
+        assert await cache.find(Key(above.rows[0].key, {})) is not None
+        assert await prune() == set(), "a build has found it, and it stands on the other"
+    async with bench.store.leases.hold() as lease:
+        part = next(node for node in above.nodes if node.kind == "snapshot")
+        query = "SELECT key FROM snapshots WHERE id = ?"
+        key = await bench.store.db.read(lambda db: db.execute(query, (part.name,)).fetchone()[0])
+        await bench.store.leases.add(lease, "snapshot", key)
+        assert await prune() == set(), "a build holds it"
+    async with cache.pruning.exclusive():
+        finding = asyncio.create_task(cache.find(Key(above.rows[0].key, {})))
+        for _ in range(20):
+            await bench.store.db.read(lambda db: None)
+        assert not finding.done(), "nothing is found while records are deleted"
+    assert await finding is not None
+    monkeypatch.undo()
+    assert await prune() == {"RUN echo above > /above", "RUN echo below > /below"}
 
 
 async def test_use_is_noted_also_when_the_build_fails(bench: Bench) -> None:
