@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import click
 
 from tare.cli.build_files import check_files, metadata, on_standard_output
 from tare.cli.build_request import build_request
+from tare.cli.build_views import MODES, Call, make_view, progress_mode
 from tare.cli.session import Session, pass_session
 from tare.client.blocking import post
 from tare.client.endpoint import Endpoint
@@ -28,7 +30,7 @@ from tare.client.endpoint import Endpoint
 @click.option("--network", default="", help="Network of RUN steps: default, none, host.")
 @click.option("--add-host", "hosts", multiple=True, help="Line for /etc/hosts: name:address.")
 @click.option("--platform", default="", help="Platform, such as linux/amd64.")
-@click.option("--progress", type=click.Choice(["auto", "plain", "tty"]), default="auto", help="How progress looks.")
+@click.option("--progress", type=click.Choice(MODES), help="How progress looks (default: BUILDKIT_PROGRESS, auto).")
 @click.option("--iidfile", default="", help="Write the image's ID to this file.")
 @click.option("--metadata-file", default="", help="Write what was built to this file, as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the image's ID.")
@@ -41,6 +43,8 @@ from tare.client.endpoint import Endpoint
 @click.option("--annotation", "annotations", multiple=True, help="Annotation of the manifest: KEY=VALUE.")
 @click.option("--ulimit", "ulimits", multiple=True, help="Limit of RUN steps: name=soft[:hard].")
 @click.option("--check", is_flag=True, help="Check the Dockerfile, build nothing.")
+@click.option("--call", default="", help="What to do: build, or check[,format=json].")
+@click.option("--context-ls", is_flag=True, help="List what is in the context and which ignore rule decided.")
 @click.option("--plan", is_flag=True, help="Say what would run, run nothing.")
 @click.option("--why", is_flag=True, help="Say for each step that ran why it was not cached.")
 @click.option("--debug", is_flag=True, help="Open a shell in the file system of a step that failed.")
@@ -53,13 +57,23 @@ from tare.client.endpoint import Endpoint
 @pass_session
 def build(session: Session, /, path: str, **given: Any) -> None:
     """Build an image from the Dockerfile and the directory PATH."""
+    call = Call.parse(given["call"], check=given["check"])
+    mode = progress_mode(given["progress"], os.environ, quiet=given["quiet"])
+    given["check"], given["quiet"] = call.method == "check", mode == "quiet"
     document = build_request(path, given)
+    if given["context_ls"]:
+        from tare.cli.build_context import list_context
+
+        list_context(session.endpoint, document, as_json=mode == "json")
+        return
+    if given["check"]:
+        sys.exit(0 if _check(session.endpoint, document, call) else 1)
     check_files(document["outputs"], given["iidfile"])
     for name in ("iidfile", "metadata_file"):
         if given[name]:
             Path(given[name]).unlink(missing_ok=True)
     with on_standard_output(document["outputs"]):
-        result = _build(session.endpoint, document, quiet=given["quiet"], progress=given["progress"])
+        result = _build(session.endpoint, document, mode)
         if result is None:
             sys.exit(1)
     if given["iidfile"]:
@@ -70,26 +84,46 @@ def build(session: Session, /, path: str, **given: Any) -> None:
         print(result["image_id"])
 
 
-def _build(endpoint: Endpoint, document: dict[str, Any], *, quiet: bool, progress: str) -> dict[str, Any] | None:
+def _build(endpoint: Endpoint, document: dict[str, Any], mode: str) -> dict[str, Any] | None:
     """Run it and show it; returns the result, None when the build failed (which has been told)."""
-    from tare.cli.build_plain import PlainView, QuietView, show_failure, show_weighing
-
-    live = progress == "tty" or (progress == "auto" and sys.stderr.isatty())
-    view: Any = QuietView()
-    if not quiet and live:
-        from tare.cli.build_tree import TreeView
-
-        view = TreeView()
-    elif not quiet:
-        view = PlainView()
+    view = make_view(mode)
     last: dict[str, Any] = {}
-    with view, post(endpoint, "/tare/build", document) as answer:
+    try:
+        with view, post(endpoint, "/tare/build", document) as answer:
+            for event in answer.documents():
+                last = event
+                view.show(event)
+    except KeyboardInterrupt:
+        # Leaving the block has closed the connection: the engine ends the steps and undoes their mounts.
+        print("ERROR: build canceled", file=sys.stderr, flush=True)
+        raise
+    succeeded = last.get("event") == "result"
+    if mode == "json":
+        return last if succeeded else None
+    from tare.cli.build_plain import show_failure, show_weighing
+
+    if succeeded and mode != "quiet":
+        show_weighing(last, document["tags"])
+    if view.findings and mode != "quiet":
+        from tare.cli.build_checks import show_findings
+
+        show_findings(view.findings)
+    if not succeeded:
+        show_failure(last, view.names)
+    return last if succeeded else None
+
+
+def _check(endpoint: Endpoint, document: dict[str, Any], call: Call) -> bool:
+    """Check and print what was found; returns whether the command has succeeded."""
+    from tare.cli.build_checks import print_report
+
+    last: dict[str, Any] = {}
+    with post(endpoint, "/tare/build", document) as answer:
         for event in answer.documents():
             last = event
-            view.show(event)
     if last.get("event") != "result":
-        show_failure(last, view.names)
-        return None
-    if not quiet:
-        show_weighing(last, document["tags"])
-    return last
+        from tare.cli.build_plain import show_failure
+
+        show_failure(last, {})
+        return False
+    return print_report(last["report"], as_json=call.as_json) or call.ignore_status

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,8 @@ from tare.archive.tar_reader import extract_tree
 from tare.base.shielding import finish
 from tare.build.builder import Builder
 from tare.build.events import BuildEvent
+from tare.build.listing import ContextEntry, ContextListing, ContextSummary
+from tare.build.ops.context import open_context
 from tare.build.request import BuildRequest, BuildResult
 from tare.engine.events import Events
 from tare.engine.images import Images
@@ -26,6 +29,7 @@ from tare.model import Platform, Reference
 from tare.store.images import Image
 
 DOCKERFILE_LIMIT = 4 << 20  # bytes; a longer one is a mistake
+_LISTED = 1000  # paths of a context that are told at a time
 Observe = Callable[[BuildEvent], None]
 Progress = Callable[[str, str], None]
 
@@ -68,6 +72,19 @@ class Builds:
             if self._closing:
                 raise Unavailable("the engine is stopping", hint="build again when it runs") from None
             raise
+
+    async def list_context(self, job: BuildJob, observe: Callable[[list[ContextEntry]], None]) -> ContextSummary:
+        """Tell what the context of ``job`` holds, some paths at a time. Raises what is wrong with it."""
+        async with AsyncExitStack() as stack:
+            context = await self._context(job, stack)
+            own_rules = await asyncio.to_thread(_own_ignore_file, context, job.dockerfile)
+            tree = await asyncio.to_thread(open_context, context, own_rules, job.dockerfile)
+            assert tree is not None
+            listing = ContextListing(tree)
+            entries = listing.entries()
+            while paths := await asyncio.to_thread(lambda: list(islice(entries, _LISTED))):
+                observe(paths)
+            return listing.summary
 
     async def recover(self) -> None:
         """Undo what builds of a killed engine left mounted."""

@@ -7,6 +7,8 @@ The documents' ``event`` is one of ``plan``, ``started``, ``output``, ``done``, 
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,7 @@ from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, TareError
 
 if TYPE_CHECKING:
+    from tare.build.listing import ContextEntry, ContextSummary
     from tare.build.request import BuildResult
 
 _NAMES: dict[type[Any], str] = {
@@ -137,3 +140,16 @@ def render_failure(error: TareError) -> dict[str, Any]:
         "output": list(failed.output) if failed else [],
         "place": failed.place if failed else "",
     }
+
+
+def render_paths(entries: Sequence[ContextEntry]) -> dict[str, Any]:
+    """Some paths of a context; bytes of a name that are not UTF-8 are replaced."""
+    paths = [dataclasses.asdict(entry) for entry in entries]
+    for path in paths:
+        path["path"] = os.fsencode(path["path"]).decode(errors="replace")
+    return {"event": "paths", "paths": paths}
+
+
+def render_context(summary: ContextSummary) -> dict[str, Any]:
+    """The last document of a context's listing: the totals."""
+    return {"event": "context", **dataclasses.asdict(summary)}
