@@ -176,7 +176,11 @@ class Planner:
         if not base:
             raise self._error(f"base name ({stage.base.image}) should not be blank", stage.base, stage.base.image)
         platform = self._platform
-        if stage.base.platform and (text := self._expand(stage.base.platform, stage.base, self._globals)):
+        if stage.base.platform:
+            text = self._expand(stage.base.platform, stage.base, self._globals)
+            if not text:
+                cause = f"empty platform value from expression {stage.base.platform}"
+                raise self._error(cause, stage.base, stage.base.platform, hint="declare the ARG above the first FROM")
             try:
                 platform = Platform.parse(text)
             except InvalidArgument as error:

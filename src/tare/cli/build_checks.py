@@ -78,8 +78,11 @@ def print_report(report: Document, *, as_json: bool) -> bool:
 
 
 def _location(item: Document) -> Document:
-    first, last = item["first_line"], item["last_line"]
-    return {"ranges": [{"start": {"line": first}, "end": {"line": last}}]} if first else {}
+    """A range for each line, as BuildKit has it."""
+    if not item["first_line"]:
+        return {}
+    numbers = range(item["first_line"], item["last_line"] + 1)
+    return {"ranges": [{"start": {"line": number}, "end": {"line": number}} for number in numbers]}
 
 
 def _encoded(text: str) -> str:

@@ -192,3 +192,8 @@ async def test_what_is_not_there_yet_is_said_with_the_line(line: str) -> None:
     assert isinstance(caught.value, Unsupported)
     assert line.split(maxsplit=1)[0] in caught.value.message
     assert "Dockerfile:2" in caught.value.message
+
+
+async def test_an_empty_platform_is_refused() -> None:
+    with pytest.raises(DockerfileError, match=r"empty platform value from expression \$BULIDPLATFORM"):
+        await plan("FROM --platform=$BULIDPLATFORM base\n")

@@ -240,7 +240,9 @@ def test_report_as_buildkit_writes_it() -> None:
             "url": FINDING["url"],
             "detail": FINDING["message"],
             "page": FINDING["page"],
-            "location": {"ranges": [{"start": {"line": 1}, "end": {"line": 2}}]},
+            "location": {
+                "ranges": [{"start": {"line": 1}, "end": {"line": 1}}, {"start": {"line": 2}, "end": {"line": 2}}]
+            },
         }
     ]
     (source,) = document["sources"]

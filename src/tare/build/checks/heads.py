@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tare.build.checks import rules
 from tare.build.checks.findings import Finding
-from tare.build.checks.nearest import nearest
+from tare.build.checks.nearest import Suggestions
 from tare.build.dockerfile.expansion import Expansion, ExpansionRules, expand_result
 from tare.build.dockerfile.platform_args import PLATFORM_ARGS, global_args
 from tare.build.dockerfile.stages import Dockerfile, Stage
@@ -73,16 +73,17 @@ def check_defaults(dockerfile: Dockerfile, scope: GlobalScope) -> Iterator[Findi
 
 def check_bases(dockerfile: Dockerfile, scope: GlobalScope) -> Iterator[Finding]:
     """Variables and platforms in FROM."""
+    suggestions = Suggestions()
     for stage in dockerfile.stages:
         try:
             image = _expand(stage.base.image, scope.values, dockerfile)
             platform = _expand(stage.base.platform, scope.values, dockerfile)
         except InvalidArgument:
             continue
-        yield from _undeclared(image.undefined, stage, dockerfile, scope)
+        yield from _undeclared(image.undefined, stage, dockerfile, scope, suggestions)
         if not stage.base.platform:
             continue
-        yield from _undeclared(platform.undefined, stage, dockerfile, scope)
+        yield from _undeclared(platform.undefined, stage, dockerfile, scope, suggestions)
         if _is_redundant(platform, scope):
             yield Finding.make(
                 rules.REDUNDANT_TARGET_PLATFORM, dockerfile.source, stage.base.range, variable=stage.base.platform
@@ -93,9 +94,11 @@ def check_bases(dockerfile: Dockerfile, scope: GlobalScope) -> Iterator[Finding]
             )
 
 
-def _undeclared(names: Iterable[str], stage: Stage, dockerfile: Dockerfile, scope: GlobalScope) -> Iterator[Finding]:
+def _undeclared(
+    names: Iterable[str], stage: Stage, dockerfile: Dockerfile, scope: GlobalScope, suggestions: Suggestions
+) -> Iterator[Finding]:
     for name in sorted(set(names) - scope.declared):
-        near = nearest(name, sorted(scope.declared))
+        near = suggestions.nearest(name, scope.declared)
         suggestion = f" (did you mean {near}?)" if near else ""
         yield Finding.make(
             rules.UNDEFINED_ARG_IN_FROM, dockerfile.source, stage.base.range, name=name, suggestion=suggestion
