@@ -135,6 +135,8 @@ class BodyCheck:
             return
         names: set[str] = set()
         for word in words:
+            if "$" not in word:
+                continue
             try:
                 names |= expand_result(word, self.scope.env, rules_ or self._rules).undefined
             except InvalidArgument:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from tare.errors import InvalidArgument
 from tare.model import Platform, Reference
 
 _RESERVED = ("context", "scratch")
+_SPECIAL = re.compile(r"""[$"'\\`\s]""")  # without any of these a word stands for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +125,6 @@ def _is_constant(platform: Expansion, stage: Stage) -> bool:
 
 
 def _expand(text: str, values: Mapping[str, str], dockerfile: Dockerfile) -> Expansion:
+    if text.isascii() and not _SPECIAL.search(text):
+        return Expansion(text, (text,), frozenset(), frozenset())
     return expand_result(text, values, ExpansionRules(escape=dockerfile.directives.escape))
