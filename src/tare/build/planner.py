@@ -218,12 +218,16 @@ class Planner:
         return described
 
     def _platform_of(self, stage: Stage) -> Platform:
-        if stage.base.platform and (text := self._expand(stage.base.platform, stage.base, self._globals)):
-            try:
-                return Platform.parse(text)
-            except InvalidArgument as error:
-                raise self._error(error.message, stage.base, stage.base.platform) from error
-        return self._platform
+        if not stage.base.platform:
+            return self._platform
+        text = self._expand(stage.base.platform, stage.base, self._globals)
+        if not text:
+            cause = f"empty platform value from expression {stage.base.platform}"
+            raise self._error(cause, stage.base, stage.base.platform, hint="declare the ARG above the first FROM")
+        try:
+            return Platform.parse(text)
+        except InvalidArgument as error:
+            raise self._error(error.message, stage.base, stage.base.platform) from error
 
     def _named(self, name: str) -> str:
         """The named context that ``name`` means, as it was given; empty for none."""

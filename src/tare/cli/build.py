@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import click
 from tare.cli.build_context import Context, read_context
 from tare.cli.build_files import check_files, metadata, on_standard_output
 from tare.cli.build_request import build_request
+from tare.cli.build_views import MODES, Call, make_view, progress_mode
 from tare.cli.session import Session, pass_session
 from tare.client.blocking import post
 from tare.client.endpoint import Endpoint
@@ -29,7 +31,7 @@ from tare.client.endpoint import Endpoint
 @click.option("--network", default="", help="Network of RUN steps: default, none, host.")
 @click.option("--add-host", "hosts", multiple=True, help="Line for /etc/hosts: name:address.")
 @click.option("--platform", default="", help="Platform, such as linux/amd64.")
-@click.option("--progress", type=click.Choice(["auto", "plain", "tty"]), default="auto", help="How progress looks.")
+@click.option("--progress", type=click.Choice(MODES), help="How progress looks (default: BUILDKIT_PROGRESS, auto).")
 @click.option("--iidfile", default="", help="Write the image's ID to this file.")
 @click.option("--metadata-file", default="", help="Write what was built to this file, as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the image's ID.")
@@ -47,6 +49,8 @@ from tare.client.endpoint import Endpoint
 @click.option("--annotation", "annotations", multiple=True, help="Annotation of the manifest: KEY=VALUE.")
 @click.option("--ulimit", "ulimits", multiple=True, help="Limit of RUN steps: name=soft[:hard].")
 @click.option("--check", is_flag=True, help="Check the Dockerfile, build nothing.")
+@click.option("--call", default="", help="What to do: build, or check[,format=json].")
+@click.option("--context-ls", is_flag=True, help="List what is in the context and which ignore rule decided.")
 @click.option("--plan", is_flag=True, help="Say what would run, run nothing.")
 @click.option("--why", is_flag=True, help="Say for each step that ran why it was not cached.")
 @click.option("--debug", is_flag=True, help="Open a shell in the file system of a step that failed.")
@@ -63,17 +67,29 @@ def build(session: Session, /, path: str, **given: Any) -> None:
     PATH is a directory, a git or http(s) address (https://HOST/REPOSITORY.git#REF:SUBDIRECTORY), or - for a tar archive
     or a Dockerfile on standard input.
     """
+    call = Call.parse(given["call"], check=given["check"])
+    mode = progress_mode(given["progress"], os.environ, quiet=given["quiet"])
+    given["check"], given["quiet"] = call.method == "check", mode == "quiet"
     context = read_context(path, given["dockerfile"])
     document = build_request(context, given)
+    if given["context_ls"]:
+        from tare.cli.context_listing import list_context
+
+        list_context(session.endpoint, document, context, as_json=mode == "json")
+        return
+    if given["check"]:
+        sys.exit(0 if _check(session.endpoint, document, context, call) else 1)
     check_files(document["outputs"], given["iidfile"])
     for name in ("iidfile", "metadata_file"):
         if given[name]:
             Path(given[name]).unlink(missing_ok=True)
     with on_standard_output(document["outputs"]):
-        result = _build(session.endpoint, document, context, quiet=given["quiet"], progress=given["progress"])
+        result = _build(session.endpoint, document, context, mode)
         if result is None:
             sys.exit(1)
     if given["plan"]:
+        if mode == "json":
+            return
         from tare.cli.build_reasons import show_plan
 
         show_plan(result["forecast"])
@@ -86,37 +102,70 @@ def build(session: Session, /, path: str, **given: Any) -> None:
         print(result["image_id"])
 
 
-def _build(
-    endpoint: Endpoint, document: dict[str, Any], context: Context, *, quiet: bool, progress: str
-) -> dict[str, Any] | None:
+def _build(endpoint: Endpoint, document: dict[str, Any], context: Context, mode: str) -> dict[str, Any] | None:
     """Run it and show it; returns the result, None when the build failed (which has been told)."""
-    from tare.cli.build_plain import PlainView, QuietView, show_failure
-    from tare.cli.build_weighing import show_weighing
-
-    quiet = quiet or document["plan_only"]
-    live = progress == "tty" or (progress == "auto" and sys.stderr.isatty())
-    view: Any = QuietView()
-    if not quiet and live:
-        from tare.cli.build_tree import TreeView
-
-        view = TreeView()
-    elif not quiet:
-        view = PlainView()
+    if document["plan_only"] and mode != "json":
+        mode = "quiet"
+    view = make_view(mode)
     last: dict[str, Any] = {}
     explained: list[dict[str, Any]] = []
-    with view, post(endpoint, "/tare/build", document, body=context.body) as answer:
-        for event in answer.documents():
-            last = event
-            view.show(event)
-            if event["event"] == "explained":
-                explained.append(event)
-    if last.get("event") != "result":
+    try:
+        with view, post(endpoint, "/tare/build", document, body=context.body) as answer:
+            for event in answer.documents():
+                last = event
+                view.show(event)
+                if event["event"] == "explained":
+                    explained.append(event)
+    except KeyboardInterrupt:
+        # Leaving the block has closed the connection: the engine ends the steps and undoes their mounts.
+        print("ERROR: build canceled", file=sys.stderr, flush=True)
+        raise
+    succeeded = last.get("event") == "result"
+    if mode == "json":
+        return last if succeeded else None
+    if succeeded and not document["plan_only"]:
+        _conclude(last, document, explained, view.names, quiet=mode == "quiet")
+    if view.findings and mode != "quiet":
+        from tare.cli.build_checks import show_findings
+
+        show_findings(view.findings)
+    if not succeeded:
+        from tare.cli.build_plain import show_failure
+
         show_failure(last, view.names)
-        return None
-    if document["why"] and not document["plan_only"]:
+    return last if succeeded else None
+
+
+def _conclude(
+    result: dict[str, Any],
+    document: dict[str, Any],
+    explained: list[dict[str, Any]],
+    names: dict[str, str],
+    *,
+    quiet: bool,
+) -> None:
+    """Why steps ran, where that was asked for, and the weigh-in."""
+    if document["why"]:
         from tare.cli.build_reasons import show_why
 
-        show_why(explained, view.names)
+        show_why(explained, names)
     if not quiet:
-        show_weighing(last, document["tags"])
-    return last
+        from tare.cli.build_weighing import show_weighing
+
+        show_weighing(result, document["tags"])
+
+
+def _check(endpoint: Endpoint, document: dict[str, Any], context: Context, call: Call) -> bool:
+    """Check and print what was found; returns whether the command has succeeded."""
+    from tare.cli.build_checks import print_report
+
+    last: dict[str, Any] = {}
+    with post(endpoint, "/tare/build", document, body=context.body) as answer:
+        for event in answer.documents():
+            last = event
+    if last.get("event") != "result":
+        from tare.cli.build_plain import show_failure
+
+        show_failure(last, {})
+        return False
+    return print_report(last["report"], as_json=call.as_json) or call.ignore_status

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from tare.build.builder import Builder
 from tare.build.events import BuildEvent, Notice
 from tare.build.history import project_key
+from tare.build.listing import ContextEntry, ContextListing, ContextSummary
+from tare.build.ops.context import open_context
 from tare.build.request import BuildRequest, BuildResult, ForecastLine
 from tare.engine.build_contexts import BuildContexts
 from tare.engine.events import Events
 from tare.engine.images import Images
 from tare.engine.requests import BuildJob
-from tare.errors import Unavailable, Unsupported
+from tare.errors import InvalidArgument, Unavailable, Unsupported
 from tare.model import Platform, Reference
 from tare.store.images import Image
 
+_LISTED = 1000  # paths of a context that are told at a time
 T = TypeVar("T")
 Observe = Callable[[BuildEvent], None]
 Progress = Callable[[str, str], None]
@@ -86,6 +90,19 @@ class Builds:
     def _ended(self, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
         self._after_build()
+
+    async def list_context(self, job: BuildJob, observe: Callable[[list[ContextEntry]], None]) -> ContextSummary:
+        """Tell what the context of ``job`` holds, some paths at a time. Raises what is wrong with it."""
+        async with AsyncExitStack() as stack:
+            context = await self._contexts.open(job, lambda _: None, stack)
+            tree = await asyncio.to_thread(open_context, context.directory, context.ignore_text, context.name)
+            if tree is None:
+                raise InvalidArgument("this build has no context", hint="give a directory")
+            listing = ContextListing(tree)
+            entries = listing.entries()
+            while paths := await asyncio.to_thread(lambda: list(islice(entries, _LISTED))):
+                observe(paths)
+            return listing.summary
 
     async def recover(self) -> None:
         """Undo what builds of a killed engine left mounted."""

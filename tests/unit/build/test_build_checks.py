@@ -150,6 +150,14 @@ async def test_undefined_variables() -> None:
     assert await found("FROM base\nARG a=$b\n", build_args={"a": "1"}) == [], "the default is not looked at"
 
 
+async def test_triggers_are_told_where_they_run() -> None:
+    text = "FROM base AS a\nONBUILD ENV token=x\nONBUILD COPY $b /\nFROM a\nCOPY x /\n"
+    assert await found(text) == [
+        'SecretsUsedInArgOrEnv: Do not use ARG or ENV instructions for sensitive data (ENV "token") (line 4)',
+        "UndefinedVar: Usage of undefined variable '$b' (line 4)",
+    ]
+
+
 async def test_stages_that_are_not_needed() -> None:
     text = "FROM base AS one\nCOPY $foo /\nFROM base AS two\nCOPY $bar /\n"
     foo = "UndefinedVar: Usage of undefined variable '$foo' (line 2)"

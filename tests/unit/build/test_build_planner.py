@@ -233,3 +233,8 @@ async def test_remote_sources_of_add() -> None:
     assert (step.sources, step.unpack_downloads, step.keep_git_dir) == (("local",), True, True)
     shown = f"{step.text} {step.definition()} {found.output.history}"
     assert "u:p" not in shown and "https://xxxxx:xxxxx@h/a.tgz" in shown
+
+
+async def test_an_empty_platform_is_refused() -> None:
+    with pytest.raises(DockerfileError, match=r"empty platform value from expression \$BULIDPLATFORM"):
+        await plan("FROM --platform=$BULIDPLATFORM base\n")

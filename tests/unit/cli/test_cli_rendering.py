@@ -192,8 +192,9 @@ def test_tree_build() -> None:
             view.show(event)
     text = screen.getvalue()
     assert "1/1 steps" in text
-    assert "[a 1/1] RUN x" in text
-    assert "1.2s 5kB" in text
+    assert "✔" in text
+    assert "1/1 RUN x" in text
+    assert "1.2s     5kB" in text
 
 
 def test_failed_build(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ The documents' ``event`` is one of ``plan``, ``started``, ``output``, ``done``, 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, TareError
 
 if TYPE_CHECKING:
+    from tare.build.listing import ContextEntry, ContextSummary
     from tare.build.request import BuildResult, ForecastLine
 
 _NAMES: dict[type[Any], str] = {
@@ -153,3 +155,16 @@ def render_failure(error: TareError) -> dict[str, Any]:
         "output": list(failed.output) if failed else [],
         "place": failed.place if failed else "",
     }
+
+
+def render_paths(entries: Sequence[ContextEntry]) -> dict[str, Any]:
+    """Some paths of a context; bytes of a name that are not UTF-8 are replaced."""
+    paths = [dataclasses.asdict(entry) for entry in entries]
+    for path in paths:
+        path["path"] = os.fsencode(path["path"]).decode(errors="replace")
+    return {"event": "paths", "paths": paths}
+
+
+def render_context(summary: ContextSummary) -> dict[str, Any]:
+    """The last document of a context's listing: the totals."""
+    return {"event": "context", **dataclasses.asdict(summary)}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tare.build.checks import rules
 from tare.build.checks.findings import Finding
 from tare.build.checks.ignored import is_ignored
-from tare.build.checks.nearest import nearest
+from tare.build.checks.nearest import Suggestions
 from tare.build.checks.rules import Rule
 from tare.build.defaults import PATH
 from tare.build.dockerfile import instructions as ins
@@ -68,6 +68,7 @@ class Surroundings:
     global_args: Mapping[str, str]
     build_args: Mapping[str, str]
     ignored: IgnoreRules | None = None
+    suggestions: Suggestions = field(default_factory=Suggestions)
 
 
 class BodyCheck:
@@ -79,17 +80,15 @@ class BodyCheck:
         self._rules = ExpansionRules(escape=around.escape)
         self._last: dict[str, ins.Instruction] = {}
 
-    def prepare(self, image: str) -> None:
-        """Take in the triggers of the base; what is wrong with them is the base's author's business."""
+    def prepare(self, image: str, base: ins.From) -> Iterator[Finding]:
+        """Findings in the triggers of ``image``, which the stage's FROM runs; they are told as of that line."""
         triggers, self.scope.triggers = self.scope.triggers, []
         for text in triggers:
             try:
                 instruction = parse_trigger(text, image)
             except TareError:
                 continue  # building says why
-            for _ in self.check(instruction):
-                pass
-        self._last.clear()
+            yield from self.check(replace(instruction, range=base.range))
 
     def check(self, instruction: ins.AnyInstruction) -> Iterator[Finding]:
         """Findings in the next instruction."""
@@ -136,12 +135,14 @@ class BodyCheck:
             return
         names: set[str] = set()
         for word in words:
+            if "$" not in word:
+                continue
             try:
                 names |= expand_result(word, self.scope.env, rules_ or self._rules).undefined
             except InvalidArgument:
                 continue  # building says why
         for name in sorted(names - self.scope.declared - set(_NOT_IN_ENVIRONMENT)):
-            near = nearest(name, sorted(self.scope.env))
+            near = self._around.suggestions.nearest(name, self.scope.env)
             suggestion = f" (did you mean ${near}?)" if near else ""
             yield self._find(rules.UNDEFINED_VAR, instruction, name=name, suggestion=suggestion)
 

@@ -12,6 +12,7 @@ from tare.errors import InvalidArgument, TareError
 
 _ALONE = 2  # lines shown above and below a single line
 _BESIDE = 1  # the same for several lines
+_LINES = 40  # lines shown at most
 _WIDTH = 400  # characters shown of a line
 _RULER = "-" * 20
 
@@ -112,9 +113,12 @@ def excerpt(source: Source, where: SourceRange) -> str:
     margin = _ALONE if where.first_line == where.last_line else _BESIDE
     first = max(1, where.first_line - margin)
     last = min(len(source.lines), where.last_line + margin)
+    hidden = max(last - first + 1 - _LINES, 0)
     rows = [f"{source.name}:{where.first_line}", _RULER]
-    for number in range(first, last + 1):
+    for number in range(first, last + 1 - hidden):
         text = "".join(char if char.isprintable() else " " for char in source.lines[number - 1][:_WIDTH])
         mark = ">>>" if where.first_line <= number <= where.last_line else "   "
         rows.append(f" {number:3} | {mark} {text}".rstrip())
+    if hidden:
+        rows.append(f"     | … {hidden} more lines")
     return "\n".join([*rows, _RULER])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tare.build.checks import rules
 from tare.build.checks.findings import Finding
-from tare.build.checks.nearest import nearest
+from tare.build.checks.nearest import Suggestions
 from tare.build.dockerfile.expansion import Expansion, ExpansionRules, expand_result
 from tare.build.dockerfile.platform_args import PLATFORM_ARGS, global_args
 from tare.build.dockerfile.stages import Dockerfile, Stage
@@ -15,6 +16,7 @@ from tare.errors import InvalidArgument
 from tare.model import Platform, Reference
 
 _RESERVED = ("context", "scratch")
+_SPECIAL = re.compile(r"""[$"'\\`\s]""")  # without any of these a word stands for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +75,17 @@ def check_defaults(dockerfile: Dockerfile, scope: GlobalScope) -> Iterator[Findi
 
 def check_bases(dockerfile: Dockerfile, scope: GlobalScope) -> Iterator[Finding]:
     """Variables and platforms in FROM."""
+    suggestions = Suggestions()
     for stage in dockerfile.stages:
         try:
             image = _expand(stage.base.image, scope.values, dockerfile)
             platform = _expand(stage.base.platform, scope.values, dockerfile)
         except InvalidArgument:
             continue
-        yield from _undeclared(image.undefined, stage, dockerfile, scope)
+        yield from _undeclared(image.undefined, stage, dockerfile, scope, suggestions)
         if not stage.base.platform:
             continue
-        yield from _undeclared(platform.undefined, stage, dockerfile, scope)
+        yield from _undeclared(platform.undefined, stage, dockerfile, scope, suggestions)
         if _is_redundant(platform, scope):
             yield Finding.make(
                 rules.REDUNDANT_TARGET_PLATFORM, dockerfile.source, stage.base.range, variable=stage.base.platform
@@ -93,9 +96,11 @@ def check_bases(dockerfile: Dockerfile, scope: GlobalScope) -> Iterator[Finding]
             )
 
 
-def _undeclared(names: Iterable[str], stage: Stage, dockerfile: Dockerfile, scope: GlobalScope) -> Iterator[Finding]:
+def _undeclared(
+    names: Iterable[str], stage: Stage, dockerfile: Dockerfile, scope: GlobalScope, suggestions: Suggestions
+) -> Iterator[Finding]:
     for name in sorted(set(names) - scope.declared):
-        near = nearest(name, sorted(scope.declared))
+        near = suggestions.nearest(name, scope.declared)
         suggestion = f" (did you mean {near}?)" if near else ""
         yield Finding.make(
             rules.UNDEFINED_ARG_IN_FROM, dockerfile.source, stage.base.range, name=name, suggestion=suggestion
@@ -120,4 +125,6 @@ def _is_constant(platform: Expansion, stage: Stage) -> bool:
 
 
 def _expand(text: str, values: Mapping[str, str], dockerfile: Dockerfile) -> Expansion:
+    if text.isascii() and not _SPECIAL.search(text):
+        return Expansion(text, (text,), frozenset(), frozenset())
     return expand_result(text, values, ExpansionRules(escape=dockerfile.directives.escape))

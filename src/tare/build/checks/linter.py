@@ -101,7 +101,7 @@ class Linter:
         for index, base in bases.items():
             scope = Scope.of_image(base.config) if base.stage is None else scopes[base.stage].child()
             body = BodyCheck(scope, around)
-            body.prepare(base.name)
+            self._report(body.prepare(base.name, dockerfile.stages[index].base))
             self._report(_platform(dockerfile.stages[index], base, dockerfile.source))
             for instruction in dockerfile.stages[index].instructions:
                 self._report(body.check(instruction))
