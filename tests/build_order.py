@@ -53,7 +53,15 @@ def assert_no_build_left(engine: EngineProcess, *words: str) -> None:
     assert list(Path("/sys/fs/cgroup").glob(f"*/{parent}/step-*")) == []
     running = [path for path in Path("/proc").glob("[0-9]*/cmdline") if any(word in _read(path) for word in words)]
     assert running == []
+    assert [path for path in Path("/proc").glob("[0-9]*/cwd") if _target(path).startswith(f"{data}/")] == []
     assert_database_and_disk_agree(engine)
+
+
+def _target(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
 
 
 def _read(path: Path) -> str:
