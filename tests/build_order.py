@@ -29,7 +29,7 @@ def assert_database_and_disk_agree(engine: EngineProcess) -> None:
     """Every row has its file and every file its row."""
     data = engine.data_root
     rows = {str(number) for number in query(engine, "SELECT id FROM snapshots")}
-    assert names(data / "snapshots") - {"empty"} == rows
+    assert names(data / "snapshots") - {"empty"} == rows, (names(data / "snapshots"), rows, engine.log)
     assert names(data / "layers") == hexes(query(engine, "SELECT diff_id FROM layers"), ".tar")
     assert names(data / "blobs" / "sha256") == hexes(query(engine, "SELECT digest FROM blobs"))
     assert names(data / "cache" / "mounts") == set(query(engine, "SELECT name FROM cache_mounts"))
@@ -53,7 +53,15 @@ def assert_no_build_left(engine: EngineProcess, *words: str) -> None:
     assert list(Path("/sys/fs/cgroup").glob(f"*/{parent}/step-*")) == []
     running = [path for path in Path("/proc").glob("[0-9]*/cmdline") if any(word in _read(path) for word in words)]
     assert running == []
+    assert [path for path in Path("/proc").glob("[0-9]*/cwd") if _target(path).startswith(f"{data}/")] == []
     assert_database_and_disk_agree(engine)
+
+
+def _target(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
 
 
 def _read(path: Path) -> str:

@@ -120,16 +120,17 @@ def test_a_build_that_is_cut_short(own: EngineProcess, secrets: Secrets, how: st
     command = [sys.executable, "-m", "tare.cli.main", *secrets.command(text)]
     build = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=secrets.environment())
     assert build.stderr is not None
-    for line in build.stderr:
-        if b"begun" in line:
-            break
-    secrets.assert_kept()  # while the step runs
-    if how == "killed":
-        own.kill()
-        secrets.assert_kept()
-    else:
+    try:
+        for line in build.stderr:
+            if b"begun" in line:
+                break
+        secrets.assert_kept()  # while the step runs
+        if how == "killed":
+            own.kill()
+            secrets.assert_kept()
+    finally:
         build.terminate()
-    build.communicate(timeout=60)
+        build.communicate(timeout=60)
     if how == "killed":
         own.start()
         assert_no_build_left(own, "sleep 98765.5")

@@ -11,7 +11,7 @@ import pytest
 from build_bench import Bench
 from build_parts import BASE
 
-from tare.build.cache import Key
+from tare.build.cache import Key, Result, make_key
 from tare.build.cache_ledger import CACHE_MOUNT, REGULAR, CacheRecord
 from tare.build.cache_policy import CacheLimits, DiskSpace, Policy, private_size
 from tare.build.events import BuildEvent, VertexOutput
@@ -229,6 +229,18 @@ async def test_builds_go_well_beside_pruning(bench: Bench, big: Path) -> None:
     assert await pruning > 0
     await bench.builder.cache.prune(ALL)
     await bench.store.collect()
+
+
+async def test_the_first_collection_forgets_what_leads_to_nothing(bench: Bench) -> None:
+    cache = bench.builder.cache._bench.cache
+    gone = make_key({"op": "content", "chain": [["snapshot", "gone"]], "selection": []})
+    await cache.put(gone, Result(value="sha256:x"), kind="content")
+    await bench.build(FROM + "RUN echo one > /one\nFROM test.local/base:1\nCOPY --from=0 /one /one\n")
+    assert await cache.find(gone) is not None
+    assert (await bench.builder.cache.collect(CacheLimits())).ids == ()
+    assert await cache.find(gone) is None
+    text = FROM + "RUN echo one > /one\nFROM test.local/base:1\nCOPY --from=0 /one /one\n"
+    assert await cached(bench, text) == [True, True]
 
 
 async def test_a_damaged_directory_of_mounts_is_put_in_order(bench: Bench) -> None:

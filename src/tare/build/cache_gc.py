@@ -62,6 +62,7 @@ class CacheKeeper:
         self._bench = bench
         self._store = bench.store
         self._one = asyncio.Lock()
+        self._looked = False
 
     async def records(self) -> list[CacheRecord]:
         """All records, those used last coming last."""
@@ -87,8 +88,9 @@ class CacheKeeper:
         async with self._one:
             disk, _ = await self.disk()
             policies = collection_policies(limits, disk, time.time())
-            if not await self._may_exceed(policies):
+            if self._looked and not await self._may_exceed(policies):
                 return Pruned()
+            self._looked = True  # the first pass also forgets rows that lead to nothing any more
             return await self._prune(await self._ledger(), policies)
 
     async def _may_exceed(self, policies: Sequence[Policy]) -> bool:
