@@ -76,6 +76,8 @@ class Planner:
         So is ``open_context`` for the named contexts that are used, by the names they were given. Raises
         DockerfileError, NotFound for the target or an image, what the two raise.
         """
+        if open_context is None:
+            self._names = {}
         self._globals = self._global_scope()
         target = self._target()
         needed = self._needed(target)

@@ -15,7 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from source_servers import COMMIT_TIME, Answer, SourceServer, commit, git, make_repository, source_server
+from source_servers import (
+    COMMIT_TIME,
+    Answer,
+    SourceServer,
+    commit,
+    git,
+    git_daemon,
+    make_repository,
+    source_server,
+)
 from tare.build.sources.addresses import GitAddress, parse_git, parse_http, parse_remote
 from tare.build.sources.fetcher import Credentials, Sources
 from tare.build.sources.limits import SourceLimits
@@ -264,6 +273,30 @@ def command_lines() -> list[str]:
         except OSError:
             continue
     return found
+
+
+async def test_gits_own_protocol(sources: Sources, server: SourceServer, repository: Path) -> None:
+    with git_daemon(server.repositories) as host:
+        wanted = parse_git(f"git://{host}/r.git#main:sub")
+        assert wanted is not None
+        assert [item.name for item in (await fetch_git(sources, wanted)).iterdir()] == ["page"]
+
+
+async def test_a_server_that_gives_no_single_commits(sources: Sources, server: SourceServer, repository: Path) -> None:
+    """Protocol version 0 without the permission: all branches are fetched instead."""
+    old = git(repository, "rev-parse", "HEAD~1")
+    git(repository, "config", "uploadpack.allowAnySHA1InWant", "false")
+    server.protocol = "version=0"
+    place = await fetch_git(sources, address(server, f"#{old}"))
+    assert (place / "Dockerfile").exists() and not (place / "link").is_symlink()
+    error = await fails(sources, address(server, f"#{'1' * 40}"))
+    assert isinstance(error, NotFound) and "does not contain the commit" in error.message
+
+
+async def test_without_git(sources: Sources, server: SourceServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    error = await fails(sources, address(server))
+    assert isinstance(error, Unavailable) and "git is not installed" in error.message and "apt-get" in error.hint
 
 
 async def test_a_file_is_sent_once(sources: Sources, server: SourceServer) -> None:
