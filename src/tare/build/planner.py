@@ -298,7 +298,8 @@ class Planner:
             config, author = image.config.config, image.config.author
         step = self._source_step(step_id, name, stage.base, described.base, image)
         self._steps.append(step)
-        self._shown.append((stage.index, step))
+        if tree is None:
+            self._shown.append((stage.index, step))
         output = StageOutput(
             name=name,
             config=config,
@@ -307,14 +308,15 @@ class Planner:
             architecture=image.config.architecture if image else described.platform.architecture,
             base_history=tuple(image.config.history) if image else (),
         )
-        return output if tree is None else self._on_tree(described.context, output, step)
+        return output if tree is None else self._on_tree(described, output, step)
 
-    def _on_tree(self, context: str, output: StageOutput, source: SourceStep) -> StageOutput:
+    def _on_tree(self, described: _Stage, output: StageOutput, source: SourceStep) -> StageOutput:
         """The stage with a named context's files as its first layer."""
+        context = described.context
         step = CopyStep(
             id=f"{source.id}.context",
             stage=source.stage,
-            text=f"[context {context}] load",
+            text=source.text,
             place=source.place,
             parent=source.id,
             sources=("/",),
@@ -323,6 +325,7 @@ class Planner:
             origin_name=context,
         )
         self._steps.append(step)
+        self._shown.append((described.stage.index, step))
         written = Written(step=step.id, created_by=f"[context {context}] load", empty=False)
         return replace(output, tip=step.id, history=(written,))
 

@@ -463,4 +463,29 @@ async def test_what_an_earlier_start_left_is_deleted(tmp_path: Path) -> None:
     for name in ("00000000/x", f"{sources.store._directory.name}/.new-1", f"{sources.store._directory.name}/.old-1"):
         (top / name).mkdir(parents=True)
     await sources.recover()
-    assert [str(item.relative_to(top)) for item in top.rglob("*")] == [sources.store._directory.name]
+    await sources.store.remember("key", {"a": "b"})
+    await Sources(tmp_path / "sources").recover()
+    assert sorted(item.name for item in top.iterdir()) == sorted([sources.store._directory.name, "facts"])
+    assert list(sources.store._directory.iterdir()) == []
+    assert await sources.store.recall("key") == {"a": "b"}
+
+
+async def test_entries_that_are_made_at_the_same_time(tmp_path: Path) -> None:
+    """Each trims what the others make; none waits for another one's lock while it holds its own."""
+    store = Sources(tmp_path / "sources", SourceLimits(cache=1)).store
+
+    async def use(number: int) -> None:
+        async def make(place: Path) -> dict[str, str]:
+            (place / "content").write_bytes(bytes(10_000))
+            await asyncio.sleep(0)
+            return {}
+
+        for _ in range(5):
+            async with store.get(f"key {number % 4}", make) as stored:
+                assert stored.content.stat().st_size == 10_000
+                await asyncio.sleep(0)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(use(number) for number in range(12)))
+    await store.trim(0)
+    assert await store.size() == 0 and store._held == {} and len(store._locks) == 0
