@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -78,6 +79,7 @@ class SourceServer:
     bodies: list[str] = field(default_factory=list)
     authorization: str = ""
     ignores_conditions: bool = False
+    protocol: str = ""
 
     def url(self, path: str) -> str:
         """The URL of a path."""
@@ -100,6 +102,28 @@ def source_server(repositories: Path) -> Iterator[SourceServer]:
         listener.server_close()
         thread.join()
         del _Handler.servers[listener.server_address[1]]
+
+
+@contextmanager
+def git_daemon(repositories: Path) -> Iterator[str]:
+    """git's own daemon on loopback, one process for each connection; yields host and port."""
+    command = ["git", "daemon", "--inetd", "--export-all", f"--base-path={repositories}"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    if connection.recv(1, socket.MSG_PEEK) == b"!":
+                        return
+                    subprocess.run(command, stdin=connection, stdout=connection, env=GIT_ENV, check=False)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        with socket.create_connection(listener.getsockname()) as last:
+            last.sendall(b"!")
+        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -158,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
             "REQUEST_METHOD": self.command,
             "CONTENT_TYPE": self.headers.get("Content-Type", ""),
             "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-            "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            "GIT_PROTOCOL": self.source.protocol or self.headers.get("Git-Protocol", ""),
             "REMOTE_ADDR": "127.0.0.1",
         }
         done = subprocess.run(["git", "http-backend"], env=env, input=body, capture_output=True, check=False)

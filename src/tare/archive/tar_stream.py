@@ -60,8 +60,8 @@ class _Content:
     def skip(self) -> None:
         while self._left:
             self.read(CHUNK)
-        if self._padding:
-            _read_exactly(self._source, self._padding, self._name)
+        if self._padding:  # the last one may be missing: Docker's command line leaves it out
+            _read_exactly(self._source, self._padding, self._name, may_end=True)
             self._padding = 0
 
 

@@ -209,9 +209,18 @@ class Builder:
         except OSError:
             logger.warning("cannot write the builder's notes", exc_info=True)
 
+    async def _protect(self, lease: str, image: Image) -> None:
+        await self._bench.protect(lease, [Part(kind="layer", key=str(diff_id)) for diff_id in image.diff_ids])
+
     def _named(self, request: BuildRequest, resolve: ResolveImage, stack: AsyncExitStack, lease: str) -> NamedContexts:
         return NamedContexts(
-            request=request, sources=self.sources, store=self._store, resolve=resolve, stack=stack, lease=lease
+            request=request,
+            sources=self.sources,
+            store=self._store,
+            resolve=resolve,
+            protect=lambda image: self._protect(lease, image),
+            stack=stack,
+            lease=lease,
         )
 
     async def _store_image(self, request: BuildRequest, config: ImageConfig) -> tuple[Reference, ...]:
@@ -249,7 +258,7 @@ class Builder:
         async def resolve(reference: Reference, platform: Platform) -> Image:
             image = await self._sources.resolve(reference, platform, progress, refresh=refresh)
             await self._store.leases.add(lease, "image", str(image.id))
-            await self._bench.protect(lease, [Part(kind="layer", key=str(diff_id)) for diff_id in image.diff_ids])
+            await self._protect(lease, image)
             return image
 
         return resolve

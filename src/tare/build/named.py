@@ -60,6 +60,7 @@ class NamedContexts:
     sources: Sources
     store: Store
     resolve: Callable[[Reference, Platform], Awaitable[Image]]
+    protect: Callable[[Image], Awaitable[None]]
     stack: AsyncExitStack
     lease: str
     trees: dict[str, Tree] = field(default_factory=dict)
@@ -87,7 +88,9 @@ class NamedContexts:
             return None if reference == "scratch" else await self.resolve(Reference.parse(reference), platform)
         if value.startswith(LAYOUT):
             address = LayoutAddress.parse(value.removeprefix(LAYOUT))
-            return await load_layout(address, platform, self.store, self.sources.limits, self.lease)
+            image = await load_layout(address, platform, self.store, self.sources.limits, self.lease)
+            await self.protect(image)
+            return image
         remote = parse_git(value) or (parse_http(value) if is_http(value) else None)
         if remote is not None:
             given = Credentials(secrets=self.request.secrets, ssh=self.request.ssh)

@@ -82,6 +82,8 @@ class Planner:
         So is ``open_context`` for the named contexts that are used, by the names they were given. Raises
         DockerfileError, NotFound for the target or an image, what the two raise.
         """
+        if open_context is None:
+            self._names = {}
         self._globals = self._global_scope()
         target = self._target()
         await self._read(self._needed(target), resolve, open_context, inspect)
@@ -356,7 +358,8 @@ class Planner:
             config, author = image.config.config, image.config.author
         step = self._source_step(step_id, name, stage.base, described.base, image)
         self._steps.append(step)
-        self._shown.append((stage.index, step))
+        if tree is None:
+            self._shown.append((stage.index, step))
         output = StageOutput(
             name=name,
             config=config,
@@ -365,14 +368,15 @@ class Planner:
             architecture=image.config.architecture if image else described.platform.architecture,
             base_history=tuple(image.config.history) if image else (),
         )
-        return output if tree is None else self._on_tree(described.context, output, step)
+        return output if tree is None else self._on_tree(described, output, step)
 
-    def _on_tree(self, context: str, output: StageOutput, source: SourceStep) -> StageOutput:
+    def _on_tree(self, described: _Stage, output: StageOutput, source: SourceStep) -> StageOutput:
         """The stage with a named context's files as its first layer."""
+        context = described.context
         step = CopyStep(
             id=f"{source.id}.context",
             stage=source.stage,
-            text=f"[context {context}] load",
+            text=source.text,
             place=source.place,
             parent=source.id,
             sources=("/",),
@@ -381,6 +385,7 @@ class Planner:
             origin_name=context,
         )
         self._steps.append(step)
+        self._shown.append((described.stage.index, step))
         written = Written(step=step.id, created_by=f"[context {context}] load", empty=False)
         return replace(output, tip=step.id, history=(written,))
 

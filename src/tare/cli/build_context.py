@@ -99,6 +99,8 @@ def _dockerfile(context: Path, given: str, stdin: BinaryIO | None) -> tuple[str,
         return _NAME, None
     if given == "-":
         return _NAME, _outside(given, stdin)
+    if given.startswith(("http://", "https://")):
+        return given, None
     place = Path(given).absolute()
     inside = Path(os.path.relpath(place, context))
     if not place.exists() and (context / given).exists():

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tare.archive.confined import open_in_root
@@ -15,7 +15,7 @@ from tare.base.shielding import finish
 from tare.build.dockerfile.dockerignore import IgnoreRules
 from tare.build.events import BuildEvent, Notice
 from tare.build.ops.context import IGNORE_FILE
-from tare.build.sources.addresses import parse_remote
+from tare.build.sources.addresses import is_http, parse_http, parse_remote
 from tare.build.sources.archive import unpack_context
 from tare.build.sources.fetcher import Credentials, Sources
 from tare.engine.requests import BuildJob
@@ -57,6 +57,8 @@ class BuildContexts:
         Raises NotFound, InvalidArgument, DataCorrupt for what is wrong with context or Dockerfile, and what fetching
         raises.
         """
+        if job.dockerfile_text is None and is_http(job.dockerfile):
+            job = replace(job, dockerfile_text=await self._fetched(job))
         if job.remote:
             return await self._remote(job, observe, stack)
         if job.context is not None:
@@ -67,11 +69,18 @@ class BuildContexts:
             return MainContext(directory=None, dockerfile=job.dockerfile_text, name=job.dockerfile, ignore_text="")
         raise InvalidArgument("no build context", hint="send a tar or name a directory")
 
+    async def _fetched(self, job: BuildJob) -> str:
+        """The text of a Dockerfile that was named by a URL."""
+        address, given = parse_http(job.dockerfile), _credentials(job)
+        found = await self._sources.resolve_file(address, given)
+        async with self._sources.file(found, given) as (content, _):
+            return await asyncio.to_thread(_read_text, content, address.shown)
+
     async def _remote(self, job: BuildJob, observe: Observe, stack: AsyncExitStack) -> MainContext:
         address = parse_remote(job.remote)
         observe(Notice(f"load build context {address.shown}", id="context"))
         keep = (job.build_args.get(KEEP_GIT_DIR) or "") in _TRUE
-        given = Credentials(secrets=job.secrets, ssh=job.ssh)
+        given = _credentials(job)
         place = await stack.enter_async_context(self._sources.place(address, given, keep_git_dir=keep))
         if await asyncio.to_thread(place.is_dir):
             return await _described(job, place, ignore_text="")
@@ -80,7 +89,7 @@ class BuildContexts:
                 f"build context {address.shown}: it is no archive, but a Dockerfile was given, too",
                 hint="give a tar archive or a git repository as context",
             )
-        text = await asyncio.to_thread(_read_text, place, address.shown)
+        text = await asyncio.to_thread(_read_text, place, f"build context {address.shown}")
         return MainContext(directory=None, dockerfile=text, name=_DEFAULT_NAME, ignore_text="")
 
     async def _sent(self, job: BuildJob, directory: Path) -> MainContext:
@@ -117,6 +126,10 @@ class BuildContexts:
                     await asyncio.to_thread(_write_all, sink.fileno(), chunk)
         finally:
             await worker
+
+
+def _credentials(job: BuildJob) -> Credentials:
+    return Credentials(secrets=job.secrets, ssh=job.ssh)
 
 
 async def _local(job: BuildJob, directory: Path) -> MainContext:
@@ -174,7 +187,7 @@ def _read_text(file: Path, name: str) -> str:
         data = stream.read(DOCKERFILE_LIMIT + 1)
     if b"\0" in data[:1024]:
         raise InvalidArgument(
-            f"build context {name}: it is neither a tar archive nor a Dockerfile",
+            f"{name}: it is neither a tar archive nor a Dockerfile",
             hint="give a tar archive (plain, gzip, bzip2, xz or zstd), a git repository or a Dockerfile's text",
             code="context-kind",
         )

@@ -66,6 +66,10 @@ async def test_files_in_place_of_a_base() -> None:
     assert isinstance(copy, CopyStep)
     assert (copy.parent, copy.origin, copy.sources, copy.inputs) == ("0.0", "context:files", ("/",), ("0.0",))
     assert found.by_id["0.1"].parent == "0.0.context"
+    assert [(item.id, item.name) for item in found.shown] == [
+        ("0.0.context", "[1/2] FROM files"),
+        ("0.1", "[2/2] RUN x"),
+    ]
     assert next(item.created_by for item in found.output.history) == "[context files] load"
 
 
@@ -129,6 +133,9 @@ async def opened(tmp_path: Path, value: str) -> tuple[Named, NamedContexts]:
     async def resolve(reference: Reference, platform: Platform) -> Image:
         return image(reference.familiar())
 
+    async def protect(image: Image) -> None:
+        raise AssertionError("only images of layouts are protected here")
+
     store = await Store.open(tmp_path / "store")
     try:
         async with AsyncExitStack() as stack, store.leases.hold() as lease:
@@ -137,6 +144,7 @@ async def opened(tmp_path: Path, value: str) -> tuple[Named, NamedContexts]:
                 sources=Sources(tmp_path / "sources"),
                 store=store,
                 resolve=resolve,
+                protect=protect,
                 stack=stack,
                 lease=lease,
             )

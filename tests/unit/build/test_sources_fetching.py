@@ -15,7 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from source_servers import COMMIT_TIME, Answer, SourceServer, commit, git, make_repository, source_server
+from source_servers import (
+    COMMIT_TIME,
+    Answer,
+    SourceServer,
+    commit,
+    git,
+    git_daemon,
+    make_repository,
+    source_server,
+)
 from tare.build.sources.addresses import GitAddress, parse_git, parse_http, parse_remote
 from tare.build.sources.fetcher import Credentials, Sources
 from tare.build.sources.limits import SourceLimits
@@ -266,6 +275,30 @@ def command_lines() -> list[str]:
     return found
 
 
+async def test_gits_own_protocol(sources: Sources, server: SourceServer, repository: Path) -> None:
+    with git_daemon(server.repositories) as host:
+        wanted = parse_git(f"git://{host}/r.git#main:sub")
+        assert wanted is not None
+        assert [item.name for item in (await fetch_git(sources, wanted)).iterdir()] == ["page"]
+
+
+async def test_a_server_that_gives_no_single_commits(sources: Sources, server: SourceServer, repository: Path) -> None:
+    """Protocol version 0 without the permission: all branches are fetched instead."""
+    old = git(repository, "rev-parse", "HEAD~1")
+    git(repository, "config", "uploadpack.allowAnySHA1InWant", "false")
+    server.protocol = "version=0"
+    place = await fetch_git(sources, address(server, f"#{old}"))
+    assert (place / "Dockerfile").exists() and not (place / "link").is_symlink()
+    error = await fails(sources, address(server, f"#{'1' * 40}"))
+    assert isinstance(error, NotFound) and "does not contain the commit" in error.message
+
+
+async def test_without_git(sources: Sources, server: SourceServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    error = await fails(sources, address(server))
+    assert isinstance(error, Unavailable) and "git is not installed" in error.message and "apt-get" in error.hint
+
+
 async def test_a_file_is_sent_once(sources: Sources, server: SourceServer) -> None:
     etag, modified = {"ETag": '"1"'}, {"Last-Modified": TIME}
     for number, headers in enumerate((etag, modified, etag | modified)):
@@ -430,4 +463,29 @@ async def test_what_an_earlier_start_left_is_deleted(tmp_path: Path) -> None:
     for name in ("00000000/x", f"{sources.store._directory.name}/.new-1", f"{sources.store._directory.name}/.old-1"):
         (top / name).mkdir(parents=True)
     await sources.recover()
-    assert [str(item.relative_to(top)) for item in top.rglob("*")] == [sources.store._directory.name]
+    await sources.store.remember("key", {"a": "b"})
+    await Sources(tmp_path / "sources").recover()
+    assert sorted(item.name for item in top.iterdir()) == sorted([sources.store._directory.name, "facts"])
+    assert list(sources.store._directory.iterdir()) == []
+    assert await sources.store.recall("key") == {"a": "b"}
+
+
+async def test_entries_that_are_made_at_the_same_time(tmp_path: Path) -> None:
+    """Each trims what the others make; none waits for another one's lock while it holds its own."""
+    store = Sources(tmp_path / "sources", SourceLimits(cache=1)).store
+
+    async def use(number: int) -> None:
+        async def make(place: Path) -> dict[str, str]:
+            (place / "content").write_bytes(bytes(10_000))
+            await asyncio.sleep(0)
+            return {}
+
+        for _ in range(5):
+            async with store.get(f"key {number % 4}", make) as stored:
+                assert stored.content.stat().st_size == 10_000
+                await asyncio.sleep(0)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(use(number) for number in range(12)))
+    await store.trim(0)
+    assert await store.size() == 0 and store._held == {} and len(store._locks) == 0

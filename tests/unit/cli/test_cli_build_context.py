@@ -76,6 +76,7 @@ def test_directories(tmp_path: Path) -> None:
     assert read_context(here, "") == Context(context=here)
     assert read_context(here, "F2") == Context(context=here, dockerfile="F2")
     assert read_context(here, str(tmp_path / "d/F2")) == Context(context=here, dockerfile="F2")
+    assert read_context(here, "https://h/F").dockerfile == "https://h/F"
     outside = read_context(here, str(tmp_path / "F"))
     assert (outside.dockerfile_text, outside.dockerfile) == ("FROM outside\n", str(tmp_path / "F"))
     piped = read_context(here, "-", io.BytesIO(b"FROM piped\n"))

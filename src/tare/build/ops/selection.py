@@ -128,7 +128,7 @@ async def with_place(step: CopyStep, work: Awaitable[T], inputs: Inputs) -> T:
 
 def missing_source(missing: SourceMissing, origin: str, origin_name: str, inputs: Inputs) -> TareError:
     """The error for a source that is not there: where it was looked for, or the rule that hides it."""
-    shown = missing.source if missing.source.startswith("/") else f"/{missing.source}"
+    shown = posixpath.normpath(f"/{missing.source.lstrip('/')}")
     code = "copy-source-missing"
     if missing.excluded_path:
         rule = explain_exclusion(inputs.tree(origin).filter, missing.excluded_path)

@@ -178,6 +178,12 @@ class _Git:
 
     async def run(self, *arguments: str, cwd: Path, fails: Sequence[str] = ()) -> Completed:
         """Run git to its end; a failure whose words hold one of ``fails`` is the caller's to see."""
+        if shutil.which("git", path=self._env.get("PATH")) is None:
+            raise Unavailable(
+                f"{self.address.shown}: the program git is not installed",
+                hint="apt-get install git openssh-client",
+                code="program-missing",
+            )
         done = await run(
             self.command(*arguments),
             cwd=str(cwd),

@@ -1,7 +1,8 @@
 """Fetched sources, kept on disk for the next build: trees and files by key, the least recently used ones go first.
 
 An entry is a directory ``<digest of the key>/`` with ``content`` and ``facts.json``, complete before it gets its name.
-Nothing is synced: what was written before the machine's last start is not trusted but thrown away.
+Entries are not synced: those from before the machine's last start are not trusted but thrown away. What was remembered
+without content (``facts/``) is, and stays.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tare.model import new_id
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NEW, _OLD = ".new-", ".old-"
+_REMEMBERED = 5000  # facts without content, the newest
 _CONTENT, _FACTS, _SIZE = "content", "facts.json", "size"
 
 Facts = Mapping[str, str]
@@ -44,6 +46,7 @@ class SourceStore:
 
     def __init__(self, directory: Path, limit: int) -> None:
         self._top = directory
+        self._remembered = directory / "facts"
         self._directory = directory / _BOOT.read_text().strip()[:8]
         self._limit = limit
         self._locks = KeyedLocks()
@@ -55,7 +58,7 @@ class SourceStore:
 
     def _recover(self) -> None:
         for place in self._top.iterdir() if self._top.is_dir() else ():
-            if place != self._directory:
+            if place not in (self._directory, self._remembered):
                 shutil.rmtree(place, ignore_errors=True)
         for place in self._directory.iterdir() if self._directory.is_dir() else ():
             if place.name.startswith((_NEW, _OLD)):
@@ -92,12 +95,15 @@ class SourceStore:
         await asyncio.to_thread(self._remember, _name(key), facts)
 
     def _remember(self, name: str, facts: Facts) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomic(self._directory / f"{name}.json", msgspec.json.encode(dict(facts)))
+        self._remembered.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(self._remembered / name, msgspec.json.encode(dict(facts)), mode=0o600)
+        known = sorted(self._remembered.iterdir(), key=lambda place: place.stat().st_mtime_ns)
+        for place in known[:-_REMEMBERED]:
+            place.unlink(missing_ok=True)
 
     async def recall(self, key: str) -> Facts | None:
         """What was remembered under ``key``."""
-        return await asyncio.to_thread(_facts, self._directory / f"{_name(key)}.json")
+        return await asyncio.to_thread(_facts, self._remembered / _name(key))
 
     async def size(self) -> int:
         """Bytes of all entries."""
@@ -110,6 +116,8 @@ class SourceStore:
         for _, name, size in sorted(entries):
             if total - freed <= (self._limit if limit is None else limit):
                 break
+            if name in self._held:
+                continue  # its lock may be held by who waits for ours
             async with self._locks.hold(name):
                 if name not in self._held:
                     await to_end(asyncio.to_thread(self._drop, name))
