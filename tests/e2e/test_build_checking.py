@@ -88,6 +88,17 @@ def test_check_needs_no_base_image_and_tells_errors(host: EngineProcess, context
     assert b'ERROR: target stage "c" could not be found' in missing.stderr
 
 
+def test_a_dockerfile_tells_what_it_takes(host: EngineProcess, context: Path) -> None:
+    text = "# VERSION what to build\nARG VERSION=1\nFROM busybox AS tools\nARG VERSION\nFROM tools\nRUN true\n"
+    shown = build(host, context, text, "--call", "outline", "--build-arg", "VERSION=2").stdout.decode()
+    assert shown == "BUILD ARG   VALUE   DESCRIPTION\nVERSION     2       what to build\n"
+    targets = json.loads(build(host, context, text, "--call", "targets,format=json").stdout)["targets"]
+    assert [target.get("name") for target in targets] == ["tools", None]
+    wrong = build(host, context, text, "--call", "outline", "--target", "none")
+    assert wrong.returncode == 1
+    assert b'target stage "none" could not be found' in wrong.stderr
+
+
 @pytest.mark.parametrize("progress", ["plain", "tree"])
 def test_every_build_ends_with_its_findings(host: EngineProcess, context: Path, progress: str) -> None:
     done = build(host, context, SMELLY, "--progress", progress)

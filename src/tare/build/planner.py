@@ -83,6 +83,11 @@ class Planner:
             by_id={step.id: step for step in steps},
         )
 
+    def stages(self) -> list[Stage]:
+        """The stages that the target needs, itself last. Raises DockerfileError, NotFound for the target."""
+        self._globals = self._global_scope()
+        return [described.stage for described in self._needed(self._target())]
+
     async def survey(self, resolve: ResolveImage, inspect: Inspect) -> None:
         """Read the stages as :meth:`plan` does, all of them where the request names no target. Raises the same."""
         self._globals = self._global_scope()

@@ -129,6 +129,7 @@ class Builds:
                 annotations=job.annotations,
                 ulimits=job.ulimits,
                 check=job.check,
+                describe=job.describe,
                 plan_only=job.plan_only,
                 why=job.why,
                 keep_failed=job.keep_failed,
