@@ -95,7 +95,10 @@ def _build(endpoint: Endpoint, document: dict[str, Any], mode: str) -> dict[str,
                 view.show(event)
     except KeyboardInterrupt:
         # Leaving the block has closed the connection: the engine ends the steps and undoes their mounts.
-        print("ERROR: build canceled", file=sys.stderr, flush=True)
+        if mode == "json":
+            view.show({"event": "error", "message": "build canceled", "code": "canceled"})
+        else:
+            print("ERROR: build canceled", file=sys.stderr, flush=True)
         raise
     succeeded = last.get("event") == "result"
     if mode == "json":
