@@ -88,6 +88,17 @@ def test_check_needs_no_base_image_and_tells_errors(host: EngineProcess, context
     assert b'ERROR: target stage "c" could not be found' in missing.stderr
 
 
+def test_a_dockerfile_tells_what_it_takes(host: EngineProcess, context: Path) -> None:
+    text = "# VERSION what to build\nARG VERSION=1\nFROM busybox AS tools\nARG VERSION\nFROM tools\nRUN true\n"
+    shown = build(host, context, text, "--call", "outline", "--build-arg", "VERSION=2").stdout.decode()
+    assert shown == "BUILD ARG   VALUE   DESCRIPTION\nVERSION     2       what to build\n"
+    targets = json.loads(build(host, context, text, "--call", "targets,format=json").stdout)["targets"]
+    assert [target.get("name") for target in targets] == ["tools", None]
+    wrong = build(host, context, text, "--call", "outline", "--target", "none")
+    assert wrong.returncode == 1
+    assert b'target stage "none" could not be found' in wrong.stderr
+
+
 @pytest.mark.parametrize("progress", ["plain", "tree"])
 def test_every_build_ends_with_its_findings(host: EngineProcess, context: Path, progress: str) -> None:
     done = build(host, context, SMELLY, "--progress", progress)
@@ -173,18 +184,30 @@ def test_events_for_programs(host: EngineProcess, context: Path) -> None:
     assert b'BUILDKIT_PROGRESS="fancy" is no progress mode' in wrong.stderr
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_an_interrupted_build_leaves_nothing(host: EngineProcess, context: Path, terminal: bool) -> None:
+@pytest.mark.parametrize(
+    ("terminal", "progress", "told"),
+    [
+        (False, "auto", ["#2 CANCELED", "ERROR: build canceled"]),
+        (True, "auto", ["⊘", "ERROR: build canceled"]),
+        (False, "json", ['{"event":"error","message":"build canceled","code":"canceled"}']),
+    ],
+)
+def test_an_interrupted_build_leaves_nothing(
+    host: EngineProcess, context: Path, terminal: bool, progress: str, told: list[str]
+) -> None:
     # The second build gets the cache when nothing is left of the first.
     step = "RUN --mount=type=cache,id=interrupted,sharing=locked,target=/c"
     (context / "Dockerfile").write_text(f"FROM busybox\n{step} echo has begun; sleep 600\n")
-    words = [sys.executable, "-m", "tare.cli.main", "--host", host.host, "build", "--no-cache", str(context)]
+    words = [sys.executable, "-m", "tare.cli.main", "--host", host.host, "build", "--no-cache"]
+    words += ["--progress", progress, str(context)]
     reader, writer = pty.openpty() if terminal else os.pipe()
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, env=host.environment()) as run:
         os.close(writer)
         shown = b""
         while b"has begun" not in shown.replace(b"echo has begun", b""):
-            shown += os.read(reader, 65536)
+            chunk = os.read(reader, 65536)
+            assert chunk, shown.decode()
+            shown += chunk
         run.send_signal(signal.SIGINT)
         try:
             while chunk := os.read(reader, 65536):
@@ -193,9 +216,7 @@ def test_an_interrupted_build_leaves_nothing(host: EngineProcess, context: Path,
             pass  # a terminal whose other side is closed
         assert run.wait(60) == 130
     os.close(reader)
-    text = shown.decode()
-    assert "ERROR: build canceled" in text
-    assert ("⊘" if terminal else "#2 CANCELED") in text
+    assert all(text in shown.decode() for text in told), shown.decode()
     done = build(host, context, f"FROM busybox\n{step} true\n", "--no-cache", "--progress", "plain")
     assert done.returncode == 0
     steps = host.run_root / "steps"

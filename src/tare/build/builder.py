@@ -14,7 +14,7 @@ from tare.base.locks import KeyedLocks
 from tare.build.cache import BuildCache, Part
 from tare.build.cache_gc import CacheKeeper
 from tare.build.cache_mount_store import CacheMountStore
-from tare.build.checking import ignore_rules, report_of
+from tare.build.checking import describe, ignore_rules, report_of
 from tare.build.checks.linter import Linter
 from tare.build.events import BuildEvent, BuildFinished, Notice, PlanMade
 from tare.build.explain import Explainer, past_steps
@@ -101,6 +101,8 @@ class Builder:
         _refuse_unavailable(request)
         if request.check:
             return BuildResult(image_id=None, report=await report_of(request, self._store))
+        if request.describe:
+            return BuildResult(image_id=None, report=await asyncio.to_thread(describe, request))
         for output in request.outputs:
             check_output(output)
         epoch = read_epoch(request.build_args)

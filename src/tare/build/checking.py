@@ -1,4 +1,4 @@
-"""A build that only checks: findings and errors, nothing is run or fetched."""
+"""Builds that only look at the Dockerfile: findings and errors, targets and arguments; nothing is run or fetched."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tare.build.checks.findings import CheckError, CheckReport
+from tare.build.checks.heads import read_global_scope
 from tare.build.checks.linter import Linter, StageBase
 from tare.build.dockerfile.dockerignore import IgnoreRules
+from tare.build.dockerfile.parser import parse_nodes
+from tare.build.dockerfile.stages import read_stages
 from tare.build.ops.context import RuleFilter, open_context
 from tare.build.ops.select import Tree
+from tare.build.outline import Outline, Targets, outline_of, targets_of
 from tare.build.planner import Planner
 from tare.build.request import BuildRequest
 from tare.errors import NotFound, TareError
@@ -58,6 +62,18 @@ def _absent(platform: Platform) -> Image:
     """What stands for an image or a named context that is not looked into."""
     config = ImageConfig(architecture=platform.architecture, os=platform.os, rootfs=RootFS(diff_ids=[]))
     return Image(id=_ABSENT, config=config, tags=(), size=0, created=0.0)
+
+
+def describe(request: BuildRequest) -> Targets | Outline:
+    """The Dockerfile's targets, or what the target takes. Raises DockerfileError, NotFound for the target."""
+    parsed = parse_nodes(request.dockerfile, request.dockerfile_name)
+    dockerfile = read_stages(parsed)
+    if request.describe == "targets":
+        return targets_of(request.dockerfile, parsed, dockerfile)
+    stages = Planner(dockerfile, request).stages()
+    platform = request.platform or Platform.host()
+    scope = read_global_scope(dockerfile, platform, request.target, request.build_args)
+    return outline_of(request.dockerfile, parsed, dockerfile, stages=stages, scope=scope, build_args=request.build_args)
 
 
 def _marked(bases: Mapping[int, StageBase]) -> dict[int, StageBase]:

@@ -100,6 +100,11 @@ class Planner:
             by_id={step.id: step for step in steps},
         )
 
+    def stages(self) -> list[Stage]:
+        """The stages that the target needs, itself last. Raises DockerfileError, NotFound for the target."""
+        self._globals = self._global_scope()
+        return [described.stage for described in self._needed(self._target())]
+
     async def survey(
         self, resolve: ResolveImage, open_context: OpenContext | None = None, inspect: Inspect | None = None
     ) -> None:

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 from tare.build.causes import Cause
 from tare.build.checks.findings import CheckReport, Finding
+from tare.build.outline import Outline, Targets
 from tare.model import Digest, Platform, Reference
 from tare.oci.image import Descriptor
 from tare.store.images import Image
@@ -51,9 +52,10 @@ class BuildRequest:
 
     ``contexts`` are the named contexts as given (``--build-context``), ``secrets`` contents by id, ``ssh`` paths of an
     agent's socket or of private keys by id, ``allow`` granted entitlements (``security.insecure``, ``network.host``).
-    ``no_cache_stages`` are stages to run anew. ``check`` only lints and ``plan_only`` only says what would run;
-    ``why`` explains each step that runs by what ``project`` was when it was last built, ``keep_failed`` keeps a failed
-    step's file system, ``budget`` is the most bytes that the image may weigh (0: any).
+    ``no_cache_stages`` are stages to run anew. ``check`` only lints, ``describe`` only lists the targets or what the
+    target takes (its ``outline``), and ``plan_only`` only says what would run; ``why`` explains each step that runs by
+    what ``project`` was when it was last built, ``keep_failed`` keeps a failed step's file system, ``budget`` is the
+    most bytes that the image may weigh (0: any).
     """
 
     context: Path | None
@@ -80,6 +82,7 @@ class BuildRequest:
     annotations: Mapping[str, str] = field(default_factory=dict)
     ulimits: tuple[Ulimit, ...] = ()
     check: bool = False
+    describe: Literal["", "targets", "outline"] = ""
     plan_only: bool = False
     why: bool = False
     project: str = ""
@@ -112,7 +115,8 @@ class BuildResult:
 
     ``image_id`` is the digest of the configuration, also where the image is not stored; None where nothing was built.
     ``manifest`` describes the archive that was written, ``names`` are what the image is called in the store.
-    ``findings`` are those of the build checks, ``report`` is the answer to a request that only checks.
+    ``findings`` are those of the build checks, ``report`` is the answer to a request that only checks or
+    describes.
     """
 
     image_id: Digest | None
@@ -121,7 +125,7 @@ class BuildResult:
     warnings: tuple[str, ...] = ()
     ledger: tuple[LedgerLine, ...] = ()
     findings: tuple[Finding, ...] = ()
-    report: CheckReport | None = None
+    report: CheckReport | Targets | Outline | None = None
 
     @property
     def shipped(self) -> int:

@@ -49,7 +49,7 @@ from tare.client.endpoint import Endpoint
 @click.option("--annotation", "annotations", multiple=True, help="Annotation of the manifest: KEY=VALUE.")
 @click.option("--ulimit", "ulimits", multiple=True, help="Limit of RUN steps: name=soft[:hard].")
 @click.option("--check", is_flag=True, help="Check the Dockerfile, build nothing.")
-@click.option("--call", default="", help="What to do: build, or check[,format=json].")
+@click.option("--call", default="", help="What to do: build, check, outline or targets, [,format=json].")
 @click.option("--context-ls", is_flag=True, help="List what is in the context and which ignore rule decided.")
 @click.option("--plan", is_flag=True, help="Say what would run, run nothing.")
 @click.option("--why", is_flag=True, help="Say for each step that ran why it was not cached.")
@@ -77,8 +77,8 @@ def build(session: Session, /, path: str, **given: Any) -> None:
 
         list_context(session.endpoint, document, context, as_json=mode == "json")
         return
-    if given["check"]:
-        sys.exit(0 if _check(session.endpoint, document, context, call) else 1)
+    if call.method != "build":
+        sys.exit(0 if _ask(session.endpoint, document, context, call) else 1)
     check_files(document["outputs"], given["iidfile"])
     for name in ("iidfile", "metadata_file"):
         if given[name]:
@@ -118,7 +118,10 @@ def _build(endpoint: Endpoint, document: dict[str, Any], context: Context, mode:
                     explained.append(event)
     except KeyboardInterrupt:
         # Leaving the block has closed the connection: the engine ends the steps and undoes their mounts.
-        print("ERROR: build canceled", file=sys.stderr, flush=True)
+        if mode == "json":
+            view.show({"event": "error", "message": "build canceled", "code": "canceled"})
+        else:
+            print("ERROR: build canceled", file=sys.stderr, flush=True)
         raise
     succeeded = last.get("event") == "result"
     if mode == "json":
@@ -155,10 +158,10 @@ def _conclude(
         show_weighing(result, document["tags"])
 
 
-def _check(endpoint: Endpoint, document: dict[str, Any], context: Context, call: Call) -> bool:
-    """Check and print what was found; returns whether the command has succeeded."""
-    from tare.cli.build_checks import print_report
-
+def _ask(endpoint: Endpoint, document: dict[str, Any], context: Context, call: Call) -> bool:
+    """Have the Dockerfile looked at and print the answer; returns whether the command has succeeded."""
+    if call.method != "check":
+        document["describe"] = call.method
     last: dict[str, Any] = {}
     with post(endpoint, "/tare/build", document, body=context.body) as answer:
         for event in answer.documents():
@@ -168,4 +171,11 @@ def _check(endpoint: Endpoint, document: dict[str, Any], context: Context, call:
 
         show_failure(last, {})
         return False
-    return print_report(last["report"], as_json=call.as_json) or call.ignore_status
+    if call.method == "check":
+        from tare.cli.build_checks import print_report
+
+        return print_report(last["report"], as_json=call.as_json) or call.ignore_status
+    from tare.cli.build_outline import print_answer
+
+    print_answer(last["report"], call.method, as_json=call.as_json)
+    return True

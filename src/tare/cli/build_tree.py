@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import deque
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -30,7 +30,8 @@ class TreeView(QuietView):
         if console is None and not self._console.is_terminal:
             self._console = Console(stderr=True, width=_PIPED_WIDTH)
         self._board = Board()
-        self._notes: deque[Text] = deque(maxlen=_NOTES)
+        self._changing = threading.Lock()  # drawing happens in a thread of its own
+        self._notes: dict[str, Text] = {}
         self._began = time.monotonic()
         self._ended: float | None = None
         self._live = Live(
@@ -45,28 +46,44 @@ class TreeView(QuietView):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._ended = time.monotonic()
-        self._board.end(self._ended)
+        with self._changing:
+            self._ended = time.monotonic()
+            self._board.end(self._ended)
         # What stays on the screen must be all of it, however long.
         self._live.vertical_overflow = "visible"
         self._live.stop()
 
     def show(self, event: Event) -> None:
         """Take in one event; the next drawing shows it."""
+        with self._changing:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
         super().show(event)
         self._board.take(event, time.monotonic())
         if event["event"] == "notice" and (event["id"] not in self._board.steps or event["level"] == "warning"):
             text = f"{event['id']}: {event['text']}" if event["id"] else event["text"]
-            self._notes.append(Text(text, style="yellow" if event["level"] == "warning" else "dim", no_wrap=True))
+            self._note(event["id"] or text, Text(text, style="yellow" if event["level"] == "warning" else "dim"))
+
+    def _note(self, key: str, text: Text) -> None:
+        """Keep the last notes, of each object the last."""
+        self._notes.pop(key, None)
+        self._notes[key] = text
+        if len(self._notes) > _NOTES:
+            del self._notes[next(iter(self._notes))]
 
     def _draw(self) -> RenderableType:
+        with self._changing:
+            return self._drawn()
+
+    def _drawn(self) -> RenderableType:
         now = self._ended or time.monotonic()
         board, size = self._board, self._console.size
         head = Text.assemble(
             ("building " if self._ended is None else "build ", "bold"),
             f"{board.finished}/{len(board.steps)} steps, {now - self._began:.1f}s",
         )
-        notes = [note.copy() for note in self._notes]
+        notes = [note.copy() for note in self._notes.values()]
         for note in notes:
             note.truncate(max(size.width - 1, 1), overflow="ellipsis")
         if self._ended is None:

@@ -10,7 +10,7 @@ from typing import Any
 from tare.errors import InvalidArgument
 
 MODES = ("auto", "plain", "tty", "tree", "json", "rawjson", "quiet")
-_METHODS = ("build", "check")
+_METHODS = ("build", "check", "outline", "targets")
 _FORMATS = ("text", "json")
 
 

@@ -158,6 +158,7 @@ class Builds:
             annotations=job.annotations,
             ulimits=job.ulimits,
             check=job.check,
+            describe=job.describe,
             plan_only=job.plan_only,
             why=job.why,
             project=project_key(_place(job), job.dockerfile),

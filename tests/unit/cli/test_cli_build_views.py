@@ -150,6 +150,18 @@ def test_a_tree_without_a_terminal_is_printed_once() -> None:
     assert "\033" not in text
 
 
+def test_notes_are_kept_by_what_they_are_about() -> None:
+    screen = io.StringIO()
+    with TreeView(Console(file=screen, width=60)) as view:
+        view.show(planned(1, 1))
+        for name in ("a", "b", "c", "a", "d"):
+            view.show({"event": "notice", "id": name, "text": f"of {name} {'x' * 80}", "level": "info"})
+        view.show({"event": "notice", "id": "0.0", "text": "of a step", "level": "info"})
+    notes = [line.rstrip() for line in screen.getvalue().splitlines() if ": of" in line]
+    assert [note[:7] for note in notes] == ["c: of c", "a: of a", "d: of d"]
+    assert all(len(note) < 60 for note in notes)
+
+
 def test_steps_without_a_prefix_keep_their_names() -> None:
     board = board_of({"event": "plan", "vertices": [{"id": "a", "stage": "s", "name": 'CMD ["a [1/2] b"]'}]})
     assert board.steps["a"].label == 'CMD ["a [1/2] b"]'

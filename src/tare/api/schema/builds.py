@@ -11,7 +11,7 @@ import dataclasses
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -86,6 +86,7 @@ class _BuildBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     annotations: dict[str, str] = {}
     ulimits: list[_UlimitBody] = []
     check: bool = False
+    describe: Literal["", "targets", "outline"] = ""
     plan_only: bool = False
     why: bool = False
     keep_failed: bool = False

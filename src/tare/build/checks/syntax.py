@@ -42,7 +42,7 @@ def _from(node: Node, source: Source) -> Iterator[Finding]:
 
 
 def _description(node: Node, instruction: str, names: list[str], source: Source) -> Iterator[Finding]:
-    if not node.comment or not names or node.comment.split(" ")[0] in names:
+    if not node.comments or not names or node.comments[-1].split(" ")[0] in names:
         return
     name = names[0] if len(names) == 1 else "<arg_key>"
     yield Finding.make(rules.INVALID_DEFINITION_DESCRIPTION, source, node.range, instruction=instruction, name=name)

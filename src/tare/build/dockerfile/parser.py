@@ -36,7 +36,7 @@ class Directives:
 class Node:
     """One instruction: ``name`` in upper case, ``written`` as in the file, ``original`` the logical line.
 
-    ``comment`` is the text of the comment line directly above; empty where there is none, or an empty one.
+    ``comments`` are the texts of the comment lines directly above; an empty one parts them from those further up.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Node:
     rest: str
     heredocs: tuple[Heredoc, ...]
     range: SourceRange
-    comment: str = ""
+    comments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,11 @@ def parse_nodes(text: str, name: str = "Dockerfile") -> ParsedFile:
     return _Parser(text, name).run()
 
 
-def parse_line(line: str, heredocs: tuple[Heredoc, ...], where: SourceRange, comment: str = "") -> Node:
+def parse_line(line: str, heredocs: tuple[Heredoc, ...], where: SourceRange, comments: tuple[str, ...] = ()) -> Node:
     """The node of one logical line."""
     written, rest = split_once(line.strip())
     flags, rest = split_flags(rest)
-    return Node(written.upper(), written, line, flags, rest.strip(), heredocs, where, comment)
+    return Node(written.upper(), written, line, flags, rest.strip(), heredocs, where, comments)
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class _Parser:
     index: int = 0
     nodes: list[Node] = field(default_factory=list)
     gaps: list[int] = field(default_factory=list)
-    comment: str = ""
+    comments: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.raw = re.findall(r"[^\n]*\n|[^\n]+", self.text.removeprefix(_BOM))
@@ -116,7 +116,7 @@ class _Parser:
         if self.at_top:
             self._directive(line, SourceRange(first + 1, first + 1))
         if not line or line.startswith("#"):
-            self.comment = "" if self.at_top else line[1:].strip()
+            self._comment(line)
             return
         original, gap = self._join(line)
         last = self.index
@@ -125,8 +125,15 @@ class _Parser:
         heredocs = self._heredocs(original, first)
         if gap:
             self.gaps.append(last)
-        self.nodes.append(parse_line(original, heredocs, SourceRange(first + 1, self.index), self.comment))
-        self.comment = ""
+        self.nodes.append(parse_line(original, heredocs, SourceRange(first + 1, self.index), tuple(self.comments)))
+        self.comments.clear()
+
+    def _comment(self, line: str) -> None:
+        text = line[1:].strip()
+        if text and not self.at_top:
+            self.comments.append(text)
+        else:
+            self.comments.clear()
 
     def _join(self, line: str) -> tuple[str, bool]:
         """The logical line that starts with ``line``, and whether an empty line is inside."""
