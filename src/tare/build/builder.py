@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from tare.base.locks import KeyedLocks
@@ -12,8 +13,10 @@ from tare.build.cache import BuildCache, Part
 from tare.build.dockerfile.stages import parse_dockerfile
 from tare.build.events import BuildEvent, BuildFinished, Notice, PlanMade
 from tare.build.exporter import export_image, weigh_in
+from tare.build.kept import KeepPolicy, KeptStep, KeptSteps
 from tare.build.ops.context import open_context
 from tare.build.ops.hashes import HashCache
+from tare.build.ops.keeping import Visit, entered
 from tare.build.ops.operation import Settings
 from tare.build.ops.workbench import Workbench
 from tare.build.outputs.archive import write_archive
@@ -25,7 +28,7 @@ from tare.build.request import BuildRequest, BuildResult, SourceResolver
 from tare.build.solver import Shared, Solver
 from tare.errors import Unsupported
 from tare.model import Digest, Platform, Reference
-from tare.model.execution import Executor, Limit
+from tare.model.execution import ExecRequest, Executor, Limit
 from tare.oci.image import Descriptor, ImageConfig, encode
 from tare.store.images import Image
 from tare.store.store import Store
@@ -36,16 +39,25 @@ _MIN_SLOTS = 2  # a step that waits for the network must not stop one that compu
 class Builder:
     """Builds images from Dockerfiles; one per engine, any number of builds at the same time.
 
-    ``cache_dir`` is the builder's own directory: cache mounts, file hashes, mount points of views.
+    ``cache_dir`` is the builder's own directory: cache mounts, file hashes, mount points of views. ``keep`` says how
+    many failed steps are kept, and how long.
     """
 
-    def __init__(self, store: Store, executor: Executor, sources: SourceResolver, cache_dir: Path) -> None:
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        sources: SourceResolver,
+        cache_dir: Path,
+        keep: KeepPolicy | None = None,
+    ) -> None:
         self._store = store
         self._sources = sources
         self._bench = Workbench(
             store=store,
             executor=executor,
             cache=BuildCache(store),
+            kept=KeptSteps(store, keep),
             hashes=HashCache(cache_dir / "context-hashes"),
             directory=cache_dir,
             locks=KeyedLocks(),
@@ -53,8 +65,18 @@ class Builder:
         self._shared = Shared(slots=asyncio.Semaphore(max(_MIN_SLOTS, os.cpu_count() or 1)))
 
     async def recover(self) -> None:
-        """Undo mounts that a killed engine left; call once before the first build."""
+        """Undo mounts that a killed engine left, remove failed steps that are too old; once before the first build."""
         await self._bench.recover()
+        await self._bench.kept.expire()
+
+    @property
+    def kept(self) -> KeptSteps:
+        """The failed steps that are kept."""
+        return self._bench.kept
+
+    def entered(self, step: KeptStep, visit: Visit) -> AbstractAsyncContextManager[ExecRequest]:
+        """What to execute in a kept step; see :func:`tare.build.ops.keeping.entered`."""
+        return entered(step, visit, self._bench)
 
     async def build(self, request: BuildRequest, observe: Callable[[BuildEvent], None]) -> BuildResult:
         """Build and tag an image; ``observe`` is told what happens, on the event loop.
@@ -157,7 +179,6 @@ _UNAVAILABLE = {
     "check": "--check",
     "plan_only": "--plan",
     "why": "--why",
-    "keep_failed": "--debug",
     "budget": "--budget",
 }
 

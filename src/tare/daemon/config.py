@@ -8,6 +8,8 @@
 
     [build]
     host_ca = true              # RUN steps trust what the host trusts
+    keep_steps = 10             # failed steps whose file system is kept; 0: none
+    keep_days = 7.0             # and for how long
 
     [archive]
     mirrors = []                # default: the host's apt sources
@@ -25,7 +27,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -36,9 +38,11 @@ DEFAULT_CONFIG = Path("/etc/tare/tare.toml")
 
 
 class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Section ``build``."""
+    """Section ``build``; ``keep_steps`` failed steps are kept for ``keep_days`` days."""
 
     host_ca: bool = True
+    keep_steps: Annotated[int, msgspec.Meta(ge=0)] = 10
+    keep_days: Annotated[float, msgspec.Meta(ge=0)] = 7.0
 
 
 class ArchiveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

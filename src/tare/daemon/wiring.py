@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tare.base.locks import KeyedLocks
 from tare.build.builder import Builder
+from tare.build.kept import KeepPolicy
 from tare.daemon.config import Settings
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
@@ -15,6 +16,7 @@ from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
 from tare.engine.container_maker import ContainerMaker
 from tare.engine.containers import Containers
+from tare.engine.debugging import Debugging
 from tare.engine.engine import Engine
 from tare.engine.events import Events
 from tare.engine.execs import Execs
@@ -41,6 +43,8 @@ from tare.runtime.probe import RUNTIMES, probe_runtimes
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
 from tare.volumes.local import LocalVolumes
+
+SECONDS_PER_DAY = 86400.0
 
 
 async def build_engine(settings: Settings) -> Engine:
@@ -119,13 +123,15 @@ def _engine(parts: _Parts) -> Engine:
         store=parts.store, network=parts.network, runtime=parts.runtime, facts=parts.facts, paths=parts.paths
     )
     images = _images(parts, executor, lifecycle)
+    builder = _builder(parts, executor, images)
     volumes = Volumes(parts.local_volumes, parts.events)
     return Engine(
         paths=parts.paths,
         containers=containers,
         execs=Execs(records=parts.records, bundles=parts.bundles, supervisor=parts.supervisor, events=parts.events),
         images=images,
-        builds=_builds(parts, executor, images),
+        builds=_builds(parts, builder, images),
+        debugging=Debugging(builder=builder, executor=executor, supervisor=parts.supervisor),
         networks=Networks(
             network=parts.network,
             records=parts.records,
@@ -208,9 +214,15 @@ def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Imag
     )
 
 
-def _builds(parts: _Parts, executor: StepExecutor, images: Images) -> Builds:
+def _builder(parts: _Parts, executor: StepExecutor, images: Images) -> Builder:
+    section = parts.settings.build
+    policy = KeepPolicy(count=section.keep_steps, seconds=section.keep_days * SECONDS_PER_DAY)
+    return Builder(parts.store, executor, ImageSources(images), parts.paths.cache, policy)
+
+
+def _builds(parts: _Parts, builder: Builder, images: Images) -> Builds:
     return Builds(
-        builder=Builder(parts.store, executor, ImageSources(images), parts.paths.cache),
+        builder=builder,
         images=images,
         events=parts.events,
         scratch=parts.paths.data_root / "staging",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tare.engine.builds import Builds
 from tare.engine.containers import Containers
+from tare.engine.debugging import Debugging
 from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.images import Images
@@ -36,6 +37,7 @@ class Engine:
     execs: Execs
     images: Images
     builds: Builds
+    debugging: Debugging
     networks: Networks
     volumes: Volumes
     events: Events
@@ -59,6 +61,7 @@ class Engine:
     async def stop(self, *, containers_too: bool = False) -> None:
         """Let go. Containers go on, unless ``containers_too``: then nothing of this engine is left in the kernel."""
         await self.builds.close()
+        await self.debugging.close()
         if containers_too:
             await self._stop_containers()
         await self.execs.close()

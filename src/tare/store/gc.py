@@ -33,8 +33,9 @@ def unreachable(nodes: Iterable[Node], roots: Iterable[Node], references: Mappin
 def plan(connection: sqlite3.Connection) -> set[Node]:
     """What of this database is garbage.
 
-    Roots: images, active snapshots, build cache rows, leases. An image refers to its configuration and layers, a layer
-    to the snapshot that it was unpacked into, a snapshot to its lowers and its layer.
+    Roots: images, active snapshots, build cache rows, failed steps that are kept (with what their mounts show), leases.
+    An image refers to its configuration and layers, a layer to the snapshot that it was unpacked into, a snapshot to
+    its lowers and its layer.
     """
     nodes: list[Node] = []
     references: dict[Node, list[Node]] = {}
@@ -65,6 +66,9 @@ SELECT 'image', id FROM images
 UNION ALL SELECT 'snapshot', id FROM snapshots WHERE kind = 'active'
 UNION ALL SELECT 'snapshot', snapshot FROM build_cache WHERE snapshot IS NOT NULL
 UNION ALL SELECT 'layer', diff_id FROM build_cache WHERE diff_id IS NOT NULL
+UNION ALL SELECT 'snapshot', snapshot FROM kept_steps
+UNION ALL SELECT 'snapshot', s.id FROM kept_step_parts p JOIN snapshots s ON s.key = p.object
+UNION ALL SELECT 'layer', object FROM kept_step_parts WHERE kind = 'layer'
 UNION ALL SELECT 'snapshot', s.id FROM lease_references r JOIN snapshots s ON s.key = r.object WHERE r.kind = 'snapshot'
 UNION ALL SELECT kind, object FROM lease_references WHERE kind <> 'snapshot'
 """

@@ -13,6 +13,7 @@ from pathlib import Path
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish, to_end
 from tare.build.cache import BuildCache, Part
+from tare.build.kept import KeptSteps
 from tare.build.ops.hashes import HashCache
 from tare.model import Digest, new_id
 from tare.model.execution import Executor
@@ -28,6 +29,7 @@ class Workbench:
     store: Store
     executor: Executor
     cache: BuildCache
+    kept: KeptSteps
     hashes: HashCache
     directory: Path
     locks: KeyedLocks
