@@ -59,19 +59,20 @@ def build(session: Session, /, path: str, **given: Any) -> None:
         if given[name]:
             Path(given[name]).unlink(missing_ok=True)
     with on_standard_output(document["outputs"]):
-        result = _build(session.endpoint, document, quiet=given["quiet"], progress=given["progress"])
-        if result is None:
+        last = _build(session.endpoint, document, quiet=given["quiet"], progress=given["progress"])
+        if last.get("event") != "result":
+            _offer_shell(session, last, open_now=given["debug"])
             sys.exit(1)
     if given["iidfile"]:
-        Path(given["iidfile"]).write_text(result["image_id"])
+        Path(given["iidfile"]).write_text(last["image_id"])
     if given["metadata_file"]:
-        Path(given["metadata_file"]).write_text(metadata(result))
+        Path(given["metadata_file"]).write_text(metadata(last))
     if given["quiet"] and not document["outputs"]:
-        print(result["image_id"])
+        print(last["image_id"])
 
 
-def _build(endpoint: Endpoint, document: dict[str, Any], *, quiet: bool, progress: str) -> dict[str, Any] | None:
-    """Run it and show it; returns the result, None when the build failed (which has been told)."""
+def _build(endpoint: Endpoint, document: dict[str, Any], *, quiet: bool, progress: str) -> dict[str, Any]:
+    """Run it and show it; returns its last event, no ``result`` when the build failed (which has been told)."""
     from tare.cli.build_plain import PlainView, QuietView, show_failure, show_weighing
 
     live = progress == "tty" or (progress == "auto" and sys.stderr.isatty())
@@ -89,7 +90,19 @@ def _build(endpoint: Endpoint, document: dict[str, Any], *, quiet: bool, progres
             view.show(event)
     if last.get("event") != "result":
         show_failure(last, view.names)
-        return None
-    if not quiet:
+    elif not quiet:
         show_weighing(last, document["tags"])
     return last
+
+
+def _offer_shell(session: Session, last: dict[str, Any], *, open_now: bool) -> None:
+    """Say how to get into the failed step, or go into it where there is a terminal."""
+    step = last.get("step")
+    if step and open_now and sys.stdin.isatty() and sys.stdout.isatty():
+        from tare.cli.debug import look_into
+
+        look_into(session, step)
+    elif step:
+        print(f"look into the failed step with: tare debug {step}", file=sys.stderr)
+    elif open_now:
+        print("no step is kept that a shell could be opened in", file=sys.stderr)

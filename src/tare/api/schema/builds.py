@@ -122,7 +122,11 @@ def render_result(result: BuildResult) -> dict[str, Any]:
 
 
 def render_failure(error: TareError) -> dict[str, Any]:
-    """The last document of a build that failed; ``exit_code`` is the failed command's, null for other failures."""
+    """The last document of a build that failed.
+
+    ``exit_code`` is the failed command's, null for other failures; ``step`` the reference under which the failed step
+    is kept, empty when it is not.
+    """
     failed = error if isinstance(error, BuildStepFailed) else None
     return {
         "event": "error",
@@ -132,4 +136,5 @@ def render_failure(error: TareError) -> dict[str, Any]:
         "exit_code": failed.exit_code if failed else None,
         "output": list(failed.output) if failed else [],
         "place": failed.place if failed else "",
+        "step": failed.step if failed else "",
     }
