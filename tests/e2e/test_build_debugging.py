@@ -277,6 +277,15 @@ def test_commands_that_cannot_be_executed(own: EngineProcess, tmp_path: Path) ->
     assert own.tare("debug", "--shell", "/bin/ash", step, stdin=b"exit 5\n", check=False).returncode == 5
 
 
+def test_a_step_whose_command_cannot_be_executed_is_kept_too(own: EngineProcess, tmp_path: Path) -> None:
+    (tmp_path / "tool").write_text("#!/bin/sh\n")
+    (tmp_path / "tool").chmod(0o644)
+    for command, code in (("/missing", 127), ("/tool", 126)):
+        step = fail(own, tmp_path, f'FROM busybox\nCOPY tool /tool\nRUN ["{command}"]\n')
+        assert output(own, "--format", "{{.ID}} {{.ExitCode}}").splitlines()[0] == f"{step} {code}"
+        assert output(own, step, "stat", "-c", "%a", "/tool") == "644\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -220,6 +220,14 @@ async def test_nothing_is_kept_where_the_policy_says_so(bench: Bench) -> None:
     await bench.assert_nothing_left()
 
 
+async def test_a_build_that_asks_for_it_keeps_its_step_in_any_case(bench: Bench) -> None:
+    policy(bench, KeepPolicy(count=0))
+    step = await fail(bench, keep_failed=True)
+    assert await visit(bench, step, "cat log") == (0, "made\n")
+    await bench.builder.recover()
+    assert await bench.builder.kept.list() == []
+
+
 async def test_prune_says_how_much_it_freed(bench: Bench) -> None:
     step = await fail(bench, "FROM test.local/base:1\nRUN echo 0123456789 > /x; exit 1\n")
     assert await bench.builder.kept.prune(older_than=3600) == 0

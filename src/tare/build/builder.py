@@ -170,6 +170,7 @@ def _settings(request: BuildRequest) -> Settings:
         secrets=request.secrets,
         ssh=request.ssh,
         limits=tuple(Limit(name=item.name, soft=item.soft, hard=item.hard) for item in request.ulimits),
+        keep_failed=request.keep_failed,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tare.build.dockerfile.source import Source, SourceRange
-from tare.errors import InvalidArgument
+from tare.errors import ExecutableError, InvalidArgument
 
 TAIL_LINES = 20  # output lines that an error repeats
 
@@ -41,3 +41,16 @@ class BuildStepFailed(InvalidArgument):
 
     def __str__(self) -> str:
         return self.render()
+
+
+class StepNotStarted(ExecutableError):
+    """The command of a RUN step could not be executed; ``step`` as in :class:`BuildStepFailed`."""
+
+    def __init__(self, cause: ExecutableError) -> None:
+        super().__init__(cause.message, exit_code=cause.exit_code, hint=cause.hint, code=cause.code)
+        self.step = ""
+
+
+def kept_step(error: Exception) -> str:
+    """The reference under which the file system of the step that failed is kept; empty when none is."""
+    return error.step if isinstance(error, BuildStepFailed | StepNotStarted) else ""

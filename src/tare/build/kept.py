@@ -28,7 +28,7 @@ _HEX = frozenset("0123456789abcdef")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepPolicy:
-    """How many failed steps are kept (0: none), and for how many seconds."""
+    """How many failed steps are kept (0: none but those of builds that ask for it), and for how many seconds."""
 
     count: int = 10
     seconds: float = 7 * _DAY
@@ -116,13 +116,13 @@ class KeptSteps:
         db.execute("INSERT INTO kept_steps (id, snapshot, created, document) VALUES (?, ?, ?, ?)", row)
         parts = {part for mount in step.mounts for part in mount.chain}
         db.executemany("INSERT INTO kept_step_parts VALUES (?, ?, ?)", [(name, part.kind, part.key) for part in parts])
-        return dropped + self._bound(db)
+        return dropped + self._bound(db, spared=name)
 
-    def _bound(self, db: sqlite3.Connection) -> list[str]:
+    def _bound(self, db: sqlite3.Connection, spared: str = "") -> list[str]:
         rows = db.execute("SELECT id, created FROM kept_steps ORDER BY created DESC, rowid DESC").fetchall()
         oldest = time.time() - self.policy.seconds
         excess = [row[0] for place, row in enumerate(rows) if place >= self.policy.count or row[1] < oldest]
-        return _remove(db, excess)
+        return _remove(db, [name for name in excess if name != spared])
 
     async def expire(self) -> None:
         """Remove what is older or more than the policy allows."""

@@ -23,7 +23,7 @@ from tare.build.events import (
     VertexOutput,
     VertexStarted,
 )
-from tare.build.failures import BuildStepFailed
+from tare.build.failures import BuildStepFailed, kept_step
 from tare.build.request import OutputRequest, Ulimit
 from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, TareError
@@ -136,5 +136,5 @@ def render_failure(error: TareError) -> dict[str, Any]:
         "exit_code": failed.exit_code if failed else None,
         "output": list(failed.output) if failed else [],
         "place": failed.place if failed else "",
-        "step": failed.step if failed else "",
+        "step": kept_step(error),
     }

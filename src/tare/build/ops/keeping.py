@@ -12,7 +12,6 @@ from typing import Literal
 from tare.base.shielding import finish, to_end
 from tare.build.cache import Part, Result
 from tare.build.dockerfile.source import Source, SourceRange
-from tare.build.failures import BuildStepFailed
 from tare.build.graph import Place, RunMount, RunStep
 from tare.build.kept import KeptMount, KeptStep
 from tare.build.ops.mounts import Mounted, mounted
@@ -29,41 +28,40 @@ _SHOWN = "shown-{}"
 """The origin under which a kept mount's file system is handed to the mounting code."""
 
 
-async def keep_failed(
-    step: RunStep, failure: BuildStepFailed, snapshot: str, around: Mounted, inputs: Inputs, *, key: str
-) -> str:
-    """Keep what the failed step left in the unmounted ``snapshot``; returns the reference, empty when it is not kept.
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a failed step leaves: its cache key, its active snapshot, exit code and last output lines."""
+
+    key: str
+    snapshot: str
+    exit_code: int
+    output: tuple[str, ...] = ()
+
+
+async def keep_failed(step: RunStep, left: Left, around: Mounted, inputs: Inputs) -> str:
+    """Keep what the failed step left in its unmounted snapshot; returns the reference, empty when it is not kept.
 
     Never raises on its own account: the failure itself is what must be told. Without keeping, the snapshot is deleted.
     """
     bench = inputs.bench
-    if bench.kept.policy.count > 0:
+    if bench.kept.policy.count > 0 or inputs.settings.keep_failed:
         try:
-            await bench.protect(inputs.lease, [Part(kind="snapshot", key=snapshot)])
-            await bench.store.snapshots.commit(snapshot)
-            size = await bench.store.snapshots.usage(snapshot)
-            kept = _described(step, failure, snapshot, around, inputs, key=key, size=size)
+            await bench.protect(inputs.lease, [Part(kind="snapshot", key=left.snapshot)])
+            await bench.store.snapshots.commit(left.snapshot)
+            size = await bench.store.snapshots.usage(left.snapshot)
+            kept = _described(step, left, around, inputs, size)
             await bench.kept.keep(kept)
             return kept.reference
         except Exception:
-            logger.exception("the failed step %s cannot be kept", key[:19])
-    await finish(bench.store.snapshots.remove(snapshot), what=f"remove snapshot {snapshot}")
+            logger.exception("the failed step %s cannot be kept", left.key[:19])
+    await finish(bench.store.snapshots.remove(left.snapshot), what=f"remove snapshot {left.snapshot}")
     return ""
 
 
-def _described(
-    step: RunStep,
-    failure: BuildStepFailed,
-    snapshot: str,
-    around: Mounted,
-    inputs: Inputs,
-    *,
-    key: str,
-    size: int,
-) -> KeptStep:
+def _described(step: RunStep, left: Left, around: Mounted, inputs: Inputs, size: int) -> KeptStep:
     settings = inputs.settings
     return KeptStep(
-        key=key,
+        key=left.key,
         stage=step.stage,
         text=step.text,
         place=f"{step.place.source.name}:{step.place.range.first_line}",
@@ -77,9 +75,9 @@ def _described(
         mounts=tuple(_kept_mount(mount, around, inputs) for mount in step.mounts if not _is_secret(mount)),
         withheld=_withheld(step),
         parent=inputs.parent,
-        snapshot=snapshot,
-        exit_code=failure.exit_code,
-        output=failure.output,
+        snapshot=left.snapshot,
+        exit_code=left.exit_code,
+        output=left.output,
         created=time.time(),
         extra_hosts=settings.extra_hosts,
         shm_size=settings.shm_size,

@@ -19,7 +19,7 @@ Emit = Callable[[Literal["stdout", "stderr"], bytes], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What of the request the operations need; sizes in bytes."""
+    """What of the request the operations need; sizes in bytes. ``keep_failed`` keeps a failed step in any case."""
 
     extra_hosts: tuple[str, ...] = ()
     shm_size: int = 64 << 20
@@ -27,6 +27,7 @@ class Settings:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     ssh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limits: tuple[Limit, ...] = ()
+    keep_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,15 +7,16 @@ from typing import Any, Literal, cast
 
 from tare.base.shielding import finish, to_end
 from tare.build.cache import Part
-from tare.build.failures import TAIL_LINES, BuildStepFailed
+from tare.build.failures import TAIL_LINES, BuildStepFailed, StepNotStarted
 from tare.build.graph import RunStep
-from tare.build.ops.keeping import keep_failed
+from tare.build.ops.keeping import Left, keep_failed
 from tare.build.ops.masking import Mask
 from tare.build.ops.mounts import Mounted, mounted
 from tare.build.ops.operation import Inputs, Made, located
 from tare.build.ops.requests import exec_request
 from tare.build.ops.select import SourceMissing
 from tare.build.ops.selection import Selection, missing_source, select_content
+from tare.errors import ExecutableError
 from tare.model import new_id
 
 
@@ -52,8 +53,9 @@ async def run_fields(step: RunStep, inputs: Inputs) -> Mapping[str, Any]:
 async def make_run(step: RunStep, inputs: Inputs, *, key: str) -> Made:
     """Run the command and freeze what it changed; ``key`` is the step's cache key.
 
-    Raises BuildStepFailed for a status other than 0: what the step changed is kept then, as far as the engine keeps
-    failed steps. Raises what the executor raises; nothing stays behind then.
+    Raises BuildStepFailed for a status other than 0, StepNotStarted when the command cannot be executed: what the step
+    changed is kept then, as far as the engine keeps failed steps. Nothing stays behind of other errors, which are the
+    executor's.
     """
     bench, snapshot, tail, around = inputs.bench, new_id(), _Tail(), Mounted()
     snapshots = bench.store.snapshots
@@ -81,8 +83,14 @@ async def make_run(step: RunStep, inputs: Inputs, *, key: str) -> Made:
         await bench.protect(inputs.lease, [Part(kind="snapshot", key=snapshot)])
         await to_end(snapshots.commit(snapshot))
     except BuildStepFailed as failure:
-        failure.step = await to_end(keep_failed(step, failure, snapshot, around, inputs, key=key))
+        failure.step = await to_end(
+            keep_failed(step, Left(key, snapshot, failure.exit_code, failure.output), around, inputs)
+        )
         raise
+    except ExecutableError as error:
+        unstarted = StepNotStarted(error)
+        unstarted.step = await to_end(keep_failed(step, Left(key, snapshot, error.exit_code), around, inputs))
+        raise unstarted from error
     except BaseException:
         await finish(snapshots.remove(snapshot), what=f"remove snapshot {snapshot}")
         raise
