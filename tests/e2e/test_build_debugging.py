@@ -161,7 +161,7 @@ def test_an_interactive_shell(own: EngineProcess, tmp_path: Path, terminals: lis
     terminal.until(b"waiting\r\n")
     terminal.resize(40, 120)
     terminal.until(b"resized\r\n")
-    terminal.send(b"echo begin''ning; sleep 1000\n")
+    terminal.send(b"sh -c 'echo begin\"\"ning; exec sleep 1000'\n")  # its words come from the process to interrupt
     terminal.until(b"beginning\r\n")
     terminal.send(b"\x03")
     terminal.until(b"# ")
@@ -275,6 +275,15 @@ def test_commands_that_cannot_be_executed(own: EngineProcess, tmp_path: Path) ->
     other = own.tare("debug", "--shell", "/bin/zsh", step, check=False)
     assert (other.returncode, b"cannot start /bin/zsh" in other.stderr) == (127, True)
     assert own.tare("debug", "--shell", "/bin/ash", step, stdin=b"exit 5\n", check=False).returncode == 5
+
+
+def test_a_step_that_ended_well_by_the_digits_that_docker_shows(own: EngineProcess, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(BROKEN.replace("exit 3", "exit 0"))
+    said = own.docker("build", "--no-cache", str(tmp_path)).stdout.decode()
+    digits = re.findall(r"^ ---> ([0-9a-f]{12})$", said, re.M)
+    assert output(own, digits[-1], "ls", "/work") == "after\nlog\n"
+    assert output(own, "--before", digits[-1], "ls", "/work") == "log\n"
+    assert output(own, digits[-3], "sh", "-c", "cat first; echo $MODE") == "first\nstrict\n"
 
 
 def test_a_step_whose_command_cannot_be_executed_is_kept_too(own: EngineProcess, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ async def test_secrets_are_in_neither_row_nor_file_system(bench: Bench) -> None:
     assert step.output == ("****",)
     document = await bench.store.db.read(lambda db: db.execute("SELECT document FROM kept_steps").fetchone()[0])
     assert words.decode() not in document and "pw-of-proxy" not in document
-    upper = await bench.store.snapshots.upper_path(step.snapshot)
+    upper = await bench.store.snapshots.upper_path(step.part.key)
     for path in upper.rglob("*"):
         assert path.is_dir() or words not in path.read_bytes(), path
     async with bench.builder.entered(step, Visit(argv=("true",))) as request:
@@ -174,7 +174,7 @@ async def test_collection_spares_kept_steps_and_takes_removed_ones(bench: Bench)
     assert await visit(bench, step, "cat log") == (0, "made\n")
     removed = await bench.builder.kept.remove(step.reference)
     assert removed == step
-    assert step.snapshot not in await snapshots(bench)
+    assert step.part.key not in await snapshots(bench)
     await bench.store.collect()
     assert await snapshots(bench) == set()
     with pytest.raises(NotFound, match=f"no such step: {step.reference}"):
@@ -186,28 +186,28 @@ async def test_a_step_is_kept_until_its_last_shell_has_left(bench: Bench) -> Non
     asked = Visit(argv=("/bin/sh", "-c", "cat log"))
     async with bench.builder.entered(step, asked) as request:
         await bench.builder.kept.remove(step.id)
-        assert step.snapshot in await snapshots(bench)
+        assert step.part.key in await snapshots(bench)
         assert await bench.executor.execute(request, lambda *_: None) == 0
-    assert step.snapshot not in await snapshots(bench)
+    assert step.part.key not in await snapshots(bench)
 
 
 async def test_the_same_step_failing_again_takes_the_place(bench: Bench) -> None:
     first = await fail(bench)
     second = await fail(bench)
     assert (second.id, await bench.builder.kept.list()) == (first.id, [second])
-    assert first.snapshot != second.snapshot
-    assert first.snapshot not in await snapshots(bench)
+    assert first.part != second.part
+    assert first.part.key not in await snapshots(bench)
 
 
 async def test_only_the_newest_are_kept_and_only_for_a_time(bench: Bench) -> None:
     policy(bench, KeepPolicy(count=2))
     steps = [await fail(bench, f"FROM test.local/base:1\nRUN echo {number}; exit 1\n") for number in range(3)]
     assert await bench.builder.kept.list() == [steps[2], steps[1]]
-    assert steps[0].snapshot not in await snapshots(bench)
+    assert steps[0].part.key not in await snapshots(bench)
     policy(bench, KeepPolicy(seconds=0))
     await bench.builder.recover()
     assert await bench.builder.kept.list() == []
-    assert not {step.snapshot for step in steps} & await snapshots(bench)
+    assert not {step.part.key for step in steps} & await snapshots(bench)
 
 
 async def test_nothing_is_kept_where_the_policy_says_so(bench: Bench) -> None:
@@ -273,6 +273,56 @@ async def test_a_step_that_cannot_be_kept_still_fails_with_its_own_error(
     assert (caught.value.exit_code, caught.value.step) == (5, "")
     assert "cannot be kept" in caplog.text
     assert await builder.kept.list() == []
+
+
+async def past(bench: Bench, text: str) -> KeptStep:
+    """A step that ended well, by the digits that the build showed."""
+    return await bench.builder.find_step(bench.done()[text].result)
+
+
+async def test_a_step_that_ended_well_can_be_entered_too(bench: Bench) -> None:
+    (bench.context / "f").write_text("text")
+    run = "RUN --mount=type=cache,id=k,target=/k --mount=type=secret,id=s echo made > log; echo c > /k/c"
+    text = f"FROM test.local/base:1\nWORKDIR /work\nENV MODE=strict\nCOPY f .\n{run}\nUSER app\n"
+    await bench.build(text)
+    step = await past(bench, run)
+    assert (step.failed, step.exit_code, step.cwd, step.withheld) == (
+        False,
+        0,
+        "/work",
+        ("secret mount /run/secrets/s",),
+    )
+    assert step.text == "RUN /bin/sh -c echo made > log; echo c > /k/c"
+    assert await visit(bench, step, "cat log f /k/c; echo $MODE; echo changed > log") == (0, "made\ntextc\nstrict\n")
+    assert await visit(bench, step, "cat f; cat log", before=True) == (
+        1,
+        "textcat: can't open 'log': No such file or directory\n",
+    )
+    assert await past(bench, "USER app") == step  # it configures only: the file system is that of the step before
+    copied = await past(bench, "COPY f .")
+    assert (copied.text, copied.cwd) == ("COPY f /work/", "/")
+    assert await visit(bench, copied, "cat /work/f; ls /work") == (0, "textf\n")
+    assert (await past(bench, "WORKDIR /work")).text == "WORKDIR /work"
+    await bench.build(text)
+    assert len(bench.executor.commands) == 4  # the build ran nothing beside the first build and three visits
+    with pytest.raises(NotFound, match="no such step"):
+        await bench.builder.kept.remove(step.reference)
+    assert await bench.builder.kept.list() == []
+
+
+async def test_a_cached_step_whose_file_system_is_gone(bench: Bench) -> None:
+    await bench.build("FROM test.local/base:1\nRUN echo a > /a\nRUN echo b > /b\n")
+    step = await past(bench, "RUN echo b > /b")
+    below = bench.done()["RUN echo a > /a"].result
+    assert (await bench.builder.find_step(f"step:{below}")).text == "RUN /bin/sh -c echo a > /a"
+    await bench.store.images.remove((await bench.store.images.list())[0].id)
+    await bench.store.db.write(lambda db: db.execute("DELETE FROM build_cache"))
+    await bench.store.collect()
+    with pytest.raises(NotFound, match=f"{step.reference}: its file system is gone"):
+        await visit(bench, step, "true")
+    with pytest.raises(NotFound, match="no such step"):
+        await bench.builder.find_step(below)
+    await bench.assert_nothing_left()
 
 
 @pytest.mark.parametrize("reference", ["", "step:", "step:xyz", "container", "step:12 34"])

@@ -23,10 +23,11 @@ from tare.build.outputs.archive import write_archive
 from tare.build.outputs.files import write_directory, write_tar
 from tare.build.outputs.kinds import check_output, names_of, stores_image
 from tare.build.outputs.timestamps import read_epoch
+from tare.build.past import find_past
 from tare.build.planner import Planner, ResolveImage
 from tare.build.request import BuildRequest, BuildResult, SourceResolver
 from tare.build.solver import Shared, Solver
-from tare.errors import Unsupported
+from tare.errors import NotFound, Unsupported
 from tare.model import Digest, Platform, Reference
 from tare.model.execution import ExecRequest, Executor, Limit
 from tare.oci.image import Descriptor, ImageConfig, encode
@@ -74,8 +75,18 @@ class Builder:
         """The failed steps that are kept."""
         return self._bench.kept
 
+    async def find_step(self, reference: str) -> KeptStep:
+        """The step ``step:<digits>``: one that failed and is kept, else one that the cache knows.
+
+        Raises NotFound, and InvalidArgument for what is no identifier or fits several.
+        """
+        try:
+            return await self.kept.find(reference)
+        except NotFound:
+            return await find_past(self._store, reference)
+
     def entered(self, step: KeptStep, visit: Visit) -> AbstractAsyncContextManager[ExecRequest]:
-        """What to execute in a kept step; see :func:`tare.build.ops.keeping.entered`."""
+        """What to execute in a step; see :func:`tare.build.ops.keeping.entered`."""
         return entered(step, visit, self._bench)
 
     async def build(self, request: BuildRequest, observe: Callable[[BuildEvent], None]) -> BuildResult:

@@ -42,11 +42,11 @@ class KeptMount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeptStep(msgspec.Struct, frozen=True, kw_only=True):
-    """A RUN step as it is kept; nothing secret is in it.
+    """A step that can be entered; nothing secret is in it.
 
-    ``key`` is the cache key's digest, ``parent`` the file system before the step, ``snapshot`` the key of what the step
-    changed (empty: nothing is known to be). ``place`` is the Dockerfile's name and the line, ``withheld`` what was
-    mounted or set and is not kept (secrets, agents). ``created`` is in seconds since the epoch, sizes are in bytes.
+    ``key`` is the cache key's digest, ``parent`` the file system before the step, ``part`` what the step changed.
+    ``place`` is the Dockerfile's name and the line, ``withheld`` what was mounted or set and is not kept (secrets,
+    agents). ``created`` is in seconds since the epoch, sizes are in bytes. Only steps that ``failed`` have rows here.
     """
 
     key: str
@@ -55,7 +55,7 @@ class KeptStep(msgspec.Struct, frozen=True, kw_only=True):
     place: str
     argv: tuple[str, ...]
     parent: tuple[Part, ...]
-    snapshot: str
+    part: Part
     exit_code: int
     created: float
     script: Script | None = None
@@ -72,6 +72,7 @@ class KeptStep(msgspec.Struct, frozen=True, kw_only=True):
     host_ca: bool = True
     limits: tuple[Limit, ...] = ()
     bytes: int = 0
+    failed: bool = True
 
     @property
     def id(self) -> str:
@@ -109,9 +110,9 @@ class KeptSteps:
     def _insert(self, db: sqlite3.Connection, step: KeptStep) -> list[str]:
         name = _digits(step.key)
         dropped = _remove(db, [name])
-        found = db.execute("SELECT id FROM snapshots WHERE key = ?", (step.snapshot,)).fetchone()
+        found = db.execute("SELECT id FROM snapshots WHERE key = ?", (step.part.key,)).fetchone()
         if found is None:
-            raise NotFound(f"no such snapshot: {step.snapshot}")
+            raise NotFound(f"no such snapshot: {step.part.key}")
         row = (name, found[0], step.created, msgspec.json.encode(step).decode())
         db.execute("INSERT INTO kept_steps (id, snapshot, created, document) VALUES (?, ?, ?, ?)", row)
         parts = {part for mount in step.mounts for part in mount.chain}
@@ -150,11 +151,7 @@ class KeptSteps:
 
         found = await self._store.db.read(load)
         if not found:
-            raise NotFound(
-                f"no such step: {PREFIX}{digits}",
-                hint="tare debug --ls lists the failed steps that are kept",
-                code="no-such-step",
-            )
+            raise no_such_step(digits)
         if len(found) > 1:
             raise InvalidArgument(f"{PREFIX}{digits} fits several steps", hint="give more digits")
         return _decoder.decode(found[0])
@@ -175,14 +172,23 @@ class KeptSteps:
     async def release(self, step: KeptStep) -> None:
         """A shell has left ``step``: delete its file system if the step was removed meanwhile."""
         query = "SELECT 1 FROM kept_steps k JOIN snapshots s ON s.id = k.snapshot WHERE s.key = ?"
-        kept = await self._store.db.read(lambda db: db.execute(query, (step.snapshot,)).fetchone())
-        if kept is None:
-            await self._delete([step.snapshot])
+        kept = await self._store.db.read(lambda db: db.execute(query, (step.part.key,)).fetchone())
+        if step.failed and kept is None:
+            await self._delete([step.part.key])
 
     async def _delete(self, snapshots: Sequence[str]) -> None:
         for key in snapshots:
             with contextlib.suppress(TareError):  # a shell stands on it: it goes with the shell
                 await self._store.snapshots.remove(key)
+
+
+def no_such_step(digits: str) -> NotFound:
+    """The error for a step that is neither kept nor known."""
+    return NotFound(
+        f"no such step: {PREFIX}{digits}",
+        hint="tare debug --ls lists the failed steps that are kept",
+        code="no-such-step",
+    )
 
 
 def parse_reference(reference: str) -> str:

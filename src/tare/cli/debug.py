@@ -1,4 +1,4 @@
-"""``debug``: into the file system of a build step that failed."""
+"""``debug``: into the file system of a build step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TITLES = {
 @click.command(
     "debug",
     context_settings={"allow_interspersed_args": False},
-    short_help="Open a shell in a build step that failed.",
+    short_help="Open a shell in a build step, such as one that failed.",
 )
 @click.option("--before", is_flag=True, help="Show the file system that the step began with.")
 @click.option("-u", "--user", default=None, help="User: name or UID, with :group or :GID (default: the step's).")
@@ -47,9 +47,10 @@ _TITLES = {
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @pass_session
 def debug(session: Session, /, *, step: str, command: tuple[str, ...], **given: Any) -> None:
-    """Open a shell, or run COMMAND, in the file system of the failed build step STEP (step:<id>).
+    """Open a shell, or run COMMAND, in the file system of the build step STEP (step:<id>).
 
-    What is written there is thrown away at the end. Without STEP the failed steps that are kept are listed.
+    STEP is a failed step, or a cached one by the digits that builds show for it. What is written there is thrown away
+    at the end. Without STEP the failed steps that are kept are listed.
     """
     _check(step, command, given)
     if given["remove"]:
@@ -110,8 +111,10 @@ async def _enter(client: Client, step: str, document: dict[str, Any]) -> int:
 
 
 def _banner(step: dict[str, Any], *, before: bool) -> str:
-    state = "before it ran" if before else f"after it failed with exit code {step['exit_code']}"
-    lines = [f"{step['id']}: {shorten(step['instruction'], 100)}", f"{step['place']}, the file system {state}"]
+    ended = f"after it failed with exit code {step['exit_code']}" if step["failed"] else "after it"
+    place = f"{step['place']}, " if step["place"] else ""
+    state = "before it ran" if before else ended
+    lines = [f"{step['id']}: {shorten(step['instruction'], 100)}", f"{place}the file system {state}"]
     if step["withheld"]:
         lines.append(f"not here: {', '.join(step['withheld'])}")
     lines.append("what you write is thrown away; Ctrl-D ends" + ("" if before else ", --before shows the state before"))

@@ -110,8 +110,12 @@ class Debugging:
 
     @property
     def steps(self) -> KeptSteps:
-        """The kept steps: list, find, remove, prune."""
+        """The failed steps that are kept: list, find, remove, prune."""
         return self._builder.kept
+
+    async def find_step(self, reference: str) -> KeptStep:
+        """A step that can be entered, failed or cached. Raises NotFound, InvalidArgument."""
+        return await self._builder.find_step(reference)
 
     async def open(self, reference: str, asked: ShellRequest) -> StepShell:
         """Start a shell in the step ``reference``.
@@ -120,7 +124,7 @@ class Debugging:
         """
         if self._closing:
             raise Unavailable("the engine is stopping", hint="try again when it runs")
-        shell = StepShell(await self.steps.find(reference), asked)
+        shell = StepShell(await self.find_step(reference), asked)
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         shell._task = asyncio.create_task(self._live(shell, started), name=f"shell {shell.id[:12]}")
         shell._task.add_done_callback(lambda _: self._ended(shell))

@@ -26,8 +26,8 @@ async def list_steps(request: web.Request) -> web.StreamResponse:
 
 
 async def inspect_step(request: web.Request) -> web.StreamResponse:
-    """``GET /tare/steps/{id}``."""
-    return json_response(render_step(await engine_of(request).debugging.steps.find(request.match_info["id"])))
+    """``GET /tare/steps/{id}``: a kept step, or one that the build cache knows."""
+    return json_response(render_step(await engine_of(request).debugging.find_step(request.match_info["id"])))
 
 
 async def remove_step(request: web.Request) -> web.StreamResponse:

@@ -41,7 +41,7 @@ def read_shell(document: dict[str, Any]) -> ShellRequest:
 
 
 def render_step(step: KeptStep) -> dict[str, Any]:
-    """A kept step: ``created`` in seconds since the epoch, ``size`` in bytes of what the step changed."""
+    """A step: ``created`` in seconds since the epoch, ``size`` in bytes of what the step changed."""
     return {
         "id": step.reference,
         "key": step.key,
@@ -54,6 +54,7 @@ def render_step(step: KeptStep) -> dict[str, Any]:
         "network": step.network,
         "mounts": [{"type": item.mount.kind, "target": item.mount.target} for item in step.mounts],
         "withheld": list(step.withheld),
+        "failed": step.failed,
         "exit_code": step.exit_code,
         "output": list(step.output),
         "created": step.created,

@@ -1,4 +1,4 @@
-"""Failed steps: kept when they fail, entered again later."""
+"""Steps that one can look into: kept when they fail, entered later."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _described(step: RunStep, left: Left, around: Mounted, inputs: Inputs, size:
         mounts=tuple(_kept_mount(mount, around, inputs) for mount in step.mounts if not _is_secret(mount)),
         withheld=_withheld(step),
         parent=inputs.parent,
-        snapshot=left.snapshot,
+        part=Part(kind="snapshot", key=left.snapshot),
         exit_code=left.exit_code,
         output=left.output,
         created=time.time(),
@@ -126,7 +126,7 @@ async def entered(kept: KeptStep, visit: Visit, bench: Workbench) -> AsyncIterat
     whose origin still exists. Raises NotFound when the file system is gone or the user does not exist.
     """
     snapshots, scratch = bench.store.snapshots, new_id()
-    chain = kept.parent if visit.before else (*kept.parent, Part(kind="snapshot", key=kept.snapshot))
+    chain = kept.parent if visit.before else (*kept.parent, kept.part)
     async with bench.store.leases.hold() as lease:
         await bench.protect(lease, chain)
         inputs = Inputs(
@@ -172,11 +172,12 @@ async def _available(mounts: Sequence[KeptMount], lease: str, bench: Workbench) 
 
 def _as_step(kept: KeptStep, visit: Visit, mounts: list[RunMount]) -> RunStep:
     name, _, line = kept.place.rpartition(":")
+    where = SourceRange(int(line or 0), int(line or 0))
     return RunStep(
         id=kept.id,
         stage=kept.stage,
         text=kept.text,
-        place=Place(Source(name, ()), SourceRange(int(line), int(line))),
+        place=Place(Source(name, ()), where),
         argv=visit.argv,
         script=kept.script,
         env=kept.env,
