@@ -32,7 +32,7 @@ async def fail(bench: Bench, text: str = TEXT, **options: object) -> KeptStep:
 
 async def visit(bench: Bench, step: KeptStep, command: str, **options: object) -> tuple[int, str]:
     output: list[bytes] = []
-    asked = Visit(argv=("/bin/sh", "-c", command), **options)  # type: ignore[arg-type]
+    asked = Visit(argv=("/bin/sh", "-c", f"exec 2>&1; {command}"), **options)  # type: ignore[arg-type]
     async with bench.builder.entered(step, asked) as request:
         code = await bench.executor.execute(request, lambda _, data: output.append(data))
     return code, b"".join(output).decode()
@@ -218,6 +218,14 @@ async def test_nothing_is_kept_where_the_policy_says_so(bench: Bench) -> None:
     rows = "SELECT count(*) FROM snapshots WHERE kind = 'committed'"
     assert await bench.store.db.read(lambda db: db.execute(rows).fetchone()[0]) == 1  # of the step that ended well
     await bench.assert_nothing_left()
+
+
+async def test_nothing_is_kept_while_the_disk_is_nearly_full(bench: Bench) -> None:
+    policy(bench, KeepPolicy(free_share=2.0, free_bytes=1 << 62))
+    with pytest.raises(BuildStepFailed) as caught:
+        await bench.build(TEXT)
+    assert (caught.value.step, await bench.builder.kept.list()) == ("", [])
+    assert (await fail(bench, keep_failed=True)).exit_code == 3
 
 
 async def test_a_build_that_asks_for_it_keeps_its_step_in_any_case(bench: Bench) -> None:

@@ -6,7 +6,9 @@ frozen upper directory and what the step's mounts show against garbage collectio
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import shutil
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -28,10 +30,16 @@ _HEX = frozenset("0123456789abcdef")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepPolicy:
-    """How many failed steps are kept (0: none but those of builds that ask for it), and for how many seconds."""
+    """What is kept of itself; builds that ask for it (``--debug``) keep their step in any case.
+
+    ``count`` failed steps (0: none) for ``seconds``, and none while the disk has less free than ``free_share`` of it
+    and less than ``free_bytes``: a step that failed because the disk is full must not keep it full.
+    """
 
     count: int = 10
     seconds: float = 7 * _DAY
+    free_share: float = 0.05
+    free_bytes: int = 1 << 30
 
 
 class KeptMount(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +106,12 @@ class KeptSteps:
     def __init__(self, store: Store, policy: KeepPolicy | None = None) -> None:
         self._store = store
         self.policy = policy or KeepPolicy()
+
+    async def wanted(self) -> bool:
+        """Whether a step that fails now is to be kept."""
+        usage = await asyncio.to_thread(shutil.disk_usage, self._store.root)
+        scarce = usage.free < min(usage.total * self.policy.free_share, self.policy.free_bytes)
+        return self.policy.count > 0 and not scarce
 
     async def keep(self, step: KeptStep) -> None:
         """Keep a step whose snapshot is frozen; an earlier failure of the same step and what is too much goes.

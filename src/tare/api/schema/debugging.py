@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tare.api.params import convert
-from tare.api.schema.execs import read_size
 from tare.engine.debugging import ShellRequest
 from tare.errors import InvalidArgument
 
@@ -22,7 +21,7 @@ class _ShellBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     user: str | None = None
     before: bool = False
     tty: bool = False
-    size: list[int] | None = None
+    size: tuple[int, int] | None = None
 
 
 def read_shell(document: dict[str, Any]) -> ShellRequest:
@@ -36,7 +35,7 @@ def read_shell(document: dict[str, Any]) -> ShellRequest:
         user=body.user,
         before=body.before,
         tty=body.tty,
-        size=read_size(body.size),
+        size=body.size if body.size and all(body.size) else None,
     )
 
 

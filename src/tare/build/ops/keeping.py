@@ -44,16 +44,16 @@ async def keep_failed(step: RunStep, left: Left, around: Mounted, inputs: Inputs
     Never raises on its own account: the failure itself is what must be told. Without keeping, the snapshot is deleted.
     """
     bench = inputs.bench
-    if bench.kept.policy.count > 0 or inputs.settings.keep_failed:
-        try:
+    try:
+        if inputs.settings.keep_failed or await bench.kept.wanted():
             await bench.protect(inputs.lease, [Part(kind="snapshot", key=left.snapshot)])
             await bench.store.snapshots.commit(left.snapshot)
             size = await bench.store.snapshots.usage(left.snapshot)
             kept = _described(step, left, around, inputs, size)
             await bench.kept.keep(kept)
             return kept.reference
-        except Exception:
-            logger.exception("the failed step %s cannot be kept", left.key[:19])
+    except Exception:
+        logger.exception("the failed step %s cannot be kept", left.key[:19])
     await finish(bench.store.snapshots.remove(left.snapshot), what=f"remove snapshot {left.snapshot}")
     return ""
 
