@@ -118,7 +118,7 @@ def test_killed_as_a_step_ends(own: EngineProcess, context: Path, steps: int) ->
 
 def test_killed_during_a_large_copy(own: EngineProcess, context: Path) -> None:
     with (context / "large").open("wb") as stream:
-        stream.truncate(1 << 30)
+        stream.truncate(3 << 30)
     with FileEvents() as events:
         build = start_build(own, context, FINISHED + "COPY large /large\n")
         wait_for(build, b" DONE ", 4)

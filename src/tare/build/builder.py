@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ from tare.build.exporter import export_image
 from tare.build.forecast import Forecaster, forecast_lines
 from tare.build.graph import Plan
 from tare.build.history import BuildHistory
+from tare.build.kept import KeepPolicy, KeptStep, KeptSteps
 from tare.build.named import NamedContexts
 from tare.build.ops.context import open_context
 from tare.build.ops.hashes import HashCache
+from tare.build.ops.keeping import Visit, entered
 from tare.build.ops.manifests import Manifests
 from tare.build.ops.operation import Settings
 from tare.build.ops.select import Tree
@@ -33,15 +35,16 @@ from tare.build.outputs.archive import write_archive
 from tare.build.outputs.files import write_directory, write_tar
 from tare.build.outputs.kinds import check_output, names_of, stores_image
 from tare.build.outputs.timestamps import read_epoch
+from tare.build.past import find_past
 from tare.build.planner import Planner, ResolveImage
 from tare.build.request import BuildRequest, BuildResult, ForecastLine, SourceResolver
 from tare.build.solver import Shared, Solver
 from tare.build.sources.fetcher import Sources
 from tare.build.sources.limits import SourceLimits
 from tare.build.weighing import check_budget, weigh_in
-from tare.errors import Unsupported
+from tare.errors import NotFound
 from tare.model import Digest, Platform, Reference
-from tare.model.execution import Executor, Limit
+from tare.model.execution import ExecRequest, Executor, Limit
 from tare.oci.image import Descriptor, ImageConfig, encode
 from tare.store.images import Image
 from tare.store.store import Store
@@ -54,7 +57,8 @@ _MIN_SLOTS = 2  # a step that waits for the network must not stop one that compu
 class Builder:
     """Builds images from Dockerfiles; one per engine, any number of builds at the same time.
 
-    ``cache_dir`` is the builder's own directory: cache mounts, file hashes, mount points of views.
+    ``cache_dir`` is the builder's own directory: cache mounts, file hashes, mount points of views. ``keep`` says how
+    many failed steps are kept, and how long.
     """
 
     def __init__(
@@ -63,7 +67,9 @@ class Builder:
         executor: Executor,
         sources: SourceResolver,
         cache_dir: Path,
+        *,
         limits: SourceLimits | None = None,
+        keep: KeepPolicy | None = None,
     ) -> None:
         self._store = store
         self._sources = sources
@@ -74,6 +80,7 @@ class Builder:
             store=store,
             executor=executor,
             cache=BuildCache(store),
+            kept=KeptSteps(store, keep),
             hashes=HashCache(cache_dir / "context-hashes"),
             manifests=Manifests(cache_dir / "manifests"),
             directory=cache_dir,
@@ -87,9 +94,29 @@ class Builder:
         self._shared = Shared(slots=asyncio.Semaphore(max(_MIN_SLOTS, os.cpu_count() or 1)))
 
     async def recover(self) -> None:
-        """Undo mounts that a killed engine left; call once before the first build."""
+        """Undo mounts that a killed engine left, remove failed steps that are too old; once before the first build."""
         await self._bench.recover()
         await self.sources.recover()
+        await self._bench.kept.expire()
+
+    @property
+    def kept(self) -> KeptSteps:
+        """The failed steps that are kept."""
+        return self._bench.kept
+
+    async def find_step(self, reference: str) -> KeptStep:
+        """The step ``step:<digits>``: one that failed and is kept, else one that the cache knows.
+
+        Raises NotFound, and InvalidArgument for what is no identifier or fits several.
+        """
+        try:
+            return await self.kept.find(reference)
+        except NotFound:
+            return await find_past(self._store, reference)
+
+    def entered(self, step: KeptStep, visit: Visit) -> AbstractAsyncContextManager[ExecRequest]:
+        """What to execute in a step; see :func:`tare.build.ops.keeping.entered`."""
+        return entered(step, visit, self._bench)
 
     async def build(self, request: BuildRequest, observe: Callable[[BuildEvent], None]) -> BuildResult:
         """Build and tag an image; ``observe`` is told what happens, on the event loop.
@@ -98,7 +125,6 @@ class Builder:
         image, COPY source), what the executor raises. Cancelling ends all steps, whose mounts and snapshots are gone
         when this returns; finished steps stay cached.
         """
-        _refuse_unavailable(request)
         if request.check:
             return BuildResult(image_id=None, report=await report_of(request, self._store))
         if request.describe:
@@ -275,21 +301,11 @@ def _settings(request: BuildRequest, named: NamedContexts) -> Settings:
         secrets=request.secrets,
         ssh=request.ssh,
         limits=tuple(Limit(name=item.name, soft=item.soft, hard=item.hard) for item in request.ulimits),
+        keep_failed=request.keep_failed,
     )
-
-
-_UNAVAILABLE = {
-    "keep_failed": "--debug",
-}
 
 
 def _unknown_stages(plan: Plan, stages: Iterable[str]) -> list[str]:
     known = {step.stage for step in plan.steps}
     unknown = sorted(set(stages) - known)
     return [f"--no-cache-filter {name}: the build has no such stage" for name in unknown]
-
-
-def _refuse_unavailable(request: BuildRequest) -> None:
-    for name, option in _UNAVAILABLE.items():
-        if getattr(request, name):
-            raise Unsupported(f"{option} is not supported yet", hint="build without it")

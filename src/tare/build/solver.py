@@ -236,7 +236,7 @@ class Solver:
     async def _made(self, step: Step, key: Key, inputs: Inputs, downloads: list[Download]) -> Made:
         match step:
             case RunStep():
-                return await _run(step, inputs)
+                return await _run(step, inputs, key.digest)
             case CopyStep():
                 return await make_copy(step, inputs, downloads, key.fields.get("content", ""))
             case WorkdirStep():
@@ -256,9 +256,9 @@ async def look_up(step: Step, key: Key, parent: Result, bench: Workbench) -> Res
     return msgspec.structs.replace(known, chain=(*parent.chain, known.part))
 
 
-async def _run(step: RunStep, inputs: Inputs) -> Made:
+async def _run(step: RunStep, inputs: Inputs, key: str) -> Made:
     try:
-        return await make_run(step, inputs)
+        return await make_run(step, inputs, key=key)
     except BuildStepFailed:
         raise
     except (InvalidArgument, NotFound) as error:

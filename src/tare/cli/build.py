@@ -84,26 +84,28 @@ def build(session: Session, /, path: str, **given: Any) -> None:
         if given[name]:
             Path(given[name]).unlink(missing_ok=True)
     with on_standard_output(document["outputs"]):
-        result = _build(session.endpoint, document, context, mode)
-        if result is None:
+        last = _build(session.endpoint, document, context, mode)
+        if last.get("event") != "result":
+            if mode != "json":
+                _offer_shell(session, last, open_now=given["debug"])
             sys.exit(1)
     if given["plan"]:
         if mode == "json":
             return
         from tare.cli.build_reasons import show_plan
 
-        show_plan(result["forecast"])
+        show_plan(last["forecast"])
         return
     if given["iidfile"]:
-        Path(given["iidfile"]).write_text(result["image_id"])
+        Path(given["iidfile"]).write_text(last["image_id"])
     if given["metadata_file"]:
-        Path(given["metadata_file"]).write_text(metadata(result))
+        Path(given["metadata_file"]).write_text(metadata(last))
     if given["quiet"] and not document["outputs"]:
-        print(result["image_id"])
+        print(last["image_id"])
 
 
-def _build(endpoint: Endpoint, document: dict[str, Any], context: Context, mode: str) -> dict[str, Any] | None:
-    """Run it and show it; returns the result, None when the build failed (which has been told)."""
+def _build(endpoint: Endpoint, document: dict[str, Any], context: Context, mode: str) -> dict[str, Any]:
+    """Run it and show it; returns its last event, no ``result`` when the build failed (which has been told)."""
     if document["plan_only"] and mode != "json":
         mode = "quiet"
     view = make_view(mode)
@@ -125,7 +127,7 @@ def _build(endpoint: Endpoint, document: dict[str, Any], context: Context, mode:
         raise
     succeeded = last.get("event") == "result"
     if mode == "json":
-        return last if succeeded else None
+        return last
     if succeeded and not document["plan_only"]:
         _conclude(last, document, explained, view.names, quiet=mode == "quiet")
     if view.findings and mode != "quiet":
@@ -136,7 +138,7 @@ def _build(endpoint: Endpoint, document: dict[str, Any], context: Context, mode:
         from tare.cli.build_plain import show_failure
 
         show_failure(last, view.names)
-    return last if succeeded else None
+    return last
 
 
 def _conclude(
@@ -179,3 +181,16 @@ def _ask(endpoint: Endpoint, document: dict[str, Any], context: Context, call: C
 
     print_answer(last["report"], call.method, as_json=call.as_json)
     return True
+
+
+def _offer_shell(session: Session, last: dict[str, Any], *, open_now: bool) -> None:
+    """Say how to get into the failed step, or go into it where there is a terminal."""
+    step = last.get("step")
+    if step and open_now and sys.stdin.isatty() and sys.stdout.isatty():
+        from tare.cli.debug import look_into
+
+        look_into(session, step)
+    elif step:
+        print(f"look into the failed step with: tare debug {step}", file=sys.stderr)
+    elif open_now:
+        print("no step is kept that a shell could be opened in", file=sys.stderr)

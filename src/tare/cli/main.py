@@ -83,6 +83,7 @@ _SYSTEM: Mapping[str, str] = {
 _TOP: Mapping[str, str] = {
     **{name: place for name, place in _CONTAINER.items() if name not in ("inspect", "ls", "prune")},
     "build": "build:build",
+    "debug": "debug:debug",
     "doctor": "doctor:doctor",
     "events": "system:events",
     "history": "images:history",

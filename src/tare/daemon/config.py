@@ -16,6 +16,8 @@
     max_download_bytes = 34359738368 # one file or repository
     fetch_seconds = 3600             # one fetch
     source_cache_bytes = 4294967296  # fetched sources that are kept for the next build
+    keep_steps = 10             # failed steps whose file system is kept; 0: none
+    keep_days = 7.0             # and for how long
 
     [archive]
     mirrors = []                # default: the host's apt sources
@@ -48,7 +50,10 @@ _Amount = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Section ``build``; empty texts mean the defaults of :class:`tare.build.cache_policy.CacheLimits`."""
+    """Section ``build``; empty texts mean the defaults of :class:`tare.build.cache_policy.CacheLimits`.
+
+    ``keep_steps`` failed steps are kept for ``keep_days`` days.
+    """
 
     host_ca: bool = True
     max_archive_entries: _Amount = 1_000_000
@@ -59,6 +64,8 @@ class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source_cache_bytes: _Amount = 4 << 30
     cache_limit: str = ""
     cache_keep_recent: str = ""
+    keep_steps: Annotated[int, msgspec.Meta(ge=0)] = 10
+    keep_days: Annotated[float, msgspec.Meta(ge=0)] = 7.0
 
     @property
     def cache_limits(self) -> CacheLimits:

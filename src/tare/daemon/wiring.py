@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tare.base.locks import KeyedLocks
 from tare.build.builder import Builder
+from tare.build.kept import KeepPolicy
 from tare.build.sources.limits import SourceLimits
 from tare.daemon.config import Settings
 from tare.distroless.catalogue import DebianCatalogue
@@ -17,6 +18,7 @@ from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
 from tare.engine.container_maker import ContainerMaker
 from tare.engine.containers import Containers
+from tare.engine.debugging import Debugging
 from tare.engine.engine import Engine
 from tare.engine.events import Events
 from tare.engine.execs import Execs
@@ -43,6 +45,8 @@ from tare.runtime.probe import RUNTIMES, probe_runtimes
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
 from tare.volumes.local import LocalVolumes
+
+SECONDS_PER_DAY = 86400.0
 
 
 async def build_engine(settings: Settings) -> Engine:
@@ -121,9 +125,8 @@ def _engine(parts: _Parts) -> Engine:
         store=parts.store, network=parts.network, runtime=parts.runtime, facts=parts.facts, paths=parts.paths
     )
     images = _images(parts, executor, lifecycle)
+    builder = _builder(parts, executor, images)
     volumes = Volumes(parts.local_volumes, parts.events)
-    sources = ImageSources(images)
-    builder = Builder(parts.store, executor, sources, parts.paths.cache, _source_limits(parts.settings))
     build_cache = BuildCacheService(builder.cache, parts.events, parts.settings.build.cache_limits)
     return Engine(
         paths=parts.paths,
@@ -132,6 +135,7 @@ def _engine(parts: _Parts) -> Engine:
         images=images,
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
+        debugging=Debugging(builder=builder, executor=executor, supervisor=parts.supervisor),
         networks=Networks(
             network=parts.network,
             records=parts.records,
@@ -213,6 +217,13 @@ def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Imag
         events=parts.events,
         settle=lifecycle.settle,
     )
+
+
+def _builder(parts: _Parts, executor: StepExecutor, images: Images) -> Builder:
+    section = parts.settings.build
+    policy = KeepPolicy(count=section.keep_steps, seconds=section.keep_days * SECONDS_PER_DAY)
+    limits = _source_limits(parts.settings)
+    return Builder(parts.store, executor, ImageSources(images), parts.paths.cache, limits=limits, keep=policy)
 
 
 def _builds(parts: _Parts, builder: Builder, images: Images, build_cache: BuildCacheService) -> Builds:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds
 from tare.engine.containers import Containers
+from tare.engine.debugging import Debugging
 from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.images import Images
@@ -38,6 +39,7 @@ class Engine:
     images: Images
     builds: Builds
     build_cache: BuildCacheService
+    debugging: Debugging
     networks: Networks
     volumes: Volumes
     events: Events
@@ -63,6 +65,7 @@ class Engine:
     async def stop(self, *, containers_too: bool = False) -> None:
         """Let go. Containers go on, unless ``containers_too``: then nothing of this engine is left in the kernel."""
         await self.builds.close()
+        await self.debugging.close()
         await self.build_cache.close()
         if containers_too:
             await self._stop_containers()

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tare.archive.confined import resolve_in_root
@@ -49,6 +50,14 @@ CA_VARIABLES = (
 """What OpenSSL, curl, Python requests, pip, Node, npm and git read."""
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedStep:
+    """A command that is ready to be run: the runtime's name for it, and its bundle."""
+
+    id: str
+    bundle: Path
+
+
 class StepExecutor:
     """The :class:`tare.model.execution.Executor` that builds and assembly use."""
 
@@ -63,6 +72,15 @@ class StepExecutor:
 
     async def execute(self, request: ExecRequest, output: Output) -> int:
         """See the protocol."""
+        async with self.prepared(request) as step:
+            return await self._runtime.run_once(step.bundle, step.id, output)
+
+    @asynccontextmanager
+    async def prepared(self, request: ExecRequest, *, terminal: bool = False) -> AsyncIterator[PreparedStep]:
+        """Everything around the command that the runtime needs, for the length of the block; nothing stays afterwards.
+
+        Whoever runs it ends it before the block does. Raises as the protocol's ``execute``.
+        """
         step_id = new_id()
         bundle = self._paths.build_steps / step_id
         root = bundle / "rootfs"
@@ -83,9 +101,11 @@ class StepExecutor:
                 files += await stack.enter_async_context(_in_memory(request.files, bundle / "memory"))
             files.sort(key=lambda mount: mount.destination.count("/"))  # what lies below another comes after it
             await stack.enter_async_context(_no_traces(root, [mount.destination for mount in files]))
-            spec = await asyncio.to_thread(self._spec, request, step_id, root, namespace, tuple(files))
+            spec = await asyncio.to_thread(
+                self._spec, request, step_id, root, namespace, tuple(files), terminal=terminal
+            )
             await asyncio.to_thread(write_spec, bundle, spec)
-            return await self._runtime.run_once(bundle, step_id, output)
+            yield PreparedStep(step_id, bundle)
 
     @asynccontextmanager
     async def _network_of(self, request: ExecRequest, step_id: str) -> AsyncIterator[Path | None]:
@@ -128,7 +148,14 @@ class StepExecutor:
         return mounts + [_tmpfs(item) for item in request.tmpfs]
 
     def _spec(
-        self, request: ExecRequest, step_id: str, root: Path, namespace: Path | None, mounts: tuple[SpecMount, ...]
+        self,
+        request: ExecRequest,
+        step_id: str,
+        root: Path,
+        namespace: Path | None,
+        mounts: tuple[SpecMount, ...],
+        *,
+        terminal: bool,
     ) -> dict[str, object]:
         user = resolve_user(root, request.user, ())
         env = list(request.env)
@@ -144,6 +171,7 @@ class StepExecutor:
             uid=user.uid,
             gid=user.gid,
             groups=tuple(user.groups),
+            terminal=terminal,
             hostname=request.hostname,
             mounts=mounts,
             network_namespace=namespace,

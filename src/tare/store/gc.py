@@ -57,7 +57,10 @@ def leased(connection: sqlite3.Connection) -> list[Node]:
 
 
 def plan(connection: sqlite3.Connection) -> set[Node]:
-    """What of this database is garbage. Roots: images, active snapshots, build cache rows, leases."""
+    """What of this database is garbage.
+
+    Roots: images, active snapshots, build cache rows, failed steps that are kept (with what their mounts show), leases.
+    """
     nodes, references = graph(connection)
     roots = [Node(kind, str(name)) for kind, name in connection.execute(_ROOTS)]
     return unreachable(nodes, [*roots, *leased(connection)], references)
@@ -81,6 +84,9 @@ SELECT 'image', id FROM images
 UNION ALL SELECT 'snapshot', id FROM snapshots WHERE kind = 'active'
 UNION ALL SELECT 'snapshot', snapshot FROM build_cache WHERE snapshot IS NOT NULL
 UNION ALL SELECT 'layer', diff_id FROM build_cache WHERE diff_id IS NOT NULL
+UNION ALL SELECT 'snapshot', snapshot FROM kept_steps
+UNION ALL SELECT 'snapshot', s.id FROM kept_step_parts p JOIN snapshots s ON s.key = p.object
+UNION ALL SELECT 'layer', object FROM kept_step_parts WHERE kind = 'layer'
 """
 _LEASED = """
 SELECT 'snapshot', s.id FROM lease_references r JOIN snapshots s ON s.key = r.object WHERE r.kind = 'snapshot'

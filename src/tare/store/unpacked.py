@@ -183,6 +183,8 @@ class UnpackedSnapshotter:
 
     def _measure_unmounted(self, key: str, upper: Path) -> int:
         _refuse_mounted(key, upper)
+        if not upper.is_dir():
+            raise InternalError(f"snapshot {key}: {upper} is gone")
         return disk_usage(upper, itself=False)
 
     async def write_layer(self, lower: Lower) -> Digest:

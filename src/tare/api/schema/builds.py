@@ -28,7 +28,7 @@ from tare.build.events import (
     VertexOutput,
     VertexStarted,
 )
-from tare.build.failures import BuildStepFailed
+from tare.build.failures import BuildStepFailed, kept_step
 from tare.build.request import OutputRequest, Ulimit
 from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, TareError
@@ -145,7 +145,11 @@ def render_forecast(lines: Sequence[ForecastLine]) -> dict[str, Any]:
 
 
 def render_failure(error: TareError) -> dict[str, Any]:
-    """The last document of a build that failed; ``exit_code`` is the failed command's, null for other failures."""
+    """The last document of a build that failed.
+
+    ``exit_code`` is the failed command's, null for other failures; ``step`` the reference under which the failed step
+    is kept, empty when it is not.
+    """
     failed = error if isinstance(error, BuildStepFailed) else None
     return {
         "event": "error",
@@ -155,6 +159,7 @@ def render_failure(error: TareError) -> dict[str, Any]:
         "exit_code": failed.exit_code if failed else None,
         "output": list(failed.output) if failed else [],
         "place": failed.place if failed else "",
+        "step": kept_step(error),
     }
 
 

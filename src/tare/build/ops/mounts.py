@@ -34,6 +34,8 @@ class Mounted:
     tmpfs: list[Tmpfs] = field(default_factory=list)
     files: list[MemoryFile] = field(default_factory=list, repr=False)
     env: list[str] = field(default_factory=list, repr=False)
+    shown: dict[str, tuple[tuple[Part, ...], str]] = field(default_factory=dict)
+    """The file system that each bind comes from, and the path in it, by target."""
 
 
 @asynccontextmanager
@@ -59,7 +61,8 @@ async def mounted(step: RunStep, inputs: Inputs) -> AsyncIterator[Mounted]:
                     bind = BindMount(source=directory, destination=mount.target, read_only=mount.read_only)
                     found.binds.append(bind)
                 case _:
-                    found.binds.append(await stack.enter_async_context(_bind(mount, inputs)))
+                    found.shown[mount.target] = chain, source = await _shown(mount, inputs)
+                    found.binds.append(await stack.enter_async_context(_bind(mount, chain, source, inputs)))
         yield found
 
 
@@ -101,8 +104,7 @@ async def _agent(mount: RunMount, inputs: Inputs, found: Mounted, stack: AsyncEx
 
 
 @asynccontextmanager
-async def _bind(mount: RunMount, inputs: Inputs) -> AsyncIterator[BindMount]:
-    chain, source = await _shown(mount, inputs)
+async def _bind(mount: RunMount, chain: tuple[Part, ...], source: str, inputs: Inputs) -> AsyncIterator[BindMount]:
     await inputs.bench.protect(inputs.lease, chain)
     tree = inputs.bench.view(chain) if mount.read_only else _discarded(chain, inputs)
     async with tree as root:

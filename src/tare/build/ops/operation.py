@@ -19,7 +19,10 @@ Emit = Callable[[Literal["stdout", "stderr"], bytes], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What of the request the operations need; sizes in bytes. ``named`` are trees by their origins."""
+    """What of the request the operations need; sizes in bytes. ``named`` are trees by their origins.
+
+    ``keep_failed`` keeps a failed step in any case.
+    """
 
     extra_hosts: tuple[str, ...] = ()
     shm_size: int = 64 << 20
@@ -28,6 +31,7 @@ class Settings:
     ssh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limits: tuple[Limit, ...] = ()
     named: Mapping[str, Tree] = field(default_factory=dict)
+    keep_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

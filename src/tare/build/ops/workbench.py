@@ -14,6 +14,7 @@ from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish, to_end
 from tare.build.cache import BuildCache, Part
 from tare.build.cache_mount_store import CacheMountStore
+from tare.build.kept import KeptSteps
 from tare.build.ops.hashes import HashCache
 from tare.build.ops.manifests import Manifests
 from tare.build.sources.fetcher import Sources
@@ -31,6 +32,7 @@ class Workbench:
     store: Store
     executor: Executor
     cache: BuildCache
+    kept: KeptSteps
     hashes: HashCache
     manifests: Manifests
     directory: Path
