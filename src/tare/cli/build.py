@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tare.cli.build_context import Context, read_context
 from tare.cli.build_files import check_files, metadata, on_standard_output
 from tare.cli.build_request import build_request
-from tare.cli.build_views import MODES, Call, make_view, progress_mode
+from tare.cli.build_views import MODES, make_view, progress_mode
 from tare.cli.session import Session, pass_session
 from tare.client.blocking import post
 from tare.client.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from tare.cli.build_calls import Call
 
 
 @click.command(short_help="Build an image from a Dockerfile.")
@@ -67,9 +70,9 @@ def build(session: Session, /, path: str, **given: Any) -> None:
     PATH is a directory, a git or http(s) address (https://HOST/REPOSITORY.git#REF:SUBDIRECTORY), or - for a tar archive
     or a Dockerfile on standard input.
     """
-    call = Call.parse(given["call"], check=given["check"])
+    call = _call(given["call"], check=given["check"])
     mode = progress_mode(given["progress"], os.environ, quiet=given["quiet"])
-    given["check"], given["quiet"] = call.method == "check", mode == "quiet"
+    given["check"], given["quiet"] = call is not None and call.method == "check", mode == "quiet"
     context = read_context(path, given["dockerfile"])
     document = build_request(context, given)
     if given["context_ls"]:
@@ -77,7 +80,7 @@ def build(session: Session, /, path: str, **given: Any) -> None:
 
         list_context(session.endpoint, document, context, as_json=mode == "json")
         return
-    if call.method != "build":
+    if call is not None:
         sys.exit(0 if _ask(session.endpoint, document, context, call) else 1)
     check_files(document["outputs"], given["iidfile"])
     for name in ("iidfile", "metadata_file"):
@@ -102,6 +105,16 @@ def build(session: Session, /, path: str, **given: Any) -> None:
         Path(given["metadata_file"]).write_text(metadata(last))
     if given["quiet"] and not document["outputs"]:
         print(last["image_id"])
+
+
+def _call(text: str, *, check: bool) -> Call | None:
+    """What is asked instead of a build; None for a build."""
+    if not (text or check):
+        return None
+    from tare.cli.build_calls import Call
+
+    call = Call.parse(text, check=check)
+    return call if call.method != "build" else None
 
 
 def _build(endpoint: Endpoint, document: dict[str, Any], context: Context, mode: str) -> dict[str, Any]:

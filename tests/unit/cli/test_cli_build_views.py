@@ -11,12 +11,13 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from tare.cli.build_calls import Call
 from tare.cli.build_checks import print_report, report_json, show_findings
 from tare.cli.build_layout import final_lines, tree_lines
 from tare.cli.build_plain import JsonView, PlainView
 from tare.cli.build_steps import Board
 from tare.cli.build_tree import TreeView
-from tare.cli.build_views import Call, progress_mode
+from tare.cli.build_views import progress_mode
 from tare.errors import InvalidArgument
 
 
