@@ -370,6 +370,9 @@ async def test_answers_that_are_no_file(sources: Sources, server: SourceServer) 
         await sources.resolve_file(parse_http(server.url("/x")), NOBODY)
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
         await sources.resolve_file(parse_http("http://127.0.0.1:1/x"), NOBODY)
+    for url in ("http://127.0.0.1:99999/x", "http://a b/x", "http://[::1/x"):
+        with pytest.raises((Unavailable, InvalidArgument)):
+            await sources.resolve_file(parse_http(url), NOBODY)
     small = Sources(sources.store._top.parent / "small", SourceLimits(download=10))
     server.files["/x"] = Answer(bytes(11))
     with pytest.raises(Exhausted, match="larger than 10 bytes"):
@@ -394,6 +397,9 @@ async def test_tokens_for_files(sources: Sources, server: SourceServer) -> None:
     assert "HTTP_AUTH_TOKEN_127.0.0.1" in caught.value.hint
     assert await sources.resolve_file(wanted, Credentials(secrets={"HTTP_AUTH_TOKEN_127.0.0.1": b"t0ken\n"}))
     assert await sources.resolve_file(wanted, Credentials(secrets={"HTTP_AUTH_HEADER_127.0.0.1": b"Bearer t0ken"}))
+    server.authorization = f"Basic {base64.b64encode(b'user:own').decode()}"
+    own = parse_http(f"http://user:own@{server.address}/x")
+    assert await sources.resolve_file(own, Credentials(secrets={"HTTP_AUTH_TOKEN_127.0.0.1": b"t0ken"}))
 
 
 async def test_archives_become_trees(sources: Sources, server: SourceServer) -> None:
