@@ -293,6 +293,25 @@ async def test_a_server_that_gives_no_single_commits(sources: Sources, server: S
     assert isinstance(error, NotFound) and "does not contain the commit" in error.message
 
 
+async def test_a_repository_with_long_names(sources: Sources, server: SourceServer) -> None:
+    place = server.repositories / "r.git"
+    place.mkdir(parents=True)
+    git(place, "init", "-q", "-b", "main", "--object-format=sha256")
+    head = commit(place, {"page": "one\n"}, "first")
+    assert len(head) == 64
+    for rest in ("", "#main", f"#{head}", f"?checksum={head[:20]}#main"):
+        assert [item.name for item in (await fetch_git(sources, address(server, rest))).iterdir()] == ["page"]
+    assert (await fetch_git(sources, address(server), keep_git_dir=True)).joinpath(".git").is_dir()
+
+
+async def test_an_empty_repository(sources: Sources, server: SourceServer) -> None:
+    place = server.repositories / "r.git"
+    place.mkdir(parents=True)
+    git(place, "init", "-q", "-b", "main")
+    error = await fails(sources, address(server))
+    assert isinstance(error, NotFound) and "does not contain ref HEAD" in error.message
+
+
 async def test_without_git(sources: Sources, server: SourceServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     error = await fails(sources, address(server))
