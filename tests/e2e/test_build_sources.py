@@ -276,6 +276,9 @@ def test_add_from_servers(host: EngineProcess, server: SourceServer, repository:
     failed(build(host, str(tmp_path / "d"), check=False), "Dockerfile:4", f"expected checksum to match {head}")
     server.files.clear()
     failed(build(host, str(tmp_path / "d"), check=False), "Dockerfile:2", "answered 404")
+    commit(repository, {".wh.page": "x"}, "whiteout")
+    (tmp_path / "d/Dockerfile").write_text(f"FROM busybox\nADD {repo} /x/\n")
+    failed(build(host, str(tmp_path / "d"), check=False), ".wh.page", "cannot be stored in a layer")
 
 
 def test_named_contexts(host: EngineProcess, server: SourceServer, repository: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ _CHUNK = 256 * 1024
 _HEAD = 1024  # bytes that tell an archive from a Dockerfile
 _BLOCK, _CHECKSUM_AT = 512, 148  # of a tar header, ustar(5)
 _MAGIC = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
-_SCP = re.compile(r"[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:.*")
+_SCP = r"[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:.*"
 _NAME = "Dockerfile"
 
 
@@ -52,7 +52,7 @@ def read_context(path: str, given: str, stdin: BinaryIO | None = None) -> Contex
 
 def is_remote(text: str) -> bool:
     """Whether ``text`` is an address rather than a path of this host."""
-    return "://" in text or text.startswith("github.com/") or _SCP.fullmatch(text) is not None
+    return "://" in text or text.startswith("github.com/") or re.fullmatch(_SCP, text) is not None
 
 
 def _from_stdin(given: str, stdin: BinaryIO) -> Context:

@@ -87,6 +87,8 @@ def test_github_without_scheme_is_a_context_only() -> None:
         ("https://h/r.git?submodules=perhaps", "invalid submodules value"),
         ("https://h/r.git?checksum=xyz", "expected hex commit hash"),
         ("https:///r.git", "names a host"),
+        ("https://h/\0r.git", "control characters"),
+        ("https://h/r.git?subdir=%00", "control characters"),
         ("https://[h/r.git", "Invalid IPv6"),
     ],
 )
@@ -106,6 +108,8 @@ def test_other_addresses() -> None:
             parse_remote(text)
     with pytest.raises(InvalidArgument, match="has no host"):
         parse_http("http:///x")
+    with pytest.raises(InvalidArgument, match="control characters"):
+        parse_http("http://h/\x01")
 
 
 @pytest.mark.parametrize(

@@ -293,6 +293,25 @@ async def test_a_server_that_gives_no_single_commits(sources: Sources, server: S
     assert isinstance(error, NotFound) and "does not contain the commit" in error.message
 
 
+async def test_a_repository_with_long_names(sources: Sources, server: SourceServer) -> None:
+    place = server.repositories / "r.git"
+    place.mkdir(parents=True)
+    git(place, "init", "-q", "-b", "main", "--object-format=sha256")
+    head = commit(place, {"page": "one\n"}, "first")
+    assert len(head) == 64
+    for rest in ("", "#main", f"#{head}", f"?checksum={head[:20]}#main"):
+        assert [item.name for item in (await fetch_git(sources, address(server, rest))).iterdir()] == ["page"]
+    assert (await fetch_git(sources, address(server), keep_git_dir=True)).joinpath(".git").is_dir()
+
+
+async def test_an_empty_repository(sources: Sources, server: SourceServer) -> None:
+    place = server.repositories / "r.git"
+    place.mkdir(parents=True)
+    git(place, "init", "-q", "-b", "main")
+    error = await fails(sources, address(server))
+    assert isinstance(error, NotFound) and "does not contain ref HEAD" in error.message
+
+
 async def test_without_git(sources: Sources, server: SourceServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     error = await fails(sources, address(server))
@@ -370,6 +389,9 @@ async def test_answers_that_are_no_file(sources: Sources, server: SourceServer) 
         await sources.resolve_file(parse_http(server.url("/x")), NOBODY)
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
         await sources.resolve_file(parse_http("http://127.0.0.1:1/x"), NOBODY)
+    for url in ("http://127.0.0.1:99999/x", "http://a b/x", "http://[::1/x"):
+        with pytest.raises((Unavailable, InvalidArgument)):
+            await sources.resolve_file(parse_http(url), NOBODY)
     small = Sources(sources.store._top.parent / "small", SourceLimits(download=10))
     server.files["/x"] = Answer(bytes(11))
     with pytest.raises(Exhausted, match="larger than 10 bytes"):
@@ -394,6 +416,9 @@ async def test_tokens_for_files(sources: Sources, server: SourceServer) -> None:
     assert "HTTP_AUTH_TOKEN_127.0.0.1" in caught.value.hint
     assert await sources.resolve_file(wanted, Credentials(secrets={"HTTP_AUTH_TOKEN_127.0.0.1": b"t0ken\n"}))
     assert await sources.resolve_file(wanted, Credentials(secrets={"HTTP_AUTH_HEADER_127.0.0.1": b"Bearer t0ken"}))
+    server.authorization = f"Basic {base64.b64encode(b'user:own').decode()}"
+    own = parse_http(f"http://user:own@{server.address}/x")
+    assert await sources.resolve_file(own, Credentials(secrets={"HTTP_AUTH_TOKEN_127.0.0.1": b"t0ken"}))
 
 
 async def test_archives_become_trees(sources: Sources, server: SourceServer) -> None:

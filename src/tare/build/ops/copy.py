@@ -130,7 +130,9 @@ def _plan(step: CopyStep, tree: Tree | None, root: Path, remote: Sequence[Fetche
         plan.inline(plan.file_target(step.destination, file.name, into=many), file.content.encode())
     for item in remote:
         if isinstance(item, FetchedTree):
-            plan.place(Selection(("/",), step.exclude).find(item.tree), step.destination)
+            found = Selection(("/",), step.exclude).find(item.tree)
+            check_names(found, _reserved)
+            plan.place(found, step.destination)
         elif step.unpack_downloads and (archive := open_archive(str(item.file), item.name, limits)):
             archives.append(archive)
         else:

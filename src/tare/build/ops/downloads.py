@@ -52,6 +52,8 @@ Fetched = FetchedFile | FetchedTree
 
 async def find_downloads(step: CopyStep, sources: Sources, settings: Settings) -> list[Download]:
     """What the step's remote sources are now, asked for at the same time; errors carry the Dockerfile's line."""
+    if not step.downloads:
+        return []
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_find(text, step, sources, settings)) for text in step.downloads]

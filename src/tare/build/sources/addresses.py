@@ -21,6 +21,7 @@ _SCP = re.compile(
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HEX = re.compile(r"[0-9a-fA-F]+")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/]|[/.]$|\.lock$")  # git-check-ref-format(1)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _GIT_SCHEMES = ("http", "https", "ssh", "git")
 _TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 _MASK = "xxxxx"
@@ -110,6 +111,7 @@ def parse_git(text: str) -> GitAddress | None:
 
 def parse_http(text: str) -> HttpAddress:
     """An http(s) URL. Raises InvalidArgument where it names no host."""
+    _refuse_controls(text)
     parts = _split(text)
     if not parts.hostname:
         raise InvalidArgument(f"{redact(text)}: the URL has no host", hint="write https://HOST/PATH")
@@ -145,6 +147,11 @@ def _split(text: str) -> SplitResult:
     except ValueError as error:
         raise InvalidArgument(f"{redact(text)}: {error}", hint="write https://HOST[:PORT]/PATH") from error
     return parts
+
+
+def _refuse_controls(text: str) -> None:
+    if _CONTROL.search(text):
+        raise InvalidArgument(f"{redact(text)!r}: an address may not have control characters", hint="check the address")
 
 
 def _from_url(text: str) -> GitAddress:
@@ -205,6 +212,7 @@ def _boolean(found: Mapping[str, str], name: str, text: str) -> bool | None:
 
 def _checked(address: GitAddress) -> GitAddress:
     """``address`` if nothing of it could be taken for an option or a pattern by git."""
+    _refuse_controls(address.remote + address.subdir)
     if address.host.startswith("-") or address.remote.startswith("-"):
         raise InvalidArgument(f"{address.shown}: the host may not begin with a dash")
     if address.ref and _BAD_REF.search(address.ref):

@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tare.base.process import Completed, kill, run
+from tare.base.shielding import to_end
 from tare.build.ops.rootfs import resolve
 from tare.build.sources.addresses import GitAddress, is_commit, redact
 from tare.build.sources.limits import SourceLimits
@@ -240,9 +241,9 @@ class _Checkout:
         await self._run("checkout", "--quiet", "--detach", commit)
         if address.submodules and await asyncio.to_thread((work / ".gitmodules").exists):
             await self._run("submodule", "update", "--init", "--recursive", "--depth=1")
-            await asyncio.to_thread(self._check_size)
+            await to_end(asyncio.to_thread(self._check_size))
         done = await self._run("show", "--no-patch", "--format=%ct", commit)
-        await asyncio.to_thread(self._finish, int(done.stdout.split()[-1]))
+        await to_end(asyncio.to_thread(self._finish, int(done.stdout.split()[-1])))
 
     async def _run(self, *arguments: str, fails: Sequence[str] = ()) -> Completed:
         return await self._git.run(*arguments, cwd=self._work, fails=fails)

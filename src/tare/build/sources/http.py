@@ -225,7 +225,10 @@ def _mismatch(file: HttpFile, digest: str) -> TareError:
 
 def _authorization(address: HttpAddress, secrets: Secrets) -> dict[str, str]:
     """BuildKit's secrets for http sources: ``HTTP_AUTH_HEADER_<host>`` or ``HTTP_AUTH_TOKEN_<host>``."""
-    host = urlsplit(address.url).hostname or ""
+    parts = urlsplit(address.url)
+    host = parts.hostname or ""
+    if parts.username is not None:
+        return {}  # the URL has its own
     if (header := secrets.get(f"HTTP_AUTH_HEADER_{host}")) is not None:
         return {"Authorization": header.decode("latin-1").strip()}
     if (token := secrets.get(f"HTTP_AUTH_TOKEN_{host}")) is not None:
