@@ -49,7 +49,7 @@ class Builder:
             store=store,
             executor=executor,
             cache=BuildCache(store),
-            hashes=HashCache(cache_dir / "context-hashes"),
+            hashes=HashCache(cache_dir / "context-hashes", (cache_dir / "views", store.root / "staging")),
             directory=cache_dir,
             locks=locks,
             mounts=CacheMountStore(store.db, cache_dir / "mounts", locks),

@@ -17,6 +17,7 @@ from tare.base.shielding import finish
 from tare.build.builder import Builder
 from tare.build.events import BuildEvent
 from tare.build.request import BuildRequest, BuildResult
+from tare.engine.build_cache import BuildCacheService
 from tare.engine.events import Events
 from tare.engine.images import Images
 from tare.engine.requests import BuildJob
@@ -54,10 +55,10 @@ class Builds:
         events: Events,
         scratch: Path,
         host_ca: bool,
-        after_build: Callable[[], None],
+        cache: BuildCacheService,
     ) -> None:
         self._builder = builder
-        self._after_build = after_build
+        self._cache = cache
         self._images = images
         self._events = events
         self._scratch = scratch
@@ -83,7 +84,7 @@ class Builds:
 
     def _ended(self, task: asyncio.Future[BuildResult]) -> None:
         self._running.discard(task)
-        self._after_build()
+        self._cache.collect_soon(cut_short=task.cancelled() or task.exception() is not None)
 
     async def recover(self) -> None:
         """Undo what builds of a killed engine left mounted."""

@@ -59,7 +59,7 @@ async def _make(step: CopyStep, inputs: Inputs, downloads: Sequence[Download], c
         def produce(sink: BinaryIO) -> None:
             sizes.append(_write(step, planned, root, sink))
 
-        layer = await to_end(inputs.bench.store.layers.write(produce, lease=inputs.lease))
+        layer = await inputs.bench.store.layers.write(produce, lease=inputs.lease)
     part, created = Part(kind="layer", key=str(layer.diff_id)), float(int(time.time()))
     if key is not None:
         await to_end(cache.put(key, Result(part=part, bytes=sizes[-1], created=created), kind="content"))
