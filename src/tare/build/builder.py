@@ -81,7 +81,7 @@ class Builder:
             executor=executor,
             cache=BuildCache(store),
             kept=KeptSteps(store, keep),
-            hashes=HashCache(cache_dir / "context-hashes"),
+            hashes=HashCache(cache_dir / "context-hashes", (cache_dir / "views", store.root / "staging")),
             manifests=Manifests(cache_dir / "manifests"),
             directory=cache_dir,
             locks=locks,

@@ -75,6 +75,7 @@ class BuildCache:
         self._store = store
         self._sessions: dict[int, _Session] = {}
         self.pruning = SharedLock()
+        self.made = 0  # records put since the start
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
@@ -126,6 +127,7 @@ class BuildCache:
         )
         if (seen := _session.get()) is not None:
             seen[key.digest] = True
+        self.made += 1
         # not durable: a lost record is a cache miss, and the fsync would be felt in every step
         await self._store.db.write(lambda db: _put(db, row, result.part), durable=False)
 

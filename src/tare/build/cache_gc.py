@@ -63,6 +63,7 @@ class CacheKeeper:
         self._store = bench.store
         self._one = asyncio.Lock()
         self._looked = False
+        self._collected = 0
 
     async def records(self) -> list[CacheRecord]:
         """All records, those used last coming last."""
@@ -83,9 +84,16 @@ class CacheKeeper:
         async with self._one:
             return await self._prune(await self._ledger(), [policy])
 
-    async def collect(self, limits: CacheLimits) -> Pruned:
-        """Bring the cache within its limits."""
+    async def collect(self, limits: CacheLimits, *, cut_short: bool = False) -> Pruned:
+        """Bring the cache within its limits, and delete what steps made and nothing refers to.
+
+        Steps that were ``cut_short`` leave such things as well as those that ended, which show files of the context.
+        """
         async with self._one:
+            made = self._bench.cache.made
+            if cut_short or made != self._collected:
+                self._collected = made
+                await to_end(self._store.collect())
             disk, _ = await self.disk()
             policies = collection_policies(limits, disk, time.time())
             if self._looked and not await self._may_exceed(policies):

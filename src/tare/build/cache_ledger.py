@@ -144,10 +144,10 @@ def make_ledger(facts: Facts, sizes: Mapping[Node, int]) -> StepLedger:
     """The records of steps; ``sizes`` has the bytes on disk of every object that matters."""
     groups, owner = _group(facts)
     stale, loose = _attach(facts, groups, owner)
-    needs: dict[str, set[str]] = {name: set() for name in groups}
+    needs: dict[str, set[str]] = {}
     for name, group in groups.items():
-        for node in group.nodes:
-            needs[name].update(owner[to] for to in facts.references.get(node, ()) if to in owner and owner[to] != name)
+        below = {owner.get(to, name) for node in group.nodes for to in facts.references.get(node, ())}
+        needs[name] = below - {name}
     parents = {name: _parents(group, owner, facts) for name, group in groups.items()}
     used = _last_used(groups, {name: needs[name] | set(parents[name]) for name in groups})
     entries: dict[str, Entry] = {}
@@ -249,17 +249,15 @@ def _parents(group: _Group, owner: Mapping[Node, str], facts: Facts) -> tuple[st
 
 def _last_used(groups: Mapping[str, _Group], below: Mapping[str, set[str]]) -> dict[str, float]:
     """When each was last used; whoever uses a step uses what it stands on."""
+    own = {name: max((line.last_used for line in group.lines), default=0.0) for name, group in groups.items()}
     used: dict[str, float] = {}
-    order = [(-max((line.last_used for line in group.lines), default=0.0), name) for name, group in groups.items()]
-    heapq.heapify(order)
-    while order:
-        negative, name = heapq.heappop(order)
-        if name in used:
-            continue
-        used[name] = -negative
-        for other in below[name]:
-            if other not in used:
-                heapq.heappush(order, (negative, other))
+    for start in sorted(own, key=lambda name: own[name], reverse=True):
+        pending = [start]
+        while pending:
+            name = pending.pop()
+            if name not in used:
+                used[name] = own[start]
+                pending += [other for other in below[name] if other not in used]
     return used
 
 

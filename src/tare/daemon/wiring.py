@@ -233,7 +233,7 @@ def _builds(parts: _Parts, builder: Builder, images: Images, build_cache: BuildC
         events=parts.events,
         scratch=parts.paths.data_root / "staging",
         host_ca=parts.settings.build.host_ca,
-        after_build=build_cache.collect_soon,
+        cache=build_cache,
     )
 
 

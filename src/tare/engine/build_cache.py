@@ -59,6 +59,7 @@ class BuildCacheService:
         self._limits = limits
         self._collection: asyncio.Task[None] | None = None
         self._again = False
+        self._cut_short = False
         self._closing = False
 
     async def list(self, filters: Filters | None = None) -> list[CacheRecord]:
@@ -86,10 +87,14 @@ class BuildCacheService:
         self._tell(pruned)
         return pruned
 
-    def collect_soon(self) -> None:
-        """Bring the cache within its limits, in the background; call it whenever it may have grown."""
+    def collect_soon(self, *, cut_short: bool = False) -> None:
+        """Bring the cache within its limits, in the background; call it whenever it may have grown.
+
+        ``cut_short``: a build has ended before its time.
+        """
         if self._closing:
             return
+        self._cut_short |= cut_short
         if self._collection is not None:
             self._again = True
             return
@@ -99,7 +104,8 @@ class BuildCacheService:
         try:
             while True:
                 self._again = False
-                pruned = await self._keeper.collect(self._limits)
+                cut_short, self._cut_short = self._cut_short, False
+                pruned = await self._keeper.collect(self._limits, cut_short=cut_short)
                 if pruned.ids:
                     logger.info("build cache: deleted %d records, %d bytes", len(pruned.ids), pruned.size)
                     self._tell(pruned)

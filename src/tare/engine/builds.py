@@ -15,6 +15,7 @@ from tare.build.history import project_key
 from tare.build.listing import ContextEntry, ContextListing, ContextSummary
 from tare.build.ops.context import open_context
 from tare.build.request import BuildRequest, BuildResult, ForecastLine
+from tare.engine.build_cache import BuildCacheService
 from tare.engine.build_contexts import BuildContexts
 from tare.engine.events import Events
 from tare.engine.images import Images
@@ -53,10 +54,10 @@ class Builds:
         events: Events,
         scratch: Path,
         host_ca: bool,
-        after_build: Callable[[], None],
+        cache: BuildCacheService,
     ) -> None:
         self._builder = builder
-        self._after_build = after_build
+        self._cache = cache
         self._images = images
         self._events = events
         self._contexts = BuildContexts(builder.sources, scratch)
@@ -89,7 +90,7 @@ class Builds:
 
     def _ended(self, task: asyncio.Future[Any]) -> None:
         self._running.discard(task)
-        self._after_build()
+        self._cache.collect_soon(cut_short=task.cancelled() or task.exception() is not None)
 
     async def list_context(self, job: BuildJob, observe: Callable[[list[ContextEntry]], None]) -> ContextSummary:
         """Tell what the context of ``job`` holds, some paths at a time. Raises what is wrong with it."""

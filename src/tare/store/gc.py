@@ -29,7 +29,7 @@ def reachable(nodes: set[Node], roots: Iterable[Node], references: Mapping[Node,
     grey = list(found)
     while grey:
         for node in references.get(grey.pop(), ()):
-            if node in nodes and node not in found:
+            if node not in found and node in nodes:
                 found.add(node)
                 grey.append(node)
     return found
@@ -41,14 +41,19 @@ def graph(connection: sqlite3.Connection) -> tuple[set[Node], dict[Node, list[No
     An image refers to its configuration and layers, a layer to the snapshot that it was unpacked into, a snapshot to
     its lowers and its layer.
     """
-    nodes: set[Node] = set()
+    known: dict[str, dict[str | int, Node]] = {
+        kind: {row[0]: Node(kind, str(row[0])) for row in connection.execute(query)} for kind, query in _OBJECTS
+    }
     references: dict[Node, list[Node]] = {}
-    for kind, query in _OBJECTS:
-        nodes.update(Node(kind, str(row[0])) for row in connection.execute(query))
     for (from_kind, to_kind), query in _REFERENCES:
+        sources, destinations = known[from_kind], known[to_kind]
+        # grouped by the database's own names, which are quicker to look up than nodes
+        found: dict[str | int, list[Node]] = {}
         for source, destination in connection.execute(query):
-            references.setdefault(Node(from_kind, str(source)), []).append(Node(to_kind, str(destination)))
-    return nodes, references
+            found.setdefault(source, []).append(destinations[destination])
+        for source, several in found.items():
+            references.setdefault(sources[source], []).extend(several)
+    return {node for some in known.values() for node in some.values()}, references
 
 
 def leased(connection: sqlite3.Connection) -> list[Node]:

@@ -94,7 +94,7 @@ async def _make(step: CopyStep, inputs: Inputs, downloads: Sequence[Download], c
             sizes.append(size)
             hidden.append(hidden_by(paths, root))
 
-        layer = await to_end(inputs.bench.store.layers.write(produce, lease=inputs.lease))
+        layer = await inputs.bench.store.layers.write(produce, lease=inputs.lease)
     part, created = Part(kind="layer", key=str(layer.diff_id)), float(int(time.time()))
     if key is not None:
         await to_end(inputs.bench.cache.put(key, Result(part=part, bytes=sizes[-1], created=created), kind="content"))

@@ -7,6 +7,7 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -22,10 +23,14 @@ _Known = tuple[int, int, int, int, int, str]  # device, inode, size, mtime_ns, c
 
 
 class HashCache:
-    """Hashes by absolute path; safe to use from several threads. Kept in ``file`` between runs of the engine."""
+    """Hashes by absolute path; safe to use from several threads. Kept in ``file`` between runs of the engine.
 
-    def __init__(self, file: Path) -> None:
+    Files below one of ``passing`` are seen there once only (views of stages, unpacked contexts): not remembered.
+    """
+
+    def __init__(self, file: Path, passing: Iterable[Path] = ()) -> None:
         self._file = file
+        self._passing = tuple(f"{os.fspath(path)}/" for path in passing)
         self._lock = threading.Lock()
         self._known: dict[str, _Known] | None = None
         self._dirty = False
@@ -40,7 +45,7 @@ class HashCache:
         digest = _hash_file(path)
         self.reads += 1
         newest = max(status.st_mtime_ns, status.st_ctime_ns)
-        if time.time_ns() - newest > _SETTLED_NS:
+        if time.time_ns() - newest > _SETTLED_NS and not path.startswith(self._passing):
             with self._lock:
                 self._load()[path] = (*identity, digest)
                 self._dirty = True

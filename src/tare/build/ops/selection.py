@@ -97,7 +97,7 @@ async def write_selection(sources: Sequence[str], inputs: Inputs, origin: str = 
             write_members(plan.members(), writer)
             writer.finish()
 
-        layer = await to_end(inputs.bench.store.layers.write(produce, lease=inputs.lease))
+        layer = await inputs.bench.store.layers.write(produce, lease=inputs.lease)
     return Part(kind="layer", key=str(layer.diff_id))
 
 
