@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -209,6 +210,20 @@ def test_a_client_that_is_killed_takes_its_shell_along(
         quiet.wait()
     until(lambda: leftovers_of(own) == [])
     assert output(own, step, "cat", "log") == "made\n"
+
+
+def test_an_interrupted_command_ends_and_says_so(own: EngineProcess, tmp_path: Path) -> None:
+    step = fail(own, tmp_path)
+    running = subprocess.Popen(
+        own.tare_command("debug", step, "sh", "-c", "echo up; exec sleep 1000"),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=own.environment(),
+    )  # fmt: skip
+    with running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"up\n"
+        running.send_signal(signal.SIGINT)
+        assert running.wait(WAIT_SECONDS) == 130
+    until(lambda: leftovers_of(own) == [])
 
 
 def test_a_killed_engine_leaves_no_shell_when_it_comes_back(

@@ -135,6 +135,8 @@ class Debugging:
             self._shells.pop(shell.id, None)
             shell.close()
             await finish(asyncio.wait([shell._task]), what=f"shell {shell.id[:12]}")
+            if started.done():
+                started.exception()  # nobody else will ask for it
             raise
         return shell
 
