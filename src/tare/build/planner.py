@@ -56,6 +56,8 @@ class Planner:
         self._globals: dict[str, str] = {}
         self._outputs: dict[int, StageOutput] = {}
         self._images: dict[tuple[Reference, Platform], Image] = {}
+        self._later: list[TareError] = []
+        self._triggers: dict[int, list[str]] = {}
         self._steps: list[Step] = []
         self._shown: list[tuple[int, Step]] = []
 
@@ -64,10 +66,15 @@ class Planner:
 
         Raises DockerfileError, NotFound for the target or an image, what ``resolve`` raises.
         """
-        self._globals = self._global_scope()
         target = self._target()
+        self._globals = self._global_scope(target)
         needed = self._needed(target)
+        if self._later:
+            raise self._later[0]
         await self._resolve_all(needed, resolve)
+        while self._take_triggers(needed):
+            needed = self._needed(target)
+            await self._resolve_all(needed, resolve)
         for wanted in needed:
             self._outputs[wanted.stage.index] = self._interpret(wanted)
         output = self._outputs[target.index]
@@ -83,8 +90,8 @@ class Planner:
             by_id={step.id: step for step in steps},
         )
 
-    def _global_scope(self) -> dict[str, str]:
-        known = global_args(Platform.host(), self._platform, self._request.target)
+    def _global_scope(self, target: Stage) -> dict[str, str]:
+        known = global_args(Platform.host(), self._platform, target.name)
         for name in PLATFORM_ARGS:
             if name in self._build_args:
                 known[name] = self._build_args[name]
@@ -161,14 +168,47 @@ class Planner:
         if earlier is not None and base.isdecimal():
             earlier = None  # FROM takes names only
         described = _Stage(stage, base, earlier.index if earlier else None, platform)
-        for instruction in stage.instructions:
-            for name in _from_names(instruction):
-                described.froms[name] = self._find_from(name, instruction)
+        for user, name in self._named(described):
+            described.froms[name] = self._find_from(name, user, stage)
         return described
 
-    def _find_from(self, name: str, instruction: ins.Instruction) -> int | None:
-        """The stage that ``--from=name`` means; None for an image."""
+    def _named(self, described: _Stage) -> Iterator[tuple[ins.Instruction, str]]:
+        """What the stage's instructions, and the triggers of its base as far as they are known, have in ``--from``.
+
+        The instruction is the one whose lines errors show.
+        """
+        stage = described.stage
+        texts = self._triggers.get(stage.index, [])
+        if described.base_stage is not None:
+            earlier = self._dockerfile.stages[described.base_stage].instructions
+            texts = [item.expression for item in earlier if isinstance(item, ins.Onbuild)]
+        for text in texts:
+            for name in _from_names(parse_trigger(text, described.base)):
+                yield stage.base, name
+        for instruction in stage.instructions:
+            for name in _from_names(instruction):
+                yield instruction, name
+
+    def _take_triggers(self, needed: list[_Stage]) -> bool:
+        """Note the triggers of the images that are known now; whether they name stages or images."""
+        found = False
+        for described in needed:
+            index = described.stage.index
+            if described.base_stage is None and described.base != SCRATCH and index not in self._triggers:
+                key = (self._reference(described.base, described.stage.base), described.platform)
+                texts = self._triggers[index] = self._images[key].config.config.on_build or []
+                found |= any(_from_names(parse_trigger(text, described.base)) for text in texts)
+        return found
+
+    def _find_from(self, name: str, instruction: ins.Instruction, user: Stage) -> int | None:
+        """The stage that ``--from=name`` in ``user`` means; None for an image.
+
+        One that comes later is an error, reported once it is known that there is no cycle.
+        """
         stage = self._dockerfile.stage(name)
+        if stage is not None and stage.index > user.index:
+            cause = f'cannot copy from stage "{name}", it needs to be defined before current stage "{self._name(user)}"'
+            self._later.append(self._error(cause, instruction, name, hint="move that stage up"))
         if stage is not None:
             return stage.index
         if name.isdecimal():
@@ -195,11 +235,9 @@ class Planner:
             stage = described.stage
             if described.base_stage is None and described.base != SCRATCH:
                 wanted.setdefault((self._reference(described.base, stage.base), described.platform), stage.base)
-            for user in stage.instructions:
-                for name in _from_names(user):
-                    if described.froms[name] is None and name != SCRATCH:
-                        key = (self._reference(name, user), described.platform)
-                        wanted.setdefault(key, user)
+            for user, name in self._named(described):
+                if described.froms[name] is None and name != SCRATCH:
+                    wanted.setdefault((self._reference(name, user), described.platform), user)
 
         async def one(key: tuple[Reference, Platform], instruction: ins.Instruction) -> None:
             try:
@@ -211,8 +249,8 @@ class Planner:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for key, instruction in wanted.items():
-                    group.create_task(one(key, instruction))
+                for key in wanted.keys() - self._images.keys():
+                    group.create_task(one(key, wanted[key]))
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
@@ -263,6 +301,7 @@ class Planner:
             author=author,
             architecture=image.config.architecture if image else described.platform.architecture,
             base_history=tuple(image.config.history) if image else (),
+            variables=dict(item.partition("=")[::2] for item in config.env or []),
         )
 
     def _shown_source(self, described: _Stage, tip: str) -> None:

@@ -9,15 +9,16 @@ import lzma
 import posixpath
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from tare.archive.compression import decompress
+from tare.archive.compression import Compression, decompress, detect
 from tare.archive.entry import Entry, Kind
 from tare.archive.tar_stream import iter_entries
 from tare.archive.tar_writer import TarWriter
@@ -29,6 +30,7 @@ from tare.errors import DataCorrupt, InvalidArgument, Unavailable
 _BZIP2, _XZ = b"BZh", b"\xfd7zXZ\0"
 _CHECKSUM_AT, _HEADER = 148, 512
 _CHUNK = 1 << 20
+_GZIP_ONLY = 16 + zlib.MAX_WBITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,31 @@ class Download:
 def open_archive(host: str) -> Archive | None:
     """The file as an archive if it is a tar, plain or compressed (by content, not by name), else None."""
     try:
-        with open_stream(host) as stream:
-            header = stream.read(_HEADER)
-    except (DataCorrupt, OSError, EOFError, lzma.LZMAError, ValueError):
+        header = _first_block(host)
+    except (DataCorrupt, OSError, EOFError, lzma.LZMAError, zlib.error, ValueError):
         return None
     return Archive(host) if _is_tar_header(header) else None
+
+
+def _first_block(host: str) -> bytes:
+    """The first 512 bytes, decompressed, also of a file that is cut off later: whoever unpacks it then says so."""
+    with Path(host).open("rb") as file:
+        kind = detect(file.read(len(_XZ)))
+        file.seek(0)
+        decoder: Any
+        match kind:
+            case Compression.GZIP:
+                decoder = zlib.decompressobj(_GZIP_ONLY)
+            case Compression.BZIP2:
+                decoder = bz2.BZ2Decompressor()
+            case Compression.XZ:
+                decoder = lzma.LZMADecompressor()
+            case _:
+                return _Stream(file, decompress(file)).read(_HEADER)
+        block = b""
+        while len(block) < _HEADER and not decoder.eof and (data := file.read(_CHUNK)):
+            block += decoder.decompress(data, _HEADER - len(block))
+        return block
 
 
 def _is_tar_header(header: bytes) -> bool:
@@ -116,12 +138,13 @@ def write_archive(
 ) -> int:
     """Add the archive's members below ``destination``; returns the bytes of file content.
 
-    A member that is to lie behind a symbolic link of the image goes where the link leads. Raises DataCorrupt.
+    A member that is to lie behind a symbolic link of the image goes where the link leads; one with an absolute path
+    lies below ``destination`` like the others. Raises DataCorrupt.
     """
     top = resolve(root, destination)
     size = 0
     with open_stream(archive.host) as stream:
-        for entry, content in iter_entries(stream):
+        for entry, content in iter_entries(stream, allow_absolute=True):
             if not entry.path:
                 continue
             placed = _placed(entry, root, top)
@@ -129,10 +152,23 @@ def write_archive(
                 raise InvalidArgument(f"{archive.host}: member {entry.path} has a name that no layer can hold")
             if owner is not None:
                 placed = replace(placed, uid=owner.uid, gid=owner.gid)
+            for directory in _missing_parents(placed, root, known):
+                writer.add(directory)
             writer.add(placed, content)
             known.add(placed.path)
             size += placed.size
     return size
+
+
+def _missing_parents(entry: Entry, root: Path, known: set[str]) -> Iterator[Entry]:
+    """Directories above ``entry`` that neither the image nor the layer has, as root's; they are ``known`` then."""
+    parts = entry.path.split("/")[:-1]
+    for count in range(1, len(parts) + 1):
+        path = "/".join(parts[:count])
+        if path not in known:
+            known.add(path)
+            if lstat(root, path) is None:
+                yield Entry(path=path, kind=Kind.DIRECTORY, mode=0o755, mtime=entry.mtime)
 
 
 def _placed(entry: Entry, root: Path, top: str) -> Entry:
@@ -149,7 +185,8 @@ def _placed(entry: Entry, root: Path, top: str) -> Entry:
         above, _, name = (f"{top}/{target}" if top else target).rpartition("/")
         parent = resolve(root, above)
         target = f"{parent}/{name}" if parent else name
-    return replace(entry, path=path, target=target)
+    mode = 0o777 if entry.kind is Kind.SYMLINK else entry.mode  # links have no mode of their own, symlink(7)
+    return replace(entry, path=path, target=target, mode=mode)
 
 
 @asynccontextmanager
