@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -14,7 +15,7 @@ from case import load_cases
 from comparison import differences
 from origin import serving
 
-from engine_process import EngineProcess
+from engine_process import CHECKOUT, EngineProcess
 
 pytestmark = [
     pytest.mark.root,
@@ -49,3 +50,10 @@ def test_builds_as_docker_does(results: dict[str, Future[dict[str, Any]]], name:
 
 def test_there_are_enough_cases() -> None:
     assert len(CASES) >= 120
+
+
+def test_deliberate_differences_are_documented() -> None:
+    listed = set(re.findall(r"`([a-z0-9-]+)`", (CHECKOUT / "docs" / "dockerfile.md").read_text()))
+    differing = {name for name, case in CASES.items() if case.differs}
+    assert differing - listed == set()
+    assert all(item["reason"] for name in differing for item in CASES[name].differs.values())
