@@ -6,10 +6,10 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 ARGS ?=
 
-.PHONY: help setup setup-run demo test test-unit lint bench bench-build clean
+.PHONY: help setup setup-run demo test test-differential test-unit lint bench bench-build clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 $(VENV)/.run: pyproject.toml scripts/host-packages.sh scripts/forky.sh
 	PYTHON=$(PYTHON) scripts/host-packages.sh --for run
@@ -32,6 +32,9 @@ demo: setup-run ## Build, weigh and run the three-tier example (ARGS=--keep leav
 
 test: setup ## Run all tests (ARGS=tests/unit selects some)
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-differential: setup ## Compare builds with a real Docker's, case by case (ARGS=--record writes its results)
+	$(VENV)/bin/python tests/differential/run.py $(ARGS)
 
 test-unit: setup ## Run the tests that need neither root nor the network
 	$(VENV)/bin/python -m pytest tests/unit tests/architecture $(ARGS)

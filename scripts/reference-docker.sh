@@ -11,10 +11,15 @@
 set -euo pipefail
 
 readonly packages=(docker.io docker-cli containerd docker-buildx docker-compose)
+# What dockerd sets up its bridge with, from the host's own suite, as the host may not have it.
+readonly firewall_packages=(
+    iptables libxtables12 libip4tc2 libip6tc2 libnfnetlink0 libnetfilter-conntrack3 libnftnl11 libmnl0
+)
 readonly checkout=$(cd "$(dirname "$0")/.." && pwd)
 source "$checkout/scripts/forky.sh"
 readonly tools=$checkout/.tools/reference-docker
 readonly root=$tools/root
+readonly firewall=$tools/firewall
 readonly state=$tools/state
 readonly run=/run/tare-reference-docker
 readonly socket=$run/docker.sock
@@ -27,10 +32,30 @@ readonly inner_address=10.213.0.2
 fail() { echo "reference-docker: $*" >&2; exit 1; }
 
 fetch() {
-    [[ -x $root/usr/sbin/dockerd && -x $root/usr/bin/docker ]] && return
     mkdir -p "$tools"
     echo '*' > "$checkout/.tools/.gitignore"
-    unpack_from_forky "$root" "${packages[@]}"
+    [[ -x $root/usr/sbin/dockerd && -x $root/usr/bin/docker ]] || unpack_from_forky "$root" "${packages[@]}"
+    command -v iptables > /dev/null || [[ -x $firewall/bin/iptables ]] || fetch_firewall
+}
+
+# iptables in two wrappers that find its libraries; nothing else sees them.
+fetch_firewall() {
+    local debs=$tools/firewall.debs package name libraries=$firewall/usr/lib/$(uname -m)-linux-gnu
+    rm -rf "$firewall" "$debs"
+    mkdir -p "$firewall/bin" "$debs"
+    (cd "$debs" && apt-get -q -o APT::Sandbox::User=root download "${firewall_packages[@]}")
+    for package in "$debs"/*.deb; do
+        dpkg -x "$package" "$firewall"
+    done
+    rm -rf "$debs"
+    for name in ip6tables iptables; do
+        cat > "$firewall/bin/$name" <<WRAPPER
+#!/bin/sh
+export LD_LIBRARY_PATH=$libraries XTABLES_LIBDIR=$libraries/xtables
+exec $firewall/usr/sbin/xtables-nft-multi $name "\$@"
+WRAPPER
+        chmod 0755 "$firewall/bin/$name"
+    done
 }
 
 running() { [[ -s $pidfile ]] && kill -0 "$(<"$pidfile")" 2>/dev/null; }
@@ -73,7 +98,7 @@ start() {
     fi
     mkdir -p "$state" "$run"
     make_network
-    PATH="$root/usr/sbin:$root/usr/bin:$root/usr/libexec/docker:$PATH" setsid \
+    PATH="$root/usr/sbin:$root/usr/bin:$root/usr/libexec/docker:$PATH:$firewall/bin" setsid \
         nsenter --net="/run/netns/$netns" dockerd \
         --data-root "$state" --exec-root "$run/exec" --pidfile "$pidfile" --host "unix://$socket" \
         --cgroup-parent /tare-reference --exec-opt native.cgroupdriver=cgroupfs \

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tare.engine.clock import format_ns, to_nanoseconds
 from tare.engine.creation import parse_port
 from tare.engine.mount_plan import parse_bind
-from tare.engine.signals import HIGHEST, parse_signal
 from tare.errors import InvalidArgument
 from tare.model import Digest, Platform, Reference
+from tare.model.signals import HIGHEST, parse_signal
 
 NEAR = st.text(alphabet=string.ascii_lowercase + "AZ09/:@._-[]%\n \u0660\u00e9", max_size=40)
 ANY = st.one_of(NEAR, st.text(max_size=60))

@@ -114,3 +114,14 @@ def test_unmount_below_takes_stacks_innermost_first(place: Path) -> None:
     gone = mounts.unmount_below(place / "target")
     assert gone == [f"{place}/target/in side"] * 2 + [f"{place}/target"]
     assert mounts.is_mount_point(other)
+
+
+def test_a_layer_that_is_there_twice(place: Path) -> None:
+    (place / "low2/a").write_text("hides")
+    lowers = [place / "low1", place / "low2", place / "low1"]
+    mounts.mount_overlay(lowers, None, None, place / "target")
+    assert sorted(os.listdir(place / "target")) == ["a", "b"]
+    assert (place / "target/a").read_text() == "1"
+    mounts.unmount(place / "target")
+    mounts.mount_overlay([place / "low1"] * 2, None, None, place / "target")
+    assert os.listdir(place / "target") == ["a"]

@@ -65,21 +65,25 @@ class _Content:
             self._padding = 0
 
 
-def iter_entries(stream: Readable, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[tuple[Entry, Readable | None]]:
+def iter_entries(
+    stream: Readable, *, limits: Limits = DEFAULT_LIMITS, allow_absolute: bool = False
+) -> Iterator[tuple[Entry, Readable | None]]:
     """The members in archive order, files with their content, readable until the next one is asked for.
 
     Paths are normalised (no leading ``./``, no trailing slash). Raises DataCorrupt naming the member for damaged
-    headers, absolute paths, ``..`` in a path or hard link target, and whatever exceeds ``limits``.
+    headers, absolute paths (with ``allow_absolute`` they lose their leading slash), ``..`` in a path or hard link
+    target, and whatever exceeds ``limits``.
     """
-    state = _Parser(stream, limits)
+    state = _Parser(stream, limits, allow_absolute=allow_absolute)
     while (member := state.next_member()) is not None:
         yield member
 
 
 class _Parser:
-    def __init__(self, stream: Readable, limits: Limits) -> None:
+    def __init__(self, stream: Readable, limits: Limits, *, allow_absolute: bool) -> None:
         self._stream = stream
         self._limits = limits
+        self._allow_absolute = allow_absolute
         self._globals: dict[str, bytes] = {}
         self._members = 0
         self._total = 0
@@ -175,7 +179,7 @@ class _Parser:
         return entry, self._content if kind is Kind.FILE else None
 
     def _checked_path(self, raw: bytes, shown: str) -> str:
-        if raw.startswith(b"/"):
+        if raw.startswith(b"/") and not self._allow_absolute:
             raise DataCorrupt(f"tar member {shown}: absolute path", code="tar-outside")
         parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
         if b".." in parts:

@@ -28,7 +28,7 @@ def copy_step(instruction: ins.Copy | ins.Add, state: StageState, place: Place, 
         raise InvalidArgument(
             f"when using {name} with more than one source file, the destination must be a directory and end with a /"
         )
-    variables = state.variables()
+    variables = state.variables
     inline = tuple(
         replace(item, content=expand_heredoc(item.content, variables), expand=False) if item.expand else item
         for item in instruction.inline

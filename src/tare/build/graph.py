@@ -254,7 +254,11 @@ class Written:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageOutput:
-    """What a stage ends as: its configuration, the step with its root file system, and its history."""
+    """What a stage ends as: its configuration, the step with its root file system, and its history.
+
+    ``variables`` are what words are expanded with and what RUN sees, by the instruction that came last, ARG or ENV;
+    ``args`` are the declared ARGs with their values. Both are handed down to the stages that stand on this one.
+    """
 
     name: str
     config: ExecutionConfig
@@ -263,6 +267,8 @@ class StageOutput:
     architecture: str = ""
     base_history: tuple[History, ...] = ()
     history: tuple[Written, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    args: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from tare.build.dockerfile.source import Source
 from tare.build.graph import ConfigStep, Place, StageOutput, Step, WorkdirStep, Written
 from tare.build.running import command_line, run_step
 from tare.errors import InvalidArgument, TareError, Unsupported
+from tare.model.signals import parse_signal
 from tare.oci.image import ExecutionConfig, Healthcheck
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
@@ -48,7 +49,6 @@ class StageState:
 
     output: StageOutput
     around: Surroundings
-    args: dict[str, str | None] = field(default_factory=dict)
     cmd_set: bool = False
     steps: list[Step] = field(default_factory=list)
     number: int = 0
@@ -59,11 +59,10 @@ class StageState:
         """The configuration so far."""
         return self.output.config
 
-    def variables(self) -> dict[str, str]:
-        """What words are expanded with: ARG values, overridden by ENV."""
-        known = {name: value for name, value in self.args.items() if value is not None}
-        known.update(item.partition("=")[::2] for item in self.config.env or [])
-        return known
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What words are expanded with and what RUN sees: of ARG and ENV the one that came last."""
+        return self.output.variables
 
     def apply(self, instruction: ins.AnyInstruction, source: Source) -> None:
         """Take in one instruction. Raises InvalidArgument or Unsupported with the Dockerfile's line."""
@@ -82,7 +81,7 @@ class StageState:
 
     def word(self, text: str) -> str:
         """``text`` expanded."""
-        return expand(text, self.variables(), self.around.escape)
+        return expand(text, self.variables, self.around.escape)
 
     def _apply(self, instruction: ins.AnyInstruction, place: Place) -> None:
         match instruction:
@@ -103,14 +102,15 @@ class StageState:
         self.number += 1
         return f"{self.index}.{self.number}"
 
-    def _layer(self, step: Step, created_by: str) -> None:
-        named = {name: value for name, value in self.variables().items() if name in _VARIABLE.findall(step.text)}
-        self.steps.append(replace(step, variables=named, arguments=frozenset(self.args)))
-        written = Written(step=step.id, created_by=f"{created_by} # buildkit", empty=False)
+    def _layer(self, step: Step, created_by: str, *, by_builder: bool = True) -> None:
+        named = {name: value for name, value in self.variables.items() if name in _VARIABLE.findall(step.text)}
+        self.steps.append(replace(step, variables=named, arguments=frozenset(self.output.args)))
+        text = f"{created_by} # buildkit" if by_builder else created_by
+        written = Written(step=step.id, created_by=text, empty=False)
         self.output = replace(self.output, tip=step.id, history=(*self.output.history, written))
 
     def _note(self, instruction: ins.Instruction, place: Place, created_by: str, **changes: object) -> None:
-        """A step that only configures: ``changes`` are fields of the configuration."""
+        """A step that only configures: ``changes`` are fields of the configuration; no text, no history entry."""
         step = ConfigStep(
             id=self._next_id(),
             stage=self.output.name,
@@ -120,20 +120,24 @@ class StageState:
         )
         self.steps.append(step)
         config = msgspec.structs.replace(self.config, **changes)
-        written = Written(step=step.id, created_by=created_by, empty=True)
-        self.output = replace(self.output, config=config, history=(*self.output.history, written))
+        written = (Written(step=step.id, created_by=created_by, empty=True),) if created_by else ()
+        self.output = replace(self.output, config=config, history=(*self.output.history, *written))
 
     def _arg(self, instruction: ins.Arg, place: Place) -> None:
         shown = []
+        variables, args = dict(self.variables), dict(self.output.args)
         for name, default in instruction.args:
-            value = None if default is None else self.word(default)
+            value = None if default is None else expand(default, variables, self.around.escape)
             if name in self.around.build_args:
                 value = self.around.build_args[name]
                 self.around.consumed(name)
             elif default is None:
                 value = self.around.global_args.get(name)
-            self.args[name] = value
+            args[name] = value
+            if value is not None:
+                variables[name] = value
             shown.append(name if value is None else f"{name}={value}")
+        self.output = replace(self.output, variables=variables, args=args)
         self._note(instruction, place, f"ARG {' '.join(shown)}")
 
     def _workdir(self, instruction: ins.Workdir, place: Place) -> None:
@@ -153,7 +157,7 @@ class StageState:
             user=self.config.user,
         )
         self.output = replace(self.output, config=msgspec.structs.replace(self.config, working_dir=path))
-        self._layer(step, created_by)
+        self._layer(step, created_by, by_builder=False)
 
     @property
     def shell(self) -> tuple[str, ...]:
@@ -176,16 +180,15 @@ class StageState:
             case ins.Cmd():
                 argv = self.command(instruction.command)
                 self.cmd_set = True
-                self._note(instruction, place, f"CMD {phrasing.quoted(argv)}", cmd=argv)
+                self._note(instruction, place, f"CMD {phrasing.quoted(argv)}", cmd=argv, args_escaped=True)
             case ins.Entrypoint():
                 argv = self.command(instruction.command)
                 cmd = config.cmd if self.cmd_set else None
                 self._note(instruction, place, f"ENTRYPOINT {phrasing.quoted(argv)}", entrypoint=argv, cmd=cmd)
             case ins.Expose():
                 ports = self._ports(instruction)
-                shown = " ".join(f"{port}:{{}}" for port in sorted(ports))
                 merged = {**(config.exposed_ports or {}), **{port: {} for port in ports}}
-                self._note(instruction, place, f"EXPOSE map[{shown}]", exposed_ports=merged)
+                self._note(instruction, place, f"EXPOSE [{' '.join(sorted(set(ports)))}]", exposed_ports=merged)
             case ins.Volume():
                 paths = [self.word(path) for path in instruction.paths]
                 if not all(paths):
@@ -205,13 +208,14 @@ class StageState:
                 self._note(instruction, place, text, shell=list(instruction.shell))
             case ins.StopSignal():
                 signal = self.word(instruction.signal)
+                parse_signal(signal)
                 self._note(instruction, place, f"STOPSIGNAL {signal}", stop_signal=signal)
             case ins.Healthcheck():
                 check = _healthcheck(instruction)
                 self._note(instruction, place, phrasing.healthcheck(check), healthcheck=check)
             case ins.Onbuild():
                 triggers = [*(self.config.on_build or []), instruction.expression]
-                self._note(instruction, place, f"ONBUILD {instruction.expression}", on_build=triggers)
+                self._note(instruction, place, "", on_build=triggers)
             case ins.Maintainer():
                 self.output = replace(self.output, author=instruction.maintainer)
                 self._note(instruction, place, f"MAINTAINER {instruction.maintainer}")
@@ -219,8 +223,8 @@ class StageState:
                 raise Unsupported(f"{type(instruction).__name__.upper()} is not supported here")
 
     def _env(self, instruction: ins.Env, place: Place) -> None:
-        variables = self.variables()
-        pairs = [(name, expand(value, variables, self.around.escape)) for name, value in instruction.pairs]
+        variables = self.variables
+        pairs = [(self.word(name), expand(value, variables, self.around.escape)) for name, value in instruction.pairs]
         env = list(self.config.env or [])
         for name, value in pairs:
             positions = [i for i, item in enumerate(env) if item.partition("=")[0] == name]
@@ -228,22 +232,24 @@ class StageState:
                 env[positions[0]] = f"{name}={value}"
             else:
                 env.append(f"{name}={value}")
+        self.output = replace(self.output, variables={**variables, **dict(pairs)})
         text = "ENV " + " ".join(f"{name}={value}" for name, value in pairs)
         self._note(instruction, place, text, env=env)
 
     def _ports(self, instruction: ins.Expose) -> list[str]:
         found: list[str] = []
         for word in instruction.ports:
-            for text in expand_words(word, self.variables(), self.around.escape):
+            for text in expand_words(word, self.variables, self.around.escape):
                 found.extend(_expand_port(text))
         return found
 
 
 def _expand_port(text: str) -> list[str]:
-    host, _, own = text.rpartition(":")
-    _check_host(host, text)
-    ports, _, protocol = own.partition("/")
+    """The ports that ``[[address:]host-port:]port[-port][/protocol]`` exposes; what is before the port says nothing."""
+    given, _, protocol = text.partition("/")
     protocol = (protocol or "tcp").lower()
+    before, _, ports = given.rpartition(":")
+    _check_host_part(before, text)
     first, dash, last = ports.partition("-")
     if not (first.isdecimal() and (not dash or last.isdecimal())) or protocol not in _PROTOCOLS:
         raise InvalidArgument(f"invalid containerPort: {text}", hint="write port[-port][/tcp|udp|sctp]")
@@ -253,18 +259,18 @@ def _expand_port(text: str) -> list[str]:
     return [f"{port}/{protocol}" for port in range(low, high + 1)]
 
 
-def _check_host(host: str, text: str) -> None:
-    """An address and a host port in front mean nothing, but must be such (ExposeInvalidFormat tells of them)."""
-    address, _, port = host.rpartition(":")
-    if not all(part.isdecimal() for part in port.split("-") if port):
-        raise InvalidArgument(f"invalid hostPort: {port}", hint=f"write only the container's port of {text}")
-    if address:
-        try:
-            ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))
-        except ValueError as error:
-            raise InvalidArgument(
-                f"invalid IP address: {address}", hint=f"write only the container's port of {text}"
-            ) from error
+def _check_host_part(before: str, text: str) -> None:
+    """``address:port`` or ``port`` of the host, each of which may be empty. Raises InvalidArgument."""
+    address, _, port = before.rpartition(":")
+    numbers = port.split("-") if port else []
+    try:
+        known = len(numbers) < 3 and all(0 <= int(number) <= 65535 for number in numbers)
+        if address:
+            ipaddress.ip_address(address.strip("[]"))
+    except ValueError:
+        known = False
+    if not known:
+        raise InvalidArgument(f"invalid containerPort: {text}", hint="write port[-port][/tcp|udp|sctp]")
 
 
 def _healthcheck(instruction: ins.Healthcheck) -> Healthcheck:

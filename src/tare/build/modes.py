@@ -33,8 +33,8 @@ class ModeChange:
 
     @property
     def of_new_directories(self) -> int:
-        """The mode of directories that have to be made on the way to a destination."""
-        return 0o755 if self.octal is None else self.octal & 0o777
+        """The mode of directories that have to be made on the way to a destination (BuildKit's, under umask 022)."""
+        return 0o755 if self.octal is None else self.octal & 0o755
 
 
 def parse_mode(text: str) -> ModeChange:

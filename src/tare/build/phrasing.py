@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tare.oci.image import Healthcheck
+
+_SHORT = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r"}
 
 COMMENT = "buildkit.dockerfile.v0"
 """What tools look for in a history entry to know how to read it."""
@@ -18,8 +20,23 @@ def one_line(text: str) -> str:
 
 
 def quoted(argv: Iterable[str]) -> str:
-    """Go's ``%q`` of a list of strings."""
-    return "[" + " ".join(json.dumps(item, ensure_ascii=False) for item in argv) + "]"
+    """Go's ``%q`` of a list of strings (strconv.Quote)."""
+    return "[" + " ".join(f'"{"".join(_escaped(ord(char), 34) for char in item)}"' for item in argv) + "]"
+
+
+def _escaped(number: int, quote: int) -> str:
+    """A character between quotes that are the character ``quote``; surrogates become the replacement character."""
+    if number > sys.maxunicode or 0xD800 <= number < 0xE000:
+        number = 0xFFFD
+    if number in (quote, 0x5C):
+        return f"\\{chr(number)}"
+    if chr(number).isprintable():
+        return chr(number)
+    if number in _SHORT:
+        return _SHORT[number]
+    if number < 0x80:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def run_command(argv: Sequence[str], arguments: Mapping[str, str]) -> str:
@@ -29,10 +46,10 @@ def run_command(argv: Sequence[str], arguments: Mapping[str, str]) -> str:
 
 
 def healthcheck(check: Healthcheck) -> str:
-    """Go's ``%q`` of the structure."""
+    """Go's ``%q`` of the structure, in which the number of retries counts as a character (strconv.QuoteRune)."""
     times = (check.interval, check.timeout, check.start_period, check.start_interval)
     shown = " ".join(f'"{_duration(value)}"' for value in times)
-    return f"HEALTHCHECK &{{{quoted(check.test)} {shown} '\\x{check.retries:02x}'}}"
+    return f"HEALTHCHECK &{{{quoted(check.test)} {shown} '{_escaped(check.retries, 39)}'}}"
 
 
 def _duration(nanoseconds: int) -> str:

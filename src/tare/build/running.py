@@ -61,14 +61,11 @@ def run_step(instruction: ins.Run, state: StageState, place: Place, step_id: str
         raise Unsupported("RUN --device is not supported yet", hint="remove the flag")
     _check_entitlements(instruction, state)
     line = command_line(instruction.command, state.shell)
-    env = list(state.config.env or [])
-    known = {item.partition("=")[0] for item in env}
-    arguments = {name: value for name, value in state.args.items() if value is not None}
-    env += [f"{name}={value}" for name, value in arguments.items() if name not in known]
-    if "PATH" not in known:
+    variables = state.variables
+    env = [f"{name}={value}" for name, value in variables.items()]
+    if "PATH" not in variables:
         env.append(defaults.PATH)
-    taken = known | set(arguments)
-    hidden = tuple(f"{name}={value}" for name, value in state.around.proxies.items() if name not in taken)
+    hidden = tuple(f"{name}={value}" for name, value in state.around.proxies.items() if name not in variables)
     step = RunStep(
         id=step_id,
         stage=state.output.name,
@@ -85,7 +82,7 @@ def run_step(instruction: ins.Run, state: StageState, place: Place, step_id: str
         insecure=instruction.security == "insecure",
         mounts=_mounts(instruction, state, place),
     )
-    effective = {**arguments, **{name: value for name, value in state.variables().items() if name in arguments}}
+    effective = {name: variables.get(name, value or "") for name, value in state.output.args.items()}
     return step, f"RUN {phrasing.run_command(line.argv, effective)}"
 
 

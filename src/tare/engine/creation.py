@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tare.engine.signals import parse_signal
 from tare.errors import InvalidArgument, Unsupported
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding
+from tare.model.signals import parse_signal
 from tare.oci.image import ExecutionConfig
 from tare.runtime.spec_linux import MASKED_PATHS, READONLY_PATHS
 

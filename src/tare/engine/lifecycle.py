@@ -21,10 +21,10 @@ from tare.engine.records import ContainerRecords
 from tare.engine.removal import Remover
 from tare.engine.requests import Exit
 from tare.engine.sandbox import Sandboxes
-from tare.engine.signals import parse_signal
 from tare.errors import Conflict, ExecutableError, NotFound, NotModified, TareError
 from tare.model import ContainerStatus
 from tare.model.container import Container, ContainerState
+from tare.model.signals import parse_signal
 from tare.runtime.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)

@@ -69,11 +69,11 @@ def mount_overlay(
 ) -> None:
     """Mount ``lowers`` (bottom first) at ``target``, writable into ``upper`` or read-only without one.
 
-    ``empty`` is an empty directory that stands in where overlayfs wants more lowers than there are; by default
-    ``target`` itself, which then has to be empty. Raises InternalError naming ``target``, Unsupported where an old
-    kernel cannot take so many layers.
+    A layer that is there twice counts where it is higher: all that it says below, it says again. ``empty`` is an empty
+    directory that stands in where overlayfs wants more lowers than there are; by default ``target`` itself, which then
+    has to be empty. Raises InternalError naming ``target``, Unsupported where an old kernel cannot take so many layers.
     """
-    stack = [os.fspath(lower) for lower in reversed(lowers)]
+    stack = list(dict.fromkeys(os.fspath(lower) for lower in reversed(lowers)))
     stand_in = os.fspath(empty if empty is not None else target)
     while len(stack) < (1 if upper is not None else 2):
         stack.append(stand_in)

@@ -113,3 +113,29 @@ def test_a_file_replaced_by_a_link_is_not_followed(source: Path, target: Path) -
     with pytest.raises(OSError, match="symbolic link"):
         write_members(plan.members(), TarWriter(io.BytesIO()))
     assert os.path.islink(source / "f")
+
+
+def test_a_file_goes_where_a_link_at_its_name_leads(source: Path, target: Path) -> None:
+    (target / "to-file").symlink_to("file")
+    (target / "dangling").symlink_to("usr/nowhere/new")
+    assert paths(place(source, target, "/to-file", "f")) == ["file"]
+    assert paths(place(source, target, "/dangling", "f")) == ["usr", "usr/nowhere", "usr/nowhere/new"]
+
+
+def test_names_of_one_file_stay_one_within_a_source_only(source: Path, target: Path) -> None:
+    kinds = {m.entry.path: m.entry.kind for m in place(source, target, "/x/", "d/a", "d/z").members()}
+    assert (kinds["x/a"], kinds["x/z"]) == (Kind.FILE, Kind.FILE)
+    kinds = {m.entry.path: m.entry.kind for m in place(source, target, "/x/", "d/?").members()}
+    assert (kinds["x/a"], kinds["x/z"]) == (Kind.FILE, Kind.HARDLINK)
+
+
+def test_a_directory_is_not_replaced_by_something_else(source: Path, target: Path) -> None:
+    (target / "z").mkdir()
+    with pytest.raises(InvalidArgument, match="cannot replace to directory /z with file"):
+        place(source, target, "/", "d")
+    (source / "e").mkdir()
+    (source / "e/sub").write_text("a file here, a directory there")
+    with pytest.raises(InvalidArgument, match="cannot replace to directory /x/sub with file"):
+        place(source, target, "/x/", "d", "e")
+    with pytest.raises(InvalidArgument, match="cannot copy to non-directory: /x/sub"):
+        place(source, target, "/x/", "e", "d")

@@ -11,11 +11,12 @@ from typing import BinaryIO
 
 import pytest
 
+from tare.archive.tar_writer import TarWriter
 from tare.build.cache import BuildCache, Part, Result, make_key
 from tare.build.dockerfile.source import Source, SourceRange
 from tare.build.failures import BuildStepFailed
 from tare.build.graph import Place
-from tare.build.ops.add import open_archive
+from tare.build.ops.add import Archive, open_archive, write_archive
 from tare.build.ops.operation import located
 from tare.build.phrasing import healthcheck, quoted, run_command
 from tare.build.sources.limits import SourceLimits
@@ -99,3 +100,48 @@ def test_phrasing() -> None:
     assert run_command(("sh", "-c", "x"), {}) == "sh -c x"
     check = Healthcheck(test=["CMD", "x"], interval=5 * 10**9, timeout=90 * 10**9, retries=3)
     assert healthcheck(check) == 'HEALTHCHECK &{["CMD" "x"] "5s" "1m30s" "0s" "0s" \'\\x03\'}'
+
+
+def test_an_archive_that_is_cut_off_is_still_one(tmp_path: Path) -> None:
+    content = gzip.compress(tar_bytes())
+    (tmp_path / "cut.tar.gz").write_bytes(content[:-9])
+    assert open_archive(str(tmp_path / "cut.tar.gz")) is not None
+
+
+def test_members_of_an_archive_lie_below_the_destination(tmp_path: Path) -> None:
+    sink, source = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=source, mode="w") as archive:
+        for name in ("/abs", "new/deep/file"):
+            archive.addfile(tarfile.TarInfo(name))
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname, link.mode = tarfile.SYMTYPE, "abs", 0o644
+        archive.addfile(link)
+    (tmp_path / "a.tar").write_bytes(source.getvalue())
+    (tmp_path / "root").mkdir()
+    writer = TarWriter(sink)
+    write_archive(Archive(str(tmp_path / "a.tar")), tmp_path / "root", "/d", writer, {"d"}, owner=None)
+    writer.finish()
+    sink.seek(0)
+    with tarfile.open(fileobj=sink) as layer:
+        assert [member.name for member in layer] == ["d/abs", "d/new", "d/new/deep", "d/new/deep/file", "d/link"]
+        assert layer.getmember("d/link").mode == 0o777
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ('"\\', '\\"\\\\'),
+        ("\t\x01\x7f", "\\t\\x01\\x7f"),
+        ("é☺\u2028", "é☺\\u2028"),
+        ("\ud800", "\ufffd"),
+    ],
+)
+def test_texts_are_quoted_as_go_does(text: str, shown: str) -> None:
+    assert quoted([text]) == f'["{shown}"]'
+
+
+def test_retries_are_shown_as_a_character() -> None:
+    assert healthcheck(Healthcheck(test=["NONE"], retries=300)).endswith("'Ĭ'}")
+    assert healthcheck(Healthcheck(test=["NONE"], retries=39)).endswith("'\\''}")
+    assert healthcheck(Healthcheck(test=["NONE"], retries=2**31 - 1)).endswith("'\ufffd'}")

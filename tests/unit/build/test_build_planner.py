@@ -49,8 +49,8 @@ async def test_argument_scopes() -> None:
     one, two, three = runs(made)
     assert one.env == ("PATH=/bin", "HOME=/root")
     assert two.env == ("PATH=/bin", "HOME=/root", "G=global", "D=global-d")
-    assert three.env == ("PATH=/bin", "HOME=/root", "D=env", "G=global")
-    assert made.output.history[-1].created_by == "RUN |2 G=global D=env /bin/sh -c three # buildkit"
+    assert three.env == ("PATH=/bin", "HOME=/root", "G=global", "D=env")
+    assert made.output.history[-1].created_by == "RUN |3 G=global D=env N= /bin/sh -c three # buildkit"
 
 
 async def test_build_arguments_override_and_unused_ones_are_told() -> None:
@@ -96,10 +96,10 @@ async def test_history_is_worded_as_by_docker() -> None:
         'FROM base\nWORKDIR /w\nCOPY --chown=1:2 a b /d/\nENTRYPOINT ["a", "b c"]\nEXPOSE 80\nUSER u\nARG X=1\nRUN y\n'
     )
     assert [entry.created_by for entry in made.output.history] == [
-        "WORKDIR /w # buildkit",
+        "WORKDIR /w",
         "COPY --chown=1:2 a b /d/ # buildkit",
         'ENTRYPOINT ["a" "b c"]',
-        "EXPOSE map[80/tcp:{}]",
+        "EXPOSE [80/tcp]",
         "USER u",
         "ARG X=1",
         "RUN |1 X=1 /bin/sh -c y # buildkit",
@@ -238,3 +238,74 @@ async def test_remote_sources_of_add() -> None:
 async def test_an_empty_platform_is_refused() -> None:
     with pytest.raises(DockerfileError, match=r"empty platform value from expression \$BULIDPLATFORM"):
         await plan("FROM --platform=$BULIDPLATFORM base\n")
+
+
+async def test_of_arg_and_env_the_last_one_counts() -> None:
+    made = await plan("FROM base\nARG A=arg\nENV A=env\nRUN one\nARG A=again\nRUN two\nLABEL l=$A\n")
+    one, two = runs(made)
+    assert "A=env" in one.env
+    assert "A=again" in two.env
+    assert made.output.config.env == ["PATH=/bin", "HOME=/root", "A=env"]
+    assert made.output.config.labels == {"l": "again"}
+
+
+async def test_arguments_are_handed_down_to_the_stages_on_top() -> None:
+    made = await plan("FROM base AS a\nARG A=1\nFROM a\nRUN x\nFROM base\nCOPY --from=1 /x /\nRUN y\n")
+    assert ["A=1" in step.env for step in runs(made)] == [True, False]
+
+
+async def test_the_target_stage_is_known_by_name() -> None:
+    text = "FROM base AS one\nARG TARGETSTAGE\nRUN $TARGETSTAGE\nFROM one\nRUN x\n"
+    assert "TARGETSTAGE=one" in runs(await plan(text, target="one"))[0].env
+    assert "TARGETSTAGE=default" in runs(await plan(text))[0].env
+
+
+async def test_triggers_of_an_image_reach_stages_of_the_dockerfile() -> None:
+    images = {
+        "base:latest": image("base"),
+        "onbuild:latest": image("onbuild", on_build=["COPY --from=data /d /d", "RUN --mount=from=tool,target=/t x"]),
+        "tool:latest": image("tool"),
+    }
+    made = await plan("FROM base AS data\nRUN make\nFROM onbuild\n", images)
+    assert [step.argv[-1] for step in runs(made)] == ["make", "x"]
+    (copy,) = [step for step in made.steps if isinstance(step, CopyStep)]
+    assert copy.origin == "0.1"
+    with pytest.raises(NotFound, match="tool:latest"):
+        await plan(
+            "FROM base AS data\nFROM onbuild\n", {name: images[name] for name in ("base:latest", "onbuild:latest")}
+        )
+
+
+async def test_triggers_of_a_stage_reach_other_stages() -> None:
+    text = "FROM base AS data\nRUN make\nFROM base AS s\nONBUILD COPY --from=data /d /d\nFROM s\n"
+    assert [step.argv[-1] for step in runs(await plan(text))] == ["make"]
+    assert not any(written.created_by.startswith("ONBUILD") for written in (await plan(text)).output.history)
+
+
+async def test_a_stage_cannot_copy_from_a_later_one() -> None:
+    text = "FROM base AS one\nCOPY --from=two /x /x\nFROM base AS two\nFROM one\n"
+    with pytest.raises(DockerfileError, match='cannot copy from stage "two", it needs to be defined before') as caught:
+        await plan(text)
+    assert caught.value.line == 2
+    with pytest.raises(DockerfileError, match="circular dependency"):
+        await plan("FROM base AS one\nCOPY --from=two /x /x\nFROM one AS two\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["8080:80", "127.0.0.1:8080:80", "[::1]:8080:80/tcp", "127.0.0.1::80", ":80", "1-2:80"]
+)
+async def test_the_hosts_part_of_a_port_says_nothing(text: str) -> None:
+    made = await plan(f"FROM base\nEXPOSE {text}\n")
+    assert made.output.config.exposed_ports == {"80/tcp": {}}
+    assert made.output.history[-1].created_by == "EXPOSE [80/tcp]"
+
+
+@pytest.mark.parametrize("text", ["x:80", "1.2.3:1:80", "99999:80", "1-2-3:80", "80:", "80:x"])
+async def test_ports_that_are_none(text: str) -> None:
+    with pytest.raises(DockerfileError, match="invalid containerPort"):
+        await plan(f"FROM base\nEXPOSE {text}\n")
+
+
+async def test_signals_are_checked() -> None:
+    with pytest.raises(DockerfileError, match="invalid signal: SIGNOPE"):
+        await plan("FROM base\nSTOPSIGNAL SIGNOPE\n")

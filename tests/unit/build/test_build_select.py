@@ -7,7 +7,7 @@ import pytest
 
 from tare.build.ops.context import open_context, parse_rules
 from tare.build.ops.hashes import HashCache
-from tare.build.ops.select import SourceMissing, Tree, content_digest
+from tare.build.ops.select import Exclude, SourceMissing, Tree, content_digest
 from tare.errors import InvalidArgument, NotFound
 
 
@@ -138,3 +138,32 @@ def test_the_dockerfiles_own_ignore_file_goes_first(tree: Path) -> None:
     assert ":logs" not in found
     with pytest.raises(InvalidArgument, match=r"\.dockerignore:1"):
         open_context(tree, "!\n", "Dockerfile")
+
+
+def test_exclude_begins_at_each_match(tree: Path) -> None:
+    context = Tree(tree, keep_owner=False)
+
+    def found(*sources: str, patterns: str, base: str | None = None) -> list[str]:
+        matches = context.select(sources, Exclude(parse_rules(patterns, "--exclude"), base))
+        return [f"{match.path}:{item.rel}" for match in matches for item in match.items]
+
+    assert found("dir", patterns="sub") == ["dir:", "dir:b.txt"]
+    assert found("dir", patterns="dir/sub") == ["dir:", "dir:b.txt", "dir:sub", "dir:sub/c.txt"]
+    assert found("dir", patterns="dir/sub", base="") == ["dir:", "dir:b.txt"]
+    assert found("a.txt", "*.txt", patterns="*.txt") == ["a.txt:", "a.txt:"]
+    assert found(".", patterns="**/*.log\n!**/keep.log\nvendor\ndir") == [":", ":a.txt", ":logs", ":logs/keep.log"]
+
+
+def test_a_dangling_link_that_a_wildcard_meets_is_missing(tree: Path) -> None:
+    (tree / "dangling").symlink_to("nowhere")
+    with pytest.raises(SourceMissing, match="dangling"):
+        Tree(tree, keep_owner=False).select(["d*"])
+    assert names(Tree(tree, keep_owner=False, filter=parse_rules("dangling", "x")), "d*")[0] == "dir:"
+
+
+@pytest.mark.root
+def test_attributes_of_the_contexts_files_are_dropped(tree: Path) -> None:
+    os.setxattr(tree / "a.txt", "user.note", b"mine")
+    for keep, expected in ((False, {}), (True, {"user.note": b"mine"})):
+        (match,) = Tree(tree, keep_owner=keep).select(["a.txt"])
+        assert match.items[0].xattrs == expected

@@ -12,9 +12,9 @@ from tare.engine.clock import ZERO_TIME, format_ns, now, to_nanoseconds, to_seco
 from tare.engine.container_filters import select
 from tare.engine.names import NAME, random_name
 from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT, EnginePaths
-from tare.engine.signals import parse_signal
 from tare.errors import InvalidArgument, NotFound
 from tare.model.container import Container, ContainerConfig, ContainerState, EndpointSettings, HostConfig, MountPoint
+from tare.model.signals import parse_signal
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def platform_args(build: Platform, target: Platform) -> dict[str, str]:
 
 
 def global_args(build: Platform, target: Platform, stage: str = "") -> dict[str, str]:
-    """All ARGs of the global scope: the platforms and ``TARGETSTAGE`` (the requested stage's name or ``default``)."""
+    """All ARGs of the global scope: the platforms and ``TARGETSTAGE`` (the target stage's name or ``default``)."""
     return {**platform_args(build, target), "TARGETSTAGE": stage or "default"}
 
 

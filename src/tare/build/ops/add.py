@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import lzma
 import posixpath
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from tare.archive.compression import decompress
+from tare.archive.compression import Compression, decompress, detect
 from tare.archive.entry import Entry, Kind
 from tare.archive.tar_stream import BLOCK, iter_entries
 from tare.archive.tar_writer import TarWriter
@@ -17,6 +20,10 @@ from tare.build.ops.rootfs import Owner, is_directory, lstat, resolve
 from tare.build.sources.archive import Counted, Unpacked, bomb, is_tar_header
 from tare.build.sources.limits import SourceLimits
 from tare.errors import DataCorrupt, InvalidArgument
+
+_MAGIC = 6  # bytes that tell a compression
+_CHUNK = 1 << 20
+_GZIP_ONLY = 16 + zlib.MAX_WBITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +42,31 @@ def open_archive(host: str, name: str, limits: SourceLimits) -> Archive | None:
     """
     archive = Archive(host, name, limits)
     try:
-        with open_stream(archive) as stream:
-            header = stream.read(BLOCK)
-    except (DataCorrupt, OSError, EOFError, lzma.LZMAError, ValueError):
+        header = _first_block(host)
+    except (DataCorrupt, OSError, EOFError, lzma.LZMAError, zlib.error, ValueError):
         return None
     return archive if is_tar_header(header) else None
+
+
+def _first_block(host: str) -> bytes:
+    """The first 512 bytes, decompressed, also of a file that is cut off later: whoever unpacks it then says so."""
+    with Path(host).open("rb") as file:
+        kind = detect(file.read(_MAGIC))
+        file.seek(0)
+        decoder: Any
+        match kind:
+            case Compression.GZIP:
+                decoder = zlib.decompressobj(_GZIP_ONLY)
+            case Compression.BZIP2:
+                decoder = bz2.BZ2Decompressor()
+            case Compression.XZ:
+                decoder = lzma.LZMADecompressor()
+            case _:
+                return _Stream(file, decompress(file)).read(BLOCK)
+        block = b""
+        while len(block) < BLOCK and not decoder.eof and (data := file.read(_CHUNK)):
+            block += decoder.decompress(data, BLOCK - len(block))
+        return block
 
 
 class _Stream:
@@ -83,13 +110,14 @@ def write_archive(
 ) -> int:
     """Add the archive's members below ``destination``; returns the bytes of file content.
 
-    A member that is to lie behind a symbolic link of the image goes where the link leads. Raises DataCorrupt,
-    InvalidArgument for an archive that unpacks to too much.
+    A member that is to lie behind a symbolic link of the image goes where the link leads; one with an absolute path
+    lies below ``destination`` like the others. Raises DataCorrupt, InvalidArgument for an archive that unpacks to too
+    much.
     """
     top = resolve(root, destination)
     size = entries = 0
     with open_stream(archive) as stream:
-        for entry, content in iter_entries(stream):
+        for entry, content in iter_entries(stream, allow_absolute=True):
             entries += 1
             if entries > archive.limits.archive_entries:
                 raise bomb(archive.name, f"more than {archive.limits.archive_entries} entries", "max_archive_entries")
@@ -100,10 +128,23 @@ def write_archive(
                 raise InvalidArgument(f"{archive.name}: member {entry.path} has a name that no layer can hold")
             if owner is not None:
                 placed = replace(placed, uid=owner.uid, gid=owner.gid)
+            for directory in _missing_parents(placed, root, known):
+                writer.add(directory)
             writer.add(placed, content)
             known.add(placed.path)
             size += placed.size
     return size
+
+
+def _missing_parents(entry: Entry, root: Path, known: set[str]) -> Iterator[Entry]:
+    """Directories above ``entry`` that neither the image nor the layer has, as root's; they are ``known`` then."""
+    parts = entry.path.split("/")[:-1]
+    for count in range(1, len(parts) + 1):
+        path = "/".join(parts[:count])
+        if path not in known:
+            known.add(path)
+            if lstat(root, path) is None:
+                yield Entry(path=path, kind=Kind.DIRECTORY, mode=0o755, mtime=entry.mtime)
 
 
 def _placed(entry: Entry, root: Path, top: str) -> Entry:
@@ -120,4 +161,5 @@ def _placed(entry: Entry, root: Path, top: str) -> Entry:
         above, _, name = (f"{top}/{target}" if top else target).rpartition("/")
         parent = resolve(root, above)
         target = f"{parent}/{name}" if parent else name
-    return replace(entry, path=path, target=target)
+    mode = 0o777 if entry.kind is Kind.SYMLINK else entry.mode  # links have no mode of their own, symlink(7)
+    return replace(entry, path=path, target=target, mode=mode)

@@ -84,7 +84,7 @@ async def _make(step: CopyStep, inputs: Inputs, downloads: Sequence[Download], c
     async with _planned(step, inputs, downloads) as (planned, root):
         key = _layer_key(step, planned, downloads, content)
         if (known := await _find(key, inputs)) is not None:
-            paths = [member.entry.path for member in planned.members if member.entry.kind is not Kind.DIRECTORY]
+            paths = [member.entry.path for member in planned.members]
             return replace(known, hidden=await asyncio.to_thread(hidden_by, paths, root))
         sizes: list[int] = []
         hidden: list[int] = []
@@ -164,10 +164,10 @@ def _layer_key(step: CopyStep, planned: _Planned, downloads: Sequence[Download],
 
 
 def _write(step: CopyStep, planned: _Planned, root: Path, sink: BinaryIO) -> tuple[int, set[str]]:
-    """Write the layer tar; returns the bytes of file content and the paths of what is no directory."""
+    """Write the layer tar; returns the bytes of file content and the paths of its members."""
     writer = TarWriter(sink)
     write_members(planned.members, writer)
-    known = {member.entry.path for member in planned.members if member.entry.kind is not Kind.DIRECTORY}
+    known = {member.entry.path for member in planned.members}
     size = planned.size
     for archive in planned.archives:
         size += write_archive(archive, root, step.destination, writer, known, owner=planned.owner)

@@ -65,7 +65,11 @@ class LayerPlan:
         self._made_mtime = max(times, default=0)
         files = [match for match in matches if not match.is_directory]
         into = destination.endswith("/") or len(matches) > 1 or len(files) < len(matches)
+        group = 0
         for match in matches:
+            if match.group != group:  # names of one file are kept as such within a source, not between sources
+                self._links.clear()
+                group = match.group
             if match.is_directory:
                 self._place_directory(match, destination)
             else:
@@ -73,14 +77,14 @@ class LayerPlan:
                 self._put(self.file_target(destination, match.name, into=into), item)
 
     def file_target(self, destination: str, name: str, *, into: bool) -> str:
-        """Where a single file goes: into ``destination`` if it is or must be a directory, else to that very name."""
+        """Where a single file goes: into ``destination`` if it is or must be a directory, else to where it leads."""
         resolved = resolve(self._root, destination)
         existing = lstat(self._root, resolved)
         if into and existing is not None and not is_directory(existing):
             raise InvalidArgument(f"cannot copy to non-directory: {destination}")
         if into or is_directory(existing):
             return f"{resolved}/{name}" if resolved else name
-        return resolve(self._root, destination, follow_last=False)
+        return resolved
 
     def inline(self, target: str, data: bytes) -> None:
         """Put a file with this content at the resolved path ``target``."""
@@ -107,24 +111,28 @@ class LayerPlan:
         self._members[target] = Member(entry, host=str(fetched.file))
 
     def inside(self, destination: str) -> None:
-        """Have ``destination`` as a directory. Raises InvalidArgument where it is something else."""
-        path = resolve(self._root, destination)
-        self.parents(path)
-        self.directory(path)
+        """Have ``destination`` as a directory, to which ``--chmod`` does not apply.
 
-    def parents(self, target: str) -> None:
+        Raises InvalidArgument where it is something else.
+        """
+        path = resolve(self._root, destination)
+        self.parents(path, chmod=False)
+        self.directory(path, chmod=False)
+
+    def parents(self, target: str, *, chmod: bool = True) -> None:
         """Have all directories above ``target``, with the metadata they already have in the root file system."""
         above = target.rpartition("/")[0]
         if not above or above in self._members:  # what lies above a member is one already
             return
         parts = above.split("/")
         for count in range(1, len(parts) + 1):
-            self.directory("/".join(parts[:count]))
+            self.directory("/".join(parts[:count]), chmod=chmod)
 
-    def directory(self, path: str, mtime: int | None = None) -> None:
+    def directory(self, path: str, mtime: int | None = None, *, chmod: bool = True) -> None:
         """Have the directory ``path`` (resolved): as it is, else new with the owner of the copy.
 
-        A new one has the mode 0755 or that of an octal ``--chmod``; ``mtime`` None is the newest of what is copied.
+        A new one has the mode 0755 or, with ``chmod``, that of an octal ``--chmod``; ``mtime`` None is the newest of
+        what is copied.
         """
         if path in self._members or not path:
             return
@@ -135,7 +143,7 @@ class LayerPlan:
         elif status is not None:
             raise InvalidArgument(f"cannot copy to non-directory: /{path}")
         else:
-            owner, change = self._settings.owner or ROOT, self._settings.mode
+            owner, change = self._settings.owner or ROOT, self._settings.mode if chmod else None
             entry = Entry(
                 path=path,
                 kind=Kind.DIRECTORY,
@@ -171,6 +179,8 @@ class LayerPlan:
             if stat.S_ISDIR(item.status.st_mode):
                 target, known = self._directory_target(target) if known else (target, False)
                 targets[item.rel] = (target, known)
+            elif known and is_directory(lstat(self._root, target)):
+                raise _not_replaceable(target)
             self._put(target, item)
 
     def _directory_target(self, target: str) -> tuple[str, bool]:
@@ -188,6 +198,7 @@ class LayerPlan:
             return
         self.parents(target)
         entry = _describe(target, item, self._settings)
+        self._check_kind(target, entry)
         status = item.status
         if entry.kind is Kind.FILE and status.st_nlink > 1:
             first = self._links.setdefault((status.st_dev, status.st_ino), target)
@@ -196,6 +207,15 @@ class LayerPlan:
                 self._members[target_member.entry.path] = target_member
                 return
         self._members[target] = Member(entry, host=item.host, status=status)
+
+    def _check_kind(self, target: str, entry: Entry) -> None:
+        """Refuse a directory and something else at one place, from two sources."""
+        known = self._members.get(target)
+        if known is None or (known.entry.kind is Kind.DIRECTORY) == (entry.kind is Kind.DIRECTORY):
+            return
+        if entry.kind is Kind.DIRECTORY:
+            raise InvalidArgument(f"cannot copy to non-directory: /{target}")
+        raise _not_replaceable(target)
 
     def _order_links(self, first: str, target: str, item: Item) -> tuple[str, Member]:
         """The member for a further name of one file; the name that sorts first holds the content."""
@@ -215,6 +235,11 @@ class LayerPlan:
     def _changed(self, mode: int) -> int:
         change = self._settings.mode
         return mode if change is None else change.apply(mode, is_directory=False)
+
+
+def _not_replaceable(target: str) -> InvalidArgument:
+    hint = "remove the directory in a RUN step first, or copy to another place"
+    return InvalidArgument(f"cannot replace to directory /{target} with file", hint=hint)
 
 
 def _describe(path: str, item: Item, settings: Settings) -> Entry:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tare.build.ops.rootfs import lstat, resolve
-from tare.build.ops.select import Filter, Item, Match, Tree, read_xattrs
+from tare.build.ops.select import Exclude, Filter, Item, Match, Tree, read_xattrs
 
 PIVOT = "/./"
 """What stands before it in a source is left out at the destination."""
@@ -16,13 +16,17 @@ PIVOT = "/./"
 def select_with_parents(tree: Tree, sources: Sequence[str], extra: Filter | None = None) -> list[Match]:
     """One directory for each match: the pivot, with the directories on the way and the match itself in it.
 
-    ``**`` in a source stands for any number of directories. Raises as :meth:`Tree.select` does.
+    ``**`` in a source stands for any number of directories; ``extra`` has patterns from the pivot on. Raises as
+    :meth:`Tree.select` does.
     """
     found: list[Match] = []
-    for source in sources:
+    for group, source in enumerate(sources):
         base = source.partition(PIVOT)[0] if PIVOT in source else ""
         depth = len(_parts(base))
-        found += [_from_pivot(tree, match, depth) for match in tree.select([source], extra, deep=True)]
+        exclude = Exclude(extra, base=resolve(tree.root, base))
+        found += [
+            replace(_from_pivot(tree, match, depth), group=group) for match in tree.select([source], exclude, deep=True)
+        ]
     return found
 
 
@@ -41,7 +45,7 @@ def _directory(tree: Tree, parts: list[str], rel: str) -> Item:
     host = os.path.join(tree.root, path)  # noqa: PTH118 - strings, as in the walk
     status = lstat(tree.root, path)
     assert status is not None, "it leads to a match"
-    return Item(rel, host, status, xattrs=read_xattrs(host))
+    return Item(rel, host, status, xattrs=read_xattrs(host) if tree.keep_owner else {})
 
 
 def _parts(path: str) -> list[str]:

@@ -34,6 +34,40 @@ class Filter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Shifted:
+    """A filter whose paths begin at ``base``, for a tree's paths; ``base`` itself is never left out."""
+
+    filter: Filter
+    base: str
+
+    def excluded(self, path: str) -> bool:
+        below = self._below(path)
+        return bool(below) and self.filter.excluded(below)
+
+    def prunable(self, path: str) -> bool:
+        below = self._below(path)
+        return bool(below) and self.filter.prunable(below)
+
+    def _below(self, path: str) -> str:
+        return path[len(self.base) :].lstrip("/") if f"{path}/".startswith(f"{self.base}/") or not self.base else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclude:
+    """What ``--exclude`` leaves out: patterns from ``base`` (in the tree), or from each match where that is None."""
+
+    filter: Filter | None
+    base: str | None = None
+
+    def at(self, match: str) -> Filter | None:
+        """The filter for paths of the tree, below the match at ``match``."""
+        return None if self.filter is None else _Shifted(self.filter, match if self.base is None else self.base)
+
+
+_NOTHING = Exclude(None)
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One file of a selection: ``rel`` is relative to the match, ``""`` for the match itself."""
 
@@ -46,10 +80,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What one source or one name of a wildcard stands for; ``items`` begin with the match itself."""
+    """What one source or one name of a wildcard stands for; ``items`` begin with the match itself.
+
+    ``group`` is the number of the source that it belongs to.
+    """
 
     path: str
     items: tuple[Item, ...]
+    group: int = 0
 
     @property
     def name(self) -> str:
@@ -73,7 +111,8 @@ class SourceMissing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A source tree. ``keep_owner`` is false for the context; ``filter`` None means that nothing is left out."""
+    """A source tree. ``keep_owner`` is false for the context, of which owners and extended attributes are dropped, as
+    they are another machine's; ``filter`` None means that nothing is left out."""
 
     root: Path
     keep_owner: bool
@@ -81,23 +120,25 @@ class Tree:
     found: dict[object, list[Match]] = field(default_factory=dict, compare=False)
     """What was selected before: a build hashes the files first and writes them afterwards."""
 
-    def select(self, sources: Sequence[str], extra: Filter | None = None, *, deep: bool = False) -> list[Match]:
+    def select(self, sources: Sequence[str], exclude: Exclude | None = None, *, deep: bool = False) -> list[Match]:
         """The files that ``sources`` (patterns) stand for, in their order, names sorted.
 
-        ``extra`` leaves out more (``--exclude``); with ``deep`` the component ``**`` stands for any number of
+        ``exclude`` leaves out more (``--exclude``); with ``deep`` the component ``**`` stands for any number of
         directories. Raises SourceMissing, InvalidArgument for a bad pattern, OSError.
         """
+        extra = exclude or _NOTHING
         found: list[Match] = []
-        for source in sources:
+        for group, source in enumerate(sources):
             pattern = source.strip("/")
             if has_wildcard(pattern):
-                paths = list(dict.fromkeys(self._expand(pattern.split("/"), deep=deep)))
-                found.extend(self._match(path, path, extra) for path in paths if not _is_out(extra, path))
+                paths = dict.fromkeys(self._expand(pattern.split("/"), deep=deep))
+                matches = [self._match(path, path, extra) for path in paths]
             else:
-                found.append(self._literal(source, pattern, extra))
-        return [match for match in found if match.items]
+                matches = [self._literal(source, pattern, extra)]
+            found.extend(Match(match.path, match.items, group) for match in matches if match.items)
+        return found
 
-    def _literal(self, source: str, path: str, extra: Filter | None) -> Match:
+    def _literal(self, source: str, path: str, extra: Exclude) -> Match:
         clean = "/".join(part for part in os.path.normpath("/" + path).split("/") if part)
         resolved = resolve(self.root, clean)
         if lstat(self.root, resolved) is None:
@@ -107,16 +148,19 @@ class Tree:
             raise SourceMissing(source, excluded_path=resolved)
         return match
 
-    def _match(self, shown: str, path: str, extra: Filter | None) -> Match:
+    def _match(self, shown: str, path: str, exclude: Exclude) -> Match:
         resolved = resolve(self.root, path)
         status = lstat(self.root, resolved)
+        extra = exclude.at(resolved)
         if status is None:
+            if _is_out(self.filter, resolve(self.root, path, follow_last=False)):
+                return Match(shown, ())
             raise SourceMissing(shown)
         if not stat.S_ISDIR(status.st_mode):
             kept = not (_is_out(self.filter, resolved) or _is_out(extra, resolved))
             return Match(shown, (self._item("", resolved, status),) if kept else ())
         items = [self._item("", resolved, status), *self._walk(resolved, extra)]
-        if len(items) == 1 and resolved and _is_out(self.filter, resolved):
+        if len(items) == 1 and resolved and (_is_out(self.filter, resolved) or _is_out(extra, resolved)):
             return Match(shown, ())
         return Match(shown, tuple(items))
 
@@ -150,7 +194,7 @@ class Tree:
     def _item(self, rel: str, path: str, status: os.stat_result) -> Item:
         host = self._host(path)
         target = os.readlink(host) if stat.S_ISLNK(status.st_mode) else ""  # noqa: PTH115
-        return Item(rel, host, status, target, read_xattrs(host))
+        return Item(rel, host, status, target, read_xattrs(host) if self.keep_owner else {})
 
     def _host(self, path: str) -> str:
         return f"{self.root}/{path}"
@@ -172,7 +216,7 @@ class Tree:
         parent = resolve(self.root, done)
         if not has_wildcard(part):
             path = f"{done}/{part}" if done else part
-            if lstat(self.root, resolve(self.root, path)) is not None:
+            if lstat(self.root, resolve(self.root, path, follow_last=False)) is not None:
                 yield from self._expand(rest, path, deep=deep)
             return
         expression = compile_component(part)
@@ -184,8 +228,7 @@ class Tree:
             path = f"{done}/{name}" if done else name
             if expression.fullmatch(name) is None:
                 continue
-            if lstat(self.root, resolve(self.root, path)) is not None:  # a dangling link matches nothing
-                yield from self._expand(rest, path, deep=deep)
+            yield from self._expand(rest, path, deep=deep)
 
     def _directories(self, path: str) -> Iterator[str]:
         """Directories in ``path``, links to directories not among them; excluded trees are not entered."""

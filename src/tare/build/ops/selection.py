@@ -7,7 +7,6 @@ import posixpath
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import BinaryIO, TypeVar
 
 from tare.archive.tar_writer import TarWriter
@@ -19,7 +18,7 @@ from tare.build.ops.manifests import Facts
 from tare.build.ops.operation import Inputs, located
 from tare.build.ops.parents import select_with_parents
 from tare.build.ops.rootfs import leaving_link
-from tare.build.ops.select import Filter, Match, SourceMissing, Tree, content_digest
+from tare.build.ops.select import Exclude, Filter, Match, SourceMissing, Tree, content_digest
 from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, TareError
 
 T = TypeVar("T")
@@ -47,9 +46,12 @@ class Selection:
         """The files in ``tree``. Raises SourceMissing, InvalidArgument for a bad pattern, OSError."""
         found = tree.found.get(self)
         if found is None:
-            extra = _excluding(self.exclude)
-            select = partial(select_with_parents, tree) if self.parents else tree.select
-            found = tree.found[self] = select(self.sources, extra)
+            exclude = _excluding(self.exclude)
+            if self.parents:
+                found = select_with_parents(tree, self.sources, exclude)
+            else:
+                found = tree.select(self.sources, Exclude(exclude))
+            tree.found[self] = found
         return found
 
     def digest(self, tree: Tree, inputs: Inputs) -> str:

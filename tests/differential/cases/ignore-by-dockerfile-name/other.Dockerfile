@@ -1,0 +1,2 @@
+FROM differential/base:1
+COPY . /ctx/

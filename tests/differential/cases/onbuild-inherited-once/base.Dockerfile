@@ -1,0 +1,2 @@
+FROM differential/base:1
+ONBUILD RUN echo trigger >> /triggered
