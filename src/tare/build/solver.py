@@ -111,6 +111,8 @@ class Solver:
     _tasks: dict[str, asyncio.Task[Solved]] = field(default_factory=dict)
     _fresh: set[str] = field(default_factory=set)
     _claimed: set[str] = field(default_factory=set)
+    _shown: dict[str, PlannedStep] = field(default_factory=dict)
+    _begun: dict[str, float] = field(default_factory=dict)
 
     async def solve(self) -> dict[str, Solved]:
         """All steps' outcomes by id. Raises the first failure; the other steps are cancelled and cleaned up then."""
@@ -131,18 +133,29 @@ class Solver:
             await asyncio.wait(inputs)
             if any(task.cancelled() or task.exception() is not None for task in inputs):
                 raise _InputFailed
-        begun = time.monotonic()
         if shown is not None:
-            self.observe(VertexStarted(step.id, shown.name, step.stage, shown.index))
+            self._shown[step.id] = shown
+        if not isinstance(step, RunStep):  # a command begins when it has a slot
+            self._begin(step)
         try:
             solved = await self._solve(step)
         except Exception as error:
+            self._begin(step)
             if shown is not None:
                 self.observe(VertexFailed(step.id, shown.index, str(error)))
             raise
+        self._begin(step)
         if shown is not None:
-            self._report(step, shown, solved, time.monotonic() - begun)
+            self._report(step, shown, solved, time.monotonic() - self._begun[step.id])
         return solved
+
+    def _begin(self, step: Step) -> None:
+        """Tell, once, that the step is at work."""
+        if step.id in self._begun:
+            return
+        self._begun[step.id] = time.monotonic()
+        if (shown := self._shown.get(step.id)) is not None:
+            self.observe(VertexStarted(step.id, shown.name, step.stage, shown.index))
 
     def _report(self, step: Step, shown: PlannedStep, solved: Solved, seconds: float) -> None:
         size = solved.result.bytes if step.layered else 0
@@ -184,6 +197,8 @@ class Solver:
                 return Solved(key.digest, known, cached=True)
         joined = key.digest in self._claimed  # an equal step of this build is at it
         self._claimed.add(key.digest)
+        if key.digest in self.shared.running:
+            self._begin(step)
         begins = isinstance(step, RunStep)  # of others it shows at the end whether the layer was there already
         if begins and not joined:
             await self._explain(step, key)
@@ -221,6 +236,7 @@ class Solver:
     async def _make(self, step: Step, key: Key, inputs: Inputs, downloads: list[Download]) -> Work:
         """Do the work; runs once however many builds wait for it, so it holds a lease of its own."""
         async with self.shared.slots, self.bench.store.leases.hold() as lease:
+            self._begin(step)
             await self.bench.protect(lease, inputs.parent)
             for origin in inputs.origins.values():
                 await self.bench.protect(lease, origin.chain)
