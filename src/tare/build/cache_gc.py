@@ -156,7 +156,7 @@ class CacheKeeper:
             id=_HASHES,
             type=LOCAL_SOURCE,
             description="hashes of files of build contexts",
-            size=facts.st_blocks * 512,
+            size=facts.st_blocks * 512 + self._bench.manifests.usage(),
             created=facts.st_mtime,
             last_used=facts.st_mtime,
             mutable=True,
@@ -195,6 +195,7 @@ class CacheKeeper:
                 gone.append(name)
             elif name == _HASHES:
                 await asyncio.to_thread(self._bench.hashes.clear)
+                await asyncio.to_thread(self._bench.manifests.clear)
                 gone.append(name)
         return gone
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import zlib
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from tare.base.atomic import write_atomic
+from tare.store.usage import disk_usage
 
 _LIMIT = 400  # manifests that are kept; the oldest go first
 _FAST = 1  # compression level: these are written after every build that saw new content
@@ -24,6 +26,7 @@ class Manifests:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._pending: dict[str, Mapping[str, Facts]] = {}
 
     def note(self, digest: str, files: Mapping[str, Facts]) -> None:
@@ -33,15 +36,17 @@ class Manifests:
 
     def save(self) -> None:
         """Write what is new to disk; blocks. A loss only costs an explanation."""
-        with self._lock:
-            pending, self._pending = self._pending, {}
-        fresh = {digest: files for digest, files in pending.items() if not self._path(digest).exists()}
-        if not fresh:
-            return
-        self._directory.mkdir(parents=True, exist_ok=True)
-        for digest, files in fresh.items():
-            write_atomic(self._path(digest), zlib.compress(msgspec.msgpack.encode(files), _FAST), durable=False)
-        self._forget_oldest()
+        with self._writing:
+            with self._lock:
+                pending, self._pending = self._pending, {}
+            fresh = {digest: files for digest, files in pending.items() if not self._path(digest).exists()}
+            if not fresh:
+                return
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for digest, files in fresh.items():
+                data = zlib.compress(msgspec.msgpack.encode(files), _FAST)
+                write_atomic(self._path(digest), data, durable=False)
+            self._forget_oldest()
 
     def load(self, digest: str) -> Mapping[str, Facts] | None:
         """The files by path; None when they are not known any more. Blocks."""
@@ -53,6 +58,22 @@ class Manifests:
             return msgspec.msgpack.decode(data, type=dict[str, Facts])
         except (OSError, zlib.error, msgspec.MsgspecError):
             return None
+
+    def usage(self) -> int:
+        """Bytes on disk."""
+        return disk_usage(self._directory)
+
+    def clear(self) -> None:
+        """Forget everything, on disk too."""
+        with self._writing:
+            with self._lock:
+                self._pending.clear()
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Delete what a killed engine was writing."""
+        for path in self._directory.glob(".*"):
+            path.unlink(missing_ok=True)
 
     def _path(self, digest: str) -> Path:
         return self._directory / digest.rpartition(":")[2]

@@ -90,4 +90,5 @@ class Workbench:
             await self.drop_view(target)
         await asyncio.to_thread(shutil.rmtree, self.directory / "ssh", ignore_errors=True)
         await asyncio.to_thread(self.hashes.sweep)
+        await asyncio.to_thread(self.manifests.sweep)
         await self.mounts.recover()
