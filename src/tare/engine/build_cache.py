@@ -17,7 +17,7 @@ from tare.build.cache_ledger import CacheRecord
 from tare.build.cache_policy import CacheLimits, Policy, keep_bytes, private_size
 from tare.engine.events import Events
 from tare.engine.requests import Filters
-from tare.errors import InvalidArgument, TareError
+from tare.errors import InvalidArgument
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class BuildCacheService:
                     self._tell(pruned)
                 if not self._again:
                     return
-        except (TareError, OSError):
+        except Exception:
             logger.exception("the build cache could not be collected")
         finally:
             self._collection = None
