@@ -26,6 +26,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.socket_path == Path("/run/tare/tare.sock")
     assert settings.build.host_ca is True
     assert settings.archive.mirrors == []
+    assert (settings.build.max_archive_ratio, settings.build.max_archive_entries) == (200, 1_000_000)
 
 
 def test_file_and_overrides(tmp_path: Path) -> None:
@@ -51,6 +52,7 @@ def test_file_and_overrides(tmp_path: Path) -> None:
         ("data_root = 7", r"Expected `str`, got `int`.*data_root"),
         ("[archive]\nmirrors = 'x'", "Expected `array`"),
         ("[network]\nmtu = 'x'", "Expected `int`"),
+        ("[build]\nmax_archive_bytes = 0", r"Expected `int` >= 1.*max_archive_bytes"),
         (b"data_root = '\xff'", "utf-8"),
     ],
 )
