@@ -40,6 +40,13 @@ def repository(server: SourceServer) -> Path:
     return place
 
 
+@pytest.fixture(autouse=True)
+def no_images_stay(host: EngineProcess) -> Iterator[None]:
+    yield
+    host.docker("rmi", "-f", "made:1", "lay:v1", check=False)
+    host.docker("image", "prune", "-f")
+
+
 def tar_of(**files: str) -> bytes:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as archive:

@@ -40,12 +40,14 @@ from typing import Annotated, Any
 import msgspec
 
 from tare.build.cache_policy import CacheLimits
+from tare.build.sources.limits import SourceLimits
 from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT
 from tare.errors import InvalidArgument, NotFound
 
 DEFAULT_CONFIG = Path("/etc/tare/tare.toml")
 
 
+_LIMITS = SourceLimits()
 _Amount = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -56,12 +58,12 @@ class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     host_ca: bool = True
-    max_archive_entries: _Amount = 1_000_000
-    max_archive_bytes: _Amount = 64 << 30
-    max_archive_ratio: _Amount = 200
-    max_download_bytes: _Amount = 32 << 30
-    fetch_seconds: _Amount = 3600
-    source_cache_bytes: _Amount = 4 << 30
+    max_archive_entries: _Amount = _LIMITS.archive_entries
+    max_archive_bytes: _Amount = _LIMITS.archive_bytes
+    max_archive_ratio: _Amount = _LIMITS.archive_ratio
+    max_download_bytes: _Amount = _LIMITS.download
+    fetch_seconds: _Amount = _LIMITS.seconds
+    source_cache_bytes: _Amount = _LIMITS.cache
     cache_limit: str = ""
     cache_keep_recent: str = ""
     keep_steps: Annotated[int, msgspec.Meta(ge=0)] = 10

@@ -27,6 +27,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.build.host_ca is True
     assert (settings.build.keep_steps, settings.build.keep_days) == (10, 7.0)
     assert settings.archive.mirrors == []
+    assert (settings.build.max_archive_ratio, settings.build.max_archive_entries) == (200, 1_000_000)
 
 
 def test_file_and_overrides(tmp_path: Path) -> None:
@@ -57,6 +58,7 @@ def test_file_and_overrides(tmp_path: Path) -> None:
         ("data_root = 7", r"Expected `str`, got `int`.*data_root"),
         ("[archive]\nmirrors = 'x'", "Expected `array`"),
         ("[network]\nmtu = 'x'", "Expected `int`"),
+        ("[build]\nmax_archive_bytes = 0", r"Expected `int` >= 1.*max_archive_bytes"),
         (b"data_root = '\xff'", "utf-8"),
     ],
 )
