@@ -59,6 +59,7 @@ class Planner:
         self._later: list[TareError] = []
         self._triggers: dict[int, list[str]] = {}
         self._steps: list[Step] = []
+        self._image_steps: set[str] = set()
         self._shown: list[tuple[int, Step]] = []
 
     async def plan(self, resolve: ResolveImage) -> Plan:
@@ -142,10 +143,10 @@ class Planner:
             following = next(rest, None)
             if following is None:
                 ordered[active.pop()] = described
-            elif following in active:
-                self._refuse_cycle(described.stage, following)
-            elif following not in ordered:
+            elif following not in known:
                 enter(following)
+            elif following not in ordered:
+                self._refuse_cycle(described.stage, following)
         return list(ordered.values())
 
     def _refuse_cycle(self, stage: Stage, back: int) -> None:
@@ -277,7 +278,7 @@ class Planner:
             state.apply(instruction, self._dockerfile.source)
         self._steps.extend(state.steps)
         self._shown.extend((stage.index, step) for step in state.steps)
-        return state.output
+        return state.finished()
 
     def _base(self, described: _Stage) -> StageOutput:
         stage, name = described.stage, self._name(described.stage)
@@ -336,7 +337,8 @@ class Planner:
         if index is not None:
             return self._outputs[index].tip
         step_id = f"image:{name}:{described.platform}"
-        if all(step.id != step_id for step in self._steps):
+        if step_id not in self._image_steps:
+            self._image_steps.add(step_id)
             image = None
             if name != SCRATCH:
                 image = self._images.get((Reference.parse(name), described.platform))
