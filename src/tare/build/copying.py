@@ -33,6 +33,7 @@ def copy_step(instruction: ins.Copy | ins.Add, state: StageState, place: Place, 
         replace(item, content=expand_heredoc(item.content, variables), expand=False) if item.expand else item
         for item in instruction.inline
     )
+    state.count(sum(len(item.content) for item in inline))
     chown, chmod = state.word(instruction.chown), state.word(instruction.chmod)
     step = CopyStep(
         id=step_id,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
+from typing import Any
 
 import msgspec
 
@@ -23,6 +25,9 @@ from tare.oci.image import ExecutionConfig, Healthcheck
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
+_MERGED = ("labels", "exposed_ports", "volumes")
+_MAX_EXPANDED = 64 << 20  # characters; more than any image that can be run has
+_MAX_PATH = 4095  # bytes, Linux PATH_MAX less one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,24 +50,49 @@ class Surroundings:
 
 @dataclass(slots=True)
 class StageState:
-    """A stage while it is being read; grows instruction by instruction."""
+    """A stage while it is being read; grows instruction by instruction, :meth:`finished` gives what it ends as.
 
-    output: StageOutput
+    ``start`` is what it stands on. ``variables`` are what words are expanded with and what RUN sees, of ARG and ENV
+    the one that came last; ``args`` the declared ARGs. What instructions add to (variables of the image, labels, ports,
+    volumes, triggers) grows beside ``config`` and is put into it at the end: a long stage takes linear time.
+    """
+
+    start: InitVar[StageOutput]
     around: Surroundings
     cmd_set: bool = False
-    steps: list[Step] = field(default_factory=list)
-    number: int = 0
     index: int = 0
+    output: StageOutput = field(init=False)
+    config: ExecutionConfig = field(init=False)
+    variables: dict[str, str] = field(init=False)
+    args: dict[str, str | None] = field(init=False)
+    steps: list[Step] = field(default_factory=list)
+    _history: list[Written] = field(init=False)
+    _env: dict[str, str] = field(default_factory=dict)
+    _merged: dict[str, dict[str, Any]] = field(init=False)
+    _triggers: list[str] = field(default_factory=list)
+    _number: int = 0
+    _expanded: int = 0
 
-    @property
-    def config(self) -> ExecutionConfig:
-        """The configuration so far."""
-        return self.output.config
+    def __post_init__(self, start: StageOutput) -> None:
+        self.output, self.config = start, start.config
+        self.variables, self.args = dict(start.variables), dict(start.args)
+        self._history = list(start.history)
+        self._merged = {name: dict(getattr(start.config, name) or {}) for name in _MERGED}
 
-    @property
-    def variables(self) -> Mapping[str, str]:
-        """What words are expanded with and what RUN sees: of ARG and ENV the one that came last."""
-        return self.output.variables
+    def finished(self) -> StageOutput:
+        """The stage after its last instruction."""
+        changes: dict[str, Any] = {name: values for name, values in self._merged.items() if values}
+        if self._env:
+            changes["env"] = [f"{name}={value}" for name, value in self._env.items()]
+        if self._triggers:
+            changes["on_build"] = list(self._triggers)
+        return replace(
+            self.output,
+            config=msgspec.structs.replace(self.config, **changes),
+            history=tuple(self._history),
+            variables=self.variables,
+            args=self.args,
+        )
 
     def apply(self, instruction: ins.AnyInstruction, source: Source) -> None:
         """Take in one instruction. Raises InvalidArgument or Unsupported with the Dockerfile's line."""
@@ -79,9 +109,21 @@ class StageState:
                 ) from error
             raise kind from error
 
-    def word(self, text: str) -> str:
-        """``text`` expanded."""
-        return expand(text, self.variables, self.around.escape)
+    def word(self, text: str, variables: Mapping[str, str] | None = None) -> str:
+        """``text`` expanded, with the stage's variables if none are given."""
+        result = expand(text, self.variables if variables is None else variables, self.around.escape)
+        self.count(len(result))
+        return result
+
+    def count(self, characters: int) -> None:
+        """Bound what variables that contain variables can grow to. Raises InvalidArgument."""
+        self._expanded += characters
+        if self._expanded > _MAX_EXPANDED:
+            raise InvalidArgument(
+                f"the values of this stage's variables make more than {_MAX_EXPANDED >> 20} MiB of text",
+                hint="keep large values in files",
+                code="expansion-too-large",
+            )
 
     def _apply(self, instruction: ins.AnyInstruction, place: Place) -> None:
         match instruction:
@@ -99,15 +141,15 @@ class StageState:
                 self._configure(instruction, place)
 
     def _next_id(self) -> str:
-        self.number += 1
-        return f"{self.index}.{self.number}"
+        self._number += 1
+        return f"{self.index}.{self._number}"
 
     def _layer(self, step: Step, created_by: str, *, by_builder: bool = True) -> None:
-        named = {name: value for name, value in self.variables.items() if name in _VARIABLE.findall(step.text)}
-        self.steps.append(replace(step, variables=named, arguments=frozenset(self.output.args)))
+        named = {name: self.variables[name] for name in _VARIABLE.findall(step.text) if name in self.variables}
+        self.steps.append(replace(step, variables=named, arguments=frozenset(self.args)))
         text = f"{created_by} # buildkit" if by_builder else created_by
-        written = Written(step=step.id, created_by=text, empty=False)
-        self.output = replace(self.output, tip=step.id, history=(*self.output.history, written))
+        self._history.append(Written(step=step.id, created_by=text, empty=False))
+        self.output = replace(self.output, tip=step.id)
 
     def _note(self, instruction: ins.Instruction, place: Place, created_by: str, **changes: object) -> None:
         """A step that only configures: ``changes`` are fields of the configuration; no text, no history entry."""
@@ -119,30 +161,33 @@ class StageState:
             parent=self.output.tip,
         )
         self.steps.append(step)
-        config = msgspec.structs.replace(self.config, **changes)
-        written = (Written(step=step.id, created_by=created_by, empty=True),) if created_by else ()
-        self.output = replace(self.output, config=config, history=(*self.output.history, *written))
+        if changes:
+            self.config = msgspec.structs.replace(self.config, **changes)
+        if created_by:
+            self._history.append(Written(step=step.id, created_by=created_by, empty=True))
 
     def _arg(self, instruction: ins.Arg, place: Place) -> None:
         shown = []
-        variables, args = dict(self.variables), dict(self.output.args)
         for name, default in instruction.args:
-            value = None if default is None else expand(default, variables, self.around.escape)
+            value = None if default is None else self.word(default)
             if name in self.around.build_args:
                 value = self.around.build_args[name]
                 self.around.consumed(name)
             elif default is None:
                 value = self.around.global_args.get(name)
-            args[name] = value
+            self.args[name] = value
             if value is not None:
-                variables[name] = value
+                self.variables[name] = value
             shown.append(name if value is None else f"{name}={value}")
-        self.output = replace(self.output, variables=variables, args=args)
         self._note(instruction, place, f"ARG {' '.join(shown)}")
 
     def _workdir(self, instruction: ins.Workdir, place: Place) -> None:
         path = posixpath.normpath(posixpath.join(self.config.working_dir or "/", self.word(instruction.path)))
         path = "/" + path.lstrip("/")
+        if len(os.fsencode(path)) > _MAX_PATH:
+            raise InvalidArgument(
+                f"the working directory has more than {_MAX_PATH} bytes", hint="begin it with a slash to start anew"
+            )
         created_by = f"WORKDIR {path}"
         if path == "/":
             self._note(instruction, place, created_by, working_dir=path)
@@ -156,7 +201,7 @@ class StageState:
             path=path,
             user=self.config.user,
         )
-        self.output = replace(self.output, config=msgspec.structs.replace(self.config, working_dir=path))
+        self.config = msgspec.structs.replace(self.config, working_dir=path)
         self._layer(step, created_by, by_builder=False)
 
     @property
@@ -172,11 +217,12 @@ class StageState:
         config = self.config
         match instruction:
             case ins.Env():
-                self._env(instruction, place)
+                self._set(instruction, place)
             case ins.Label():
                 pairs = {self.word(name): self.word(value) for name, value in instruction.pairs}
                 text = "LABEL " + " ".join(f"{name}={value}" for name, value in pairs.items())
-                self._note(instruction, place, text, labels={**(config.labels or {}), **pairs})
+                self._merged["labels"].update(pairs)
+                self._note(instruction, place, text)
             case ins.Cmd():
                 argv = self.command(instruction.command)
                 self.cmd_set = True
@@ -187,14 +233,16 @@ class StageState:
                 self._note(instruction, place, f"ENTRYPOINT {phrasing.quoted(argv)}", entrypoint=argv, cmd=cmd)
             case ins.Expose():
                 ports = self._ports(instruction)
-                merged = {**(config.exposed_ports or {}), **{port: {} for port in ports}}
-                self._note(instruction, place, f"EXPOSE [{' '.join(sorted(set(ports)))}]", exposed_ports=merged)
+                self._merged["exposed_ports"].update({port: {} for port in ports})
+                shown = f"EXPOSE [{' '.join(sorted(set(ports)))}]"
+                self.count(len(shown))
+                self._note(instruction, place, shown)
             case ins.Volume():
                 paths = [self.word(path) for path in instruction.paths]
                 if not all(paths):
                     raise InvalidArgument("VOLUME specified can not be an empty string")
-                merged = {**(config.volumes or {}), **{path: {} for path in paths}}
-                self._note(instruction, place, f"VOLUME [{' '.join(paths)}]", volumes=merged)
+                self._merged["volumes"].update({path: {} for path in paths})
+                self._note(instruction, place, f"VOLUME [{' '.join(paths)}]")
             case ins.User():
                 user = self.word(instruction.user)
                 self._note(instruction, place, f"USER {user}", user=user)
@@ -214,27 +262,21 @@ class StageState:
                 check = _healthcheck(instruction)
                 self._note(instruction, place, phrasing.healthcheck(check), healthcheck=check)
             case ins.Onbuild():
-                triggers = [*(self.config.on_build or []), instruction.expression]
-                self._note(instruction, place, "", on_build=triggers)
+                self._triggers.append(instruction.expression)
+                self._note(instruction, place, "")
             case ins.Maintainer():
                 self.output = replace(self.output, author=instruction.maintainer)
                 self._note(instruction, place, f"MAINTAINER {instruction.maintainer}")
             case _:
                 raise Unsupported(f"{type(instruction).__name__.upper()} is not supported here")
 
-    def _env(self, instruction: ins.Env, place: Place) -> None:
-        variables = self.variables
-        pairs = [(self.word(name), expand(value, variables, self.around.escape)) for name, value in instruction.pairs]
-        env = list(self.config.env or [])
-        for name, value in pairs:
-            positions = [i for i, item in enumerate(env) if item.partition("=")[0] == name]
-            if positions:
-                env[positions[0]] = f"{name}={value}"
-            else:
-                env.append(f"{name}={value}")
-        self.output = replace(self.output, variables={**variables, **dict(pairs)})
-        text = "ENV " + " ".join(f"{name}={value}" for name, value in pairs)
-        self._note(instruction, place, text, env=env)
+    def _set(self, instruction: ins.Env, place: Place) -> None:
+        pairs = [(self.word(name), self.word(value)) for name, value in instruction.pairs]
+        if not self._env:
+            self._env = dict(item.partition("=")[::2] for item in self.config.env or [])
+        self._env.update(pairs)
+        self.variables.update(pairs)
+        self._note(instruction, place, "ENV " + " ".join(f"{name}={value}" for name, value in pairs))
 
     def _ports(self, instruction: ins.Expose) -> list[str]:
         found: list[str] = []

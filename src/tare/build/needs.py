@@ -109,10 +109,10 @@ class Needs:
             following = next(rest, None)
             if following is None:
                 ordered[active.pop()] = described
-            elif following in active:
-                self._refuse_cycle(described, active[active.index(following) :])
-            elif following not in ordered:
+            elif following not in known and following not in ordered:
                 enter(following)
+            elif following not in ordered:
+                self._refuse_cycle(described, active[active.index(following) :])
 
     def mentions(self, needed: NeededStage) -> Iterator[tuple[ins.Instruction, str]]:
         """What the stage's instructions, and the triggers of its base as far as they are known, have in ``--from``.

@@ -47,6 +47,7 @@ class Planner:
         self._images: dict[tuple[Reference, Platform], Image] = {}
         self._opened: dict[tuple[str, Platform], Named] = {}
         self._steps: list[Step] = []
+        self._image_steps: set[str] = set()
         self._shown: list[tuple[int, Step]] = []
         self._needs: Needs
 
@@ -202,7 +203,7 @@ class Planner:
             state.apply(instruction, self._dockerfile.source)
         self._steps.extend(state.steps)
         self._shown.extend((stage.index, step) for step in state.steps)
-        return state.output
+        return state.finished()
 
     def _base(self, described: NeededStage) -> StageOutput:
         stage, name = described.stage, label(described.stage)
@@ -289,7 +290,8 @@ class Planner:
             if isinstance(found, Tree):
                 return NAMED + context
             image = found
-        if all(step.id != step_id for step in self._steps):
+        if step_id not in self._image_steps:
+            self._image_steps.add(step_id)
             if name != SCRATCH and not context:
                 image = self._images.get((Reference.parse(name), described.platform))
                 if image is None:

@@ -63,6 +63,7 @@ def run_step(instruction: ins.Run, state: StageState, place: Place, step_id: str
     line = command_line(instruction.command, state.shell)
     variables = state.variables
     env = [f"{name}={value}" for name, value in variables.items()]
+    state.count(sum(map(len, env)))
     if "PATH" not in variables:
         env.append(defaults.PATH)
     hidden = tuple(f"{name}={value}" for name, value in state.around.proxies.items() if name not in variables)
@@ -82,7 +83,7 @@ def run_step(instruction: ins.Run, state: StageState, place: Place, step_id: str
         insecure=instruction.security == "insecure",
         mounts=_mounts(instruction, state, place),
     )
-    effective = {name: variables.get(name, value or "") for name, value in state.output.args.items()}
+    effective = {name: variables.get(name, value or "") for name, value in state.args.items()}
     return step, f"RUN {phrasing.run_command(line.argv, effective)}"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, field
 
 from tare.build.dockerfile.instructions import AnyInstruction, Arg, From
 from tare.build.dockerfile.parser import Directives, ParsedFile, parse_nodes
@@ -29,6 +30,11 @@ class Dockerfile:
     directives: Directives
     global_args: tuple[Arg, ...]
     stages: tuple[Stage, ...]
+    _by_name: dict[str, list[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for stage in self.stages:
+            self._by_name.setdefault(stage.name, []).append(stage.index)
 
     def stage(self, target: str, *, before: int | None = None) -> Stage | None:
         """The stage called ``target`` (any case) or with that number, of those with an index under ``before``.
@@ -36,9 +42,9 @@ class Dockerfile:
         Where several stages have the name the last one counts.
         """
         limit = len(self.stages) if before is None else before
-        for stage in reversed(self.stages[:limit]):
-            if stage.name and stage.name == target.lower():
-                return stage
+        named = self._by_name.get(target.lower(), []) if target else []
+        if earlier := bisect_left(named, limit):
+            return self.stages[named[earlier - 1]]
         if target.isascii() and target.isdecimal() and len(target) < 10 and int(target) < limit:
             return self.stages[int(target)]
         return None
