@@ -196,7 +196,7 @@ def test_interrupted_tare_build(own: EngineProcess, context: Path) -> None:
 
 def test_interrupted_during_a_large_copy(own: EngineProcess, context: Path) -> None:
     with (context / "large").open("wb") as stream:
-        stream.truncate(2 << 30)
+        stream.truncate(1 << 30)
     staging = own.data_root / "staging"
     with FileEvents() as events:
         build = start_build(own, context, FINISHED + "COPY large /large\n")
