@@ -13,6 +13,7 @@ import pytest
 
 from build_order import assert_database_and_disk_agree
 from engine_process import EngineProcess
+from source_servers import Answer, source_server
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
@@ -224,3 +225,24 @@ def test_collection_in_the_background(busybox_tar: bytes, tmp_path: Path) -> Non
         assert_database_and_disk_agree(engine)
     finally:
         engine.stop()
+
+
+def test_failed_steps_and_fetched_sources_are_records(own: EngineProcess, built: Path) -> None:
+    with source_server(built) as server:
+        server.files["/page"] = Answer(b"x" * 70_000)
+        text = f"FROM busybox\nADD {server.url('/page')} /page\nRUN cp /page /kept; exit 3\n"
+        (built / "Dockerfile").write_text(text)
+        said = own.tare("build", str(built), check=False).stderr.decode()
+    step = next(word for word in said.split() if word.startswith("step:"))
+    sizes = {str(record["Description"]): record for record in records(own)}
+    failed = sizes[f"failed step {step}: RUN cp /page /kept; exit 3"]
+    assert failed["Reclaimable"] is True
+    assert any(text.startswith("files and repositories that were fetched") for text in sizes)
+    assert own.tare("debug", step, "cat", "/kept").stdout == b"x" * 70_000
+    own.tare("builder", "prune", "-a", "-f")
+    assert not any(text.startswith(("failed step", "files and repositories")) for text in map(str, descriptions(own)))
+    assert own.tare("debug", step, "true", check=False).returncode != 0
+
+
+def descriptions(own: EngineProcess) -> list[object]:
+    return [record["Description"] for record in records(own)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import shutil
 import sqlite3
 import time
@@ -11,19 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tare.base.shielding import to_end
-from tare.build.cache_ledger import (
-    CACHE_MOUNT,
-    ID_LENGTH,
-    LOCAL_SOURCE,
-    CacheRecord,
-    Entry,
-    Facts,
-    Row,
-    StepLedger,
-    make_ledger,
-    read_busy,
-    read_facts,
-)
+from tare.build.cache_ledger import CacheRecord, Entry, Facts, Row, StepLedger, make_ledger, read_busy, read_facts
+from tare.build.cache_others import Other, other_records
 from tare.build.cache_policy import CacheLimits, Policy, choose, collection_policies
 from tare.build.ops.workbench import Workbench
 from tare.model import Digest
@@ -32,7 +20,6 @@ from tare.store.gc import Node
 from tare.store.usage import file_usage
 
 _OLD_SECONDS = 60 * 24 * 3600.0  # after which content keys of images' files are forgotten
-_HASHES = hashlib.sha256(b"context-hashes").hexdigest()[:ID_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +39,7 @@ class _Ledger:
 
     steps: StepLedger
     entries: Mapping[str, Entry]
-    mounts: Mapping[str, str]
+    others: Mapping[str, Other]
 
 
 class CacheKeeper:
@@ -105,36 +92,17 @@ class CacheKeeper:
         """A quick look whether a collection can have something to do: the cache is a part of what the store has."""
         query = "SELECT (SELECT total(size) FROM layers) + (SELECT total(size) FROM snapshots)"
         stored = await self._store.db.read(lambda db: float(db.execute(query).fetchone()[0]))
-        stored += sum([mount.size for mount in await self._bench.mounts.list()])
-        facts = await asyncio.to_thread(self._bench.hashes.facts)
-        stored += facts.st_size if facts is not None else 0
+        stored += sum(other.record.size for other in await other_records(self._bench))
         return any(policy.keep is not None and stored > policy.keep for policy in policies)
 
     async def _ledger(self) -> _Ledger:
         facts = await self._store.db.read(read_facts)
         steps = await asyncio.to_thread(lambda: make_ledger(facts, self._sizes(facts)))
         entries = dict(steps.entries)
-        mounts: dict[str, str] = {}
-        for mount in await self._bench.mounts.list():
-            name = hashlib.sha256(mount.name.encode()).hexdigest()[:ID_LENGTH]
-            mounts[name] = mount.name
-            entries[name] = _plain(
-                CacheRecord(
-                    id=name,
-                    type=CACHE_MOUNT,
-                    description=f"cache mount {mount.id}",
-                    size=mount.size,
-                    created=mount.created,
-                    last_used=mount.last_used,
-                    uses=mount.uses,
-                    in_use=mount.in_use,
-                    mutable=True,
-                )
-            )
-        hashes = await asyncio.to_thread(self._hashes)
-        if hashes is not None:
-            entries[_HASHES] = _plain(hashes)
-        return _Ledger(steps, entries, mounts)
+        others = {other.record.id: other for other in await other_records(self._bench)}
+        for name, other in others.items():
+            entries[name] = Entry(record=other.record, rows=(), nodes=frozenset(), needs=frozenset())
+        return _Ledger(steps, entries, others)
 
     def _sizes(self, facts: Facts) -> dict[Node, int]:
         """Bytes on disk of layers' tars, and of snapshots with the directories that hold them."""
@@ -148,20 +116,6 @@ class CacheKeeper:
             sizes[node] = size + file_usage(directory) + file_usage(content)
         return sizes
 
-    def _hashes(self) -> CacheRecord | None:
-        facts = self._bench.hashes.facts()
-        if facts is None:
-            return None
-        return CacheRecord(
-            id=_HASHES,
-            type=LOCAL_SOURCE,
-            description="hashes of files of build contexts",
-            size=facts.st_blocks * 512 + self._bench.manifests.usage(),
-            created=facts.st_mtime,
-            last_used=facts.st_mtime,
-            mutable=True,
-        )
-
     async def _prune(self, ledger: _Ledger, policies: Sequence[Policy]) -> Pruned:
         done = Pruned()
         for policy in policies:
@@ -170,7 +124,7 @@ class CacheKeeper:
             records = [ledger.entries[name].record for name in gone]
             done += Pruned(tuple(gone), sum(record.size for record in records if not record.shared))
             rest = {name: entry for name, entry in ledger.entries.items() if name not in gone}
-            ledger = _Ledger(StepLedger(entries={}), rest, ledger.mounts)
+            ledger = _Ledger(StepLedger(entries={}), rest, ledger.others)
         return done
 
     def _loose(self, ledger: _Ledger, policy: Policy) -> list[Row]:
@@ -190,18 +144,7 @@ class CacheKeeper:
                 deleted = await self._store.db.write(lambda db: _delete_rows(db, steps, rows, taken, ledger.entries))
             await self._store.collect()
             gone += [name for name in steps if name in deleted]
-        for name in chosen:
-            if name in ledger.mounts and await self._bench.mounts.remove(ledger.mounts[name]):
-                gone.append(name)
-            elif name == _HASHES:
-                await asyncio.to_thread(self._bench.hashes.clear)
-                await asyncio.to_thread(self._bench.manifests.clear)
-                gone.append(name)
-        return gone
-
-
-def _plain(record: CacheRecord) -> Entry:
-    return Entry(record=record, rows=(), nodes=frozenset(), needs=frozenset())
+        return gone + [name for name in chosen if name in ledger.others and await ledger.others[name].remove()]
 
 
 def _delete_rows(

@@ -22,7 +22,7 @@ from tare.store.gc import Node
 
 ID_LENGTH = 25  # characters, as of BuildKit's identifiers
 
-REGULAR, CACHE_MOUNT, LOCAL_SOURCE = "regular", "exec.cachemount", "source.local"
+REGULAR, CACHE_MOUNT, LOCAL_SOURCE, GIT_SOURCE = "regular", "exec.cachemount", "source.local", "source.git.checkout"
 """Record types by the names that Docker has for them (client/diskusage.go of BuildKit)."""
 
 

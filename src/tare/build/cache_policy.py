@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tare.base.durations import parse_duration
-from tare.build.cache_ledger import CACHE_MOUNT, LOCAL_SOURCE, CacheRecord, Entry, removal_order
+from tare.build.cache_ledger import CACHE_MOUNT, GIT_SOURCE, LOCAL_SOURCE, CacheRecord, Entry, removal_order
 from tare.errors import InvalidArgument
 
 EASY_BYTES = 512 * 10**6
@@ -112,7 +112,7 @@ def keep_bytes(total: int, free: int, *, reserved: int = 0, max_used: int = 0, m
 def collection_policies(limits: CacheLimits, disk: int, now: float) -> list[Policy]:
     """The passes of the collection in the background, one after the other (BuildKit's default policies)."""
     limit = limits.limit.of(disk)
-    easily_made = (CACHE_MOUNT, LOCAL_SOURCE)
+    easily_made = (CACHE_MOUNT, LOCAL_SOURCE, GIT_SOURCE)
     easy_keep = min(EASY_BYTES, limit) if limit else EASY_BYTES
     stale = Policy(before=now - limits.keep_recent, keep=easy_keep, matches=lambda record: record.type in easily_made)
     if not limit:

@@ -46,7 +46,7 @@ async def lint(text: str, *, survey: bool = False, ignore: str = "", **options: 
     planner = Planner(await linter.read(), request)
     rules = IgnoreRules.parse(ignore) if ignore else None
     run = planner.survey if survey else planner.plan
-    await run(resolve, lambda bases, known: linter.inspect(bases, known, rules))
+    await run(resolve, inspect=lambda bases, known: linter.inspect(bases, known, rules))
     assert sorted(observed, key=lambda finding: finding.first_line) == list(linter.findings)
     return linter
 
@@ -141,7 +141,7 @@ async def test_undefined_variables() -> None:
     assert await found("FROM base\nCOPY <<A <<'B' /x/\n$one\nA\n$two\nB\n") == [
         "UndefinedVar: Usage of undefined variable '$one' (line 2)"
     ]
-    text = "FROM base\nARG long=$bottom\nSTOPSIGNAL $signal\nRUN --mount=type=cache,target=/x$place true\n"
+    text = "FROM base\nARG long=$bottom\nSTOPSIGNAL SIGTERM$signal\nRUN --mount=type=cache,target=/x$place true\n"
     assert await found(text) == [
         "UndefinedVar: Usage of undefined variable '$bottom' (line 2)",
         "UndefinedVar: Usage of undefined variable '$signal' (line 3)",

@@ -105,7 +105,7 @@ def test_phrasing() -> None:
 def test_an_archive_that_is_cut_off_is_still_one(tmp_path: Path) -> None:
     content = gzip.compress(tar_bytes())
     (tmp_path / "cut.tar.gz").write_bytes(content[:-9])
-    assert open_archive(str(tmp_path / "cut.tar.gz")) is not None
+    assert open_archive(str(tmp_path / "cut.tar.gz"), "cut", SourceLimits()) is not None
 
 
 def test_members_of_an_archive_lie_below_the_destination(tmp_path: Path) -> None:
@@ -119,7 +119,8 @@ def test_members_of_an_archive_lie_below_the_destination(tmp_path: Path) -> None
     (tmp_path / "a.tar").write_bytes(source.getvalue())
     (tmp_path / "root").mkdir()
     writer = TarWriter(sink)
-    write_archive(Archive(str(tmp_path / "a.tar")), tmp_path / "root", "/d", writer, {"d"}, owner=None)
+    source_archive = Archive(str(tmp_path / "a.tar"), "a.tar", SourceLimits())
+    write_archive(source_archive, tmp_path / "root", "/d", writer, {"d"}, owner=None)
     writer.finish()
     sink.seek(0)
     with tarfile.open(fileobj=sink) as layer:

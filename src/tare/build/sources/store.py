@@ -109,6 +109,10 @@ class SourceStore:
         """Bytes of all entries."""
         return sum(size for _, _, size in await asyncio.to_thread(self._entries))
 
+    async def last_used(self) -> float:
+        """When an entry was used last, in seconds since 1970; 0 without entries."""
+        return max((used for used, _, _ in await asyncio.to_thread(self._entries)), default=0.0)
+
     async def trim(self, limit: int | None = None) -> int:
         """Delete entries that nobody uses, least recently used first, until ``limit`` bytes are left; returns bytes."""
         entries = await asyncio.to_thread(self._entries)
