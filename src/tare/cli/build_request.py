@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import csv
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -44,7 +42,7 @@ def build_request(context: Context, given: dict[str, Any], environ: Mapping[str,
         "shm_size": parse_size(given["shm_size"], '"--shm-size"') if given["shm_size"] else 0,
         "quiet": given["quiet"],
         "contexts": read_contexts(given["contexts"]),
-        "secrets": {name: base64.b64encode(value).decode() for name, value in read_secrets(given["secrets"], known)},
+        "secrets": _encoded(read_secrets(given["secrets"], known)),
         "ssh": read_ssh(given["ssh"], known),
         "allow": list(given["allow"]),
         "no_cache_stages": _commas(given["no_cache_filter"]),
@@ -57,6 +55,15 @@ def build_request(context: Context, given: dict[str, Any], environ: Mapping[str,
         "keep_failed": given["debug"],
         "budget": parse_weight(given["budget"], '"--budget"') if given["budget"] else 0,
     }
+
+
+def _encoded(secrets: list[tuple[str, bytes]]) -> dict[str, str]:
+    """Contents as JSON can hold them (RFC 4648, 4)."""
+    if not secrets:
+        return {}
+    import base64
+
+    return {name: base64.b64encode(value).decode() for name, value in secrets}
 
 
 def read_build_args(given: Iterable[str], environ: Mapping[str, str]) -> dict[str, str | None]:
@@ -182,6 +189,8 @@ def read_annotations(given: Iterable[str]) -> dict[str, str]:
 
 def _fields(text: str, option: str) -> dict[str, str]:
     fields = {}
+    import csv
+
     for item in next(csv.reader([text]), []):
         key, equals, value = item.partition("=")
         if not equals:

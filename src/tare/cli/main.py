@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from typing import NoReturn
 
 import click
 
@@ -144,7 +145,17 @@ def main() -> None:
         status = 1
     except KeyboardInterrupt:
         status = INTERRUPTED
-    sys.exit(status if isinstance(status, int) else 0)
+    _leave(status if isinstance(status, int) else 0)
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once: taking the interpreter down takes as long as a cached build does, and nothing is left to do."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (BrokenPipeError, ValueError):
+        status = status or 1  # who reads has gone, or the stream is closed
+    os._exit(status)
 
 
 def _usage(error: click.ClickException) -> int:
