@@ -42,7 +42,8 @@ def du(*places: Path) -> int:
 def everything(bench: Bench) -> int:
     """What the store and the builder's files take."""
     places = [bench.work / "data" / "layers", bench.work / "data" / "snapshots", bench.work / "cache" / "mounts"]
-    return du(*places, *(bench.work / "cache").glob("context-hashes"))
+    cache = bench.work / "cache"
+    return du(*places, *cache.glob("context-hashes"), *cache.glob("manifests"))
 
 
 async def unpack_base(bench: Bench) -> None:
@@ -54,6 +55,7 @@ async def unpack_base(bench: Bench) -> None:
 
 
 async def records(bench: Bench) -> dict[str, CacheRecord]:
+    await bench.builder.close()  # what is written after builds
     return {record.description: record for record in await bench.builder.cache.records()}
 
 

@@ -82,15 +82,17 @@ async def _failed_steps(bench: Workbench) -> list[Other]:
 async def _hashes(bench: Workbench) -> Other | None:
     """The hashes of context files, and the manifests that explain content keys."""
     facts = await asyncio.to_thread(bench.hashes.facts)
-    if facts is None:
+    size = await asyncio.to_thread(bench.manifests.usage)
+    if facts is None and not size:
         return None
+    last_used = facts.st_mtime if facts is not None else await asyncio.to_thread(bench.manifests.written)
     record = CacheRecord(
         id=_identifier("context-hashes"),
         type=LOCAL_SOURCE,
         description="hashes of files of build contexts",
-        size=facts.st_blocks * 512 + await asyncio.to_thread(bench.manifests.usage),
-        created=facts.st_mtime,
-        last_used=facts.st_mtime,
+        size=size + (facts.st_blocks * 512 if facts is not None else 0),
+        created=last_used,
+        last_used=last_used,
         mutable=True,
     )
 

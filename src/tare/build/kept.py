@@ -194,6 +194,8 @@ class KeptSteps:
         for key in snapshots:
             with contextlib.suppress(TareError):  # a shell stands on it: it goes with the shell
                 await self._store.snapshots.remove(key)
+        if snapshots:
+            await self._store.collect()  # what their mounts showed
 
 
 def no_such_step(digits: str) -> NotFound:

@@ -63,6 +63,13 @@ class Manifests:
         """Bytes on disk."""
         return disk_usage(self._directory)
 
+    def written(self) -> float:
+        """When one was written last, in seconds since 1970; 0 where there are none."""
+        try:
+            return self._directory.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
     def clear(self) -> None:
         """Forget everything, on disk too."""
         with self._writing:
