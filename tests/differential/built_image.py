@@ -39,6 +39,12 @@ class _Layer:
     removed: list[str] = field(default_factory=list)
     opaque: list[str] = field(default_factory=list)
 
+    def names(self) -> list[str]:
+        """What it holds: files, and what it removes with a minus sign; directories only say how it was written."""
+        files = [path for path, entry in self.added.items() if entry["type"] != "directory"]
+        removed = [f"-{path}" for path in self.removed] + [f"-{path}/*" for path in self.opaque]
+        return sorted(files) + sorted(removed)
+
 
 def read_image(archive: Path) -> dict[str, Any]:
     """The document of the only image in ``archive``."""
@@ -81,7 +87,7 @@ def _document(config: dict[str, Any], layers: list[_Layer]) -> dict[str, Any]:
             _filled({**item, "created": _moment(item.get("created"))} | {"author": item.get("author")})
             for item in history[own:]
         ],
-        "layers": len(layers),
+        "layers": [layer.names() for layer in layers[own:]],
         "tree": _grouped({path: entry for path, entry in tree.items() if not _is_same(base.get(path), entry)}),
         "deleted": sorted(set(base) - set(tree)),
     }
