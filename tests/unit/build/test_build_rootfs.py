@@ -68,3 +68,13 @@ def test_the_user_database_is_not_read_outside_the_root(tmp_path: Path) -> None:
     (root / "etc/passwd").symlink_to("../../passwd")
     with pytest.raises(NotFound):
         find_owner(root, "app")
+
+
+def test_what_is_about_to_be_written_counts(tmp_path: Path) -> None:
+    (tmp_path / "old").symlink_to("elsewhere")
+    written = {"new": "dir", "dir": None, "old": None}
+    assert resolve(tmp_path, "new/x", written=written) == "dir/x"
+    assert resolve(tmp_path, "old/x", written=written) == "old/x"
+    assert resolve(tmp_path, "old/x") == "elsewhere/x"
+    with pytest.raises(InvalidArgument, match="too many levels"):
+        resolve(tmp_path, "a/x", written={"a": "b", "b": "a"})
