@@ -28,8 +28,16 @@ CASES = {case.name: case for case in load_cases()}
 
 
 @pytest.fixture(scope="module")
-def results(engine: EngineProcess, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[dict[str, Any]]]]:
-    """What Tare makes of each case that is asked for, several at the same time."""
+def results(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[dict[str, Any]]]]:
+    """What Tare makes of each case that is asked for, several at the same time, in an engine for this alone."""
+    engine = EngineProcess.make()
+    try:
+        yield from _results(engine, request)
+    finally:
+        engine.stop()
+
+
+def _results(engine: EngineProcess, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[dict[str, Any]]]]:
     wanted = [item.callspec.params["name"] for item in request.session.items if _is_case(item)]
     with (
         tare_builder(engine.host, _AT_ONCE) as builder,
