@@ -143,15 +143,20 @@ class LayerPlan:
     def directory(self, path: str, mtime: int | None = None, *, chmod: bool = True) -> None:
         """Have the directory ``path`` (resolved): as it is, else new with the owner of the copy.
 
-        A new one has the mode 0755 or, with ``chmod``, that of an octal ``--chmod``; ``mtime`` None is the newest of
-        what is copied.
+        A new one has the mode 0755 or, with ``chmod``, that of an octal ``--chmod``. ``mtime`` None keeps the time;
+        that of a new one is the newest of what is copied.
         """
-        if path in self._members or not path:
+        known = self._members.get(path)
+        if known is not None and mtime is not None:
+            self._members[path] = replace(known, entry=replace(known.entry, mtime=mtime))
+        if known is not None or not path:
             return
         status = lstat(self._root, path)
         if status is not None and is_directory(status):
             host = os.path.join(self._root, path)  # noqa: PTH118
             entry = _describe(path, Item("", host, status, xattrs=read_xattrs(host)), Settings(owner=None))
+            if mtime is not None:
+                entry = replace(entry, mtime=mtime)
         elif status is not None:
             raise InvalidArgument(f"cannot copy to non-directory: /{path}")
         else:
