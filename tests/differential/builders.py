@@ -6,15 +6,18 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 from base_image import BASE, CHANGES, base_rootfs
 from built_image import read_image
 from case import Case, make_context
+from tare_client import TareClient
 
 from engine_process import CHECKOUT, docker_program
 
@@ -27,15 +30,18 @@ _ERROR_LINES = 30
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """How an engine is called; ``build`` is the build command."""
+    """How an engine is called.
 
-    name: str
+    ``execute`` runs the build command with these words after ``build`` and gives its exit status and what it said.
+    ``docker`` is Docker's own command line, connected to this engine; with ``saves`` images are fetched by it, as the
+    build writes no archive.
+    """
+
     build: tuple[str, ...]
     environment: dict[str, str]
+    execute: Callable[[list[str], dict[str, str]], tuple[int, str]]
     docker: tuple[str, ...]
-    """Docker's own command line, connected to this engine."""
     saves: bool = False
-    """Whether images are fetched with ``docker save``, where the build writes no archive."""
 
     def load_base(self) -> None:
         """Have the base image."""
@@ -72,17 +78,8 @@ class Builder:
 
     def _build(self, case: Case, context: Path, *options: str) -> str:
         """Build; the error's last lines, or nothing."""
-        done = subprocess.run(
-            [*self.build, *options, str(context)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=self.environment | case.environment,
-            check=False,
-            timeout=BUILD_SECONDS,
-        )
-        if done.returncode == 0:
-            return ""
-        return _reason(done.stderr.decode(errors="replace")) or "failed without a word"
+        status, said = self.execute([*self.build, *options, str(context)], self.environment | case.environment)
+        return (_reason(said) or "failed without a word") if status else ""
 
     def _check(self, *command: str) -> None:
         done = subprocess.run(command, capture_output=True, env=self.environment, check=False, timeout=60)
@@ -107,11 +104,26 @@ def _environment() -> dict[str, str]:
     }
 
 
-def tare_builder(host: str) -> Builder:
-    """Tare at ``host``, by its own command line."""
-    program = (sys.executable, "-m", "tare.cli.main", "--host", host)
+@contextmanager
+def tare_builder(host: str, at_once: int) -> Iterator[Builder]:
+    """Tare at ``host``, by its own command line, for ``at_once`` builds at the same time."""
+    clients: Queue[TareClient] = Queue()
+    for _ in range(at_once):
+        clients.put(TareClient())
+
+    def execute(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
+        client = clients.get()
+        try:
+            return client.call(arguments, environment)
+        finally:
+            clients.put(client)
+
     environment = _environment() | {"DOCKER_HOST": host}
-    return Builder("tare", (*program, "build", "--progress", "plain"), environment, (docker_program(),))
+    try:
+        yield Builder(("--host", host, "build", "--progress", "plain"), environment, execute, (docker_program(),))
+    finally:
+        for _ in range(at_once):
+            clients.get().close()
 
 
 def docker_builder(host: str) -> Builder:
@@ -125,4 +137,17 @@ def docker_builder(host: str) -> Builder:
     program = (str(root / "usr/bin/docker"), "--host", host)
     environment = _environment() | {"DOCKER_CONFIG": str(config), "DOCKER_BUILDKIT": "1"}
     build = (*program, "buildx", "build", "--progress", "plain")
-    return Builder("docker", build, environment, program, saves=True)
+    return Builder(build, environment, _execute, program, saves=True)
+
+
+def _execute(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    done = subprocess.run(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+        check=False,
+        timeout=BUILD_SECONDS,
+    )
+    return done.returncode, done.stderr.decode(errors="replace")

@@ -42,9 +42,8 @@ class _Layer:
     def names(self) -> list[str]:
         """What it holds: files, and what it removes with a minus sign; directories only say how it was written."""
         files = [path for path, entry in self.added.items() if entry["type"] != "directory"]
-        return (
-            sorted(files) + sorted(f"-{path}" for path in self.removed) + sorted(f"-{path}/*" for path in self.opaque)
-        )
+        removed = [f"-{path}" for path in self.removed] + [f"-{path}/*" for path in self.opaque]
+        return sorted(files) + sorted(removed)
 
 
 def read_image(archive: Path) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def main() -> None:
             subprocess.run([str(_REFERENCE), "stop"], check=True)
     engine = EngineProcess.make()
     try:
-        tare = run_all(tare_builder(engine.host), cases, "127.0.0.1")
+        with tare_builder(engine.host, _AT_ONCE) as builder:
+            tare = run_all(builder, cases, "127.0.0.1")
     finally:
         engine.stop()
     wrong = 0

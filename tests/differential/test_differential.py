@@ -28,12 +28,23 @@ CASES = {case.name: case for case in load_cases()}
 
 
 @pytest.fixture(scope="module")
-def results(engine: EngineProcess, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[dict[str, Any]]]]:
-    """What Tare makes of each case that is asked for, several at the same time."""
-    builder = tare_builder(engine.host)
-    builder.load_base()
+def results(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[dict[str, Any]]]]:
+    """What Tare makes of each case that is asked for, several at the same time, in an engine for this alone."""
+    engine = EngineProcess.make()
+    try:
+        yield from _results(engine, request)
+    finally:
+        engine.stop()
+
+
+def _results(engine: EngineProcess, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[dict[str, Any]]]]:
     wanted = [item.callspec.params["name"] for item in request.session.items if _is_case(item)]
-    with serving("127.0.0.1") as origin, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with (
+        tare_builder(engine.host, _AT_ONCE) as builder,
+        serving("127.0.0.1") as origin,
+        ThreadPoolExecutor(_AT_ONCE) as pool,
+    ):
+        builder.load_base()
         yield {name: pool.submit(builder.run, CASES[name], origin) for name in wanted}
 
 

@@ -296,8 +296,8 @@ def _expand_port(text: str) -> list[str]:
     if not (first.isdecimal() and (not dash or last.isdecimal())) or protocol not in _PROTOCOLS:
         raise InvalidArgument(f"invalid containerPort: {text}", hint="write port[-port][/tcp|udp|sctp]")
     low, high = int(first), int(last or first)
-    if not 0 < low <= high <= 65535:
-        raise InvalidArgument(f"invalid containerPort: {text}", hint="ports are 1 to 65535")
+    if not low <= high <= 65535:
+        raise InvalidArgument(f"invalid containerPort: {text}", hint="ports are 0 to 65535")
     return [f"{port}/{protocol}" for port in range(low, high + 1)]
 
 

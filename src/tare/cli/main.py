@@ -126,8 +126,13 @@ for _name, _places, _text in (
     cli.add_command(LazyGroup(_name, places=_places, help=_text))
 
 
-def main() -> None:
-    """Entry point; exit statuses are Docker's: 125 for wrong options, 1 for failures, else the command's own."""
+def main() -> NoReturn:
+    """Entry point: run the command and end the process."""
+    _leave(run())
+
+
+def run() -> int:
+    """Run the command; exit statuses are Docker's: 125 for wrong options, 1 for failures, else the command's own."""
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -145,7 +150,7 @@ def main() -> None:
         status = 1
     except KeyboardInterrupt:
         status = INTERRUPTED
-    _leave(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0
 
 
 def _leave(status: int) -> NoReturn:

@@ -139,3 +139,13 @@ def test_a_directory_is_not_replaced_by_something_else(source: Path, target: Pat
         place(source, target, "/x/", "d", "e")
     with pytest.raises(InvalidArgument, match="cannot copy to non-directory: /x/sub"):
         place(source, target, "/x/", "e", "d")
+
+
+def test_several_files_need_a_directory(source: Path, target: Path) -> None:
+    for destination in ("/new", "/file"):
+        with pytest.raises(InvalidArgument, match="2 files match, so the destination must be a directory"):
+            place(source, target, destination, "d/?")
+    assert paths(place(source, target, "/lib", "d/?")) == ["usr", "usr/lib", "usr/lib/a", "usr/lib/z"]
+    (target / "z").mkdir()
+    with pytest.raises(InvalidArgument, match="cannot replace to directory /z with file"):
+        place(source, target, "/", "d/z")

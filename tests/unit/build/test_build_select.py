@@ -167,3 +167,12 @@ def test_attributes_of_the_contexts_files_are_dropped(tree: Path) -> None:
     for keep, expected in ((False, {}), (True, {"user.note": b"mine"})):
         (match,) = Tree(tree, keep_owner=keep).select(["a.txt"])
         assert match.items[0].xattrs == expected
+
+
+def test_wildcards_do_not_enter_links(tree: Path) -> None:
+    (tree / "link").symlink_to("dir")
+    context = Tree(tree, keep_owner=False)
+    assert names(context, "link/*.txt") == ["link/b.txt:"]
+    assert names(context, "l*k/*.txt") == []
+    assert names(context, "d*/b.txt", "l*k/b.txt") == ["dir/b.txt:"]
+    assert names(context, "l*k")[0] == "link:"

@@ -6,7 +6,7 @@ import bz2
 import lzma
 import posixpath
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -110,12 +110,13 @@ def write_archive(
 ) -> int:
     """Add the archive's members below ``destination``; returns the bytes of file content.
 
-    A member that is to lie behind a symbolic link of the image goes where the link leads; one with an absolute path
-    lies below ``destination`` like the others. Raises DataCorrupt, InvalidArgument for an archive that unpacks to too
-    much.
+    A member that is to lie behind a symbolic link of the image or the archive goes where the link leads; one with an
+    absolute path lies below ``destination`` like the others. Raises DataCorrupt, InvalidArgument for an archive that
+    unpacks to too much.
     """
     top = resolve(root, destination)
     size = entries = 0
+    links: dict[str, str | None] = {}
     with open_stream(archive) as stream:
         for entry, content in iter_entries(stream, allow_absolute=True):
             entries += 1
@@ -123,7 +124,8 @@ def write_archive(
                 raise bomb(archive.name, f"more than {archive.limits.archive_entries} entries", "max_archive_entries")
             if not entry.path:
                 continue
-            placed = _placed(entry, root, top)
+            placed = _placed(entry, root, top, links)
+            links[placed.path] = placed.target if placed.kind is Kind.SYMLINK else None
             if posixpath.basename(placed.path).startswith(".wh."):
                 raise InvalidArgument(f"{archive.name}: member {entry.path} has a name that no layer can hold")
             if owner is not None:
@@ -147,19 +149,19 @@ def _missing_parents(entry: Entry, root: Path, known: set[str]) -> Iterator[Entr
                 yield Entry(path=path, kind=Kind.DIRECTORY, mode=0o755, mtime=entry.mtime)
 
 
-def _placed(entry: Entry, root: Path, top: str) -> Entry:
+def _placed(entry: Entry, root: Path, top: str, links: Mapping[str, str | None]) -> Entry:
     path = f"{top}/{entry.path}" if top else entry.path
     above, _, name = path.rpartition("/")
-    parent = resolve(root, above)
+    parent = resolve(root, above, written=links)
     path = f"{parent}/{name}" if parent else name
     if entry.kind is Kind.DIRECTORY:
-        followed = resolve(root, path)
-        if is_directory(lstat(root, followed)):
+        followed = resolve(root, path, written=links)
+        if is_directory(lstat(root, followed)) and followed not in links:
             path = followed
     target = entry.target
     if entry.kind is Kind.HARDLINK:
         above, _, name = (f"{top}/{target}" if top else target).rpartition("/")
-        parent = resolve(root, above)
+        parent = resolve(root, above, written=links)
         target = f"{parent}/{name}" if parent else name
     mode = 0o777 if entry.kind is Kind.SYMLINK else entry.mode  # links have no mode of their own, symlink(7)
     return replace(entry, path=path, target=target, mode=mode)

@@ -59,12 +59,15 @@ class LayerPlan:
     def place(self, matches: Sequence[Match], destination: str) -> None:
         """Put the matches at ``destination`` by the rules of COPY.
 
-        Raises InvalidArgument where a directory would have to replace something else.
+        Raises InvalidArgument where a directory would have to replace something else or be replaced, and where several
+        files would have the same name.
         """
         times = [int(item.status.st_mtime) for match in matches for item in match.items]
         self._made_mtime = max(times, default=0)
         files = [match for match in matches if not match.is_directory]
         into = destination.endswith("/") or len(matches) > 1 or len(files) < len(matches)
+        if len(matches) > 1 and not matches[0].is_directory and not destination.endswith("/"):
+            self._check_is_directory(destination, len(matches))
         group = 0
         for match in matches:
             if match.group != group:  # names of one file are kept as such within a source, not between sources
@@ -73,8 +76,17 @@ class LayerPlan:
             if match.is_directory:
                 self._place_directory(match, destination)
             else:
-                item = match.items[0]
-                self._put(self.file_target(destination, match.name, into=into), item)
+                target = self.file_target(destination, match.name, into=into)
+                if is_directory(lstat(self._root, target)):
+                    raise _not_replaceable(target)
+                self._put(target, match.items[0])
+
+    def _check_is_directory(self, destination: str, count: int) -> None:
+        if not is_directory(lstat(self._root, resolve(self._root, destination))):
+            raise InvalidArgument(
+                f"{destination}: {count} files match, so the destination must be a directory and end with a /",
+                hint=f"write {destination}/",
+            )
 
     def file_target(self, destination: str, name: str, *, into: bool) -> str:
         """Where a single file goes: into ``destination`` if it is or must be a directory, else to where it leads."""
@@ -131,15 +143,20 @@ class LayerPlan:
     def directory(self, path: str, mtime: int | None = None, *, chmod: bool = True) -> None:
         """Have the directory ``path`` (resolved): as it is, else new with the owner of the copy.
 
-        A new one has the mode 0755 or, with ``chmod``, that of an octal ``--chmod``; ``mtime`` None is the newest of
-        what is copied.
+        A new one has the mode 0755 or, with ``chmod``, that of an octal ``--chmod``. ``mtime`` None keeps the time;
+        that of a new one is the newest of what is copied.
         """
-        if path in self._members or not path:
+        known = self._members.get(path)
+        if known is not None and mtime is not None:
+            self._members[path] = replace(known, entry=replace(known.entry, mtime=mtime))
+        if known is not None or not path:
             return
         status = lstat(self._root, path)
         if status is not None and is_directory(status):
             host = os.path.join(self._root, path)  # noqa: PTH118
             entry = _describe(path, Item("", host, status, xattrs=read_xattrs(host)), Settings(owner=None))
+            if mtime is not None:
+                entry = replace(entry, mtime=mtime)
         elif status is not None:
             raise InvalidArgument(f"cannot copy to non-directory: /{path}")
         else:

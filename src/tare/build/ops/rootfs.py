@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tare.errors import InvalidArgument, NotFound
 
@@ -16,10 +18,13 @@ _MAX_LINKS = 40  # as the kernel's limit, path_resolution(7)
 _MAX_DATABASE = 8 << 20  # bytes of /etc/passwd or /etc/group that are read
 
 
-def resolve(root: Path | str, path: str, *, follow_last: bool = True) -> str:
+def resolve(
+    root: Path | str, path: str, *, follow_last: bool = True, written: Mapping[str, str | None] = MappingProxyType({})
+) -> str:
     """``path`` inside ``root`` with links followed: relative, without leading slash; the root itself is ``""``.
 
-    Components that do not exist are kept as they are. Raises InvalidArgument for a chain of too many links.
+    Components that do not exist are kept as they are. ``written`` is what will be there beside: the targets of links by
+    path, None for anything else. Raises InvalidArgument for a chain of too many links.
     """
     base = os.fspath(root)
     pending = [part for part in path.split("/") if part not in ("", ".")][::-1]
@@ -33,10 +38,14 @@ def resolve(root: Path | str, path: str, *, follow_last: bool = True) -> str:
             continue
         candidate = os.path.join(base, *done, part)  # noqa: PTH118 - hot path, strings
         if pending or follow_last:
-            try:
-                target = os.readlink(candidate)  # noqa: PTH115
-            except OSError:
-                target = None
+            inside = "/".join((*done, part)) if written else ""
+            if inside in written:
+                target = written[inside]
+            else:
+                try:
+                    target = os.readlink(candidate)  # noqa: PTH115
+                except OSError:
+                    target = None
             if target is not None:
                 links += 1
                 if links > _MAX_LINKS:

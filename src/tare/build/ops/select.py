@@ -17,7 +17,7 @@ from typing import Protocol
 from tare.build.ops.hashes import HashCache
 from tare.build.ops.manifests import Facts
 from tare.build.ops.patterns import compile_component, has_wildcard
-from tare.build.ops.rootfs import lstat, resolve
+from tare.build.ops.rootfs import is_directory, lstat, resolve
 from tare.errors import InvalidArgument
 
 
@@ -199,25 +199,29 @@ class Tree:
     def _host(self, path: str) -> str:
         return f"{self.root}/{path}"
 
-    def _expand(self, parts: list[str], done: str = "", *, deep: bool = False) -> Iterator[str]:
-        """Existing paths that match the components; a path may come twice with ``deep``."""
+    def _expand(self, parts: list[str], done: str = "", *, deep: bool = False, walks: bool = False) -> Iterator[str]:
+        """Existing paths that match the components; a path may come twice with ``deep``.
+
+        From the first wildcard on (``walks``) links to directories are not entered.
+        """
         if not parts:
             yield done
             return
         part, rest = parts[0], parts[1:]
         if part in ("", "."):
-            yield from self._expand(rest, done, deep=deep)
+            yield from self._expand(rest, done, deep=deep, walks=walks)
             return
         if deep and part == "**":
-            yield from self._expand(rest or ["*"], done, deep=deep)
+            yield from self._expand(rest or ["*"], done, deep=deep, walks=True)
             for below in self._directories(done):
-                yield from self._expand(parts, below, deep=deep)
+                yield from self._expand(parts, below, deep=deep, walks=True)
             return
         parent = resolve(self.root, done)
         if not has_wildcard(part):
             path = f"{done}/{part}" if done else part
-            if lstat(self.root, resolve(self.root, path, follow_last=False)) is not None:
-                yield from self._expand(rest, path, deep=deep)
+            status = lstat(self.root, resolve(self.root, path, follow_last=False))
+            if status is not None and (is_directory(status) or not rest or not walks):
+                yield from self._expand(rest, path, deep=deep, walks=walks)
             return
         expression = compile_component(part)
         try:
@@ -228,7 +232,8 @@ class Tree:
             path = f"{done}/{name}" if done else name
             if expression.fullmatch(name) is None:
                 continue
-            yield from self._expand(rest, path, deep=deep)
+            if not rest or is_directory(lstat(self.root, resolve(self.root, path, follow_last=False))):
+                yield from self._expand(rest, path, deep=deep, walks=True)
 
     def _directories(self, path: str) -> Iterator[str]:
         """Directories in ``path``, links to directories not among them; excluded trees are not entered."""
