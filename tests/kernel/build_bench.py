@@ -11,8 +11,8 @@ from typing import Any
 from build_parts import ChrootExecutor, LocalSources
 
 from tare.build.builder import Builder
-from tare.build.causes import Cause
 from tare.build.events import BuildEvent, Notice, PlanMade, StepExplained, VertexDone, VertexOutput
+from tare.build.reasons.causes import Cause
 from tare.build.request import BuildRequest, BuildResult, ForecastLine
 from tare.store.images import Image
 from tare.store.store import Store

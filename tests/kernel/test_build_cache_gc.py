@@ -11,9 +11,9 @@ import pytest
 from build_bench import Bench
 from build_parts import BASE
 
-from tare.build.cache import Key, Result, make_key
-from tare.build.cache_ledger import CACHE_MOUNT, REGULAR, CacheRecord
-from tare.build.cache_policy import CacheLimits, DiskSpace, Policy, private_size
+from tare.build.cache.ledger import CACHE_MOUNT, REGULAR, CacheRecord
+from tare.build.cache.policy import CacheLimits, DiskSpace, Policy, private_size
+from tare.build.cache.records import Key, Result, make_key
 from tare.build.events import BuildEvent, VertexOutput
 from tare.build.failures import BuildStepFailed
 from tare.build.request import BuildRequest

@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tare.base.locks import KeyedLocks
-from tare.build.cache import BuildCache, Part
-from tare.build.cache_gc import CacheKeeper
-from tare.build.cache_mount_store import CacheMountStore
+from tare.build.cache.keeper import CacheKeeper
+from tare.build.cache.mount_store import CacheMountStore
+from tare.build.cache.records import BuildCache, Part
 from tare.build.checking import describe, ignore_rules, report_of
 from tare.build.checks.linter import Linter
 from tare.build.events import BuildEvent, BuildFinished, Notice, PlanMade
-from tare.build.explain import Explainer, past_steps
 from tare.build.exporter import export_image
-from tare.build.forecast import Forecaster, forecast_lines
 from tare.build.graph import Plan
-from tare.build.history import BuildHistory
 from tare.build.kept import KeepPolicy, KeptStep, KeptSteps
 from tare.build.named import NamedContexts
 from tare.build.ops.context import open_context
@@ -37,6 +34,9 @@ from tare.build.outputs.kinds import check_output, names_of, stores_image
 from tare.build.outputs.timestamps import read_epoch
 from tare.build.past import find_past
 from tare.build.planner import Planner, ResolveImage
+from tare.build.reasons.explainer import Explainer, past_steps
+from tare.build.reasons.forecast import Forecaster, forecast_lines
+from tare.build.reasons.history import BuildHistory
 from tare.build.request import BuildRequest, BuildResult, ForecastLine, SourceResolver
 from tare.build.solver import Shared, Solver
 from tare.build.sources.fetcher import Sources

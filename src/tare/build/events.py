@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tare.build.causes import Cause
 from tare.build.checks.findings import Finding
+from tare.build.reasons.causes import Cause
 from tare.model import Digest
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from tare.base.shielding import to_end
 from tare.build import phrasing
-from tare.build.cache import Part
+from tare.build.cache.records import Part
 from tare.build.graph import Plan, SourceStep, Step
 from tare.build.ops.workbench import Workbench
 from tare.build.outputs.timestamps import clamp_layers

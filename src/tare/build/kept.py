@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tare.build.cache import Part
+from tare.build.cache.records import Part
 from tare.build.graph import RunMount, Script
 from tare.errors import InvalidArgument, NotFound, TareError
 from tare.model.execution import Limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tare.build.cache import Key, make_key
+from tare.build.cache.records import Key, make_key
 from tare.build.graph import CopyStep, RunStep, Step
 from tare.build.ops.copy import copy_fields
 from tare.build.ops.downloads import Download

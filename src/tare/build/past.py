@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tare.build import defaults
-from tare.build.cache import Result
+from tare.build.cache.records import Result
 from tare.build.graph import RunMount, Script
 from tare.build.kept import PREFIX, KeptMount, KeptStep, no_such_step, parse_reference
 from tare.errors import InvalidArgument

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from tare.build.causes import Cause
 from tare.build.checks.findings import CheckReport, Finding
 from tare.build.outline import Outline, Targets
+from tare.build.reasons.causes import Cause
 from tare.model import Digest, Platform, Reference
 from tare.oci.image import Descriptor
 from tare.store.images import Image

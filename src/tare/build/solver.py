@@ -12,7 +12,7 @@ import msgspec
 
 from tare.base.shielding import finish, to_end
 from tare.base.single_flight import SingleFlight
-from tare.build.cache import Key, Part, Result, make_key
+from tare.build.cache.records import Key, Part, Result, make_key
 from tare.build.events import (
     BuildEvent,
     PlannedStep,
@@ -22,7 +22,6 @@ from tare.build.events import (
     VertexOutput,
     VertexStarted,
 )
-from tare.build.explain import Explainer
 from tare.build.failures import BuildStepFailed
 from tare.build.graph import ConfigStep, CopyStep, Plan, RunStep, SourceStep, Step, WorkdirStep
 from tare.build.keys import step_key
@@ -33,6 +32,7 @@ from tare.build.ops.run import make_run
 from tare.build.ops.select import Tree
 from tare.build.ops.workbench import Workbench
 from tare.build.ops.workdir import make_workdir
+from tare.build.reasons.explainer import Explainer
 from tare.errors import InternalError, InvalidArgument, NotFound, TareError
 from tare.model import short_id
 

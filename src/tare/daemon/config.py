@@ -39,7 +39,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from tare.build.cache_policy import CacheLimits
+from tare.build.cache.policy import CacheLimits
 from tare.build.sources.limits import SourceLimits
 from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT
 from tare.errors import InvalidArgument, NotFound
@@ -52,7 +52,7 @@ _Amount = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Section ``build``; empty texts mean the defaults of :class:`tare.build.cache_policy.CacheLimits`.
+    """Section ``build``; empty texts mean the defaults of :class:`tare.build.cache.policy.CacheLimits`.
 
     ``keep_steps`` failed steps are kept for ``keep_days`` days.
     """

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from tare.base.durations import parse_duration
-from tare.build.cache_gc import CacheKeeper, Pruned
-from tare.build.cache_ledger import CacheRecord
-from tare.build.cache_policy import CacheLimits, Policy, keep_bytes, private_size
+from tare.build.cache.keeper import CacheKeeper, Pruned
+from tare.build.cache.ledger import CacheRecord
+from tare.build.cache.policy import CacheLimits, Policy, keep_bytes, private_size
 from tare.engine.events import Events
 from tare.engine.requests import Filters
 from tare.errors import InvalidArgument
@@ -41,7 +41,7 @@ _IGNORED = ("label", "label!")  # `system prune --filter label=…` sends them h
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneCache:
-    """What to delete; sizes in bytes, 0 for not given (see ``build.cache_policy.keep_bytes``)."""
+    """What to delete; sizes in bytes, 0 for not given (see ``build.cache.policy.keep_bytes``)."""
 
     everything: bool = False
     reserved: int = 0

@@ -11,9 +11,9 @@ from typing import Any, Literal, TypeVar
 
 from tare.build.builder import Builder
 from tare.build.events import BuildEvent, Notice
-from tare.build.history import project_key
 from tare.build.listing import ContextEntry, ContextListing, ContextSummary
 from tare.build.ops.context import open_context
+from tare.build.reasons.history import project_key
 from tare.build.request import BuildRequest, BuildResult, ForecastLine
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.build_contexts import BuildContexts

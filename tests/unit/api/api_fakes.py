@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tare.build.cache_gc import Pruned
-from tare.build.cache_ledger import CacheRecord
+from tare.build.cache.keeper import Pruned
+from tare.build.cache.ledger import CacheRecord
 from tare.build.events import BuildEvent, BuildFinished, PlanMade, PlannedStep, VertexDone, VertexOutput, VertexStarted
 from tare.build.request import BuildResult
 from tare.engine.build_cache import PruneCache

@@ -6,7 +6,7 @@ import pytest
 
 from tare.api.schema.builds import render_failure
 from tare.api.schema.debugging import read_shell, render_step
-from tare.build.cache import Part
+from tare.build.cache.records import Part
 from tare.build.dockerfile.source import Source, SourceRange
 from tare.build.failures import BuildStepFailed, StepNotStarted
 from tare.build.graph import RunMount

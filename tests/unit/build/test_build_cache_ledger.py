@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 import pytest
 
-from tare.build.cache import BuildCache, Part, Result, make_key
-from tare.build.cache_ledger import Entry, StepLedger, make_ledger, read_facts, record_id
+from tare.build.cache.ledger import Entry, StepLedger, make_ledger, read_facts, record_id
+from tare.build.cache.records import BuildCache, Part, Result, make_key
 from tare.build.phrasing import describe_fields
 from tare.model import Digest
 from tare.oci.image import ImageConfig, RootFS

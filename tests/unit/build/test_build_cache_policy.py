@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.build.cache_ledger import CACHE_MOUNT, REGULAR, CacheRecord, Entry, removal_order
-from tare.build.cache_policy import (
+from tare.build.cache.ledger import CACHE_MOUNT, REGULAR, CacheRecord, Entry, removal_order
+from tare.build.cache.policy import (
     CacheLimits,
     DiskSpace,
     Policy,

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pytest
 
 from tare.archive.tar_writer import TarWriter
-from tare.build.cache import BuildCache, Part, Result, make_key
+from tare.build.cache.records import BuildCache, Part, Result, make_key
 from tare.build.dockerfile.source import Source, SourceRange
 from tare.build.failures import BuildStepFailed
 from tare.build.graph import Place

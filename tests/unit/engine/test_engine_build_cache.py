@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tare.build.cache_ledger import CacheRecord
+from tare.build.cache.ledger import CacheRecord
 from tare.engine.build_cache import read_filters
 from tare.errors import InvalidArgument
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tare.build.cache import Part
+from tare.build.cache.records import Part
 from tare.build.kept import KeptStep
 from tare.engine.debugging import ShellRequest, command_of
 

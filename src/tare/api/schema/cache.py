@@ -12,8 +12,8 @@ from tare.engine.build_cache import PruneCache
 from tare.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from tare.build.cache_gc import Pruned
-    from tare.build.cache_ledger import CacheRecord
+    from tare.build.cache.keeper import Pruned
+    from tare.build.cache.ledger import CacheRecord
 
 
 def render_record(record: CacheRecord) -> dict[str, Any]:

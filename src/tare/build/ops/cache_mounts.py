@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tare.base.process import run
 from tare.base.shielding import finish, to_end
-from tare.build.cache_mount_store import CONTENT, ID
+from tare.build.cache.mount_store import CONTENT, ID
 from tare.build.graph import RunMount
 from tare.build.ops.operation import Inputs
 from tare.build.ops.rootfs import find_owner, is_directory, lstat, resolve

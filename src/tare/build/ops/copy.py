@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from tare.archive.entry import Kind
 from tare.archive.tar_writer import TarWriter
 from tare.base.shielding import to_end
-from tare.build.cache import Key, Part, Result, make_key
+from tare.build.cache.records import Key, Part, Result, make_key
 from tare.build.graph import CopyStep
 from tare.build.ops.add import Archive, open_archive, write_archive
 from tare.build.ops.downloads import Download, Fetched, FetchedTree, fetched

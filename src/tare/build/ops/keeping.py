@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tare.base.shielding import finish, to_end
-from tare.build.cache import Part, Result
+from tare.build.cache.records import Part, Result
 from tare.build.dockerfile.source import Source, SourceRange
 from tare.build.graph import Place, RunMount, RunStep
 from tare.build.kept import KeptMount, KeptStep

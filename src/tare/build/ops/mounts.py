@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tare.base.shielding import finish, to_end
-from tare.build.cache import Part
+from tare.build.cache.records import Part
 from tare.build.graph import RunMount, RunStep, is_context
 from tare.build.ops.cache_mounts import cache_directory
 from tare.build.ops.operation import Inputs

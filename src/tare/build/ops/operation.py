@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tare.build.cache import Part, Result
+from tare.build.cache.records import Part, Result
 from tare.build.dockerfile.source import Source, SourceRange
 from tare.build.graph import CONTEXT, Place
 from tare.build.ops.select import Tree

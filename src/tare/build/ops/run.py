@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from tare.base.shielding import finish, to_end
-from tare.build.cache import Part
+from tare.build.cache.records import Part
 from tare.build.failures import TAIL_LINES, BuildStepFailed, StepNotStarted
 from tare.build.graph import RunStep
 from tare.build.ops.hidden import weigh_upper

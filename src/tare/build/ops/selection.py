@@ -11,7 +11,7 @@ from typing import BinaryIO, TypeVar
 
 from tare.archive.tar_writer import TarWriter
 from tare.base.shielding import to_end
-from tare.build.cache import Part, Result, make_key
+from tare.build.cache.records import Part, Result, make_key
 from tare.build.graph import CONTEXT, CopyStep, is_context
 from tare.build.ops.layering import LayerPlan, Settings, write_members
 from tare.build.ops.manifests import Facts

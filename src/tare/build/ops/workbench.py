@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish, to_end
-from tare.build.cache import BuildCache, Part
-from tare.build.cache_mount_store import CacheMountStore
+from tare.build.cache.mount_store import CacheMountStore
+from tare.build.cache.records import BuildCache, Part
 from tare.build.kept import KeptSteps
 from tare.build.ops.hashes import HashCache
 from tare.build.ops.manifests import Manifests

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from tare.archive.tar_writer import TarWriter
 from tare.base.shielding import to_end
-from tare.build.cache import Part
+from tare.build.cache.records import Part
 from tare.build.graph import WorkdirStep
 from tare.build.ops.layering import LayerPlan, Settings, write_members
 from tare.build.ops.operation import Inputs, Made

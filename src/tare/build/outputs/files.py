@@ -13,7 +13,7 @@ from tare.archive.entry import Kind
 from tare.archive.tar_writer import TarWriter
 from tare.base.process import run
 from tare.base.shielding import to_end
-from tare.build.cache import Part
+from tare.build.cache.records import Part
 from tare.build.ops.workbench import Workbench
 from tare.build.outputs.places import Owner, naming, whole_file
 from tare.build.request import OutputRequest

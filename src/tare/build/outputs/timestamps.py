@@ -11,7 +11,7 @@ from typing import BinaryIO
 from tare.archive.tar_stream import iter_entries
 from tare.archive.tar_writer import TarWriter
 from tare.base.shielding import to_end
-from tare.build.cache import Part, Result, make_key
+from tare.build.cache.records import Part, Result, make_key
 from tare.build.ops.workbench import Workbench
 from tare.errors import InvalidArgument
 from tare.model import Digest

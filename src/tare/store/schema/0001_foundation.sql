@@ -116,7 +116,7 @@ CREATE TABLE published_ports (
 CREATE TABLE build_cache (
     key TEXT PRIMARY KEY,               -- digest over definition and inputs
     kind TEXT NOT NULL,                 -- definition, content
-    result TEXT NOT NULL,               -- JSON: what the step made, see build.cache
+    result TEXT NOT NULL,               -- JSON: what the step made, see build.cache.records
     fields TEXT NOT NULL,               -- JSON: what went into the key, to explain a miss
     snapshot INTEGER REFERENCES snapshots (id) ON DELETE CASCADE,
     diff_id TEXT REFERENCES layers (diff_id) ON DELETE CASCADE,

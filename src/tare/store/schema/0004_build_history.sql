@@ -3,7 +3,7 @@ CREATE TABLE build_history (
     project TEXT NOT NULL,              -- digest over the context's place and the Dockerfile's name
     stage TEXT NOT NULL,
     digest TEXT NOT NULL,               -- over the steps, to see whether anything changed
-    steps TEXT NOT NULL,                -- JSON, see build.history
+    steps TEXT NOT NULL,                -- JSON, see build.reasons.history
     built REAL NOT NULL,
     PRIMARY KEY (project, stage)
 ) STRICT;

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tare.build.cache_ledger import CACHE_MOUNT, GIT_SOURCE, ID_LENGTH, LOCAL_SOURCE, REGULAR, CacheRecord
+from tare.build.cache.ledger import CACHE_MOUNT, GIT_SOURCE, ID_LENGTH, LOCAL_SOURCE, REGULAR, CacheRecord
 from tare.build.ops.workbench import Workbench
 from tare.errors import NotFound
 

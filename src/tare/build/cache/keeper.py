@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tare.base.shielding import to_end
-from tare.build.cache_ledger import CacheRecord, Entry, Facts, Row, StepLedger, make_ledger, read_busy, read_facts
-from tare.build.cache_others import Other, other_records
-from tare.build.cache_policy import CacheLimits, Policy, choose, collection_policies
+from tare.build.cache.ledger import CacheRecord, Entry, Facts, Row, StepLedger, make_ledger, read_busy, read_facts
+from tare.build.cache.others import Other, other_records
+from tare.build.cache.policy import CacheLimits, Policy, choose, collection_policies
 from tare.build.ops.workbench import Workbench
 from tare.model import Digest
 from tare.store import gc

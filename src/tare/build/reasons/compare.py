@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tare.build.causes import Cause, CauseKind
 from tare.build.graph import CONTEXT, CopyStep, RunStep, Step
-from tare.build.history import PastStep
 from tare.build.ops.manifests import Facts, changed_files, differences
+from tare.build.reasons.causes import Cause, CauseKind
+from tare.build.reasons.history import PastStep
 
 _SHOWN_PATHS = 4
 _SHOWN_VALUE = 60

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tare.build.cache import Key
-from tare.build.causes import Cause
+from tare.build.cache.records import Key
 from tare.build.graph import Plan, SourceStep, Step
-from tare.build.history import PastStep, Steps
 from tare.build.ops.manifests import Manifests
-from tare.build.reasons import Below, compare, counterparts
+from tare.build.reasons.causes import Cause
+from tare.build.reasons.compare import Below, compare, counterparts
+from tare.build.reasons.history import PastStep, Steps
 
 
 class Explainer:

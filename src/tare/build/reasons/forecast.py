@@ -11,10 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tare.build.cache import Key, Part, Result, make_key
-from tare.build.causes import Cause
+from tare.build.cache.records import Key, Part, Result, make_key
 from tare.build.events import BuildEvent, StepExplained
-from tare.build.explain import Explainer
 from tare.build.graph import CopyStep, Plan, RunStep, SourceStep, Step
 from tare.build.keys import step_key
 from tare.build.ops.copy import find_copy
@@ -22,6 +20,8 @@ from tare.build.ops.downloads import Download, find_downloads
 from tare.build.ops.operation import Inputs, Settings
 from tare.build.ops.select import Tree
 from tare.build.ops.workbench import Workbench
+from tare.build.reasons.causes import Cause
+from tare.build.reasons.explainer import Explainer
 from tare.build.request import ForecastLine
 from tare.build.solver import look_up
 

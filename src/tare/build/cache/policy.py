@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tare.base.durations import parse_duration
-from tare.build.cache_ledger import CACHE_MOUNT, GIT_SOURCE, LOCAL_SOURCE, CacheRecord, Entry, removal_order
+from tare.build.cache.ledger import CACHE_MOUNT, GIT_SOURCE, LOCAL_SOURCE, CacheRecord, Entry, removal_order
 from tare.errors import InvalidArgument
 
 EASY_BYTES = 512 * 10**6

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from tare.build.cache import Part, Result
+from tare.build.cache.records import Part, Result
 from tare.build.phrasing import describe_fields
 from tare.store import gc
 from tare.store.gc import Node

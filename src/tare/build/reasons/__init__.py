@@ -1,0 +1,1 @@
+"""What would run and why: keys compared with those of the last build, plans looked ahead."""
