@@ -153,12 +153,16 @@ class EngineProcess:
             raise AssertionError(f"docker {' '.join(arguments)}: {done.returncode}\n{done.stdout!r}\n{done.stderr!r}")
         return done
 
+    def tare_command(self, *arguments: str) -> list[str]:
+        """Tare's own command line, to talk to this engine."""
+        return [sys.executable, "-m", "tare.cli.main", "--host", self.host, *arguments]
+
     def tare(
         self, *arguments: str, check: bool = True, stdin: bytes | None = None, environ: Mapping[str, str] | None = None
     ) -> Completed:
         """Run Tare's own command line to its end."""
         done = subprocess.run(
-            [sys.executable, "-m", "tare.cli.main", "--host", self.host, *arguments],
+            self.tare_command(*arguments),
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,

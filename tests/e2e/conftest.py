@@ -8,6 +8,7 @@ import docker as docker_py
 import pytest
 
 from engine_process import EngineProcess
+from terminal import Terminal
 
 
 @pytest.fixture
@@ -24,3 +25,12 @@ def client(host: EngineProcess) -> Iterator[docker_py.DockerClient]:
     connected = docker_py.DockerClient(base_url=host.host, timeout=60)
     yield connected
     connected.close()
+
+
+@pytest.fixture
+def terminals() -> Iterator[list[Terminal]]:
+    """Terminals that a test puts here are closed after it."""
+    opened: list[Terminal] = []
+    yield opened
+    for terminal in opened:
+        terminal.kill()

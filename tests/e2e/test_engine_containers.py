@@ -12,6 +12,7 @@ import docker as docker_py
 import pytest
 
 from engine_process import EngineProcess
+from file_events import IN_DELETE, watching
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
@@ -27,8 +28,10 @@ def test_run_detached_prints_the_id(host: EngineProcess) -> None:
 
 
 def test_run_rm_removes(host: EngineProcess) -> None:
-    assert host.text("run", "--rm", "busybox", "echo", "hello") == "hello"
-    assert host.text("ps", "-aq") == ""
+    with watching(host.data_root / "containers", IN_DELETE) as events:
+        assert host.text("run", "--rm", "busybox", "echo", "hello") == "hello"
+        assert host.text("ps", "-aq") == ""
+        events.wait()  # the files go when nobody waits for them any more
     assert not list((host.data_root / "containers").iterdir())
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import pty
 import re
-import struct
-import subprocess
-import termios
-from collections.abc import Iterator
 
 import pytest
 
 from engine_process import EngineProcess, docker_program
+from terminal import Terminal
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
@@ -129,62 +124,14 @@ def test_detached_exec_runs(host: EngineProcess, box: str) -> None:
     assert host.text("exec", box, "cat", "/tmp/signal") == "went"
 
 
-class Terminal:
+def in_terminal(host: EngineProcess, *arguments: str) -> Terminal:
     """A docker command under a pseudo-terminal."""
-
-    def __init__(self, host: EngineProcess, *arguments: str, size: tuple[int, int] = (31, 97)) -> None:
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-        self.process = subprocess.Popen(
-            [docker_program(), *arguments],
-            stdin=slave, stdout=slave, stderr=slave, env=host.environment(), start_new_session=True,
-        )  # fmt: skip
-        os.close(slave)
-        self.seen = b""
-
-    def until(self, words: bytes) -> bytes:
-        """Read until ``words`` come or the terminal closes."""
-        while words not in self.seen:
-            try:
-                data = os.read(self.master, 65536)
-            except OSError:
-                break
-            if not data:
-                break
-            self.seen += data
-        assert words in self.seen, self.seen
-        before, _, self.seen = self.seen.partition(words)
-        return before
-
-    def send(self, text: bytes) -> None:
-        os.write(self.master, text)
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.process.send_signal(28)  # SIGWINCH: the command has no controlling terminal
-
-    def close(self) -> int:
-        try:
-            return self.process.wait(30)
-        finally:
-            self.process.kill()
-            self.process.wait()
-            os.close(self.master)
-
-
-@pytest.fixture
-def terminals() -> Iterator[list[Terminal]]:
-    opened: list[Terminal] = []
-    yield opened
-    for terminal in opened:
-        if terminal.process.poll() is None:
-            terminal.process.kill()
-            terminal.process.wait()
+    return Terminal([docker_program(), *arguments], host.environment())
 
 
 @pytest.mark.timeout(60)
 def test_terminal_of_run(host: EngineProcess, terminals: list[Terminal]) -> None:
-    terminal = Terminal(host, "run", "-it", "--rm", "busybox", "sh")
+    terminal = in_terminal(host, "run", "-it", "--rm", "busybox", "sh")
     terminals.append(terminal)
     terminal.until(b"# ")
     terminal.send(b"tty; stty size; echo 'mark''ed'\n")
@@ -204,7 +151,7 @@ def test_terminal_of_run(host: EngineProcess, terminals: list[Terminal]) -> None
 
 @pytest.mark.timeout(60)
 def test_terminal_of_exec(host: EngineProcess, box: str, terminals: list[Terminal]) -> None:
-    terminal = Terminal(host, "exec", "-it", box, "sh")
+    terminal = in_terminal(host, "exec", "-it", box, "sh")
     terminals.append(terminal)
     terminal.until(b"# ")
     terminal.send(b"stty size; test -t 0 && echo 'is a'' terminal'\n")
@@ -215,7 +162,7 @@ def test_terminal_of_exec(host: EngineProcess, box: str, terminals: list[Termina
 
 @pytest.mark.timeout(60)
 def test_detach_keys_leave_the_container_running(host: EngineProcess, terminals: list[Terminal]) -> None:
-    terminal = Terminal(host, "run", "-it", "--name", "left", "busybox", "sh")
+    terminal = in_terminal(host, "run", "-it", "--name", "left", "busybox", "sh")
     terminals.append(terminal)
     terminal.until(b"# ")
     terminal.send(b"\x10\x11")

@@ -9,12 +9,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tare.build.checks.bodies import BodyCheck, Scope, Surroundings
+from tare.build.checks.linter import check_text
+from tare.build.checks.rules import RULES
 from tare.build.dockerfile.dockerignore import IgnoreRules
 from tare.build.dockerfile.errors import DockerfileError
 from tare.build.dockerfile.expansion import expand_words
 from tare.build.dockerfile.mounts import parse_mount
-from tare.build.dockerfile.stages import parse_dockerfile
+from tare.build.dockerfile.parser import parse_nodes
+from tare.build.dockerfile.stages import parse_dockerfile, read_stages
+from tare.build.request import BuildRequest
 from tare.errors import InvalidArgument
+from tare.model import Platform
 
 PIECES = st.sampled_from(
     [
@@ -90,6 +96,31 @@ def test_the_parser_answers_or_raises_its_error(text: str) -> None:
     else:
         lines = [item.range for stage in dockerfile.stages for item in (stage.base, *stage.instructions)]
         assert all(one.last_line < two.first_line for one, two in itertools.pairwise(lines))
+
+
+@RELAXED
+@given(st.one_of(TEXTS, TEXTS_WITH_FROM))
+def test_checks_find_something_or_nothing(text: str) -> None:
+    try:
+        parsed = parse_nodes(text)
+        dockerfile = read_stages(parsed)
+    except InvalidArgument:
+        return
+    request = BuildRequest(context=None, dockerfile=text, platform=Platform("linux", "amd64"))
+    found = list(check_text(parsed, dockerfile, request))
+    around = Surroundings(
+        source=parsed.source, escape=parsed.directives.escape, global_args={}, build_args={}, ignored=IgnoreRules()
+    )
+    for stage in dockerfile.stages:
+        body = BodyCheck(Scope({"PATH": "/bin"}), around)
+        found += body.prepare("image", stage.base)
+        for instruction in stage.instructions:
+            found += body.check(instruction)
+    names = {rule.name for rule in RULES}
+    for finding in found:
+        assert finding.rule in names
+        assert 1 <= finding.first_line <= finding.last_line <= len(parsed.source.lines)
+        assert finding.excerpt.startswith(f"Dockerfile:{finding.first_line}\n")
 
 
 @RELAXED

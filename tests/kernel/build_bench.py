@@ -11,8 +11,9 @@ from typing import Any
 from build_parts import ChrootExecutor, LocalSources
 
 from tare.build.builder import Builder
-from tare.build.events import BuildEvent, PlanMade, VertexDone, VertexOutput
-from tare.build.request import BuildRequest, BuildResult
+from tare.build.causes import Cause
+from tare.build.events import BuildEvent, Notice, PlanMade, StepExplained, VertexDone, VertexOutput
+from tare.build.request import BuildRequest, BuildResult, ForecastLine
 from tare.store.images import Image
 from tare.store.store import Store
 
@@ -32,11 +33,28 @@ class Bench:
         request = BuildRequest(context=self.context, dockerfile=text, **options)
         return await self.builder.build(request, self.events.append)
 
+    async def forecast(self, text: str, **options: Any) -> tuple[ForecastLine, ...]:
+        request = BuildRequest(context=self.context, dockerfile=text, **options)
+        return await self.builder.forecast(request, lambda event: None)
+
+    def causes(self) -> dict[str, tuple[Cause, ...]]:
+        """Why each step ran that did, by its instruction's text."""
+        texts = {step.id: step.text for event in self.events if isinstance(event, PlanMade) for step in event.vertices}
+        return {texts[event.id]: event.causes for event in self.events if isinstance(event, StepExplained)}
+
     def done(self) -> dict[str, VertexDone]:
         """What came of each step, by its instruction's text."""
         plan = next(event for event in self.events if isinstance(event, PlanMade))
         texts = {step.id: step.text for step in plan.vertices}
         return {texts[event.id]: event for event in self.events if isinstance(event, VertexDone)}
+
+    def done_all(self) -> list[tuple[str, VertexDone]]:
+        """As :meth:`done`, where several steps have one text."""
+        texts = {step.id: step.text for event in self.events if isinstance(event, PlanMade) for step in event.vertices}
+        return [(texts[event.id], event) for event in self.events if isinstance(event, VertexDone)]
+
+    def warnings(self) -> list[str]:
+        return [event.text for event in self.events if isinstance(event, Notice) and event.level == "warning"]
 
     def output(self) -> bytes:
         return b"".join(event.data for event in self.events if isinstance(event, VertexOutput))

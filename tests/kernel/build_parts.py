@@ -115,8 +115,10 @@ def busybox() -> Path:
     return Path(found)
 
 
-async def make_base(store: Store, *, on_build: list[str] | None = None, tag: Reference = BASE) -> Digest:
-    """A usr-merged image: busybox, users, /lib as a symbolic link, /tmp with the sticky bit."""
+async def make_base(
+    store: Store, *, on_build: list[str] | None = None, tag: Reference = BASE, note: str = ""
+) -> Digest:
+    """A usr-merged image: busybox, users, /lib as a symbolic link, /tmp with the sticky bit, ``note`` in /etc/note."""
 
     def produce(sink: BinaryIO) -> None:
         buffer = io.BytesIO()
@@ -127,6 +129,8 @@ async def make_base(store: Store, *, on_build: list[str] | None = None, tag: Ref
             _member(archive, "lib", tarfile.SYMTYPE, 0o777, link="usr/lib")
             _member(archive, "etc/passwd", tarfile.REGTYPE, 0o644, data=PASSWD.encode())
             _member(archive, "etc/group", tarfile.REGTYPE, 0o644, data=GROUP.encode())
+            if note:
+                _member(archive, "etc/note", tarfile.REGTYPE, 0o644, data=note.encode())
             _member(archive, "bin/busybox", tarfile.REGTYPE, 0o755, data=busybox().read_bytes())
             for tool in ("sh", "cat", "echo", "mkdir", "touch", "sleep", "ls", "chmod", "rm", "stat", "date", "cp"):
                 _member(archive, f"bin/{tool}", tarfile.SYMTYPE, 0o777, link="busybox")

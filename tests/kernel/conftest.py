@@ -27,4 +27,5 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield made
         await made.assert_nothing_left()
     finally:
+        await made.builder.close()
         await store.close()

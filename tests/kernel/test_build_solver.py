@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import tarfile
 import threading
 from typing import BinaryIO
@@ -12,7 +13,7 @@ import pytest
 from build_bench import Bench
 from build_parts import BASE, make_base
 
-from tare.build.events import Notice
+from tare.build.events import Notice, PlanMade, VertexDone, VertexStarted
 from tare.build.failures import BuildStepFailed
 from tare.build.ops import layering
 from tare.errors import InvalidArgument, NotFound
@@ -450,3 +451,21 @@ async def test_a_build_that_comes_while_the_same_step_is_being_cancelled_runs_it
     with pytest.raises(asyncio.CancelledError):
         await first
     assert "x" in await bench.layer(await second)
+
+
+async def test_a_command_that_waits_for_its_turn_has_not_begun(bench: Bench) -> None:
+    slots = max(2, os.cpu_count() or 1)
+    count = 4 * slots
+    stages = "".join(f"FROM test.local/base:1 AS s{number}\nRUN echo {number} > /out\n" for number in range(count))
+    await bench.build(stages + "FROM scratch\n" + "".join(f"COPY --from=s{n} /out /{n}\n" for n in range(count)))
+    (plan,) = (event for event in bench.events if isinstance(event, PlanMade))
+    commands = {step.id for step in plan.vertices if step.text.startswith("RUN")}
+    running = most = 0
+    for event in bench.events:
+        if isinstance(event, VertexStarted) and event.id in commands:
+            running += 1
+        elif isinstance(event, VertexDone) and event.id in commands:
+            running -= 1
+        most = max(most, running)
+    assert bench.executor.most_running <= slots
+    assert most <= 2 * slots, "the end of one may be told a little after the next has begun"

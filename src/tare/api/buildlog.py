@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tare.api.jsonstream import Report, error_message
+from tare.build.checks.findings import Finding
 from tare.build.events import (
     BuildEvent,
     BuildFinished,
     Notice,
     PlanMade,
     PlannedStep,
+    StepExplained,
     VertexDone,
     VertexFailed,
     VertexOutput,
@@ -63,8 +65,12 @@ class ClassicLog:
             case VertexFailed(id=name):
                 if step := self._steps.get(name):
                     self._fail(step)
+            case StepExplained():
+                pass  # Docker's clients have no place for it
             case Notice(text=text, id=name):
                 self._notice(text, name)
+            case Finding():
+                self._emit(f"[Warning] {event.short}\n")
             case BuildFinished():
                 self._finished(event)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,6 +17,9 @@ T = TypeVar("T")
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Longest JSON document that a request may carry, in bytes."""
+
+FRAMED, DOCUMENT_LENGTH = "application/vnd.tare.build", "Tare-Document-Length"
+"""A body that is a JSON document and a stream: its media type, and the header with the document's length in bytes."""
 
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 _UNIX_TIME = re.compile(r"(\d+)(?:\.(\d{1,9}))?")
@@ -101,6 +105,17 @@ def unix_time(query: Mapping[str, str], name: str) -> float | None:
         raise InvalidArgument(f"query parameter {name}: {value!r} is not a time in seconds or RFC 3339") from error
 
 
+async def framed_document(request: web.Request) -> dict[str, Any]:
+    """The JSON document at the beginning of a body; what follows it is still to be read."""
+    text = request.headers.get(DOCUMENT_LENGTH, "")
+    if not text.isdecimal() or not 0 < int(text) <= BODY_LIMIT:
+        raise InvalidArgument(f"header {DOCUMENT_LENGTH}: {text!r} is no length", hint=f"at most {BODY_LIMIT} bytes")
+    try:
+        return _document(await request.content.readexactly(int(text)))
+    except asyncio.IncompleteReadError as error:
+        raise InvalidArgument(f"invalid JSON: the body ends after {len(error.partial)} bytes") from error
+
+
 async def body_document(request: web.Request, *, optional: bool = False) -> dict[str, Any]:
     """The request's JSON body as a dict; an empty body is an error unless ``optional``."""
     raw = await request.read()
@@ -108,6 +123,10 @@ async def body_document(request: web.Request, *, optional: bool = False) -> dict
         if optional:
             return {}
         raise InvalidArgument("invalid JSON: got EOF while reading request body")
+    return _document(raw, optional=optional)
+
+
+def _document(raw: bytes, *, optional: bool = False) -> dict[str, Any]:
     try:
         document = msgspec.json.decode(raw)
     except msgspec.DecodeError as error:

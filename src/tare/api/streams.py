@@ -12,6 +12,7 @@ import contextlib
 import select
 import struct
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aiohttp import web
@@ -171,8 +172,10 @@ class HijackedResponse(web.StreamResponse):
         """Nothing is left to send."""
 
 
-async def hijack(request: web.Request, content_type: str) -> HijackedConnection:
-    """Take the connection of ``request`` over and answer it; its body has been read before.
+async def hijack(
+    request: web.Request, content_type: str, headers: Mapping[str, str] | None = None
+) -> HijackedConnection:
+    """Take the connection of ``request`` over and answer it, with ``headers``; its body has been read before.
 
     Raises ConnectionResetError when the client is gone already.
     """
@@ -184,11 +187,12 @@ async def hijack(request: web.Request, content_type: str) -> HijackedConnection:
     connection = HijackedConnection(transport, request.protocol, received)
     transport.set_protocol(connection)
     if "Upgrade" in request.headers:
-        head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+        head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
     else:
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n\r\n"
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     transport.resume_reading()
-    await connection.write(head.encode())
+    await connection.write(f"{head}\r\n".encode())
     return connection
 
 

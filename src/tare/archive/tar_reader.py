@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from tare.archive.confined import open_beneath
@@ -35,14 +36,32 @@ def extract_layer(stream: Readable, directory: Path, *, limits: Limits = DEFAULT
     _extract(stream, directory, limits, whiteouts=True)
 
 
-def extract_tree(stream: Readable, directory: Path, *, limits: Limits = DEFAULT_LIMITS) -> None:
-    """Unpack any tar into ``directory``; names with ``.wh.`` are ordinary files. Otherwise as :func:`extract_layer`."""
-    _extract(stream, directory, limits, whiteouts=False)
+def extract_tree(
+    stream: Readable,
+    directory: Path,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    check: Callable[[Entry], None] | None = None,
+) -> None:
+    """Unpack any tar into ``directory``; names with ``.wh.`` are ordinary files. Otherwise as :func:`extract_layer`.
+
+    ``check`` sees each entry before it is made and refuses it by raising.
+    """
+    _extract(stream, directory, limits, whiteouts=False, check=check)
 
 
-def _extract(stream: Readable, directory: Path, limits: Limits, *, whiteouts: bool) -> None:
+def _extract(
+    stream: Readable,
+    directory: Path,
+    limits: Limits,
+    *,
+    whiteouts: bool,
+    check: Callable[[Entry], None] | None = None,
+) -> None:
     with _Extractor(directory) as extractor:
         for entry, content in iter_entries(stream, limits=limits):
+            if check is not None:
+                check(entry)
             try:
                 if not (whiteouts and extractor.whiteout(entry)):
                     extractor.add(entry, content)

@@ -60,8 +60,8 @@ class _Content:
     def skip(self) -> None:
         while self._left:
             self.read(CHUNK)
-        if self._padding:
-            _read_exactly(self._source, self._padding, self._name)
+        if self._padding:  # the last one may be missing: Docker's command line leaves it out
+            _read_exactly(self._source, self._padding, self._name, may_end=True)
             self._padding = 0
 
 
@@ -121,7 +121,7 @@ class _Parser:
             return None
         self._members += 1
         if self._members > self._limits.members:
-            raise DataCorrupt(f"tar archive has more than {self._limits.members} members")
+            raise DataCorrupt(f"tar archive has more than {self._limits.members} members", code="tar-members")
         stored = _number(block[148:156], "checksum")
         actual = sum(block) - sum(block[148:156]) + 256
         if stored != actual:
@@ -180,10 +180,10 @@ class _Parser:
 
     def _checked_path(self, raw: bytes, shown: str) -> str:
         if raw.startswith(b"/") and not self._allow_absolute:
-            raise DataCorrupt(f"tar member {shown}: absolute path")
+            raise DataCorrupt(f"tar member {shown}: absolute path", code="tar-outside")
         parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
         if b".." in parts:
-            raise DataCorrupt(f"tar member {shown}: path leads outside with '..'")
+            raise DataCorrupt(f"tar member {shown}: path leads outside with '..'", code="tar-outside")
         if len(raw) > self._limits.path or any(len(part) > self._limits.component for part in parts):
             raise DataCorrupt(f"tar member {shown}: path is too long ({len(raw)} bytes)")
         if b"\0" in raw:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import shlex
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,10 +39,13 @@ async def run(
     cwd: str | None = None,
     pass_fds: Sequence[int] = (),
     timeout: float | None = None,
+    group: bool = False,
+    umask: int = -1,
 ) -> Completed:
     """Run ``argv`` to its end and collect its output; a failing program is not an error here.
 
-    Raises Unavailable when the program does not exist or exceeds ``timeout`` seconds (it is killed then).
+    With ``group`` it is killed together with all that it has started; ``umask`` -1 leaves the engine's. Raises
+    Unavailable when the program does not exist or exceeds ``timeout`` seconds (it is killed then).
     """
     logger.debug("run %s", shlex.join(argv))
     try:
@@ -51,6 +57,8 @@ async def run(
             env=env,
             cwd=cwd,
             pass_fds=pass_fds,
+            start_new_session=group,
+            umask=umask,
         )
     except FileNotFoundError as error:
         raise Unavailable(f"{argv[0]}: program not found", hint="run `tare doctor`", code="program-missing") from error
@@ -61,6 +69,15 @@ async def run(
         raise Unavailable(f"{argv[0]}: no result within {timeout} seconds") from error
     finally:
         if process.returncode is None:
-            process.kill()
+            kill(process, group=group)
             await process.wait()
     return Completed(tuple(argv), process.returncode or 0, stdout, stderr)
+
+
+def kill(process: asyncio.subprocess.Process, *, group: bool) -> None:
+    """Kill a program of ours, with ``group`` (it leads a session) all that it has started."""
+    if not group:
+        process.kill()
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

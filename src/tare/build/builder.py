@@ -3,32 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from tare.base.locks import KeyedLocks
 from tare.build.cache import BuildCache, Part
-from tare.build.dockerfile.stages import parse_dockerfile
+from tare.build.cache_gc import CacheKeeper
+from tare.build.cache_mount_store import CacheMountStore
+from tare.build.checking import describe, ignore_rules, report_of
+from tare.build.checks.linter import Linter
 from tare.build.events import BuildEvent, BuildFinished, Notice, PlanMade
-from tare.build.exporter import export_image, weigh_in
+from tare.build.explain import Explainer, past_steps
+from tare.build.exporter import export_image
+from tare.build.forecast import Forecaster, forecast_lines
+from tare.build.graph import Plan
+from tare.build.history import BuildHistory
+from tare.build.kept import KeepPolicy, KeptStep, KeptSteps
+from tare.build.named import NamedContexts
 from tare.build.ops.context import open_context
 from tare.build.ops.hashes import HashCache
+from tare.build.ops.keeping import Visit, entered
+from tare.build.ops.manifests import Manifests
 from tare.build.ops.operation import Settings
+from tare.build.ops.select import Tree
 from tare.build.ops.workbench import Workbench
 from tare.build.outputs.archive import write_archive
 from tare.build.outputs.files import write_directory, write_tar
 from tare.build.outputs.kinds import check_output, names_of, stores_image
 from tare.build.outputs.timestamps import read_epoch
+from tare.build.past import find_past
 from tare.build.planner import Planner, ResolveImage
-from tare.build.request import BuildRequest, BuildResult, SourceResolver
+from tare.build.request import BuildRequest, BuildResult, ForecastLine, SourceResolver
 from tare.build.solver import Shared, Solver
-from tare.errors import Unsupported
+from tare.build.sources.fetcher import Sources
+from tare.build.sources.limits import SourceLimits
+from tare.build.weighing import check_budget, weigh_in
+from tare.errors import NotFound
 from tare.model import Digest, Platform, Reference
-from tare.model.execution import Executor, Limit
+from tare.model.execution import ExecRequest, Executor, Limit
 from tare.oci.image import Descriptor, ImageConfig, encode
 from tare.store.images import Image
 from tare.store.store import Store
+
+logger = logging.getLogger(__name__)
 
 _MIN_SLOTS = 2  # a step that waits for the network must not stop one that computes
 
@@ -36,68 +57,199 @@ _MIN_SLOTS = 2  # a step that waits for the network must not stop one that compu
 class Builder:
     """Builds images from Dockerfiles; one per engine, any number of builds at the same time.
 
-    ``cache_dir`` is the builder's own directory: cache mounts, file hashes, mount points of views.
+    ``cache_dir`` is the builder's own directory: cache mounts, file hashes, mount points of views. ``keep`` says how
+    many failed steps are kept, and how long.
     """
 
-    def __init__(self, store: Store, executor: Executor, sources: SourceResolver, cache_dir: Path) -> None:
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        sources: SourceResolver,
+        cache_dir: Path,
+        *,
+        limits: SourceLimits | None = None,
+        keep: KeepPolicy | None = None,
+    ) -> None:
         self._store = store
         self._sources = sources
+        locks = KeyedLocks()
+        self.sources = Sources(cache_dir / "sources", limits)
+        """Fetches what builds name by address; main contexts come from here, too."""
         self._bench = Workbench(
             store=store,
             executor=executor,
             cache=BuildCache(store),
-            hashes=HashCache(cache_dir / "context-hashes"),
+            kept=KeptSteps(store, keep),
+            hashes=HashCache(cache_dir / "context-hashes", (cache_dir / "views", store.root / "staging")),
+            manifests=Manifests(cache_dir / "manifests"),
             directory=cache_dir,
-            locks=KeyedLocks(),
+            locks=locks,
+            mounts=CacheMountStore(store.db, cache_dir / "mounts", locks),
+            sources=self.sources,
         )
+        self.cache = CacheKeeper(self._bench)
+        self._history = BuildHistory(store)
+        self._writing: set[asyncio.Future[None]] = set()
         self._shared = Shared(slots=asyncio.Semaphore(max(_MIN_SLOTS, os.cpu_count() or 1)))
 
     async def recover(self) -> None:
-        """Undo mounts that a killed engine left; call once before the first build."""
+        """Undo mounts that a killed engine left, remove failed steps that are too old; once before the first build."""
         await self._bench.recover()
+        await self.sources.recover()
+        await self._bench.kept.expire()
+
+    @property
+    def kept(self) -> KeptSteps:
+        """The failed steps that are kept."""
+        return self._bench.kept
+
+    async def find_step(self, reference: str) -> KeptStep:
+        """The step ``step:<digits>``: one that failed and is kept, else one that the cache knows.
+
+        Raises NotFound, and InvalidArgument for what is no identifier or fits several.
+        """
+        try:
+            return await self.kept.find(reference)
+        except NotFound:
+            return await find_past(self._store, reference)
+
+    def entered(self, step: KeptStep, visit: Visit) -> AbstractAsyncContextManager[ExecRequest]:
+        """What to execute in a step; see :func:`tare.build.ops.keeping.entered`."""
+        return entered(step, visit, self._bench)
 
     async def build(self, request: BuildRequest, observe: Callable[[BuildEvent], None]) -> BuildResult:
         """Build and tag an image; ``observe`` is told what happens, on the event loop.
 
-        Raises DockerfileError (with place), BuildStepFailed, NotFound (target, base image, COPY source), what the
-        executor raises. Cancelling ends all steps, whose mounts and snapshots are gone when this returns; finished
-        steps stay cached.
+        Raises DockerfileError (with place), BuildStepFailed, InvalidArgument (over the budget), NotFound (target, base
+        image, COPY source), what the executor raises. Cancelling ends all steps, whose mounts and snapshots are gone
+        when this returns; finished steps stay cached.
         """
-        _refuse_unavailable(request)
+        if request.check:
+            return BuildResult(image_id=None, report=await report_of(request, self._store))
+        if request.describe:
+            return BuildResult(image_id=None, report=await asyncio.to_thread(describe, request))
         for output in request.outputs:
             check_output(output)
         epoch = read_epoch(request.build_args)
-        dockerfile = await asyncio.to_thread(parse_dockerfile, request.dockerfile, request.dockerfile_name)
-        context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
-        async with self._store.leases.hold() as lease:
-            plan = await Planner(dockerfile, request).plan(self._resolver(lease, observe, refresh=request.pull))
-            observe(PlanMade(plan.shown))
-            for warning in plan.warnings:
-                observe(Notice(warning, level="warning"))
+        linter = Linter(request, observe)
+        async with self._store.leases.hold() as lease, self._bench.cache.session(), AsyncExitStack() as stack:
+            plan, context, settings = await self._plan(request, linter, observe, lease, stack)
+            past = await self._history.load(request.project) if request.why else {}
             solver = Solver(
                 bench=self._bench,
                 shared=self._shared,
                 plan=plan,
                 context=context,
-                settings=_settings(request),
+                settings=settings,
                 observe=observe,
                 lease=lease,
-                no_cache=request.no_cache,
+                anew=plan.anew(no_cache=request.no_cache, stages=request.no_cache_stages),
+                explainer=Explainer(plan, past, self._bench.manifests) if request.why else None,
             )
             try:
                 solved = await solver.solve()
             finally:
-                await asyncio.to_thread(self._bench.hashes.save)
+                self._later(self._save_notes())
+            ledger = weigh_in(plan, solved)
+            check_budget(ledger, request.budget)
             platform = request.platform or Platform.host()
             config = await export_image(plan, solved, self._bench, platform, epoch=epoch, lease=lease)
             chain = solved[plan.output.tip].result.chain
             manifest = await self._write_outputs(request, config, chain, epoch)
             tags = await self._store_image(request, config)
+            await self._history.save(request.project, past_steps(plan, solver.keys))
         image = Digest.of(encode(config))
         observe(BuildFinished(image, tuple(reference.familiar() for reference in tags)))
         names = tuple(str(reference) for reference in tags)
-        ledger = weigh_in(plan, solved)
-        return BuildResult(image_id=image, manifest=manifest, names=names, warnings=plan.warnings, ledger=ledger)
+        warnings = (*(finding.short for finding in linter.findings), *plan.warnings)
+        return BuildResult(
+            image_id=image,
+            manifest=manifest,
+            names=names,
+            warnings=warnings,
+            ledger=ledger,
+            findings=linter.findings,
+        )
+
+    async def forecast(self, request: BuildRequest, observe: Callable[[BuildEvent], None]) -> tuple[ForecastLine, ...]:
+        """What :meth:`build` would run now, and why; runs nothing. Base images are looked up as for a build.
+
+        Raises what is wrong with Dockerfile, images and sources.
+        """
+        async with self._store.leases.hold() as lease, AsyncExitStack() as stack:
+            plan, context, settings = await self._plan(request, Linter(request, observe), observe, lease, stack)
+            explainer = Explainer(plan, await self._history.load(request.project), self._bench.manifests)
+            forecaster = Forecaster(
+                bench=self._bench,
+                plan=plan,
+                context=context,
+                settings=settings,
+                observe=observe,
+                lease=lease,
+                explainer=explainer,
+                anew=plan.anew(no_cache=request.no_cache, stages=request.no_cache_stages),
+            )
+            outlooks = await forecaster.forecast()
+        self._later(self._save_notes())
+        return forecast_lines(plan, outlooks)
+
+    async def close(self) -> None:
+        """Finish what is written after builds."""
+        if self._writing:
+            await asyncio.wait(self._writing)
+
+    async def _plan(
+        self,
+        request: BuildRequest,
+        linter: Linter,
+        observe: Callable[[BuildEvent], None],
+        lease: str,
+        stack: AsyncExitStack,
+    ) -> tuple[Plan, Tree | None, Settings]:
+        """The plan, the context's tree and the steps' settings; plan, findings and warnings are told.
+
+        Named contexts last until ``stack`` is closed.
+        """
+        dockerfile = await linter.read()
+        context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
+        resolve = self._resolver(lease, observe, refresh=request.pull)
+        named = self._named(request, resolve, stack, lease)
+        plan = await Planner(dockerfile, request).plan(
+            resolve, named.open, lambda bases, known: linter.inspect(bases, known, ignore_rules(context))
+        )
+        linter.refuse()
+        observe(PlanMade(plan.shown))
+        for warning in (*plan.warnings, *_unknown_stages(plan, request.no_cache_stages)):
+            observe(Notice(warning, level="warning"))
+        return plan, context, _settings(request, named)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have ``work`` done without the build waiting for it."""
+        task = asyncio.ensure_future(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _save_notes(self) -> None:
+        try:
+            await asyncio.to_thread(self._bench.hashes.save)
+            await asyncio.to_thread(self._bench.manifests.save)
+        except OSError:
+            logger.warning("cannot write the builder's notes", exc_info=True)
+
+    async def _protect(self, lease: str, image: Image) -> None:
+        await self._bench.protect(lease, [Part(kind="layer", key=str(diff_id)) for diff_id in image.diff_ids])
+
+    def _named(self, request: BuildRequest, resolve: ResolveImage, stack: AsyncExitStack, lease: str) -> NamedContexts:
+        return NamedContexts(
+            request=request,
+            sources=self.sources,
+            store=self._store,
+            resolve=resolve,
+            protect=lambda image: self._protect(lease, image),
+            stack=stack,
+            lease=lease,
+        )
 
     async def _store_image(self, request: BuildRequest, config: ImageConfig) -> tuple[Reference, ...]:
         """Put the image into the store, unless the build only writes files; returns its names."""
@@ -134,35 +286,26 @@ class Builder:
         async def resolve(reference: Reference, platform: Platform) -> Image:
             image = await self._sources.resolve(reference, platform, progress, refresh=refresh)
             await self._store.leases.add(lease, "image", str(image.id))
-            await self._bench.protect(lease, [Part(kind="layer", key=str(diff_id)) for diff_id in image.diff_ids])
+            await self._protect(lease, image)
             return image
 
         return resolve
 
 
-def _settings(request: BuildRequest) -> Settings:
+def _settings(request: BuildRequest, named: NamedContexts) -> Settings:
     return Settings(
+        named=named.trees,
         extra_hosts=request.extra_hosts,
         shm_size=request.shm_size,
         host_ca=request.host_ca,
         secrets=request.secrets,
         ssh=request.ssh,
         limits=tuple(Limit(name=item.name, soft=item.soft, hard=item.hard) for item in request.ulimits),
+        keep_failed=request.keep_failed,
     )
 
 
-_UNAVAILABLE = {
-    "contexts": "--build-context",
-    "no_cache_stages": "--no-cache-filter",
-    "check": "--check",
-    "plan_only": "--plan",
-    "why": "--why",
-    "keep_failed": "--debug",
-    "budget": "--budget",
-}
-
-
-def _refuse_unavailable(request: BuildRequest) -> None:
-    for name, option in _UNAVAILABLE.items():
-        if getattr(request, name):
-            raise Unsupported(f"{option} is not supported yet", hint="build without it")
+def _unknown_stages(plan: Plan, stages: Iterable[str]) -> list[str]:
+    known = {step.stage for step in plan.steps}
+    unknown = sorted(set(stages) - known)
+    return [f"--no-cache-filter {name}: the build has no such stage" for name in unknown]

@@ -11,16 +11,16 @@ from tare.build.dockerfile import instructions as ins
 from tare.build.dockerfile.expansion import expand_heredoc
 from tare.build.graph import CONTEXT, CopyStep, Place
 from tare.build.modes import parse_mode
-from tare.errors import InvalidArgument, Unsupported
+from tare.build.sources.addresses import is_http, parse_git, redact, with_checksum
+from tare.build.sources.http import check_digest
+from tare.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from tare.build.interpreter import StageState
 
-_GIT = ("git://", "git@", "ssh://")
-
 
 def copy_step(instruction: ins.Copy | ins.Add, state: StageState, place: Place, step_id: str) -> tuple[CopyStep, str]:
-    """The step and its history text. Raises InvalidArgument, Unsupported."""
+    """The step and its history text. Raises InvalidArgument."""
     name = "COPY" if isinstance(instruction, ins.Copy) else "ADD"
     sources = tuple(state.word(source) for source in instruction.sources)
     destination = state.word(instruction.destination)
@@ -49,7 +49,7 @@ def copy_step(instruction: ins.Copy | ins.Add, state: StageState, place: Place, 
         inline=inline,
     )
     flags = [f"--chown={chown}"] * bool(chown) + [f"--chmod={chmod}"] * bool(chmod)
-    shown = [*flags, *sources, *(f"<<{item.name}" for item in inline), destination]
+    shown = [*flags, *map(redact, sources), *(f"<<{item.name}" for item in inline), destination]
     message = f"{name} {' '.join(shown)}"
     if isinstance(instruction, ins.Copy):
         return _copy(instruction, step, state, place), message
@@ -57,6 +57,7 @@ def copy_step(instruction: ins.Copy | ins.Add, state: StageState, place: Place, 
 
 
 def _copy(instruction: ins.Copy, step: CopyStep, state: StageState, place: Place) -> CopyStep:
+    _refuse_remote(step.sources)
     step = replace(step, parents=instruction.parents)
     if not instruction.from_:
         return step
@@ -64,24 +65,51 @@ def _copy(instruction: ins.Copy, step: CopyStep, state: StageState, place: Place
 
 
 def _add(instruction: ins.Add, step: CopyStep) -> CopyStep:
-    local: list[str] = []
-    remote: list[str] = []
-    for source in step.sources:
-        if source.startswith(_GIT) or (source.startswith(("http://", "https://")) and ".git" in source[-64:]):
-            raise Unsupported(f"ADD {source}: git repositories are not supported yet", hint="clone it in a RUN step")
-        (remote if source.startswith(("http://", "https://")) else local).append(source)
-    if remote and instruction.unpack:
-        raise Unsupported("ADD --unpack of a URL is not supported yet", hint="unpack it in a RUN step")
-    if instruction.checksum and (local or not remote):
-        raise InvalidArgument("checksum can't be specified for non-HTTP(S) sources")
+    remote = tuple(source for source in step.sources if _is_remote(source))
+    local = tuple(source for source in step.sources if source not in remote)
+    _check_checksum(instruction.checksum, step, remote)
+    for source in remote:
+        said = git.keep_git_dir if (git := parse_git(source)) else None
+        if None not in (said, instruction.keep_git_dir) and said != instruction.keep_git_dir:
+            raise InvalidArgument("inconsistent keep-git-dir configuration", hint="say it once: in the flag or the URL")
     return replace(
         step,
-        sources=tuple(local),
-        downloads=tuple(remote),
+        text=redact(step.text),
+        sources=local,
+        downloads=remote,
         checksum=instruction.checksum,
         unpack=instruction.unpack is not False,
+        unpack_downloads=bool(remote) and instruction.unpack is True,
+        keep_git_dir=bool(instruction.keep_git_dir),
         origin=CONTEXT,
     )
+
+
+def _check_checksum(checksum: str, step: CopyStep, remote: tuple[str, ...]) -> None:
+    if not checksum:
+        return
+    if len(step.sources) + len(step.inline) != 1:
+        raise InvalidArgument("checksum can't be specified for multiple sources", hint="write one ADD for each")
+    if not remote:
+        raise InvalidArgument("checksum requires HTTP(S) or Git sources", hint="remove --checksum for a local file")
+    git = parse_git(remote[0])
+    if git is None:
+        check_digest(checksum)
+    else:
+        with_checksum(git, checksum)
+
+
+def _is_remote(source: str) -> bool:
+    return is_http(source) or parse_git(source) is not None
+
+
+def _refuse_remote(sources: tuple[str, ...]) -> None:
+    for source in sources:
+        if _is_remote(source):
+            what = "a git ref" if parse_git(source) is not None else "a URL"
+            raise InvalidArgument(
+                f"source can't be {what} for COPY", hint="use ADD, or ./ before the name of a local file"
+            )
 
 
 def _destination(text: str, working_dir: str) -> str:

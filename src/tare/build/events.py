@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tare.build.causes import Cause
+from tare.build.checks.findings import Finding
 from tare.model import Digest
 
 
@@ -73,6 +75,19 @@ class VertexFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StepExplained:
+    """Whether a step runs, and why (``--why``, ``--plan``).
+
+    ``cached`` steps have no causes. ``depends`` is a forecast only: whether the step runs shows when the steps that the
+    causes name have run.
+    """
+
+    id: str
+    verdict: Literal["run", "cached", "depends"]
+    causes: tuple[Cause, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something that the user should read; ``id`` names the step or object that it is about (may be empty)."""
 
@@ -89,4 +104,14 @@ class BuildFinished:
     tags: tuple[str, ...]
 
 
-BuildEvent = PlanMade | VertexStarted | VertexOutput | VertexDone | VertexFailed | Notice | BuildFinished
+BuildEvent = (
+    PlanMade
+    | VertexStarted
+    | VertexOutput
+    | VertexDone
+    | VertexFailed
+    | StepExplained
+    | Notice
+    | Finding
+    | BuildFinished
+)

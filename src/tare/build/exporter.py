@@ -1,4 +1,4 @@
-"""The target stage as an image: layers, configuration, history; and the weigh-in."""
+"""The target stage as an image: layers, configuration, history."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tare.build.cache import Part
 from tare.build.graph import Plan, SourceStep, Step
 from tare.build.ops.workbench import Workbench
 from tare.build.outputs.timestamps import clamp_layers
-from tare.build.request import LedgerLine
 from tare.build.solver import Solved
 from tare.model import Digest, Platform
 from tare.oci.image import History, ImageConfig, RootFS
@@ -102,32 +101,3 @@ def _base_created(plan: Plan) -> float:
 def _timestamp(seconds: float) -> str:
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return moment.isoformat(timespec="auto").replace("+00:00", "Z")
-
-
-def weigh_in(plan: Plan, solved: Mapping[str, Solved]) -> tuple[LedgerLine, ...]:
-    """Bytes of each step that has any say in them, in the Dockerfile's order."""
-    shipped: set[str] = set()
-    name: str | None = plan.output.tip
-    while name is not None:
-        shipped.add(name)
-        name = plan.by_id[name].parent
-    lines = []
-    for shown in plan.shown:
-        step = plan.by_id[shown.id]
-        if isinstance(step, SourceStep):
-            size = step.image.size if step.image else 0
-        elif step.layered:
-            size = solved[step.id].result.bytes
-        else:
-            continue
-        lines.append(
-            LedgerLine(
-                stage=step.stage,
-                name=shown.name,
-                text=shown.text,
-                bytes=size,
-                shipped=step.id in shipped,
-                cached=solved[step.id].cached,
-            )
-        )
-    return tuple(lines)

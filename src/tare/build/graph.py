@@ -5,7 +5,7 @@ A step's ``definition`` keeps what goes into its cache key by name, so that a mi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,20 @@ from tare.build.dockerfile.instructions import InlineFile
 from tare.build.dockerfile.source import Source, SourceRange
 from tare.build.events import PlannedStep
 from tare.build.modes import ModeChange
+from tare.build.sources.addresses import redact
 from tare.oci.image import ExecutionConfig, History
 from tare.store.images import Image
 
 CONTEXT = ""
-"""The origin that stands for the build context; any other origin is a step's id."""
+"""The origin that stands for the build context; any other origin is a named context or a step's id."""
+
+NAMED = "context:"
+"""How the origin of a named context that is a tree begins; its name follows."""
+
+
+def is_context(origin: str) -> bool:
+    """Whether an origin is the build context or a named one rather than a step."""
+    return origin == CONTEXT or origin.startswith(NAMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +39,19 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What all steps have. ``parent`` is the step whose root file system this one starts from (None: empty)."""
+    """What all steps have. ``parent`` is the step whose root file system this one starts from (None: empty).
+
+    ``variables`` are the values of the variables that the instruction names, ``arguments`` the names that ARG declared
+    so far: with them a changed key is explained. Neither is part of the key.
+    """
 
     id: str
     stage: str
     text: str
     place: Place
     parent: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    arguments: frozenset[str] = frozenset()
 
     @property
     def layered(self) -> bool:
@@ -156,7 +171,7 @@ class RunStep(Step):
     @property
     def inputs(self) -> tuple[str, ...]:
         """The parent and the steps that mounts show."""
-        return _parents(self) + tuple(m.origin for m in self.mounts if m.origin != CONTEXT)
+        return _parents(self) + tuple(m.origin for m in self.mounts if not is_context(m.origin))
 
     def definition(self) -> Mapping[str, Any]:
         """Command, environment, user, directory, network and mounts."""
@@ -188,16 +203,18 @@ class CopyStep(Step):
     inline: tuple[InlineFile, ...] = ()
     unpack: bool = False
     downloads: tuple[str, ...] = ()
+    unpack_downloads: bool = False
+    keep_git_dir: bool = False
     checksum: str = ""
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The parent and the step that files come from."""
-        return _parents(self) + ((self.origin,) if self.origin != CONTEXT else ())
+        return _parents(self) + (() if is_context(self.origin) else (self.origin,))
 
     def definition(self) -> Mapping[str, Any]:
         """Names and options; what the names stand for is the content key."""
-        return {
+        found: dict[str, Any] = {
             "op": "copy",
             "sources": list(self.sources),
             "destination": self.destination,
@@ -207,8 +224,11 @@ class CopyStep(Step):
             "parents": self.parents,
             "inline": [[item.name, item.content] for item in self.inline],
             "unpack": self.unpack,
-            "downloads": list(self.downloads),
+            "downloads": [redact(text) for text in self.downloads],
         }
+        if self.unpack_downloads:
+            found["unpack_downloads"] = True
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,3 +280,23 @@ class Plan:
     output: StageOutput
     warnings: tuple[str, ...] = ()
     by_id: Mapping[str, Step] = field(default_factory=dict)
+
+    def anew(self, *, no_cache: bool, stages: Collection[str]) -> frozenset[str]:
+        """The steps that must not be looked up: all, or those of ``stages`` and the RUN steps that stand on them.
+
+        A RUN step's result includes what lies below it; COPY and WORKDIR make layers of their own, which may stay.
+        """
+        if no_cache:
+            return frozenset(self.by_id)
+        wanted = {stage.lower() for stage in stages}
+        forced: set[str] = set()
+        shaken: set[str] = set()
+        for step in self.steps:
+            if step.stage in wanted and step.layered:
+                forced.add(step.id)
+                shaken.add(step.id)
+            elif step.parent in shaken:
+                shaken.add(step.id)
+                if isinstance(step, RunStep):
+                    forced.add(step.id)
+        return frozenset(forced)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import posixpath
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import InitVar, dataclass, field, replace
 from typing import Any
@@ -23,6 +24,7 @@ from tare.model.signals import parse_signal
 from tare.oci.image import ExecutionConfig, Healthcheck
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 _MERGED = ("labels", "exposed_ports", "volumes")
 _MAX_EXPANDED = 64 << 20  # characters; more than any image that can be run has
 _MAX_PATH = 4095  # bytes, Linux PATH_MAX less one
@@ -143,7 +145,8 @@ class StageState:
         return f"{self.index}.{self._number}"
 
     def _layer(self, step: Step, created_by: str, *, by_builder: bool = True) -> None:
-        self.steps.append(step)
+        named = {name: self.variables[name] for name in _VARIABLE.findall(step.text) if name in self.variables}
+        self.steps.append(replace(step, variables=named, arguments=frozenset(self.args)))
         text = f"{created_by} # buildkit" if by_builder else created_by
         self._history.append(Written(step=step.id, created_by=text, empty=False))
         self.output = replace(self.output, tip=step.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tare.oci.image import Healthcheck
 
@@ -63,3 +64,20 @@ def _duration(nanoseconds: int) -> str:
     if hours:
         return f"{hours}h{minutes}m{tail}"
     return f"{minutes}m{tail}" if minutes else tail
+
+
+def describe_fields(fields: Mapping[str, Any]) -> str:
+    """The instruction that the fields of a cache key come from; empty for keys of no instruction."""
+    match fields.get("op"):
+        case "run":
+            argv = [str(word) for word in fields.get("argv", ())]
+            return f"RUN {argv[2] if argv[:2] == ['/bin/sh', '-c'] and len(argv) == 3 else quoted(argv)}"
+        case "copy":
+            verb = "ADD" if fields.get("unpack") or fields.get("downloads") else "COPY"
+            inline = [item[0] for item in fields.get("inline", ())]
+            words = [*fields.get("sources", ()), *inline, *fields.get("downloads", ()), fields.get("destination", "")]
+            return " ".join([verb, *words])
+        case "workdir":
+            return f"WORKDIR {fields.get('path', '')}"
+        case _:
+            return ""

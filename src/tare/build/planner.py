@@ -3,45 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
+import difflib
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 
 from tare.build import defaults, phrasing
+from tare.build.checks.linter import StageBase
 from tare.build.dockerfile import instructions as ins
-from tare.build.dockerfile.expansion import expand
-from tare.build.dockerfile.platform_args import PLATFORM_ARGS, PROXY_ARGS, global_args
+from tare.build.dockerfile.platform_args import PLATFORM_ARGS, PROXY_ARGS
 from tare.build.dockerfile.source import Source
 from tare.build.dockerfile.stages import Dockerfile, Stage, parse_trigger
 from tare.build.events import PlannedStep
-from tare.build.graph import ConfigStep, Place, Plan, SourceStep, StageOutput, Step
+from tare.build.graph import NAMED, ConfigStep, CopyStep, Place, Plan, SourceStep, StageOutput, Step, Written
 from tare.build.interpreter import StageState, Surroundings
+from tare.build.named import Named
+from tare.build.needs import SCRATCH, NeededStage, Needs, label
+from tare.build.ops.select import Tree
 from tare.build.request import BuildRequest
-from tare.errors import InvalidArgument, NotFound, TareError
+from tare.errors import InvalidArgument, NotFound
 from tare.model import Platform, Reference
 from tare.oci.image import ExecutionConfig
 from tare.store.images import Image
 
-SCRATCH = "scratch"
 _OWN_ARGS = ("BUILDKIT_", "SOURCE_DATE_EPOCH")  # they speak to the builder
 ResolveImage = Callable[[Reference, Platform], Awaitable[Image]]
-
-
-@dataclass(slots=True)
-class _Stage:
-    """A stage with its variables put in. ``after`` are stages it needs, ``images`` the images it names."""
-
-    stage: Stage
-    base: str
-    base_stage: int | None
-    platform: Platform
-    froms: dict[str, int | None] = field(default_factory=dict)
-
-    @property
-    def after(self) -> list[int]:
-        found = [self.base_stage] if self.base_stage is not None else []
-        return found + [index for index in self.froms.values() if index is not None]
+Inspect = Callable[[Mapping[int, StageBase], Mapping[str, str]], None]
+"""Looks at the stages before they are read: what each starts from, and the global ARGs."""
+OpenContext = Callable[[str, Platform], Awaitable[Named]]
 
 
 class Planner:
@@ -51,33 +42,26 @@ class Planner:
         self._dockerfile = dockerfile
         self._request = request
         self._build_args = {name: value for name, value in request.build_args.items() if value is not None}
-        self._platform = request.platform or Platform.host()
         self._consumed: set[str] = set()
-        self._globals: dict[str, str] = {}
         self._outputs: dict[int, StageOutput] = {}
         self._images: dict[tuple[Reference, Platform], Image] = {}
-        self._later: list[TareError] = []
-        self._triggers: dict[int, list[str]] = {}
+        self._opened: dict[tuple[str, Platform], Named] = {}
         self._steps: list[Step] = []
         self._image_steps: set[str] = set()
         self._shown: list[tuple[int, Step]] = []
+        self._needs: Needs
 
-    async def plan(self, resolve: ResolveImage) -> Plan:
+    async def plan(
+        self, resolve: ResolveImage, open_context: OpenContext | None = None, inspect: Inspect | None = None
+    ) -> Plan:
         """The plan; ``resolve`` is called once for each image, for all at the same time.
 
-        Raises DockerfileError, NotFound for the target or an image, what ``resolve`` raises.
+        So is ``open_context`` for the named contexts that are used, by the names they were given. Raises
+        DockerfileError, NotFound for the target or an image, what the two raise.
         """
-        target = self._target()
-        self._globals = self._global_scope(target)
-        needed = self._needed(target)
-        if self._later:
-            raise self._later[0]
-        await self._resolve_all(needed, resolve)
-        while self._take_triggers(needed):
-            needed = self._needed(target)
-            await self._resolve_all(needed, resolve)
-        for wanted in needed:
-            self._outputs[wanted.stage.index] = self._interpret(wanted)
+        self._look_up(contexts=open_context is not None)
+        target = self._needs.target()
+        await self._read([target], resolve, open_context, inspect)
         output = self._outputs[target.index]
         if self._request.labels:
             labels = {**(output.config.labels or {}), **dict(sorted(self._request.labels.items()))}
@@ -91,178 +75,119 @@ class Planner:
             by_id={step.id: step for step in steps},
         )
 
-    def _global_scope(self, target: Stage) -> dict[str, str]:
-        known = global_args(Platform.host(), self._platform, target.name)
-        for name in PLATFORM_ARGS:
-            if name in self._build_args:
-                known[name] = self._build_args[name]
-                self._consumed.add(name)
-        for instruction in self._dockerfile.global_args:
-            for name, default in instruction.args:
-                if name in self._build_args:
-                    known[name] = self._build_args[name]
-                    self._consumed.add(name)
-                elif default is not None:
-                    known[name] = self._expand(default, instruction, known)
-        return known
+    def stages(self) -> list[Stage]:
+        """The stages that the target needs, itself last. Raises DockerfileError, NotFound for the target."""
+        self._look_up(contexts=True)
+        return [described.stage for described in self._needs.of(self._needs.target())]
 
-    def _expand(self, text: str, instruction: ins.Instruction, known: dict[str, str]) -> str:
-        try:
-            return expand(text, known, self._dockerfile.directives.escape)
-        except TareError as error:
-            source = self._dockerfile.source
-            raise source.error(error.message, instruction.range, mark=text, hint=error.hint) from error
+    async def survey(
+        self, resolve: ResolveImage, open_context: OpenContext | None = None, inspect: Inspect | None = None
+    ) -> None:
+        """Read the stages as :meth:`plan` does, all of them where the request names no target. Raises the same."""
+        self._look_up(contexts=open_context is not None)
+        targets = [self._needs.target()] if self._request.target else list(self._dockerfile.stages)
+        await self._read(targets, resolve, open_context, inspect)
 
-    def _target(self) -> Stage:
-        if not self._request.target:
-            return self._dockerfile.stages[-1]
-        stage = self._dockerfile.stage(self._request.target)
-        if stage is None:
-            names = ", ".join(stage.name or str(stage.index) for stage in self._dockerfile.stages)
-            raise NotFound(
-                f'target stage "{self._request.target}" could not be found',
-                hint=f"stages are {names}",
-                code="no-target",
-            )
-        return stage
+    def _look_up(self, *, contexts: bool) -> None:
+        self._needs = Needs(self._dockerfile, self._request, self._consumed.add, contexts=contexts)
 
-    def _needed(self, target: Stage) -> list[_Stage]:
-        """The stages that ``target`` needs, itself last; what a stage needs comes before it. Raises for a cycle."""
-        ordered: dict[int, _Stage] = {}
-        active: list[int] = []
-        known: dict[int, tuple[_Stage, Iterator[int]]] = {}
+    async def _read(
+        self, targets: list[Stage], resolve: ResolveImage, open_context: OpenContext | None, inspect: Inspect | None
+    ) -> None:
+        needed = self._needs.of(*targets)
+        await self._find(needed, resolve, open_context)
+        while self._needs.take_triggers(needed, self._triggers_of):  # they may name further stages and images
+            needed = self._needs.of(*targets)
+            await self._find(needed, resolve, open_context)
+        if inspect is not None:
+            bases = {described.stage.index: self._stage_base(described) for described in needed}
+            inspect(bases, self._needs.global_args)
+        for wanted in needed:
+            self._outputs[wanted.stage.index] = self._interpret(wanted)
 
-        def enter(index: int) -> None:
-            described = self._describe(self._dockerfile.stages[index])
-            known[index] = (described, iter(described.after))
-            active.append(index)
+    async def _find(self, needed: list[NeededStage], resolve: ResolveImage, open_context: OpenContext | None) -> None:
+        await self._open_contexts(needed, open_context)
+        await self._resolve_all(needed, resolve)
 
-        enter(target.index)
-        while active:
-            described, rest = known[active[-1]]
-            following = next(rest, None)
-            if following is None:
-                ordered[active.pop()] = described
-            elif following not in known:
-                enter(following)
-            elif following not in ordered:
-                self._refuse_cycle(described.stage, following)
-        return list(ordered.values())
+    def _image_of(self, described: NeededStage) -> Image | None:
+        """The image that the stage starts from; None for a stage, files, or nothing."""
+        if described.context:
+            opened = self._opened.get((described.context, described.platform))
+            return opened if isinstance(opened, Image) else None
+        if not described.on_image:
+            return None
+        return self._images.get((self._needs.reference(described.base, described.stage.base), described.platform))
 
-    def _refuse_cycle(self, stage: Stage, back: int) -> None:
-        name = self._name(self._dockerfile.stages[back])
-        raise self._dockerfile.source.error(
-            f"circular dependency detected on stage: {name}", stage.base.range, code="stage-cycle"
-        )
+    def _triggers_of(self, described: NeededStage) -> list[str]:
+        image = self._image_of(described)
+        return (image.config.config.on_build or []) if image is not None else []
 
-    def _describe(self, stage: Stage) -> _Stage:
-        base = self._expand(stage.base.image, stage.base, self._globals)
-        if not base:
-            raise self._error(f"base name ({stage.base.image}) should not be blank", stage.base, stage.base.image)
-        platform = self._platform
-        if stage.base.platform and (text := self._expand(stage.base.platform, stage.base, self._globals)):
-            try:
-                platform = Platform.parse(text)
-            except InvalidArgument as error:
-                raise self._error(error.message, stage.base, stage.base.platform) from error
-        earlier = self._dockerfile.stage(base, before=stage.index)
-        if earlier is not None and base.isdecimal():
-            earlier = None  # FROM takes names only
-        described = _Stage(stage, base, earlier.index if earlier else None, platform)
-        for user, name in self._named(described):
-            described.froms[name] = self._find_from(name, user, stage)
-        return described
+    def _stage_base(self, described: NeededStage) -> StageBase:
+        image = self._image_of(described)
+        return StageBase(name=described.base, platform=described.platform, stage=described.base_stage, image=image)
 
-    def _named(self, described: _Stage) -> Iterator[tuple[ins.Instruction, str]]:
-        """What the stage's instructions, and the triggers of its base as far as they are known, have in ``--from``.
-
-        The instruction is the one whose lines errors show.
-        """
-        stage = described.stage
-        texts = self._triggers.get(stage.index, [])
-        if described.base_stage is not None:
-            earlier = self._dockerfile.stages[described.base_stage].instructions
-            texts = [item.expression for item in earlier if isinstance(item, ins.Onbuild)]
-        for text in texts:
-            for name in _from_names(parse_trigger(text, described.base)):
-                yield stage.base, name
-        for instruction in stage.instructions:
-            for name in _from_names(instruction):
-                yield instruction, name
-
-    def _take_triggers(self, needed: list[_Stage]) -> bool:
-        """Note the triggers of the images that are known now; whether they name stages or images."""
-        found = False
+    async def _open_contexts(self, needed: list[NeededStage], open_context: OpenContext | None) -> None:
+        """Open what the needed stages use of the named contexts."""
+        if open_context is None:
+            return
+        used: dict[tuple[str, Platform], None] = {}
         for described in needed:
-            index = described.stage.index
-            if described.base_stage is None and described.base != SCRATCH and index not in self._triggers:
-                key = (self._reference(described.base, described.stage.base), described.platform)
-                texts = self._triggers[index] = self._images[key].config.config.on_build or []
-                found |= any(_from_names(parse_trigger(text, described.base)) for text in texts)
-        return found
+            if described.context:
+                used[(described.context, described.platform)] = None
+            for name, index in described.froms.items():
+                if index is None and (context := self._needs.context(name)):
+                    used[(context, described.platform)] = None
 
-    def _find_from(self, name: str, instruction: ins.Instruction, user: Stage) -> int | None:
-        """The stage that ``--from=name`` in ``user`` means; None for an image.
+        async def one(key: tuple[str, Platform]) -> None:
+            self._opened[key] = await open_context(*key)
 
-        One that comes later is an error, reported once it is known that there is no cycle.
-        """
-        stage = self._dockerfile.stage(name)
-        if stage is not None and stage.index > user.index:
-            cause = f'cannot copy from stage "{name}", it needs to be defined before current stage "{self._name(user)}"'
-            self._later.append(self._error(cause, instruction, name, hint="move that stage up"))
-        if stage is not None:
-            return stage.index
-        if name.isdecimal():
-            last = len(self._dockerfile.stages) - 1
-            hint = f"stages are 0 to {last}"
-            raise self._error(f"invalid from flag value {name}: there is no such stage", instruction, name, hint=hint)
-        return None
+        await _all(one(key) for key in used if key not in self._opened)
 
-    def _error(self, message: str, instruction: ins.Instruction, mark: str = "", hint: str = "") -> TareError:
-        return self._dockerfile.source.error(message, instruction.range, mark=mark, hint=hint)
-
-    def _reference(self, text: str, instruction: ins.Instruction) -> Reference:
-        try:
-            return Reference.parse(text)
-        except InvalidArgument as error:
-            hint = "it is neither a stage of this Dockerfile nor an image name"
-            raise self._error(
-                f"failed to parse stage name {text!r}: {error.message}", instruction, text, hint
-            ) from error
-
-    async def _resolve_all(self, needed: list[_Stage], resolve: ResolveImage) -> None:
+    async def _resolve_all(self, needed: list[NeededStage], resolve: ResolveImage) -> None:
         wanted: dict[tuple[Reference, Platform], ins.Instruction] = {}
         for described in needed:
-            stage = described.stage
-            if described.base_stage is None and described.base != SCRATCH:
-                wanted.setdefault((self._reference(described.base, stage.base), described.platform), stage.base)
-            for user, name in self._named(described):
-                if described.froms[name] is None and name != SCRATCH:
-                    wanted.setdefault((self._reference(name, user), described.platform), user)
+            base = described.stage.base
+            if described.on_image and not described.context:
+                wanted.setdefault((self._needs.reference(described.base, base), described.platform), base)
+            for user, name in self._needs.mentions(described):
+                if described.froms[name] is None and name != SCRATCH and not self._needs.context(name):
+                    wanted.setdefault((self._needs.reference(name, user), described.platform), user)
 
         async def one(key: tuple[Reference, Platform], instruction: ins.Instruction) -> None:
             try:
                 self._images[key] = await resolve(*key)
             except NotFound as error:
-                place = self._dockerfile.source.error(error.message, instruction.range)
-                text = f"{key[0].familiar()}: {error.message}\n{place.name}:{place.line}\n{place.excerpt()}"
-                raise NotFound(text, hint=error.hint, code=error.code or "base-image-missing") from error
+                raise self._missing(key[0], instruction, error) from error
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for key in wanted.keys() - self._images.keys():
-                    group.create_task(one(key, wanted[key]))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
+        await _all(one(key, user) for key, user in wanted.items() if key not in self._images)
 
-    def _interpret(self, described: _Stage) -> StageOutput:
+    def _missing(self, reference: Reference, instruction: ins.Instruction, error: NotFound) -> NotFound:
+        """The error for an image that is not there; a name without registry or tag may be meant for a stage."""
+        name = reference.familiar()
+        short = name.removesuffix(":latest")
+        place = self._dockerfile.source.error(error.message, instruction.range, mark=short)
+        where = f"{place.name}:{place.line}\n{place.excerpt()}"
+        stages = [stage.name for stage in self._dockerfile.stages if stage.name]
+        if near := difflib.get_close_matches(short, stages, n=1):
+            hint = f"did you mean the stage {near[0]}?"
+            if near[0] == short:
+                hint = f"the stage {short} comes later: FROM takes stages above it, move it up"
+            return NotFound(
+                f"{short}: there is no such stage above and no such image\n{where}", hint=hint, code="no-stage"
+            )
+        code = error.code or "base-image-missing"
+        return NotFound(f"{name}: {error.message}\n{where}", hint=error.hint, code=code)
+
+    def _interpret(self, described: NeededStage) -> StageOutput:
         stage = described.stage
         base = self._base(described)
+        if described.replaced:
+            return base
         triggers = base.config.on_build or []
         start = replace(base, config=msgspec.structs.replace(base.config, on_build=None))
         around = Surroundings(
             build_args=self._build_args,
-            global_args=self._globals,
+            global_args=self._needs.global_args,
             proxies={name: value for name, value in self._build_args.items() if name in PROXY_ARGS},
             origin=lambda name, place: self._origin(described, name, place),
             consumed=self._consumed.add,
@@ -280,22 +205,24 @@ class Planner:
         self._shown.extend((stage.index, step) for step in state.steps)
         return state.finished()
 
-    def _base(self, described: _Stage) -> StageOutput:
-        stage, name = described.stage, self._name(described.stage)
+    def _base(self, described: NeededStage) -> StageOutput:
+        stage, name = described.stage, label(described.stage)
         if described.base_stage is not None:
             output = replace(self._outputs[described.base_stage], name=name)
             self._shown_source(described, output.tip)
             return output
         step_id = f"{stage.index}.0"
-        image = None
         config, author = ExecutionConfig(env=[defaults.PATH], working_dir="/"), ""
-        if described.base != SCRATCH:
-            image = self._images[(self._reference(described.base, stage.base), described.platform)]
+        opened = self._opened.get((described.context, described.platform)) if described.context else None
+        tree = opened if isinstance(opened, Tree) else None
+        image = self._image_of(described)
+        if image is not None:
             config, author = image.config.config, image.config.author
         step = self._source_step(step_id, name, stage.base, described.base, image)
         self._steps.append(step)
-        self._shown.append((stage.index, step))
-        return StageOutput(
+        if tree is None:
+            self._shown.append((stage.index, step))
+        output = StageOutput(
             name=name,
             config=config,
             tip=step_id,
@@ -304,14 +231,34 @@ class Planner:
             base_history=tuple(image.config.history) if image else (),
             variables=dict(item.partition("=")[::2] for item in config.env or []),
         )
+        return output if tree is None else self._on_tree(described, output, step)
 
-    def _shown_source(self, described: _Stage, tip: str) -> None:
+    def _on_tree(self, described: NeededStage, output: StageOutput, source: SourceStep) -> StageOutput:
+        """The stage with a named context's files as its first layer."""
+        context = described.context
+        step = CopyStep(
+            id=f"{source.id}.context",
+            stage=source.stage,
+            text=source.text,
+            place=source.place,
+            parent=source.id,
+            sources=("/",),
+            destination="/",
+            origin=NAMED + context,
+            origin_name=context,
+        )
+        self._steps.append(step)
+        self._shown.append((described.stage.index, step))
+        written = Written(step=step.id, created_by=f"[context {context}] load", empty=False)
+        return replace(output, tip=step.id, history=(written,))
+
+    def _shown_source(self, described: NeededStage, tip: str) -> None:
         """``FROM stage`` is a step to look at, without work of its own."""
 
         stage = described.stage
         step = ConfigStep(
             id=f"{stage.index}.0",
-            stage=self._name(stage),
+            stage=label(stage),
             text=phrasing.one_line(stage.base.original),
             place=Place(self._dockerfile.source, stage.base.range),
             parent=tip,
@@ -331,16 +278,21 @@ class Planner:
             image=image,
         )
 
-    def _origin(self, described: _Stage, name: str, place: Place) -> str:
+    def _origin(self, described: NeededStage, name: str, place: Place) -> str:
         """The step whose files ``--from=name`` means."""
         index = described.froms.get(name)
         if index is not None:
             return self._outputs[index].tip
         step_id = f"image:{name}:{described.platform}"
+        image = None
+        if context := self._needs.context(name):
+            found = self._opened.get((context, described.platform))
+            if isinstance(found, Tree):
+                return NAMED + context
+            image = found
         if step_id not in self._image_steps:
             self._image_steps.add(step_id)
-            image = None
-            if name != SCRATCH:
+            if name != SCRATCH and not context:
                 image = self._images.get((Reference.parse(name), described.platform))
                 if image is None:
                     hint = "name a stage of the Dockerfile that is built"
@@ -348,9 +300,6 @@ class Planner:
             step = SourceStep(id=step_id, stage="", text=f"FROM {name}", place=place, reference=name, image=image)
             self._steps.append(step)
         return step_id
-
-    def _name(self, stage: Stage) -> str:
-        return stage.name or f"stage-{stage.index}"
 
     def _numbered(self) -> tuple[PlannedStep, ...]:
         """The steps in the Dockerfile's order with the names that people know."""
@@ -379,26 +328,25 @@ class Planner:
         return tuple(shown)
 
     def _warnings(self) -> tuple[str, ...]:
-        warnings = [f"{w.rule}: {w.message} (line {w.range.first_line})" for w in self._dockerfile.warnings]
         known = self._consumed | PROXY_ARGS | set(PLATFORM_ARGS)
         unused = sorted(name for name in set(self._request.build_args) - known if not name.startswith(_OWN_ARGS))
         unused = [name for name in unused if name in self._build_args]
-        if unused:
-            warnings.append(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed")
-        return tuple(warnings)
+        return (f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed",) if unused else ()
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Everything at the same time; raises the first failure itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for item in work:
+                group.create_task(item)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
 
 
 def _counts(step: Step) -> bool:
     """Whether BuildKit numbers the step: FROM and what makes a layer."""
     return step.layered or step.id.endswith(".0")
-
-
-def _from_names(instruction: ins.Instruction) -> list[str]:
-    if isinstance(instruction, ins.Copy):
-        return [instruction.from_] if instruction.from_ else []
-    if isinstance(instruction, ins.Run):
-        return [mount.from_ for mount in instruction.mounts if mount.from_]
-    return []
 
 
 def _trigger_source(text: str, image: str) -> Source:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from tare.build.causes import Cause
+from tare.build.checks.findings import CheckReport, Finding
+from tare.build.outline import Outline, Targets
 from tare.model import Digest, Platform, Reference
 from tare.oci.image import Descriptor
 from tare.store.images import Image
@@ -49,9 +52,10 @@ class BuildRequest:
 
     ``contexts`` are the named contexts as given (``--build-context``), ``secrets`` contents by id, ``ssh`` paths of an
     agent's socket or of private keys by id, ``allow`` granted entitlements (``security.insecure``, ``network.host``).
-    ``no_cache_stages`` are stages to run anew. ``check`` only lints and ``plan_only`` only says what would run;
-    ``why`` explains each step that runs, ``keep_failed`` keeps a failed step's file system, ``budget`` is the most
-    bytes that the image may weigh (0: any).
+    ``no_cache_stages`` are stages to run anew. ``check`` only lints, ``describe`` only lists the targets or what the
+    target takes (its ``outline``), and ``plan_only`` only says what would run; ``why`` explains each step that runs by
+    what ``project`` was when it was last built, ``keep_failed`` keeps a failed step's file system, ``budget`` is the
+    most bytes that the image may weigh (0: any).
     """
 
     context: Path | None
@@ -78,15 +82,21 @@ class BuildRequest:
     annotations: Mapping[str, str] = field(default_factory=dict)
     ulimits: tuple[Ulimit, ...] = ()
     check: bool = False
+    describe: Literal["", "targets", "outline"] = ""
     plan_only: bool = False
     why: bool = False
+    project: str = ""
     keep_failed: bool = False
     budget: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerLine:
-    """The weight of one step in bytes of what it added; ``shipped`` when it is part of the image."""
+    """The weight of one step in bytes of what it added; ``shipped`` when it is part of the image.
+
+    ``rewritten`` are bytes of the layers below that the step replaced or deleted: they were written twice, or for
+    nothing. ``file`` and ``line`` (from 1) tell where the instruction stands.
+    """
 
     stage: str
     name: str
@@ -94,21 +104,28 @@ class LedgerLine:
     bytes: int
     shipped: bool
     cached: bool
+    rewritten: int = 0
+    file: str = ""
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
     """A finished build; ``ledger`` is the weigh-in, in the order of the Dockerfile.
 
-    ``image_id`` is the digest of the configuration, also where the image is not stored; ``manifest`` describes the
-    archive that was written, ``names`` are what the image is called in the store.
+    ``image_id`` is the digest of the configuration, also where the image is not stored; None where nothing was built.
+    ``manifest`` describes the archive that was written, ``names`` are what the image is called in the store.
+    ``findings`` are those of the build checks, ``report`` is the answer to a request that only checks or
+    describes.
     """
 
-    image_id: Digest
+    image_id: Digest | None
     manifest: Descriptor | None = None
     names: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     ledger: tuple[LedgerLine, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    report: CheckReport | Targets | Outline | None = None
 
     @property
     def shipped(self) -> int:
@@ -116,9 +133,27 @@ class BuildResult:
         return sum(line.bytes for line in self.ledger if line.shipped)
 
     @property
+    def rewritten(self) -> int:
+        """Bytes in the image that no container can see, as a later layer replaces or deletes them."""
+        return sum(line.rewritten for line in self.ledger if line.shipped)
+
+    @property
     def left_behind(self) -> int:
         """Bytes that the build made and the image does not have."""
         return sum(line.bytes for line in self.ledger if not line.shipped)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastLine:
+    """A step of a plan: whether it would ``run``, is ``cached``, or ``depends`` on output that is yet to come."""
+
+    id: str
+    stage: str
+    name: str
+    text: str
+    line: int
+    verdict: Literal["run", "cached", "depends"]
+    causes: tuple[Cause, ...] = ()
 
 
 class SourceResolver(Protocol):

@@ -5,19 +5,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+import msgspec
 
 from tare.base.shielding import finish, to_end
 from tare.base.single_flight import SingleFlight
 from tare.build.cache import Key, Part, Result, make_key
-from tare.build.events import BuildEvent, PlannedStep, VertexDone, VertexFailed, VertexOutput, VertexStarted
+from tare.build.events import (
+    BuildEvent,
+    PlannedStep,
+    StepExplained,
+    VertexDone,
+    VertexFailed,
+    VertexOutput,
+    VertexStarted,
+)
+from tare.build.explain import Explainer
 from tare.build.failures import BuildStepFailed
 from tare.build.graph import ConfigStep, CopyStep, Plan, RunStep, SourceStep, Step, WorkdirStep
-from tare.build.ops.add import Download, fetch
-from tare.build.ops.copy import copy_fields, make_copy
+from tare.build.keys import step_key
+from tare.build.ops.copy import make_copy
+from tare.build.ops.downloads import Download, find_downloads
 from tare.build.ops.operation import Inputs, Made, Settings, located
-from tare.build.ops.run import make_run, run_fields
+from tare.build.ops.run import make_run
 from tare.build.ops.select import Tree
 from tare.build.ops.workbench import Workbench
 from tare.build.ops.workdir import make_workdir
@@ -80,7 +92,11 @@ class _InputFailed(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Solver:
-    """Works one plan once; ``lease`` holds what the build has seen until it ends."""
+    """Works one plan once; ``lease`` holds what the build has seen until it ends.
+
+    ``anew`` are the steps that are not looked up in the cache. With an ``explainer`` each step that runs is explained.
+    ``keys`` has the keys of all steps that make layers, by step id, once the plan is worked.
+    """
 
     bench: Workbench
     shared: Shared
@@ -89,9 +105,14 @@ class Solver:
     settings: Settings
     observe: Callable[[BuildEvent], None]
     lease: str
-    no_cache: bool = False
+    anew: frozenset[str] = frozenset()
+    explainer: Explainer | None = None
+    keys: dict[str, Key] = field(default_factory=dict)
     _tasks: dict[str, asyncio.Task[Solved]] = field(default_factory=dict)
     _fresh: set[str] = field(default_factory=set)
+    _claimed: set[str] = field(default_factory=set)
+    _shown: dict[str, PlannedStep] = field(default_factory=dict)
+    _begun: dict[str, float] = field(default_factory=dict)
 
     async def solve(self) -> dict[str, Solved]:
         """All steps' outcomes by id. Raises the first failure; the other steps are cancelled and cleaned up then."""
@@ -112,18 +133,29 @@ class Solver:
             await asyncio.wait(inputs)
             if any(task.cancelled() or task.exception() is not None for task in inputs):
                 raise _InputFailed
-        begun = time.monotonic()
         if shown is not None:
-            self.observe(VertexStarted(step.id, shown.name, step.stage, shown.index))
+            self._shown[step.id] = shown
+        if not isinstance(step, RunStep):  # a command begins when it has a slot
+            self._begin(step)
         try:
             solved = await self._solve(step)
         except Exception as error:
+            self._begin(step)
             if shown is not None:
                 self.observe(VertexFailed(step.id, shown.index, str(error)))
             raise
+        self._begin(step)
         if shown is not None:
-            self._report(step, shown, solved, time.monotonic() - begun)
+            self._report(step, shown, solved, time.monotonic() - self._begun[step.id])
         return solved
+
+    def _begin(self, step: Step) -> None:
+        """Tell, once, that the step is at work."""
+        if step.id in self._begun:
+            return
+        self._begun[step.id] = time.monotonic()
+        if (shown := self._shown.get(step.id)) is not None:
+            self.observe(VertexStarted(step.id, shown.name, step.stage, shown.index))
 
     def _report(self, step: Step, shown: PlannedStep, solved: Solved, seconds: float) -> None:
         size = solved.result.bytes if step.layered else 0
@@ -140,10 +172,7 @@ class Solver:
                 parent = self._parent(step)
                 return Solved(parent.key, parent.result, cached=parent.cached)
             case CopyStep():
-                if step.downloads:
-                    async with fetch(step.downloads, step.checksum) as downloads:
-                        return await self._work(step, downloads)
-                return await self._work(step, [])
+                return await self._work(step, await find_downloads(step, self.bench.sources, self.settings))
             case _:
                 return await self._work(step, [])
 
@@ -159,18 +188,37 @@ class Solver:
     async def _work(self, step: Step, downloads: list[Download]) -> Solved:
         parent = self._parent(step)
         origins = {name: self._tasks[name].result().result for name in step.inputs}
-        inputs = self._inputs(step, parent.result, origins, self.lease)
-        key = await self._key(step, parent, inputs, downloads)
-        if not self.no_cache or key.digest in self._fresh:
-            known = await self._known(step, key, parent.result)
+        inputs = self._inputs(step, parent.result, origins)
+        key = self.keys[step.id] = await step_key(step, parent.key, inputs, downloads)
+        if step.id not in self.anew or key.digest in self._fresh:
+            known = await look_up(step, key, parent.result, self.bench)
             if known is not None:
+                await self.bench.protect(self.lease, known.chain)
                 return Solved(key.digest, known, cached=True)
+        joined = key.digest in self._claimed  # an equal step of this build is at it
+        self._claimed.add(key.digest)
+        if key.digest in self.shared.running:
+            self._begin(step)
+        begins = isinstance(step, RunStep)  # of others it shows at the end whether the layer was there already
+        if begins and not joined:
+            await self._explain(step, key)
         result, found = await self.shared.run(key.digest, lambda: self._make(step, key, inputs, downloads))
+        if not (begins or found or joined):
+            await self._explain(step, key)
         self._fresh.add(key.digest)
         await self.bench.protect(self.lease, result.chain)
-        return Solved(key.digest, result, cached=found)
+        return Solved(key.digest, result, cached=found or joined)
 
-    def _inputs(self, step: Step, parent: Result, origins: dict[str, Result], lease: str) -> Inputs:
+    async def _explain(self, step: Step, key: Key) -> None:
+        if self.explainer is None:
+            return
+        if step.id in self.anew:
+            causes = self.explainer.forced(step)
+        else:
+            causes = await asyncio.to_thread(self.explainer.missed, step, key)
+        self.observe(StepExplained(step.id, "run", causes))
+
+    def _inputs(self, step: Step, parent: Result, origins: dict[str, Result]) -> Inputs:
         def emit(stream: Literal["stdout", "stderr"], data: bytes) -> None:
             self.observe(VertexOutput(step.id, stream, data))
 
@@ -181,57 +229,30 @@ class Solver:
             context=self.context,
             settings=self.settings,
             emit=emit,
-            lease=lease,
-            reuse=not self.no_cache,
+            lease=self.lease,
+            reuse=step.id not in self.anew,
         )
-
-    async def _key(self, step: Step, parent: Solved, inputs: Inputs, downloads: list[Download]) -> Key:
-        fields: dict[str, Any] = {"parent": parent.key, **step.definition()}
-        if isinstance(step, CopyStep):
-            fields.update(await copy_fields(step, inputs, downloads))
-        elif isinstance(step, RunStep):
-            fields.update(await run_fields(step, inputs))
-            if step.network == "none":
-                fields["network"] = "none"
-        return make_key(fields)
-
-    async def _known(self, step: Step, key: Key, parent: Result) -> Result | None:
-        known = await self.bench.cache.find(key)
-        if known is None or known.part is None:
-            return None
-        if not isinstance(step, RunStep):
-            # A layer stands on its own: it is stacked on the parent of this build.
-            known = Result(part=known.part, chain=(*parent.chain, known.part), bytes=known.bytes, created=known.created)
-        await self.bench.protect(self.lease, known.chain)
-        return known
 
     async def _make(self, step: Step, key: Key, inputs: Inputs, downloads: list[Download]) -> Work:
         """Do the work; runs once however many builds wait for it, so it holds a lease of its own."""
         async with self.shared.slots, self.bench.store.leases.hold() as lease:
+            self._begin(step)
             await self.bench.protect(lease, inputs.parent)
             for origin in inputs.origins.values():
                 await self.bench.protect(lease, origin.chain)
-            own = Inputs(
-                bench=self.bench,
-                parent=inputs.parent,
-                origins=inputs.origins,
-                context=inputs.context,
-                settings=inputs.settings,
-                emit=inputs.emit,
-                lease=lease,
-                reuse=inputs.reuse,
-            )
+            own = replace(inputs, lease=lease)
             made = await self._made(step, key, own, downloads)
             found = made.created is not None
             created = float(int(time.time())) if made.created is None else made.created
-            result = Result(part=made.part, chain=(*inputs.parent, made.part), bytes=made.bytes, created=created)
+            chain = (*inputs.parent, made.part)
+            result = Result(part=made.part, chain=chain, bytes=made.bytes, hidden=made.hidden, created=created)
             await to_end(self.bench.cache.put(key, result))
             return result, found
 
     async def _made(self, step: Step, key: Key, inputs: Inputs, downloads: list[Download]) -> Made:
         match step:
             case RunStep():
-                return await _run(step, inputs)
+                return await _run(step, inputs, key.digest)
             case CopyStep():
                 return await make_copy(step, inputs, downloads, key.fields.get("content", ""))
             case WorkdirStep():
@@ -240,9 +261,20 @@ class Solver:
                 raise InternalError(f"no operation for {type(step).__name__}")
 
 
-async def _run(step: RunStep, inputs: Inputs) -> Made:
+async def look_up(step: Step, key: Key, parent: Result, bench: Workbench) -> Result | None:
+    """What the cache has under ``key``, standing on ``parent``."""
+    known = await bench.cache.find(key)
+    if known is None or known.part is None:
+        return None
+    if isinstance(step, RunStep):
+        return known
+    # A layer stands on its own: it is stacked on the parent of this build.
+    return msgspec.structs.replace(known, chain=(*parent.chain, known.part))
+
+
+async def _run(step: RunStep, inputs: Inputs, key: str) -> Made:
     try:
-        return await make_run(step, inputs)
+        return await make_run(step, inputs, key=key)
     except BuildStepFailed:
         raise
     except (InvalidArgument, NotFound) as error:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +30,9 @@ def on_standard_output(outputs: list[dict[str, Any]]) -> Iterator[None]:
     if not wanted:
         yield
         return
+    import shutil
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="tare-build-") as directory:
         file = Path(directory, "output")
         wanted[0]["destination"] = str(file)

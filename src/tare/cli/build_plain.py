@@ -1,7 +1,8 @@
-"""A build as lines of text, and what is said at its end."""
+"""A build as lines of text, and why it failed."""
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -11,10 +12,11 @@ Event = dict[str, Any]
 
 
 class QuietView:
-    """Shows nothing; knows the names of the steps."""
+    """Shows nothing; knows the names of the steps and the findings of the build checks."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
+        self.findings: list[Event] = []
 
     def __enter__(self) -> QuietView:
         return self
@@ -29,8 +31,19 @@ class QuietView:
                 self.names |= {step["id"]: step["name"] for step in event["vertices"]}
             case "started":
                 self.names[event["id"]] = event["name"]
+            case "finding":
+                self.findings.append(event)
             case _:
                 pass
+
+
+class JsonView(QuietView):
+    """Every event as a JSON document on a line of its own, on standard error; the last is ``result`` or ``error``."""
+
+    def show(self, event: Event) -> None:
+        """Print ``event``."""
+        super().show(event)
+        print(json.dumps(event, separators=(",", ":")), file=sys.stderr, flush=True)
 
 
 class PlainView(QuietView):
@@ -39,21 +52,30 @@ class PlainView(QuietView):
     def __init__(self) -> None:
         super().__init__()
         self._numbers: dict[str, int] = {}
+        self._running: dict[str, None] = {}
         self._partial: dict[tuple[str, str], str] = {}
+
+    def __exit__(self, *exception: object) -> None:
+        for identifier in list(self._running):
+            self._flush(identifier)
+            self._line(identifier, "CANCELED")
 
     def show(self, event: Event) -> None:
         """Print what ``event`` says."""
         super().show(event)
         match str(event["event"]):
             case "started":
+                self._running[event["id"]] = None
                 self._line(event["id"], event["name"])
             case "output":
                 self._output(event)
             case "done":
+                self._running.pop(event["id"], None)
                 self._flush(event["id"])
                 size = f", {human_size(event['bytes'])}" if event["bytes"] else ""
                 self._line(event["id"], "CACHED" if event["cached"] else f"DONE {event['seconds']:.1f}s{size}")
             case "failed":
+                self._running.pop(event["id"], None)
                 self._flush(event["id"])
                 self._line(event["id"], f"ERROR: {event['error'].splitlines()[0]}")
             case "notice":
@@ -100,26 +122,3 @@ def show_failure(event: Event, names: dict[str, str]) -> None:
         print(event["place"], file=sys.stderr)
     message = event.get("message") or "the engine ended the build without a result"
     print(f"ERROR: failed to build: {message}", file=sys.stderr)
-
-
-def show_weighing(event: Event, tags: list[str]) -> None:
-    """The end of a build that went well: the image, and what each stage weighs."""
-    lines = [f"image {event['image_id']}", *(f"named {tag}" for tag in tags)]
-    stages = weigh_stages(event.get("ledger") or [])
-    width = max((len(stage) for stage in stages), default=0)
-    for stage, (shipped, left) in stages.items():
-        lines.append(f"  {stage:<{width}}  shipped {human_size(shipped):>7}   left behind {human_size(left):>7}")
-    lines.append(f"shipped {human_size(event['shipped'])}, left behind {human_size(event['left_behind'])}")
-    for warning in event.get("warnings") or []:
-        lines.append(f"WARNING: {warning}")
-    print("\n".join(lines), file=sys.stderr, flush=True)
-
-
-def weigh_stages(ledger: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
-    """Bytes shipped and left behind by stage, in the order of the Dockerfile."""
-    stages: dict[str, tuple[int, int]] = {}
-    for line in ledger:
-        shipped, left = stages.get(line["stage"], (0, 0))
-        size = int(line["bytes"])
-        stages[line["stage"]] = (shipped + size, left) if line["shipped"] else (shipped, left + size)
-    return stages

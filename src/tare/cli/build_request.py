@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-import base64
-import csv
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tare.cli.build_context import Context, is_remote
 from tare.cli.environment import read_labels
 from tare.cli.limits import read_ulimit
-from tare.cli.units import parse_size
-from tare.errors import InvalidArgument, NotFound, Unsupported
+from tare.cli.units import parse_size, parse_weight
+from tare.errors import InvalidArgument, NotFound
 
 _SECRET_LIMIT = 500 * 1024  # bytes, as BuildKit has it
+_LAYOUT = "oci-layout://"
 _OUTPUTS = ("image", "local", "tar", "oci", "docker", "cacheonly")
 
 
-def build_request(path: str, given: dict[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The body for the context PATH and the options ``given``. Raises InvalidArgument, NotFound, Unsupported."""
+def build_request(context: Context, given: dict[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The body for the context and the options ``given``. Raises InvalidArgument, NotFound."""
     known = os.environ if environ is None else environ
-    if path == "-" or "://" in path or path.startswith("git@"):
-        raise Unsupported(
-            f"build context {path}: only a directory can be built", hint="fetch it and name the directory"
-        )
-    context = Path(path).absolute()
-    if not context.is_dir():
-        cause = "is not a directory" if context.exists() else "not found"
-        raise NotFound(f'unable to prepare context: path "{path}" {cause}', hint="name the directory to build")
     for tag in given["tags"]:
         from tare.model import Reference
 
         Reference.parse(tag)
-    name, text = _dockerfile(context, given["dockerfile"])
     return {
-        "context": str(context),
-        "dockerfile": name,
-        "dockerfile_text": text,
+        "context": context.context,
+        "remote": context.remote,
+        "dockerfile": context.dockerfile,
+        "dockerfile_text": context.dockerfile_text,
         "tags": list(given["tags"]),
         "build_args": read_build_args(given["build_args"], known),
         "labels": read_labels(given["labels"]),
@@ -51,7 +42,7 @@ def build_request(path: str, given: dict[str, Any], environ: Mapping[str, str] |
         "shm_size": parse_size(given["shm_size"], '"--shm-size"') if given["shm_size"] else 0,
         "quiet": given["quiet"],
         "contexts": read_contexts(given["contexts"]),
-        "secrets": {name: base64.b64encode(value).decode() for name, value in read_secrets(given["secrets"], known)},
+        "secrets": _encoded(read_secrets(given["secrets"], known)),
         "ssh": read_ssh(given["ssh"], known),
         "allow": list(given["allow"]),
         "no_cache_stages": _commas(given["no_cache_filter"]),
@@ -62,32 +53,17 @@ def build_request(path: str, given: dict[str, Any], environ: Mapping[str, str] |
         "plan_only": given["plan"],
         "why": given["why"],
         "keep_failed": given["debug"],
-        "budget": parse_size(given["budget"], '"--budget"') if given["budget"] else 0,
+        "budget": parse_weight(given["budget"], '"--budget"') if given["budget"] else 0,
     }
 
 
-def _dockerfile(context: Path, given: str) -> tuple[str, str | None]:
-    """Its name in the context, or its name and text when it lies outside."""
-    if not given:
-        return "Dockerfile", None
-    if given == "-":
-        return "Dockerfile", sys.stdin.read()
-    place = Path(given).absolute()
-    try:
-        inside = Path(os.path.relpath(place, context))
-        if not place.exists() and (context / given).exists():
-            return given, None
-        if ".." not in inside.parts:
-            place.stat()
-            return str(inside), None
-        return given, place.read_text()
-    except FileNotFoundError as error:
-        raise NotFound(
-            f"unable to prepare context: unable to evaluate symlinks in Dockerfile path: {place}: no such file",
-            hint="-f names the Dockerfile",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"failed to read dockerfile {given}: {error}") from error
+def _encoded(secrets: list[tuple[str, bytes]]) -> dict[str, str]:
+    """Contents as JSON can hold them (RFC 4648, 4)."""
+    if not secrets:
+        return {}
+    import base64
+
+    return {name: base64.b64encode(value).decode() for name, value in secrets}
 
 
 def read_build_args(given: Iterable[str], environ: Mapping[str, str]) -> dict[str, str | None]:
@@ -107,14 +83,15 @@ def read_build_args(given: Iterable[str], environ: Mapping[str, str]) -> dict[st
 
 
 def read_contexts(given: Iterable[str]) -> dict[str, str]:
-    """``--build-context NAME=VALUE``: directories become absolute, anything else stays as it is."""
+    """``--build-context NAME=VALUE``: directories become absolute, addresses stay as they are."""
     found = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise InvalidArgument(f"invalid context value: {text}, expected key=value", hint="use NAME=DIRECTORY|URL")
-        remote = "://" in value or value.startswith("git@")
-        if not remote:
+        if value.startswith(_LAYOUT):
+            value = _LAYOUT + str(Path(value.removeprefix(_LAYOUT)).absolute())
+        elif not is_remote(value) and not value.startswith("target:"):
             place = Path(value).absolute()
             if not place.is_dir():
                 cause = "is not a directory" if place.exists() else "not found"
@@ -212,6 +189,8 @@ def read_annotations(given: Iterable[str]) -> dict[str, str]:
 
 def _fields(text: str, option: str) -> dict[str, str]:
     fields = {}
+    import csv
+
     for item in next(csv.reader([text]), []):
         key, equals, value = item.partition("=")
         if not equals:

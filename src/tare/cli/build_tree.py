@@ -2,51 +2,40 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import deque
-from dataclasses import dataclass, field
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
-from rich.tree import Tree
 
-from tare.cli.units import human_size
+from tare.cli.build_layout import final_lines, tree_lines
+from tare.cli.build_plain import Event, QuietView
+from tare.cli.build_steps import Board
 
-_TAIL = 5
-_LINE_LIMIT = 400  # characters kept of an output line
 _REFRESH = 12  # drawings per second
+_PIPED_WIDTH = 120  # columns where there is no terminal
+_NOTES = 3
 
 
-@dataclass(slots=True)
-class _Step:
-    """What is known about one step."""
+class TreeView(QuietView):
+    """Draws the steps of each stage; running steps show their last lines of output.
 
-    name: str
-    stage: str
-    state: str = "waiting"
-    started: float = 0.0
-    seconds: float = 0.0
-    size: int = 0
-    note: str = ""
-    partial: str = ""
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL))
-    spinner: Spinner = field(default_factory=lambda: Spinner("dots"))
-
-
-class TreeView:
-    """Draws the steps of each stage; running steps show their last lines of output."""
+    Without a terminal only the final tree is printed.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.names: dict[str, str] = {}
-        self._steps: dict[str, _Step] = {}
-        self._notes: deque[Text] = deque(maxlen=3)
+        super().__init__()
+        self._console = console or Console(stderr=True)
+        if console is None and not self._console.is_terminal:
+            self._console = Console(stderr=True, width=_PIPED_WIDTH)
+        self._board = Board()
+        self._changing = threading.Lock()  # drawing happens in a thread of its own
+        self._notes: dict[str, Text] = {}
         self._began = time.monotonic()
+        self._ended: float | None = None
         self._live = Live(
-            console=console or Console(stderr=True),
+            console=self._console,
             get_renderable=self._draw,
             refresh_per_second=_REFRESH,
             vertical_overflow="crop",
@@ -57,82 +46,48 @@ class TreeView:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        with self._changing:
+            self._ended = time.monotonic()
+            self._board.end(self._ended)
         # What stays on the screen must be all of it, however long.
         self._live.vertical_overflow = "visible"
         self._live.stop()
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         """Take in one event; the next drawing shows it."""
-        match str(event["event"]):
-            case "plan":
-                for planned in event["vertices"]:
-                    self._steps[planned["id"]] = _Step(planned["name"], planned["stage"])
-                    self.names[planned["id"]] = planned["name"]
-            case "started":
-                step = self._steps.setdefault(event["id"], _Step(event["name"], event["stage"]))
-                step.state, step.started = "running", time.monotonic()
-            case "output":
-                self._output(self._steps[event["id"]], event["data"])
-            case "done":
-                step = self._steps[event["id"]]
-                step.state = "cached" if event["cached"] else "done"
-                step.seconds, step.size = event["seconds"], event["bytes"]
-            case "failed":
-                self._steps[event["id"]].state = "failed"
-            case "notice":
-                self._notice(event)
-            case _:
-                pass  # what only other views show
+        with self._changing:
+            self._take(event)
 
-    def _notice(self, event: dict[str, Any]) -> None:
-        step = self._steps.get(event["id"])
-        if step is not None and event["level"] == "info":
-            step.note = event["text"]
-            return
-        text = f"{event['id']}: {event['text']}" if event["id"] else event["text"]
-        self._notes.append(Text(text, style="yellow" if event["level"] == "warning" else "dim"))
+    def _take(self, event: Event) -> None:
+        super().show(event)
+        self._board.take(event, time.monotonic())
+        if event["event"] == "notice" and (event["id"] not in self._board.steps or event["level"] == "warning"):
+            text = f"{event['id']}: {event['text']}" if event["id"] else event["text"]
+            self._note(event["id"] or text, Text(text, style="yellow" if event["level"] == "warning" else "dim"))
 
-    @staticmethod
-    def _output(step: _Step, data: str) -> None:
-        *lines, step.partial = (step.partial + data).split("\n")
-        step.partial = step.partial[-_LINE_LIMIT:]
-        for line in lines:
-            shown = line.rstrip("\r").rpartition("\r")[2][:_LINE_LIMIT]
-            if shown.strip():
-                step.tail.append(shown)
+    def _note(self, key: str, text: Text) -> None:
+        """Keep the last notes, of each object the last."""
+        self._notes.pop(key, None)
+        self._notes[key] = text
+        if len(self._notes) > _NOTES:
+            del self._notes[next(iter(self._notes))]
 
     def _draw(self) -> RenderableType:
-        done = sum(step.state in ("done", "cached") for step in self._steps.values())
-        head = Text.assemble(
-            ("building ", "bold"), f"{done}/{len(self._steps)} steps, {time.monotonic() - self._began:.1f} s"
-        )
-        tree = Tree(head, guide_style="dim")
-        stages: dict[str, Tree] = {}
-        for step in self._steps.values():
-            branch = stages.get(step.stage)
-            if branch is None:
-                branch = stages[step.stage] = tree.add(Text(step.stage or "build", style="bold cyan"))
-            node = branch.add(self._line(step))
-            if step.state in ("running", "failed"):
-                for line in step.tail:
-                    node.add(Text.from_ansi(line, style="dim", no_wrap=True, overflow="ellipsis"))
-        return Group(tree, *self._notes)
+        with self._changing:
+            return self._drawn()
 
-    @staticmethod
-    def _line(step: _Step) -> RenderableType:
-        row = Table.grid(padding=(0, 1))
-        row.add_column(width=1)
-        row.add_column(no_wrap=True, overflow="ellipsis")
-        row.add_column(no_wrap=True, style="dim")
-        marks = {"done": ("✔", "green"), "cached": ("✔", "blue"), "failed": ("✘", "red"), "waiting": ("·", "dim")}
-        mark: RenderableType = step.spinner if step.state == "running" else Text(*marks[step.state])
-        facts = ""
-        if step.state == "running":
-            facts = f"{time.monotonic() - step.started:.1f}s {step.note}".rstrip()
-        elif step.state == "cached":
-            facts = "cached" + (f" {human_size(step.size)}" if step.size else "")
-        elif step.state == "done":
-            facts = f"{step.seconds:.1f}s" + (f" {human_size(step.size)}" if step.size else "")
-        style = {"waiting": "dim", "failed": "bold red"}.get(step.state, "")
-        row.add_row(mark, Text(step.name, style=style), facts)
-        return row
+    def _drawn(self) -> RenderableType:
+        now = self._ended or time.monotonic()
+        board, size = self._board, self._console.size
+        head = Text.assemble(
+            ("building " if self._ended is None else "build ", "bold"),
+            f"{board.finished}/{len(board.steps)} steps, {now - self._began:.1f}s",
+        )
+        notes = [note.copy() for note in self._notes.values()]
+        for note in notes:
+            note.truncate(max(size.width - 1, 1), overflow="ellipsis")
+        if self._ended is None:
+            lines = tree_lines(board, width=size.width, height=size.height - 2 - len(notes), now=now)
+        else:
+            lines = final_lines(board, width=size.width, height=size.height - 1)
+        return Group(head, *lines, *notes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from typing import NoReturn
 
 import click
 
@@ -40,6 +41,11 @@ _CONTAINER: Mapping[str, str] = {
     "top": "listing:top",
     "unpause": "lifecycle:unpause",
     "wait": "lifecycle:wait",
+}
+_BUILDER: Mapping[str, str] = {
+    "build": "build:build",
+    "du": "builder:disk_usage",
+    "prune": "builder:prune",
 }
 _IMAGE: Mapping[str, str] = {
     "build": "build:build",
@@ -78,6 +84,7 @@ _SYSTEM: Mapping[str, str] = {
 _TOP: Mapping[str, str] = {
     **{name: place for name, place in _CONTAINER.items() if name not in ("inspect", "ls", "prune")},
     "build": "build:build",
+    "debug": "debug:debug",
     "doctor": "doctor:doctor",
     "events": "system:events",
     "history": "images:history",
@@ -110,6 +117,7 @@ def cli(ctx: click.Context, host: str | None) -> None:
 
 for _name, _places, _text in (
     ("container", _CONTAINER, "Manage containers."),
+    ("builder", _BUILDER, "Manage builds and what they keep."),
     ("image", _IMAGE, "Manage images."),
     ("network", _NETWORK, "Manage networks."),
     ("volume", _VOLUME, "Manage volumes."),
@@ -137,7 +145,17 @@ def main() -> None:
         status = 1
     except KeyboardInterrupt:
         status = INTERRUPTED
-    sys.exit(status if isinstance(status, int) else 0)
+    _leave(status if isinstance(status, int) else 0)
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once: taking the interpreter down takes as long as a cached build does, and nothing is left to do."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (BrokenPipeError, ValueError):
+        status = status or 1  # who reads has gone, or the stream is closed
+    os._exit(status)
 
 
 def _usage(error: click.ClickException) -> int:

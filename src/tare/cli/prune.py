@@ -16,12 +16,14 @@ _force = click.option("-f", "--force", is_flag=True, help="Don't ask.")
 _filter = click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only those that match.")
 
 
-def _confirm(warning: str, *, force: bool) -> None:
+def ask(warning: str, *, force: bool) -> None:
+    """Warn and ask whether to go on, unless ``force``; raises click.Abort for a no."""
     if not force:
         click.confirm(f"WARNING! {warning}\nAre you sure you want to continue?", abort=True)
 
 
-def _report(title: str, names: list[str]) -> None:
+def report(title: str, names: list[str]) -> None:
+    """Print what went, one a line, if anything did."""
     if names:
         print(title)
         print("".join(f"{name}\n" for name in names))
@@ -33,9 +35,9 @@ def _report(title: str, names: list[str]) -> None:
 @pass_session
 def prune_containers(session: Session, force: bool, filters: tuple[str, ...]) -> None:
     """Remove all stopped containers."""
-    _confirm("This will remove all stopped containers.", force=force)
+    ask("This will remove all stopped containers.", force=force)
     removed = session.run(lambda client: client.containers.prune(read_filters(filters)))
-    _report("Deleted Containers:", removed["ContainersDeleted"] or [])
+    report("Deleted Containers:", removed["ContainersDeleted"] or [])
     print(f"Total reclaimed space: {human_size(removed['SpaceReclaimed'])}")
 
 
@@ -47,7 +49,7 @@ def prune_containers(session: Session, force: bool, filters: tuple[str, ...]) ->
 def prune_images(session: Session, force: bool, filters: tuple[str, ...], everything: bool) -> None:
     """Remove images that nothing uses and that have no name (or all unused ones)."""
     what = "all images without at least one container associated to them" if everything else "all dangling images"
-    _confirm(f"This will remove {what}.", force=force)
+    ask(f"This will remove {what}.", force=force)
     removed = session.run(lambda client: client.images.prune(_dangling(read_filters(filters), everything=everything)))
     _report_images(removed)
     print(f"Total reclaimed space: {human_size(removed['SpaceReclaimed'])}")
@@ -60,7 +62,7 @@ def _dangling(filters: dict[str, list[str]], *, everything: bool) -> dict[str, l
 def _report_images(removed: dict[str, Any]) -> None:
     lines = [f"untagged: {one['Untagged']}" for one in removed["ImagesDeleted"] or [] if one.get("Untagged")]
     lines += [f"deleted: {one['Deleted']}" for one in removed["ImagesDeleted"] or [] if one.get("Deleted")]
-    _report("Deleted Images:", lines)
+    report("Deleted Images:", lines)
 
 
 @click.command("prune", short_help="Remove unused networks.")
@@ -69,9 +71,9 @@ def _report_images(removed: dict[str, Any]) -> None:
 @pass_session
 def prune_networks(session: Session, force: bool, filters: tuple[str, ...]) -> None:
     """Remove networks without containers."""
-    _confirm("This will remove all custom networks not used by at least one container.", force=force)
+    ask("This will remove all custom networks not used by at least one container.", force=force)
     removed = session.run(lambda client: client.networks.prune(read_filters(filters)))
-    _report("Deleted Networks:", removed["NetworksDeleted"] or [])
+    report("Deleted Networks:", removed["NetworksDeleted"] or [])
 
 
 @click.command("prune", short_help="Remove unused volumes.")
@@ -82,10 +84,10 @@ def prune_networks(session: Session, force: bool, filters: tuple[str, ...]) -> N
 def prune_volumes(session: Session, force: bool, filters: tuple[str, ...], everything: bool) -> None:
     """Remove volumes that no container uses; their data is lost."""
     kind = "all local volumes" if everything else "anonymous local volumes"
-    _confirm(f"This will remove {kind} not used by at least one container.", force=force)
+    ask(f"This will remove {kind} not used by at least one container.", force=force)
     wanted = read_filters(filters) | ({"all": ["true"]} if everything else {})
     removed = session.run(lambda client: client.volumes.prune(wanted))
-    _report("Deleted Volumes:", removed["VolumesDeleted"] or [])
+    report("Deleted Volumes:", removed["VolumesDeleted"] or [])
     print(f"Total reclaimed space: {human_size(removed['SpaceReclaimed'])}")
 
 
@@ -95,22 +97,35 @@ def prune_volumes(session: Session, force: bool, filters: tuple[str, ...], every
 @click.option("--volumes", is_flag=True, help="Also anonymous volumes.")
 @pass_session
 def prune_system(session: Session, force: bool, everything: bool, volumes: bool) -> None:
-    """Remove stopped containers, unused networks and images, and on demand volumes."""
-    _confirm("This will remove stopped containers, unused networks and unused images.", force=force)
+    """Remove stopped containers, unused networks, images and build cache, and on demand volumes."""
+    ask(_everything_unused(everything=everything, volumes=volumes), force=force)
 
     async def work(client: Client) -> list[dict[str, Any]]:
         found = [await client.containers.prune(), await client.networks.prune()]
         if volumes:
             found.append(await client.volumes.prune())
-        return [*found, await client.images.prune(_dangling({}, everything=everything))]
+        found.append(await client.images.prune(_dangling({}, everything=everything)))
+        return [*found, await client.builds.prune(everything=everything)]
 
     removed = session.run(work)
     reclaimed = 0
     for one in removed:
         for kind in ("Containers", "Networks", "Volumes"):
-            _report(f"Deleted {kind}:", one.get(f"{kind}Deleted") or [])
+            report(f"Deleted {kind}:", one.get(f"{kind}Deleted") or [])
         if "ImagesDeleted" in one:
             _report_images(one)
+        report("Deleted build cache objects:", one.get("CachesDeleted") or [])
         reclaimed += one.get("SpaceReclaimed", 0)
     print(f"Total reclaimed space: {human_size(reclaimed)}")
     sys.stdout.flush()
+
+
+def _everything_unused(*, everything: bool, volumes: bool) -> str:
+    lines = ["all stopped containers", "all networks not used by at least one container"]
+    if volumes:
+        lines.append("all anonymous volumes not used by at least one container")
+    if everything:
+        lines += ["all images without at least one container associated to them", "all build cache"]
+    else:
+        lines += ["all dangling images", "unused build cache"]
+    return "This will remove:" + "".join(f"\n  - {line}" for line in lines) + "\n"

@@ -159,7 +159,7 @@ def event_text(event: dict[str, Any]) -> str:
 @_format
 @pass_session
 def disk_usage(session: Session, template: str) -> None:
-    """Show how much space images, containers and volumes take."""
+    """Show how much space images, containers, volumes and the build cache take."""
     usage = session.run(lambda client: client.system.disk_usage())
     if template:
         print(_formatted(usage, template))
@@ -179,8 +179,16 @@ def disk_usage(session: Session, template: str) -> None:
             idle_volumes,
             *(sum(max(one["UsageData"]["Size"], 0) for one in some) for some in (volumes, idle_volumes)),
         ),
+        _cache_line(usage.get("BuildCache") or []),
     ]
     write(align([["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], *lines]))
+
+
+def _cache_line(records: list[dict[str, Any]]) -> list[str]:
+    """What only the build cache has; bytes that images have, too, are counted there."""
+    used = [one for one in records if one["InUse"]]
+    size, kept = (sum(one["Size"] for one in some if not one["Shared"]) for some in (records, used))
+    return ["Build Cache", str(len(records)), str(len(used)), human_size(size, 4), human_size(size - kept, 4)]
 
 
 def _total(objects: list[dict[str, Any]], name: str) -> int:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta, timezone
 
+from tare.base.durations import parse_duration
 from tare.errors import InvalidArgument
 
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s?([kKmMgGtTpP])?(?:i?[bB])?")
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|µs|ns|m|s)")
-_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 _HOUR = 3600
 _DAY = 24 * _HOUR
@@ -38,10 +37,19 @@ def _human(size: float, base: float, names: tuple[str, ...], digits: int) -> str
 
 def parse_size(text: str, option: str) -> int:
     """``512m``, ``1.5g``, ``100`` in bytes; units are binary. Raises InvalidArgument naming ``option``."""
+    return _parse_size(text, option, 1024)
+
+
+def parse_weight(text: str, option: str) -> int:
+    """As :func:`parse_size` with decimal units, as sizes of images are shown."""
+    return _parse_size(text, option, 1000)
+
+
+def _parse_size(text: str, option: str, base: int) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise InvalidArgument(f'invalid argument "{text}" for {option}: invalid size', hint="such as 512m or 1.5g")
-    return int(float(match[1]) * 1024 ** _POWERS.get((match[2] or "").lower(), 0))
+    return int(float(match[1]) * base ** _POWERS.get((match[2] or "").lower(), 0))
 
 
 def human_duration(seconds: float) -> str:
@@ -92,9 +100,8 @@ def parse_moment(text: str, now: float) -> str:
         return ""
     if re.fullmatch(r"\d+(\.\d{1,9})?", text):
         return text
-    parts = _DURATION_PART.findall(text)
-    if parts and "".join(number + unit for number, unit in parts) == text:
-        return f"{now - sum(float(number) * _SECONDS[unit] for number, unit in parts):.9f}"
+    if (seconds := parse_duration(text)) is not None:
+        return f"{now - seconds:.9f}"
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:

@@ -6,9 +6,10 @@ documents needs only a socket.
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -73,10 +74,13 @@ class Answer:
             yield chunk[:-2]
 
 
-def post(endpoint: Endpoint, path: str, document: object, *, start: bool = True) -> Answer:
+def post(
+    endpoint: Endpoint, path: str, document: object, *, body: Iterable[bytes] | None = None, start: bool = True
+) -> Answer:
     """Send ``document`` and read the head of the answer; the default engine is started when it does not run.
 
-    Raises what the engine's error answer says, Unavailable when nobody listens, Forbidden.
+    ``body`` is sent behind the document as it comes, until the engine has heard enough. Raises what the engine's error
+    answer says, Unavailable when nobody listens, Forbidden.
     """
     try:
         connection = _connect(endpoint)
@@ -87,10 +91,13 @@ def post(endpoint: Endpoint, path: str, document: object, *, start: bool = True)
         connection = _connect(endpoint)
     stream = connection.makefile("rb")
     try:
-        body = json.dumps(document).encode()
+        data = json.dumps(document).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: tare\r\nUser-Agent: tare\r\nConnection: close\r\n"
-        kind = f"Content-Length: {len(body)}\r\nContent-Type: application/json\r\n\r\n"
-        connection.sendall(head.encode() + kind.encode() + body)
+        if body is None:
+            kind = f"Content-Length: {len(data)}\r\nContent-Type: application/json\r\n\r\n"
+            connection.sendall(head.encode() + kind.encode() + data)
+        else:
+            _send_framed(connection, head, data, body)
         status, headers = _read_head(stream)
         answer = Answer(connection, stream, headers)
         if status >= 400:
@@ -102,6 +109,19 @@ def post(endpoint: Endpoint, path: str, document: object, *, start: bool = True)
             raise Unavailable(f"the engine at {endpoint} closed the connection") from error
         raise
     return answer
+
+
+def _send_framed(connection: socket.socket, head: str, data: bytes, body: Iterable[bytes]) -> None:
+    """The document and what follows it, in chunks (RFC 9112, 7.1)."""
+    head += f"Content-Type: application/vnd.tare.build\r\nTare-Document-Length: {len(data)}\r\n"
+    connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+    try:
+        for chunk in itertools.chain((data,), body):
+            if chunk:
+                connection.sendall(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+        connection.sendall(b"0\r\n\r\n")
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the engine has ended the build early; its answer says why
 
 
 def _connect(endpoint: Endpoint) -> socket.socket:

@@ -8,6 +8,16 @@
 
     [build]
     host_ca = true              # RUN steps trust what the host trusts
+    cache_limit = "10%"         # of the disk, or a size; default: 10%, at most 50 GB; "0": none
+    cache_keep_recent = "48h"   # cache mounts unused for as long go first
+    max_archive_entries = 1000000    # what contexts and archives of ADD may unpack to; sizes are in bytes
+    max_archive_bytes = 68719476736
+    max_archive_ratio = 200          # unpacked to compressed
+    max_download_bytes = 34359738368 # one file or repository
+    fetch_seconds = 3600             # one fetch
+    source_cache_bytes = 4294967296  # fetched sources that are kept for the next build
+    keep_steps = 10             # failed steps whose file system is kept; 0: none
+    keep_days = 7.0             # and for how long
 
     [archive]
     mirrors = []                # default: the host's apt sources
@@ -25,20 +35,44 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from tare.build.cache_policy import CacheLimits
+from tare.build.sources.limits import SourceLimits
 from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT
 from tare.errors import InvalidArgument, NotFound
 
 DEFAULT_CONFIG = Path("/etc/tare/tare.toml")
 
 
+_LIMITS = SourceLimits()
+_Amount = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Section ``build``."""
+    """Section ``build``; empty texts mean the defaults of :class:`tare.build.cache_policy.CacheLimits`.
+
+    ``keep_steps`` failed steps are kept for ``keep_days`` days.
+    """
 
     host_ca: bool = True
+    max_archive_entries: _Amount = _LIMITS.archive_entries
+    max_archive_bytes: _Amount = _LIMITS.archive_bytes
+    max_archive_ratio: _Amount = _LIMITS.archive_ratio
+    max_download_bytes: _Amount = _LIMITS.download
+    fetch_seconds: _Amount = _LIMITS.seconds
+    source_cache_bytes: _Amount = _LIMITS.cache
+    cache_limit: str = ""
+    cache_keep_recent: str = ""
+    keep_steps: Annotated[int, msgspec.Meta(ge=0)] = 10
+    keep_days: Annotated[float, msgspec.Meta(ge=0)] = 7.0
+
+    @property
+    def cache_limits(self) -> CacheLimits:
+        """What the collection of the build cache keeps to. Raises InvalidArgument."""
+        return CacheLimits.parse(self.cache_limit, self.cache_keep_recent)
 
 
 class ArchiveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +132,10 @@ def load_settings(path: Path | None, overrides: dict[str, Any]) -> Settings:
         raise NotFound(f"{path}: no such configuration file")
     values |= {name: value for name, value in overrides.items() if value is not None}
     try:
-        return msgspec.convert(values, Settings)
+        settings = msgspec.convert(values, Settings)
+        settings.build.cache_limits  # noqa: B018 - says now what is wrong with it
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"{place}: {error}") from error
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{place}: {error.message}", hint=error.hint) from error
+    return settings

@@ -8,13 +8,17 @@ from pathlib import Path
 
 from tare.base.locks import KeyedLocks
 from tare.build.builder import Builder
+from tare.build.kept import KeepPolicy
+from tare.build.sources.limits import SourceLimits
 from tare.daemon.config import Settings
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
+from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
 from tare.engine.container_maker import ContainerMaker
 from tare.engine.containers import Containers
+from tare.engine.debugging import Debugging
 from tare.engine.engine import Engine
 from tare.engine.events import Events
 from tare.engine.execs import Execs
@@ -41,6 +45,8 @@ from tare.runtime.probe import RUNTIMES, probe_runtimes
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
 from tare.volumes.local import LocalVolumes
+
+SECONDS_PER_DAY = 86400.0
 
 
 async def build_engine(settings: Settings) -> Engine:
@@ -119,13 +125,17 @@ def _engine(parts: _Parts) -> Engine:
         store=parts.store, network=parts.network, runtime=parts.runtime, facts=parts.facts, paths=parts.paths
     )
     images = _images(parts, executor, lifecycle)
+    builder = _builder(parts, executor, images)
     volumes = Volumes(parts.local_volumes, parts.events)
+    build_cache = BuildCacheService(builder.cache, parts.events, parts.settings.build.cache_limits)
     return Engine(
         paths=parts.paths,
         containers=containers,
         execs=Execs(records=parts.records, bundles=parts.bundles, supervisor=parts.supervisor, events=parts.events),
         images=images,
-        builds=_builds(parts, executor, images),
+        builds=_builds(parts, builder, images, build_cache),
+        build_cache=build_cache,
+        debugging=Debugging(builder=builder, executor=executor, supervisor=parts.supervisor),
         networks=Networks(
             network=parts.network,
             records=parts.records,
@@ -139,6 +149,7 @@ def _engine(parts: _Parts) -> Engine:
             containers=containers,
             images=images,
             volumes=volumes,
+            build_cache=build_cache,
             runtime=parts.runtime,
             facts=parts.facts,
             paths=parts.paths,
@@ -208,13 +219,21 @@ def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Imag
     )
 
 
-def _builds(parts: _Parts, executor: StepExecutor, images: Images) -> Builds:
+def _builder(parts: _Parts, executor: StepExecutor, images: Images) -> Builder:
+    section = parts.settings.build
+    policy = KeepPolicy(count=section.keep_steps, seconds=section.keep_days * SECONDS_PER_DAY)
+    limits = _source_limits(parts.settings)
+    return Builder(parts.store, executor, ImageSources(images), parts.paths.cache, limits=limits, keep=policy)
+
+
+def _builds(parts: _Parts, builder: Builder, images: Images, build_cache: BuildCacheService) -> Builds:
     return Builds(
-        builder=Builder(parts.store, executor, ImageSources(images), parts.paths.cache),
+        builder=builder,
         images=images,
         events=parts.events,
         scratch=parts.paths.data_root / "staging",
         host_ca=parts.settings.build.host_ca,
+        cache=build_cache,
     )
 
 
@@ -237,6 +256,18 @@ def _make_directories(paths: EnginePaths) -> None:
     paths.run_root.mkdir(parents=True, exist_ok=True, mode=0o711)
     for name in ("containers", "volumes", "cache"):
         (paths.data_root / name).mkdir(exist_ok=True, mode=0o711)
+
+
+def _source_limits(settings: Settings) -> SourceLimits:
+    section = settings.build
+    return SourceLimits(
+        archive_entries=section.max_archive_entries,
+        archive_bytes=section.max_archive_bytes,
+        archive_ratio=section.max_archive_ratio,
+        download=section.max_download_bytes,
+        seconds=section.fetch_seconds,
+        cache=section.source_cache_bytes,
+    )
 
 
 def _archive_settings(settings: Settings) -> ArchiveSettings:

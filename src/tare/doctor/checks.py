@@ -149,6 +149,15 @@ def check_programs() -> Iterable[Finding]:
     ):
         place = shutil.which(name)
         yield finding(name, place is not None, place or "not installed", purpose, f"apt-get install {name}")
+    git = shutil.which("git")
+    yield finding(
+        "git",
+        git is not None,
+        git or "not installed",
+        "optional: builds from git repositories, ADD of them",
+        "apt-get install git openssh-client",
+        needed=False,
+    )
     library = ctypes.util.find_library("nftables")
     yield finding(
         "libnftables",

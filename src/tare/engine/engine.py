@@ -7,8 +7,10 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
+from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds
 from tare.engine.containers import Containers
+from tare.engine.debugging import Debugging
 from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.images import Images
@@ -36,6 +38,8 @@ class Engine:
     execs: Execs
     images: Images
     builds: Builds
+    build_cache: BuildCacheService
+    debugging: Debugging
     networks: Networks
     volumes: Volumes
     events: Events
@@ -52,13 +56,17 @@ class Engine:
         """Bring kernel and database in line and take over what runs."""
         await self.local_volumes.recover()
         await self.network.start()
+        await self.recovery.end_build_steps()
+        await self.builds.recover()  # before snapshots without an owner are looked for: they must not be mounted
         await self.recovery.run()
-        await self.builds.recover()
         await self.store.collect()
+        self.build_cache.collect_soon()
 
     async def stop(self, *, containers_too: bool = False) -> None:
         """Let go. Containers go on, unless ``containers_too``: then nothing of this engine is left in the kernel."""
         await self.builds.close()
+        await self.debugging.close()
+        await self.build_cache.close()
         if containers_too:
             await self._stop_containers()
         await self.execs.close()

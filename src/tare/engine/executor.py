@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tare.archive.confined import resolve_in_root
@@ -35,6 +36,8 @@ HOST_CA_BUNDLES = (
 CA_INSIDE = "/dev/.tare/ca-certificates.crt"
 """In ``/dev``, which is a tmpfs of the step's own: the mount point leaves no trace in the snapshot."""
 
+_BUNDLE_BYTES = 16 << 20  # most of a bundle in memory, without secret files
+
 CA_VARIABLES = (
     "SSL_CERT_FILE",
     "CURL_CA_BUNDLE",
@@ -45,6 +48,14 @@ CA_VARIABLES = (
     "GIT_SSL_CAINFO",
 )
 """What OpenSSL, curl, Python requests, pip, Node, npm and git read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedStep:
+    """A command that is ready to be run: the runtime's name for it, and its bundle."""
+
+    id: str
+    bundle: Path
 
 
 class StepExecutor:
@@ -61,12 +72,25 @@ class StepExecutor:
 
     async def execute(self, request: ExecRequest, output: Output) -> int:
         """See the protocol."""
+        async with self.prepared(request) as step:
+            return await self._runtime.run_once(step.bundle, step.id, output)
+
+    @asynccontextmanager
+    async def prepared(self, request: ExecRequest, *, terminal: bool = False) -> AsyncIterator[PreparedStep]:
+        """Everything around the command that the runtime needs, for the length of the block; nothing stays afterwards.
+
+        Whoever runs it ends it before the block does. Raises as the protocol's ``execute``.
+        """
         step_id = new_id()
         bundle = self._paths.build_steps / step_id
         root = bundle / "rootfs"
         async with AsyncExitStack() as stack:
-            await asyncio.to_thread(root.mkdir, parents=True)
+            await asyncio.to_thread(bundle.mkdir, parents=True)
             stack.push_async_callback(finish, asyncio.to_thread(remove_tree, bundle), what=f"bundle {bundle}")
+            if request.confidential:  # the runtime's configuration has the environment
+                stack.push_async_callback(finish, asyncio.to_thread(unmount_below, bundle), what=f"memory of {bundle}")
+                await to_end(asyncio.to_thread(mount_tmpfs, bundle, size=_BUNDLE_BYTES))
+            await asyncio.to_thread(root.mkdir)
             await self._store.snapshots.mount(request.snapshot, root)
             stack.push_async_callback(finish, self._store.snapshots.unmount(root), what=f"root of step {step_id[:12]}")
             namespace = await stack.enter_async_context(self._network_of(request, step_id))
@@ -77,9 +101,11 @@ class StepExecutor:
                 files += await stack.enter_async_context(_in_memory(request.files, bundle / "memory"))
             files.sort(key=lambda mount: mount.destination.count("/"))  # what lies below another comes after it
             await stack.enter_async_context(_no_traces(root, [mount.destination for mount in files]))
-            spec = await asyncio.to_thread(self._spec, request, step_id, root, namespace, tuple(files))
+            spec = await asyncio.to_thread(
+                self._spec, request, step_id, root, namespace, tuple(files), terminal=terminal
+            )
             await asyncio.to_thread(write_spec, bundle, spec)
-            return await self._runtime.run_once(bundle, step_id, output)
+            yield PreparedStep(step_id, bundle)
 
     @asynccontextmanager
     async def _network_of(self, request: ExecRequest, step_id: str) -> AsyncIterator[Path | None]:
@@ -122,7 +148,14 @@ class StepExecutor:
         return mounts + [_tmpfs(item) for item in request.tmpfs]
 
     def _spec(
-        self, request: ExecRequest, step_id: str, root: Path, namespace: Path | None, mounts: tuple[SpecMount, ...]
+        self,
+        request: ExecRequest,
+        step_id: str,
+        root: Path,
+        namespace: Path | None,
+        mounts: tuple[SpecMount, ...],
+        *,
+        terminal: bool,
     ) -> dict[str, object]:
         user = resolve_user(root, request.user, ())
         env = list(request.env)
@@ -138,6 +171,7 @@ class StepExecutor:
             uid=user.uid,
             gid=user.gid,
             groups=tuple(user.groups),
+            terminal=terminal,
             hostname=request.hostname,
             mounts=mounts,
             network_namespace=namespace,

@@ -55,7 +55,6 @@ class Recovery:
 
     async def run(self) -> None:
         """Bring the database and the host in line."""
-        await self._end_build_steps()
         containers = await self._records.list()
         restart = []
         for container in containers:
@@ -111,8 +110,8 @@ class Recovery:
         await finish(self._sandboxes.unmount_root(container.id), what=f"root of {container.id[:12]}")
         await finish(self._sandboxes.disconnect(container.id), what=f"network of {container.id[:12]}")
 
-    async def _end_build_steps(self) -> None:
-        """Build steps end with their engine: kill what is left of them, then delete their bundles."""
+    async def end_build_steps(self) -> None:
+        """Build steps end with their engine: kill what is left of them, then delete their bundles; call it first."""
         if not await asyncio.to_thread(self._paths.build_steps.is_dir):
             return
         for bundle in await asyncio.to_thread(lambda: sorted(self._paths.build_steps.iterdir())):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from tare.build.request import OutputRequest, Ulimit
 from tare.model.container import EndpointSettings
@@ -124,14 +124,17 @@ class ImageSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildJob:
-    """A build as the API gets it: a context directory on this host, or a tar stream, or a remote URL.
+    """A build as the API gets it: a context directory on this host, or a tar stream, or an address, or none of them.
 
-    The other fields are those of :class:`tare.build.request.BuildRequest` before their texts are read.
+    ``dockerfile_text`` is a Dockerfile that does not lie in the context; without a context it is all that there is.
+    ``notes`` are warnings about the request itself. The other fields are those of
+    :class:`tare.build.request.BuildRequest` before their texts are read.
     """
 
     context: Path | None = None
     tar: AsyncIterator[bytes] | None = None
-    remote: str = ""
+    remote: str = field(default="", repr=False)
+    notes: tuple[str, ...] = ()
     dockerfile: str = "Dockerfile"
     dockerfile_text: str | None = None
     tags: tuple[str, ...] = ()
@@ -154,6 +157,7 @@ class BuildJob:
     annotations: Mapping[str, str] = field(default_factory=dict)
     ulimits: tuple[Ulimit, ...] = ()
     check: bool = False
+    describe: Literal["", "targets", "outline"] = ""
     plan_only: bool = False
     why: bool = False
     keep_failed: bool = False

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tare.engine.build_cache import BuildCacheService
 from tare.engine.containers import Containers
 from tare.engine.images import Images
 from tare.engine.paths import EnginePaths
@@ -53,6 +54,7 @@ class System:
         containers: Containers,
         images: Images,
         volumes: Volumes,
+        build_cache: BuildCacheService,
         runtime: OciRuntime,
         facts: HostFacts,
         paths: EnginePaths,
@@ -61,6 +63,7 @@ class System:
         self._containers = containers
         self._images = images
         self._volumes = volumes
+        self._build_cache = build_cache
         self._runtime = runtime
         self._facts = facts
         self._paths = paths
@@ -104,7 +107,7 @@ class System:
         return (await self._runtime.version()).rpartition(" ")[2]
 
     async def df(self) -> dict[str, Any]:
-        """Space used by images, containers and volumes (API ``SystemDataUsageResponse``'s sources)."""
+        """Space used by images, containers, volumes and the build cache (API ``SystemDataUsageResponse``'s sources)."""
         images = await self._images.list(all=True)
         containers = await self._containers.list(all=True)
         volumes = await self._volumes.list()
@@ -113,6 +116,7 @@ class System:
             "layers_size": await self._images.layers_size(),
             "containers": [(item, await self._containers.sizes(item.id)) for item in containers],
             "volumes": [(volume, await self._volumes.usage(volume.name)) for volume in volumes],
+            "build_cache": await self._build_cache.list(),
         }
 
 

@@ -56,12 +56,13 @@ class ExecRequest:
     is ``default`` (NAT to the outside), ``none`` or ``host``. With ``host_ca`` the host's CA bundle is mounted and
     named in the environment variables that TLS clients read, where they are not set. Neither that nor
     ``resolv.conf``, ``hosts`` or any mount point that had to be made leaves a trace in the snapshot. ``insecure`` runs
-    with all capabilities, devices and without seccomp filter.
+    with all capabilities, devices and without seccomp filter. ``confidential``: nothing of ``env`` may reach a disk.
     """
 
     snapshot: str
     argv: tuple[str, ...]
-    env: tuple[str, ...] = ()
+    env: tuple[str, ...] = field(default=(), repr=False)
+    confidential: bool = False
     cwd: str = "/"
     user: str = ""
     network: Literal["default", "none", "host"] = "default"

@@ -93,7 +93,10 @@ class ContentStore:
             if lease is not None:
                 insert_reference(connection, lease, "blob", digest)
 
-        async with self._locks.hold(f"blob {digest}"):
-            query = "SELECT 1 FROM blobs WHERE digest = ?"
-            await place(self._db, staged, self.path(staged.digest), insert, query)
+        try:
+            async with self._locks.hold(f"blob {digest}"):
+                query = "SELECT 1 FROM blobs WHERE digest = ?"
+                await place(self._db, staged, self.path(staged.digest), insert, query)
+        finally:
+            staged.discard()
         return staged.digest

@@ -15,36 +15,60 @@ class Node(NamedTuple):
 
 
 def unreachable(nodes: Iterable[Node], roots: Iterable[Node], references: Mapping[Node, Iterable[Node]]) -> set[Node]:
-    """The nodes that no root reaches along ``references``: white ones, once no grey one is left.
+    """The nodes that no root reaches along ``references``.
 
     References and roots may name nodes that do not exist; they count for nothing.
     """
-    white = set(nodes)
-    grey = [root for root in roots if root in white]
-    white.difference_update(grey)
+    everything = set(nodes)
+    return everything - reachable(everything, roots, references)
+
+
+def reachable(nodes: set[Node], roots: Iterable[Node], references: Mapping[Node, Iterable[Node]]) -> set[Node]:
+    """The nodes that a root reaches along ``references``, itself included: the grey ones, once none is left."""
+    found = {root for root in roots if root in nodes}
+    grey = list(found)
     while grey:
         for node in references.get(grey.pop(), ()):
-            if node in white:
-                white.remove(node)
+            if node not in found and node in nodes:
+                found.add(node)
                 grey.append(node)
-    return white
+    return found
+
+
+def graph(connection: sqlite3.Connection) -> tuple[set[Node], dict[Node, list[Node]]]:
+    """All objects of this database and what each refers to.
+
+    An image refers to its configuration and layers, a layer to the snapshot that it was unpacked into, a snapshot to
+    its lowers and its layer.
+    """
+    known: dict[str, dict[str | int, Node]] = {
+        kind: {row[0]: Node(kind, str(row[0])) for row in connection.execute(query)} for kind, query in _OBJECTS
+    }
+    references: dict[Node, list[Node]] = {}
+    for (from_kind, to_kind), query in _REFERENCES:
+        sources, destinations = known[from_kind], known[to_kind]
+        # grouped by the database's own names, which are quicker to look up than nodes
+        found: dict[str | int, list[Node]] = {}
+        for source, destination in connection.execute(query):
+            found.setdefault(source, []).append(destinations[destination])
+        for source, several in found.items():
+            references.setdefault(sources[source], []).extend(several)
+    return {node for some in known.values() for node in some.values()}, references
+
+
+def leased(connection: sqlite3.Connection) -> list[Node]:
+    """What leases hold."""
+    return [Node(kind, str(name)) for kind, name in connection.execute(_LEASED)]
 
 
 def plan(connection: sqlite3.Connection) -> set[Node]:
     """What of this database is garbage.
 
-    Roots: images, active snapshots, build cache rows, leases. An image refers to its configuration and layers, a layer
-    to the snapshot that it was unpacked into, a snapshot to its lowers and its layer.
+    Roots: images, active snapshots, build cache rows, failed steps that are kept (with what their mounts show), leases.
     """
-    nodes: list[Node] = []
-    references: dict[Node, list[Node]] = {}
-    for kind, query in _OBJECTS:
-        nodes += [Node(kind, str(row[0])) for row in connection.execute(query)]
-    for (from_kind, to_kind), query in _REFERENCES:
-        for source, destination in connection.execute(query):
-            references.setdefault(Node(from_kind, str(source)), []).append(Node(to_kind, str(destination)))
+    nodes, references = graph(connection)
     roots = [Node(kind, str(name)) for kind, name in connection.execute(_ROOTS)]
-    return unreachable(nodes, roots, references)
+    return unreachable(nodes, [*roots, *leased(connection)], references)
 
 
 _OBJECTS = (
@@ -65,6 +89,11 @@ SELECT 'image', id FROM images
 UNION ALL SELECT 'snapshot', id FROM snapshots WHERE kind = 'active'
 UNION ALL SELECT 'snapshot', snapshot FROM build_cache WHERE snapshot IS NOT NULL
 UNION ALL SELECT 'layer', diff_id FROM build_cache WHERE diff_id IS NOT NULL
-UNION ALL SELECT 'snapshot', s.id FROM lease_references r JOIN snapshots s ON s.key = r.object WHERE r.kind = 'snapshot'
+UNION ALL SELECT 'snapshot', snapshot FROM kept_steps
+UNION ALL SELECT 'snapshot', s.id FROM kept_step_parts p JOIN snapshots s ON s.key = p.object
+UNION ALL SELECT 'layer', object FROM kept_step_parts WHERE kind = 'layer'
+"""
+_LEASED = """
+SELECT 'snapshot', s.id FROM lease_references r JOIN snapshots s ON s.key = r.object WHERE r.kind = 'snapshot'
 UNION ALL SELECT kind, object FROM lease_references WHERE kind <> 'snapshot'
 """

@@ -79,7 +79,10 @@ class LayerStore:
             if lease is not None:
                 insert_reference(connection, lease, "layer", diff_id)
 
-        async with self._locks.hold(f"layer {diff_id}"):
-            query = "SELECT 1 FROM layers WHERE diff_id = ?"
-            await place(self._db, staged, self.path(staged.digest), insert, query)
+        try:
+            async with self._locks.hold(f"layer {diff_id}"):
+                query = "SELECT 1 FROM layers WHERE diff_id = ?"
+                await place(self._db, staged, self.path(staged.digest), insert, query)
+        finally:
+            staged.discard()
         return Layer(staged.digest, staged.size)

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from tare.base.shielding import finish
+from tare.base.shielding import finish, to_end
 from tare.store.database import Database
 from tare.store.files import StagedFile
 from tare.store.threads import run_undoable
@@ -28,7 +28,7 @@ async def place(
 
     try:
         await run_undoable(lambda _: staged.install(target), lambda _: None)
-        await db.write(insert)
+        await to_end(db.write(insert))  # a row that comes after its file has been withdrawn would be worse
     except BaseException:
         await finish(withdraw(), what=f"withdraw {target}")
         raise

@@ -28,6 +28,7 @@ from tare.store.leases import Leases
 from tare.store.snapshotter import Lower
 from tare.store.space import disk_errors
 from tare.store.threads import Abort, run_undoable
+from tare.store.usage import disk_usage
 
 EMPTY = "empty"  # snapshots/empty: overlayfs needs a lower directory even where there is none
 _STAGING = "stage-"
@@ -92,7 +93,7 @@ class UnpackedSnapshotter:
                 with stream:
                     extract_layer(_AbortableReader(stream, abort), directory)
                 _sync_file_system(self._root)  # the row must not outlive a power failure that the files do not
-                return staging, _disk_usage(directory)
+                return staging, disk_usage(directory, itself=False)
             except BaseException:
                 shutil.rmtree(staging, ignore_errors=True)
                 raise
@@ -182,7 +183,9 @@ class UnpackedSnapshotter:
 
     def _measure_unmounted(self, key: str, upper: Path) -> int:
         _refuse_mounted(key, upper)
-        return _disk_usage(upper)
+        if not upper.is_dir():
+            raise InternalError(f"snapshot {key}: {upper} is gone")
+        return disk_usage(upper, itself=False)
 
     async def write_layer(self, lower: Lower) -> Digest:
         """Write a committed snapshot as a layer tar; idempotent. Raises NotFound, Exhausted."""
@@ -217,7 +220,7 @@ class UnpackedSnapshotter:
         snapshot = await self._db.read(lambda connection: _require(connection, key))
         if snapshot.kind != "active":
             return snapshot.size
-        return await asyncio.to_thread(_disk_usage, self._content_path(snapshot.id, snapshot.kind))
+        return await asyncio.to_thread(disk_usage, self._content_path(snapshot.id, snapshot.kind), itself=False)
 
     async def remove(self, key: str) -> None:
         """Delete a snapshot; quiet when there is none. Raises Conflict while another stands on it or it is mounted."""
@@ -318,26 +321,6 @@ def _refuse_mounted(key: str, upper: Path) -> None:
     for entry in mounts.mount_table():
         if entry.fstype == "overlay" and entry.super_option("upperdir") == wanted:
             raise Conflict(f"snapshot {key} is mounted at {entry.target}", code="snapshot-mounted")
-
-
-def _disk_usage(directory: Path) -> int:
-    """Bytes that the tree takes on disk, every hard-linked file once."""
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    pending = [os.fspath(directory)]
-    while pending:
-        with os.scandir(pending.pop()) as found:
-            for item in found:
-                status = item.stat(follow_symlinks=False)
-                if status.st_nlink > 1 and not item.is_dir(follow_symlinks=False):
-                    identity = (status.st_dev, status.st_ino)
-                    if identity in seen:
-                        continue
-                    seen.add(identity)
-                total += status.st_blocks * 512
-                if item.is_dir(follow_symlinks=False):
-                    pending.append(item.path)
-    return total
 
 
 def _sync_file_system(path: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tare.build.cache_gc import Pruned
+from tare.build.cache_ledger import CacheRecord
 from tare.build.events import BuildEvent, BuildFinished, PlanMade, PlannedStep, VertexDone, VertexOutput, VertexStarted
 from tare.build.request import BuildResult
+from tare.engine.build_cache import PruneCache
 from tare.engine.events import Events
 from tare.engine.networks import NetworkDetails
 from tare.engine.paths import EnginePaths
@@ -20,6 +23,7 @@ from tare.engine.requests import (
     ExecConfig,
     ExecState,
     Exit,
+    Filters,
     ImageSummary,
     LogRequest,
     NetworkCreate,
@@ -441,6 +445,29 @@ class FakeVolumes:
         return removed, 5
 
 
+class FakeBuildCache:
+    def __init__(self) -> None:
+        self.pruned: list[PruneCache] = []
+
+    async def list(self, filters: Filters) -> list[CacheRecord]:
+        step = CacheRecord(
+            id="a1",
+            type="regular",
+            description="RUN make",
+            size=70,
+            created=5.0,
+            last_used=6.5,
+            uses=3,
+            parents=("b2",),
+        )
+        records = [step, replace(step, id="b2", parents=(), size=40, shared=True, in_use=True)]
+        return [record for record in records if record.id in filters.get("id", [record.id])]
+
+    async def prune(self, request: PruneCache) -> Pruned:
+        self.pruned.append(request)
+        return Pruned(("a1",), 70)
+
+
 class FakeSystem:
     async def info(self) -> SystemInfo:
         return SystemInfo(
@@ -461,6 +488,7 @@ class FakeSystem:
         return {
             "images": await FakeImages().list(all=True, filters={}), "layers_size": 500,
             "containers": [(make_container(), (10, 1000))], "volumes": [(volume, 77)],
+            "build_cache": await FakeBuildCache().list({}),
         }  # fmt: skip
 
 
@@ -470,6 +498,7 @@ class FakeEngine:
         self.execs = FakeExecs()
         self.images = FakeImages()
         self.builds = FakeBuilds()
+        self.build_cache = FakeBuildCache()
         self.networks = FakeNetworks()
         self.volumes = FakeVolumes()
         self.events = Events()

@@ -12,6 +12,7 @@ from api_fakes import CONTAINER_ID, IMAGE_ID, FakeEngine, make_container
 
 from tare import errors
 from tare.api.errormap import error_response, status_of
+from tare.engine.build_cache import PruneCache
 from tare.engine.requests import Exit
 from tare.model.container import ContainerState
 
@@ -251,6 +252,87 @@ async def test_tare_build_reports_events(engine: FakeEngine, http: Http) -> None
     )  # fmt: skip
 
 
+async def test_tare_build_with_a_tar_behind_the_document(engine: FakeEngine, http: Http) -> None:
+    document = json.dumps({"tags": ["x:1"]}).encode()
+    headers = {"Content-Type": "application/vnd.tare.build", "Tare-Document-Length": str(len(document))}
+    async with http.post("/tare/build", data=document + b"the tar", headers=headers) as response:
+        assert json.loads((await response.read()).splitlines()[-1])["event"] == "result"
+    assert engine.builds.body == b"the tar"
+    assert engine.builds.jobs[0].tags == ("x:1",)
+
+
+@pytest.mark.parametrize(
+    ("length", "body", "message"),
+    [
+        ("", b"{}", "is no length"),
+        ("-1", b"{}", "is no length"),
+        ("99999999999", b"{}", "is no length"),
+        ("9", b"{}", "the body ends after 2 bytes"),
+        ("1", b"{}", "invalid JSON"),
+        ("14", b'{"context":"a"}', "invalid JSON"),
+        ("16", b'{"context":"/a"}', "a build has one context"),
+    ],
+)
+async def test_bad_framed_bodies(engine: FakeEngine, http: Http, length: str, body: bytes, message: str) -> None:
+    headers = {"Content-Type": "application/vnd.tare.build", "Tare-Document-Length": length}
+    async with http.post("/tare/build", data=body, headers=headers) as response:
+        assert response.status == 400
+        assert message in await response.text()
+    assert not engine.builds.jobs
+
+
+async def test_tare_build_from_an_address(engine: FakeEngine, http: Http) -> None:
+    async with http.post("/tare/build", json={"remote": "https://h/r.git#v1", "dockerfile": "d/F"}) as response:
+        await response.read()
+    (job,) = engine.builds.jobs
+    assert (job.remote, job.dockerfile, job.context, job.tar) == ("https://h/r.git#v1", "d/F", None, None)
+
+
+async def test_build_reads_dockers_parameters(engine: FakeEngine, http: Http) -> None:
+    query = {
+        "remote": "https://h/r.git", "ulimits": '[{"Name":"nofile","Soft":10,"Hard":20}]', "shmsize": "1048576",
+        "extrahosts": "a:1.2.3.4,b:1.2.3.5", "cachefrom": '["x:1"]', "memory": "0", "cpushares": "0",
+        "cgroupparent": "", "rm": "1", "forcerm": "1", "version": "1", "squash": "0", "outputs": "[]",
+        "pull": "true", "nocache": "1", "dockerfile": "sub/F", "networkmode": "none", "platform": "linux/amd64",
+    }  # fmt: skip
+    async with http.post("/build", params=query) as response:
+        await response.read()
+    (job,) = engine.builds.jobs
+    assert (job.remote, job.tar, job.dockerfile, job.notes) == ("https://h/r.git", None, "sub/F", ())
+    assert [(item.name, item.soft, item.hard) for item in job.ulimits] == [("nofile", 10, 20)]
+    assert (job.shm_size, job.extra_hosts) == (1048576, ("a:1.2.3.4", "b:1.2.3.5"))
+    assert (job.pull, job.no_cache, job.network, job.platform) == (True, True, "none", "linux/amd64")
+    async with http.post("/build", params={"memory": "1000", "cgroupparent": "/x"}, data=b"tar") as response:
+        await response.read()
+    assert engine.builds.jobs[-1].notes == ("[Warning] memory, cgroupparent: not applied to RUN steps",)
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "message"),
+    [
+        ({"version": "2"}, 501, "BuildKit sessions"),
+        ({"remote": "client-session"}, 501, "BuildKit sessions"),
+        ({"version": "3"}, 400, "invalid version"),
+        ({"squash": "1"}, 501, "experimental"),
+        ({"outputs": '[{"Type":"local"}]'}, 501, "tare build --output"),
+        ({"securityopt": '["x"]'}, 400, "does not support setting security options"),
+        ({"cachefrom": "x"}, 400, "cachefrom"),
+        ({"cachefrom": '"x"'}, 400, "expected a JSON array"),
+        ({"ulimits": "[{}]"}, 400, "Name"),
+        ({"ulimits": "nofile"}, 400, "ulimits"),
+        ({"shmsize": "-1"}, 400, "SHM size can not be less than 0"),
+        ({"memory": "much"}, 400, "memory"),
+    ],
+)
+async def test_bad_parameters_of_build(
+    engine: FakeEngine, http: Http, query: dict[str, str], status: int, message: str
+) -> None:
+    async with http.post("/build", params=query, data=b"tar") as response:
+        assert response.status == status
+        assert message in await response.text()
+    assert not engine.builds.jobs
+
+
 async def test_tare_build_failure_is_the_last_event(engine: FakeEngine, http: Http) -> None:
     engine.builds.error = errors.NotFound("no such stage", hint="name one that exists", code="no-stage")
     async with http.post("/tare/build", json={"context": "/somewhere"}) as response:
@@ -276,6 +358,47 @@ async def test_disk_usage(http: Http) -> None:
     assert usage["LayersSize"] == 500
     assert usage["Containers"][0]["SizeRw"] == 10
     assert usage["Volumes"][0]["UsageData"] == {"Size": 77, "RefCount": 0}
+    assert usage["BuilderSize"] == 70
+    assert usage["BuildCache"][0] == {
+        "ID": "a1", "Parents": ["b2"], "Type": "regular", "Description": "RUN make", "InUse": False, "Shared": False,
+        "Size": 70, "CreatedAt": "1970-01-01T00:00:05.000000Z", "LastUsedAt": "1970-01-01T00:00:06.500000Z",
+        "UsageCount": 3,
+    }  # fmt: skip
+    assert [usage["BuildCache"][1][name] for name in ("Parents", "InUse", "Shared")] == [None, True, True]
+
+
+async def test_records_of_the_build_cache(http: Http) -> None:
+    async with http.get("/tare/build/cache", params={"filters": '{"id": ["b2"]}'}) as response:
+        (record,) = await document(response)
+    assert (record["ID"], record["Mutable"]) == ("b2", False)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", PruneCache()),
+        (
+            "all=1&filters=%7B%22until%22%3A%7B%2224h%22%3Atrue%7D%7D",
+            PruneCache(everything=True, filters={"until": ["24h"]}),
+        ),
+        ("keep-storage=5", PruneCache(reserved=5)),
+        (
+            "keep-storage=5&reserved-space=6&max-used-space=7&min-free-space=8",
+            PruneCache(reserved=6, max_used=7, min_free=8),
+        ),
+    ],
+)
+async def test_pruning_the_build_cache(engine: FakeEngine, http: Http, query: str, expected: PruneCache) -> None:
+    async with http.post(f"/build/prune?{query}") as response:
+        assert (response.status, await document(response)) == (200, {"CachesDeleted": ["a1"], "SpaceReclaimed": 70})
+    assert engine.build_cache.pruned == [expected]
+
+
+@pytest.mark.parametrize("query", ["max-used-space=much", "reserved-space=-1", "filters=%5B%5D"])
+async def test_pruning_with_nonsense(engine: FakeEngine, http: Http, query: str) -> None:
+    async with http.post(f"/build/prune?{query}") as response:
+        assert (response.status, query.partition("=")[0] in (await document(response))["message"]) == (400, True)
+    assert engine.build_cache.pruned == []
 
 
 @pytest.mark.parametrize(
@@ -296,7 +419,6 @@ async def test_disk_usage(http: Http) -> None:
         ("POST", "/commit"),
         ("POST", "/auth"),
         ("POST", "/session"),
-        ("POST", "/build/prune"),
         ("POST", "/build?version=2"),
     ],
 )

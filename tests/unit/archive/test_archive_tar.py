@@ -184,6 +184,27 @@ def test_damage_is_named(data: bytes, reason: str) -> None:
         read(data if reason != "ends within|unsupported|after an extended" else data[:1024])
 
 
+def test_the_last_padding_may_be_missing() -> None:
+    """Docker's command line writes such archives when the Dockerfile comes from standard input."""
+    data = write(file("a", b"1"), file("b", b"22"))
+    bare = data[: 512 + 512 + 512 + 2]
+    assert [(entry.path, content) for entry, content in read(bare)] == [("a", b"1"), ("b", b"22")]
+    for cut in (bare[:-1], data[: len(bare) + 5]):
+        with pytest.raises(DataCorrupt, match="ends within 'b'"):
+            read(cut)
+
+
+def test_what_leads_outside_and_what_is_too_much_have_codes() -> None:
+    for data, code in (
+        (foreign(info("/x")), "tar-outside"),
+        (foreign(info("a/../../x")), "tar-outside"),
+        (write(file("a"), file("b")), "tar-members"),
+    ):
+        with pytest.raises(DataCorrupt) as caught:
+            read(data, members=1)
+        assert caught.value.code == code
+
+
 def test_limits_on_members_and_bytes() -> None:
     data = write(*(file(f"f{number}", b"x" * 100) for number in range(10)))
     with pytest.raises(DataCorrupt, match="more than 9 members"):

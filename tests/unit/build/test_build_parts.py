@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from aiohttp import web
 
 from tare.archive.tar_writer import TarWriter
 from tare.build.cache import BuildCache, Part, Result, make_key
 from tare.build.dockerfile.source import Source, SourceRange
 from tare.build.failures import BuildStepFailed
 from tare.build.graph import Place
-from tare.build.ops.add import Archive, fetch, open_archive, write_archive
+from tare.build.ops.add import Archive, open_archive, write_archive
 from tare.build.ops.operation import located
 from tare.build.phrasing import healthcheck, quoted, run_command
-from tare.errors import DataCorrupt, NotFound, Unavailable
+from tare.build.sources.limits import SourceLimits
+from tare.errors import NotFound
 from tare.oci.image import Healthcheck
 from tare.store.store import Store
 
@@ -37,7 +37,7 @@ def tar_bytes() -> bytes:
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
 def test_archives_are_known_by_content(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     (tmp_path / "file").write_bytes(pack(tar_bytes()))
-    assert open_archive(str(tmp_path / "file")) is not None
+    assert open_archive(str(tmp_path / "file"), "file", SourceLimits()) is not None
 
 
 @pytest.mark.parametrize(
@@ -45,38 +45,7 @@ def test_archives_are_known_by_content(tmp_path: Path, pack: Callable[[bytes], b
 )
 def test_other_files_are_no_archives(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "file.tar.gz").write_bytes(data)
-    assert open_archive(str(tmp_path / "file.tar.gz")) is None
-
-
-async def test_fetching(served: str) -> None:
-    url = f"{served}/dir/tool.bin?x=1"
-    async with fetch((url,), "") as found:
-        assert found[0].name == "tool.bin"
-        assert found[0].file.read_bytes() == b"payload"
-        assert found[0].mtime == 1445412480
-        kept = found[0].file
-    assert not kept.exists()
-    with pytest.raises(DataCorrupt, match="expected sha256:00"):
-        async with fetch((url,), "sha256:00"):
-            pass
-    with pytest.raises(Unavailable, match="404"):
-        async with fetch((f"{served}/none",), ""):
-            pass
-
-
-@pytest.fixture
-async def served():
-    async def answer(request: web.Request) -> web.Response:
-        return web.Response(body=b"payload", headers={"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"})
-
-    app = web.Application()
-    app.router.add_get("/dir/tool.bin", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    assert open_archive(str(tmp_path / "file.tar.gz"), "file", SourceLimits()) is None
 
 
 def write_empty(sink: BinaryIO) -> None:
@@ -136,7 +105,7 @@ def test_phrasing() -> None:
 def test_an_archive_that_is_cut_off_is_still_one(tmp_path: Path) -> None:
     content = gzip.compress(tar_bytes())
     (tmp_path / "cut.tar.gz").write_bytes(content[:-9])
-    assert open_archive(str(tmp_path / "cut.tar.gz")) is not None
+    assert open_archive(str(tmp_path / "cut.tar.gz"), "cut", SourceLimits()) is not None
 
 
 def test_members_of_an_archive_lie_below_the_destination(tmp_path: Path) -> None:
@@ -150,7 +119,8 @@ def test_members_of_an_archive_lie_below_the_destination(tmp_path: Path) -> None
     (tmp_path / "a.tar").write_bytes(source.getvalue())
     (tmp_path / "root").mkdir()
     writer = TarWriter(sink)
-    write_archive(Archive(str(tmp_path / "a.tar")), tmp_path / "root", "/d", writer, {"d"}, owner=None)
+    source_archive = Archive(str(tmp_path / "a.tar"), "a.tar", SourceLimits())
+    write_archive(source_archive, tmp_path / "root", "/d", writer, {"d"}, owner=None)
     writer.finish()
     sink.seek(0)
     with tarfile.open(fileobj=sink) as layer:

@@ -5,7 +5,7 @@ from build_planning import image, plan
 
 from tare.build.dockerfile.errors import DockerfileError
 from tare.build.graph import CopyStep, Plan, RunStep, SourceStep, WorkdirStep
-from tare.errors import NotFound, TareError, Unsupported
+from tare.errors import NotFound, TareError
 
 
 def runs(made: Plan) -> list[RunStep]:
@@ -166,6 +166,29 @@ async def test_what_is_wrong_has_a_place(text: str, words: str) -> None:
     assert "^" in caught.value.excerpt()
 
 
+async def test_a_circle_of_stages_is_told_whole_at_the_line_that_closes_it() -> None:
+    text = "FROM base AS a\nRUN x\nCOPY --from=b /x /\nFROM base AS b\nCOPY --from=c /x /\nFROM a AS c\n"
+    with pytest.raises(DockerfileError, match=r"on stage: c [(]c needs a needs b needs c[)]") as caught:
+        await plan(text)
+    assert (caught.value.code, caught.value.line) == ("stage-cycle", 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "hint"),
+    [
+        ("FROM base AS build\nFROM base\nCOPY --from=biuld /x /\n", 3, "did you mean the stage build?"),
+        ("FROM builder AS one\nFROM base AS build\n", 1, "did you mean the stage build?"),
+        ("FROM late AS one\nFROM base AS late\nFROM one\n", 1, "move it up"),
+    ],
+)
+async def test_a_name_that_is_nearly_a_stage_is_taken_for_one(text: str, line: int, hint: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        await plan(text, target="" if "late" in text or "biuld" in text else "one")
+    assert caught.value.code == "no-stage"
+    assert hint in caught.value.hint
+    assert f"Dockerfile:{line}" in caught.value.message
+
+
 async def test_unknown_target_lists_the_stages() -> None:
     with pytest.raises(NotFound) as caught:
         await plan("FROM base AS one\nFROM base\n", target="two")
@@ -181,17 +204,40 @@ async def test_an_unknown_image_is_shown_in_its_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "message"),
     [
-        "ADD git@example.com:a/b.git /c",
+        ("COPY git@example.com:a/b.git /c", "source can't be a git ref for COPY"),
+        ("COPY https://h/x /c", "source can't be a URL for COPY"),
+        ("ADD https://h/a.git#-x /c", "invalid ref '-x'"),
+        ("ADD --checksum=sha256:00 x /c", "checksum requires HTTP(S) or Git sources"),
+        ("ADD --checksum=sha256:00 https://h/x /c", "invalid checksum digest format"),
+        ("ADD --checksum=sha256:00 https://h/x.git /c", "expected hex commit hash"),
+        ("ADD --checksum=ab https://h/x.git https://h/y.git /c/", "can't be specified for multiple sources"),
+        ("ADD --checksum=ab https://h/x.git?checksum=cd /c", 'checksum mismatch "ab" != "cd"'),
+        ("ADD --keep-git-dir=false https://h/x.git?keep-git-dir=true /c", "inconsistent keep-git-dir"),
     ],
 )
-async def test_what_is_not_there_yet_is_said_with_the_line(line: str) -> None:
+async def test_bad_remote_sources_are_said_with_the_line(line: str, message: str) -> None:
     with pytest.raises(TareError) as caught:
         await plan(f"FROM base\n{line}\n")
-    assert isinstance(caught.value, Unsupported)
-    assert line.split(maxsplit=1)[0] in caught.value.message
-    assert "Dockerfile:2" in caught.value.message
+    assert message in caught.value.message
+    assert "line 2" in caught.value.message
+
+
+async def test_remote_sources_of_add() -> None:
+    text = "FROM base\nADD --unpack --keep-git-dir --chown=1:1 https://u:p@h/a.tgz git@h:b.git#v1 local /c/\n"
+    found = await plan(text)
+    step = found.by_id["0.1"]
+    assert isinstance(step, CopyStep)
+    assert step.downloads == ("https://u:p@h/a.tgz", "git@h:b.git#v1")
+    assert (step.sources, step.unpack_downloads, step.keep_git_dir) == (("local",), True, True)
+    shown = f"{step.text} {step.definition()} {found.output.history}"
+    assert "u:p" not in shown and "https://xxxxx:xxxxx@h/a.tgz" in shown
+
+
+async def test_an_empty_platform_is_refused() -> None:
+    with pytest.raises(DockerfileError, match=r"empty platform value from expression \$BULIDPLATFORM"):
+        await plan("FROM --platform=$BULIDPLATFORM base\n")
 
 
 async def test_of_arg_and_env_the_last_one_counts() -> None:

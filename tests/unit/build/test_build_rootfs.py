@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.build.ops.rootfs import Owner, find_owner, lstat, resolve
+from tare.build.ops.rootfs import Link, Owner, find_owner, leaving_link, lstat, resolve
 from tare.errors import InvalidArgument, NotFound
 
 
@@ -78,3 +78,26 @@ def test_what_is_about_to_be_written_counts(tmp_path: Path) -> None:
     assert resolve(tmp_path, "old/x") == "elsewhere/x"
     with pytest.raises(InvalidArgument, match="too many levels"):
         resolve(tmp_path, "a/x", written={"a": "b", "b": "a"})
+
+
+@pytest.mark.parametrize(
+    ("path", "link"),
+    [
+        ("file", None),
+        ("inside", None),
+        ("top", None),
+        ("d/../file", None),
+        ("none/at/all", None),
+        ("absolute", Link("absolute", "/etc/hostname")),
+        ("d/up", Link("d/up", "../../x")),
+        ("d/chain/x", Link("d/chain", "up")),
+        ("away/passwd", Link("away", "/etc")),
+    ],
+)
+def test_links_that_lead_out_are_named(tmp_path: Path, path: str, link: Link | None) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "file").touch()
+    links = {"inside": "d", "top": ".", "absolute": "/etc/hostname", "d/up": "../../x", "d/chain": "up", "away": "/etc"}
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    assert leaving_link(tmp_path, path) == link

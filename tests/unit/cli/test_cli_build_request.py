@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tare.cli.build_context import read_context
 from tare.cli.build_request import (
     build_request,
     read_annotations,
@@ -13,7 +14,7 @@ from tare.cli.build_request import (
     read_secrets,
     read_ssh,
 )
-from tare.errors import InvalidArgument, NotFound, Unsupported
+from tare.errors import InvalidArgument, NotFound
 
 BUILD_OPTIONS = {
     "tags": (), "dockerfile": "", "target": "", "build_args": (), "labels": (), "no_cache": False, "pull": False,
@@ -27,29 +28,16 @@ def test_build_request(tmp_path: Path) -> None:
     (tmp_path / "docker").mkdir()
     (tmp_path / "docker" / "Dockerfile.fat").write_text("FROM scratch\n")
     given = BUILD_OPTIONS | {"dockerfile": str(tmp_path / "docker" / "Dockerfile.fat"), "build_args": ("A=1", "B", "C")}
-    request = build_request(str(tmp_path), given, {"B": "2"})
+    request = build_request(read_context(str(tmp_path), str(given["dockerfile"])), given, {"B": "2"})
     assert request["context"] == str(tmp_path)
     assert request["dockerfile"] == "docker/Dockerfile.fat"
     assert request["dockerfile_text"] is None
     assert request["build_args"] == {"A": "1", "B": "2"}
 
 
-def test_build_with_a_dockerfile_outside_the_context(tmp_path: Path) -> None:
-    (tmp_path / "context").mkdir()
-    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
-    request = build_request(str(tmp_path / "context"), BUILD_OPTIONS | {"dockerfile": str(tmp_path / "Dockerfile")}, {})
-    assert request["dockerfile_text"] == "FROM scratch\n"
-
-
-def test_build_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match=r'unable to prepare context: path ".*/nothing" not found'):
-        build_request(str(tmp_path / "nothing"), BUILD_OPTIONS, {})
-    with pytest.raises(NotFound, match="Dockerfile path"):
-        build_request(str(tmp_path), BUILD_OPTIONS | {"dockerfile": "/nothing/Dockerfile"}, {})
-    with pytest.raises(Unsupported, match="only a directory"):
-        build_request("https://example.com/x.git", BUILD_OPTIONS, {})
+def test_a_bad_tag_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="invalid reference format"):
-        build_request(str(tmp_path), BUILD_OPTIONS | {"tags": ("UPPER",)}, {})
+        build_request(read_context(str(tmp_path), ""), BUILD_OPTIONS | {"tags": ("UPPER",)}, {})
 
 
 def test_build_args_pass_the_epoch_on() -> None:

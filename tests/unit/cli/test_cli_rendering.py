@@ -5,8 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from tare.cli.build_plain import PlainView, show_failure, weigh_stages
+from tare.cli.build_plain import PlainView, show_failure
 from tare.cli.build_tree import TreeView
+from tare.cli.build_weighing import Weight, heaviest, weigh_stages
 from tare.cli.listing import ports_text
 from tare.cli.run import failure_status
 from tare.cli.tables import align, listing, shorten
@@ -191,8 +192,9 @@ def test_tree_build() -> None:
             view.show(event)
     text = screen.getvalue()
     assert "1/1 steps" in text
-    assert "[a 1/1] RUN x" in text
-    assert "1.2s 5kB" in text
+    assert "✔" in text
+    assert "1/1 RUN x" in text
+    assert "1.2s     5kB" in text
 
 
 def test_failed_build(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,4 +211,18 @@ def test_weigh_in() -> None:
         {"stage": "final", "bytes": 3, "shipped": True},
         {"stage": "build", "bytes": 5, "shipped": False},
     ]
-    assert weigh_stages(ledger) == {"build": (0, 15), "final": (3, 0)}
+    assert weigh_stages(ledger) == {"build": Weight(0, 15), "final": Weight(3, 0)}
+
+
+def test_the_heaviest_instructions_come_first_and_small_ones_not_at_all() -> None:
+    def line(text: str, size: int, rewritten: int = 0) -> dict[str, object]:
+        return {"text": text, "bytes": size, "shipped": True, "rewritten": rewritten, "file": "Dockerfile", "line": 3}
+
+    ledger = [line("COPY a", 300_000), line("RUN big", 9_000_000, 200_000), line("RUN tiny", 10)]
+    assert heaviest(ledger, 9_300_010) == [
+        "heaviest",
+        "        9MB  Dockerfile:3  RUN big",
+        "      300kB  Dockerfile:3  COPY a",
+        "written twice",
+        "      200kB  Dockerfile:3  RUN big of lower layers replaced or deleted",
+    ]

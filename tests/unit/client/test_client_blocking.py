@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,47 @@ def test_a_socket_that_may_not_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(socket.socket, "connect", refuse)
     with pytest.raises(Forbidden, match="permission denied"):
         post(Endpoint(path=str(tmp_path / "s")), "/x", {})
+
+
+def test_a_stream_behind_the_document(tmp_path: Path) -> None:
+    received: list[bytes] = []
+    answer = CHUNKED + b'5\r\n{"a":\r\n3\r\n1}\n\r\n0\r\n\r\n'
+    body = iter([b"tar", b"", b"!" * 20])
+    with (
+        listening(tmp_path / "s", received, answer, until=b"0\r\n\r\n") as endpoint,
+        post(endpoint, "/tare/build", {"x": 1}, body=body) as found,
+    ):
+        assert list(found.documents()) == [{"a": 1}]
+    head, _, sent = received[0].partition(b"\r\n\r\n")
+    assert b"Content-Type: application/vnd.tare.build\r\nTare-Document-Length: 8\r\n" in head
+    assert b"Transfer-Encoding: chunked" in head
+    assert sent == b'8\r\n{"x": 1}\r\n3\r\ntar\r\n14\r\n' + b"!" * 20 + b"\r\n0\r\n\r\n"
+
+
+def test_an_engine_that_has_heard_enough(tmp_path: Path) -> None:
+    """It answers and goes away while there is still much to send: the answer counts, not the broken pipe."""
+    failure = b'HTTP/1.1 400 Bad Request\r\nContent-Length: 22\r\n\r\n{"message":"bad tar"}\r\n'
+    with listening(tmp_path / "s", [], failure, until=b"!") as endpoint, pytest.raises(TareError, match="bad tar"):
+        post(endpoint, "/tare/build", {}, body=(b"!" * 65536 for _ in range(200)))
+
+
+@contextmanager
+def listening(path: Path, received: list[bytes], answer: bytes, *, until: bytes) -> Iterator[Endpoint]:
+    """A server that reads up to ``until``, answers and closes."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+
+    def handle() -> None:
+        with listener, listener.accept()[0] as connection:
+            data = b""
+            while until not in data:
+                data += connection.recv(65536)
+            received.append(data)
+            connection.sendall(answer)
+
+    thread = threading.Thread(target=handle)
+    thread.start()
+    yield Endpoint(path=str(path))
+    thread.join(10)
+    assert not thread.is_alive()

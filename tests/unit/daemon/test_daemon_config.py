@@ -25,7 +25,9 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.run_directory == Path("/run/tare")
     assert settings.socket_path == Path("/run/tare/tare.sock")
     assert settings.build.host_ca is True
+    assert (settings.build.keep_steps, settings.build.keep_days) == (10, 7.0)
     assert settings.archive.mirrors == []
+    assert (settings.build.max_archive_ratio, settings.build.max_archive_entries) == (200, 1_000_000)
 
 
 def test_file_and_overrides(tmp_path: Path) -> None:
@@ -48,9 +50,15 @@ def test_file_and_overrides(tmp_path: Path) -> None:
         ("[build]\nhost_cb = true", r"host_cb.*build"),
         ("[builds]\nx = 1", "builds"),
         ("[build]\nhost_ca = 1", "Expected `bool`"),
+        ('[build]\ncache_limit = "much"', r"tare.toml: 'much' is no amount of disk space"),
+        ("[build]\ncache_limit = 7", "Expected `str`"),
+        ('[build]\ncache_keep_recent = "2d"', "'2d' is no duration"),
+        ("[build]\nkeep_steps = -1", "Expected `int` >= 0"),
+        ("[build]\nkeep_days = -0.5", "Expected `float` >= 0"),
         ("data_root = 7", r"Expected `str`, got `int`.*data_root"),
         ("[archive]\nmirrors = 'x'", "Expected `array`"),
         ("[network]\nmtu = 'x'", "Expected `int`"),
+        ("[build]\nmax_archive_bytes = 0", r"Expected `int` >= 1.*max_archive_bytes"),
         (b"data_root = '\xff'", "utf-8"),
     ],
 )

@@ -6,6 +6,8 @@ import asyncio
 import sqlite3
 import stat
 from collections.abc import AsyncIterator
+from contextlib import closing
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,22 @@ async def test_a_second_engine_is_kept_away(database: Database) -> None:
     with pytest.raises(Conflict, match=r"is in use by another engine .*--data-root"):
         await Database.open(database.path)
     await database.write(add_lease)
+
+
+async def test_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    first = resources.files("tare.store.schema").joinpath("0001_foundation.sql").read_text()
+    with closing(sqlite3.connect(tmp_path / "tare.db")) as connection:
+        connection.executescript(f"{first}\nPRAGMA user_version=1;")
+        row = "INSERT INTO build_cache (key, kind, result, fields, created, last_used)"
+        connection.execute(f"{row} VALUES ('k', 'content', '', '', 1, 2)")
+        connection.commit()
+    opened = await Database.open(tmp_path / "tare.db")
+    try:
+        kept = "SELECT key, last_used, uses FROM build_cache"
+        assert await opened.read(lambda db: db.execute(kept).fetchall()) == [("k", 2.0, 1)]
+        assert await opened.read(lambda db: db.execute("SELECT count(*) FROM cache_mounts").fetchone()) == (0,)
+    finally:
+        await opened.close()
 
 
 async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

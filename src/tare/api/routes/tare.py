@@ -1,8 +1,10 @@
 """What Docker lacks: routes under ``/tare/``.
 
-``POST /tare/build`` takes a directory of this host as context (nothing is uploaded) and answers with one JSON document
-per line: ``{"event": "<name>", …}`` with the names of :mod:`tare.api.schema.builds`, the last one ``result`` or
-``error``.
+``POST /tare/build`` takes a directory of this host as context (nothing is uploaded), an address, or a tar: with the
+media type ``application/vnd.tare.build`` the body is the request's JSON document, as many bytes as the header
+``Tare-Document-Length`` says, then the tar. The answer is one JSON document per line: ``{"event": "<name>", …}`` with
+the names of :mod:`tare.api.schema.builds`, the last one ``result`` or ``error``. ``POST /tare/build/context`` takes the
+same body and lists the context: documents ``paths`` with some paths each, the last one ``context`` with the totals.
 """
 
 from __future__ import annotations
@@ -16,7 +18,20 @@ from tare.api import params
 from tare.api.context import cancellable, engine_of
 from tare.api.jsonstream import JsonStream
 from tare.api.respond import json_response
-from tare.api.schema.builds import read_build, render_build_event, render_failure, render_result
+from tare.api.schema.builds import (
+    read_build,
+    render_build_event,
+    render_context,
+    render_failure,
+    render_forecast,
+    render_paths,
+    render_result,
+)
+from tare.api.schema.cache import render_record
+from tare.build.events import BuildEvent
+from tare.engine.requests import BuildJob
+
+CHUNK = 256 * 1024
 
 
 async def info(request: web.Request) -> web.StreamResponse:
@@ -30,17 +45,45 @@ async def weigh(request: web.Request) -> web.StreamResponse:
     return json_response(await engine_of(request).images.weigh(request.match_info["name"]))
 
 
+async def build_cache(request: web.Request) -> web.StreamResponse:
+    """``GET /tare/build/cache``: records of the build cache that fit the ``filters``, as in ``/system/df``."""
+    records = await engine_of(request).build_cache.list(params.filters(request.query))
+    return json_response([{**render_record(record), "Mutable": record.mutable} for record in records])
+
+
 @cancellable
 async def build(request: web.Request) -> web.StreamResponse:
     """``POST /tare/build``; the build ends when the client goes away."""
-    job = read_build(await params.body_document(request))
-    stream = JsonStream(request)
-    running = engine_of(request).builds.build(job, lambda event: stream.report(render_build_event(event)))
-    return await stream.run(running, lambda result: [render_result(result)], render_failure)
+    job = await _job(request)
+    builds, stream = engine_of(request).builds, JsonStream(request)
+
+    def observe(event: BuildEvent) -> None:
+        stream.report(render_build_event(event))
+
+    if job.plan_only:
+        return await stream.run(builds.forecast(job, observe), lambda lines: [render_forecast(lines)], render_failure)
+    return await stream.run(builds.build(job, observe), lambda result: [render_result(result)], render_failure)
+
+
+async def _job(request: web.Request) -> BuildJob:
+    if request.content_type != params.FRAMED:
+        return read_build(await params.body_document(request))
+    document = await params.framed_document(request)
+    return read_build(document, request.content.iter_chunked(CHUNK))
+
+
+@cancellable
+async def build_context(request: web.Request) -> web.StreamResponse:
+    """``POST /tare/build/context``: what is in the context and which ignore rules decide."""
+    job, stream = await _job(request), JsonStream(request)
+    running = engine_of(request).builds.list_context(job, lambda paths: stream.report(render_paths(paths)))
+    return await stream.run(running, lambda summary: [render_context(summary)], render_failure)
 
 
 ROUTES: list[Any] = [
     ("GET", "/tare/info", info),
     ("GET", "/tare/images/{name:.*}/weigh", weigh),
     ("POST", "/tare/build", build),
+    ("GET", "/tare/build/cache", build_cache),
+    ("POST", "/tare/build/context", build_context),
 ]

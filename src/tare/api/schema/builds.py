@@ -1,42 +1,50 @@
 """Builds on Tare's own route: the request, and every event as a JSON document.
 
-The documents' ``event`` is one of ``plan``, ``started``, ``output``, ``done``, ``failed``, ``notice``, ``finished``,
-``result``, ``error``; the other members are the fields of the event (:mod:`tare.build.events`).
+The documents' ``event`` is one of ``plan``, ``started``, ``output``, ``done``, ``failed``, ``explained``, ``notice``,
+``finding``, ``finished``, ``result``, ``error``; the other members are the fields of the event
+(:mod:`tare.build.events`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from tare.api.params import convert, without_nulls
+from tare.build.checks.findings import Finding
 from tare.build.events import (
     BuildEvent,
     BuildFinished,
     Notice,
     PlanMade,
+    StepExplained,
     VertexDone,
     VertexFailed,
     VertexOutput,
     VertexStarted,
 )
-from tare.build.failures import BuildStepFailed
+from tare.build.failures import BuildStepFailed, kept_step
 from tare.build.request import OutputRequest, Ulimit
 from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, TareError
 
 if TYPE_CHECKING:
-    from tare.build.request import BuildResult
+    from tare.build.listing import ContextEntry, ContextSummary
+    from tare.build.request import BuildResult, ForecastLine
 
 _NAMES: dict[type[Any], str] = {
     PlanMade: "plan",
     VertexStarted: "started",
     VertexDone: "done",
     VertexFailed: "failed",
+    StepExplained: "explained",
     Notice: "notice",
+    Finding: "finding",
 }
 
 
@@ -54,7 +62,8 @@ class _UlimitBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class _BuildBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    context: str
+    context: str = ""
+    remote: str = ""
     dockerfile: str = "Dockerfile"
     dockerfile_text: str | None = None
     tags: list[str] = []
@@ -77,17 +86,23 @@ class _BuildBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     annotations: dict[str, str] = {}
     ulimits: list[_UlimitBody] = []
     check: bool = False
+    describe: Literal["", "targets", "outline"] = ""
     plan_only: bool = False
     why: bool = False
     keep_failed: bool = False
     budget: int = 0
 
 
-def read_build(document: dict[str, Any]) -> BuildJob:
-    """The body of ``POST /tare/build``: fields of BuildJob by their own names, ``context`` an absolute directory."""
+def read_build(document: dict[str, Any], tar: AsyncIterator[bytes] | None = None) -> BuildJob:
+    """The body of ``POST /tare/build``: fields of BuildJob by their own names, ``context`` an absolute directory.
+
+    Instead of a directory there may be ``tar``, an address in ``remote``, or only ``dockerfile_text``.
+    """
     body = convert(without_nulls(document), _BuildBody)
-    context = Path(body.context)
-    if not context.is_absolute():
+    if sum((bool(body.context), bool(body.remote), tar is not None)) > 1:
+        raise InvalidArgument("a build has one context", hint="give a directory, an address or a tar")
+    context = Path(body.context) if body.context else None
+    if context is not None and not context.is_absolute():
         raise InvalidArgument(f"build context {body.context!r}: expected an absolute path on the engine's host")
     values = {name: getattr(body, name) for name in body.__struct_fields__ if name != "context"}
     for name in ("tags", "extra_hosts", "allow", "no_cache_stages"):
@@ -95,7 +110,7 @@ def read_build(document: dict[str, Any]) -> BuildJob:
     values["ssh"] = {name: tuple(paths) for name, paths in body.ssh.items()}
     values["outputs"] = tuple(OutputRequest(**msgspec.structs.asdict(item)) for item in body.outputs)
     values["ulimits"] = tuple(Ulimit(**msgspec.structs.asdict(item)) for item in body.ulimits)
-    return BuildJob(context=context, **values)
+    return BuildJob(context=context, tar=tar, **values)
 
 
 def render_build_event(event: BuildEvent) -> dict[str, Any]:
@@ -111,18 +126,30 @@ def render_result(result: BuildResult) -> dict[str, Any]:
     """The last document of a build that went well: the image and the weigh-in."""
     return {
         "event": "result",
-        "image_id": str(result.image_id),
+        "image_id": str(result.image_id) if result.image_id else None,
         "manifest": msgspec.to_builtins(result.manifest),
         "names": list(result.names),
         "warnings": list(result.warnings),
+        "findings": [dataclasses.asdict(finding) for finding in result.findings],
+        "report": dataclasses.asdict(result.report) if result.report else None,
         "ledger": [dataclasses.asdict(line) for line in result.ledger],
         "shipped": result.shipped,
         "left_behind": result.left_behind,
+        "rewritten": result.rewritten,
     }
 
 
+def render_forecast(lines: Sequence[ForecastLine]) -> dict[str, Any]:
+    """The last document of a plan (``plan_only``): every step with its verdict and the causes."""
+    return {"event": "result", "forecast": [dataclasses.asdict(line) for line in lines]}
+
+
 def render_failure(error: TareError) -> dict[str, Any]:
-    """The last document of a build that failed; ``exit_code`` is the failed command's, null for other failures."""
+    """The last document of a build that failed.
+
+    ``exit_code`` is the failed command's, null for other failures; ``step`` the reference under which the failed step
+    is kept, empty when it is not.
+    """
     failed = error if isinstance(error, BuildStepFailed) else None
     return {
         "event": "error",
@@ -132,4 +159,18 @@ def render_failure(error: TareError) -> dict[str, Any]:
         "exit_code": failed.exit_code if failed else None,
         "output": list(failed.output) if failed else [],
         "place": failed.place if failed else "",
+        "step": kept_step(error),
     }
+
+
+def render_paths(entries: Sequence[ContextEntry]) -> dict[str, Any]:
+    """Some paths of a context; bytes of a name that are not UTF-8 are replaced."""
+    paths = [dataclasses.asdict(entry) for entry in entries]
+    for path in paths:
+        path["path"] = os.fsencode(path["path"]).decode(errors="replace")
+    return {"event": "paths", "paths": paths}
+
+
+def render_context(summary: ContextSummary) -> dict[str, Any]:
+    """The last document of a context's listing: the totals."""
+    return {"event": "context", **dataclasses.asdict(summary)}

@@ -33,17 +33,11 @@ class Directives:
 
 
 @dataclass(frozen=True, slots=True)
-class BuildWarning:
-    """Something accepted that should be changed; ``rule`` is the published name of the build check."""
-
-    rule: str
-    message: str
-    range: SourceRange
-
-
-@dataclass(frozen=True, slots=True)
 class Node:
-    """One instruction: ``name`` in upper case, ``written`` as in the file, ``original`` the logical line."""
+    """One instruction: ``name`` in upper case, ``written`` as in the file, ``original`` the logical line.
+
+    ``comments`` are the texts of the comment lines directly above; an empty one parts them from those further up.
+    """
 
     name: str
     written: str
@@ -52,16 +46,17 @@ class Node:
     rest: str
     heredocs: tuple[Heredoc, ...]
     range: SourceRange
+    comments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedFile:
-    """All nodes of a Dockerfile."""
+    """All nodes of a Dockerfile; ``gaps`` are the last lines of instructions with an empty line inside."""
 
     source: Source
     directives: Directives
     nodes: tuple[Node, ...]
-    warnings: tuple[BuildWarning, ...]
+    gaps: tuple[int, ...]
 
 
 def parse_nodes(text: str, name: str = "Dockerfile") -> ParsedFile:
@@ -79,11 +74,11 @@ def parse_nodes(text: str, name: str = "Dockerfile") -> ParsedFile:
     return _Parser(text, name).run()
 
 
-def parse_line(line: str, heredocs: tuple[Heredoc, ...], where: SourceRange) -> Node:
+def parse_line(line: str, heredocs: tuple[Heredoc, ...], where: SourceRange, comments: tuple[str, ...] = ()) -> Node:
     """The node of one logical line."""
     written, rest = split_once(line.strip())
     flags, rest = split_flags(rest)
-    return Node(written.upper(), written, line, flags, rest.strip(), heredocs, where)
+    return Node(written.upper(), written, line, flags, rest.strip(), heredocs, where, comments)
 
 
 @dataclass(slots=True)
@@ -97,7 +92,8 @@ class _Parser:
     at_top: bool = True
     index: int = 0
     nodes: list[Node] = field(default_factory=list)
-    warnings: list[BuildWarning] = field(default_factory=list)
+    gaps: list[int] = field(default_factory=list)
+    comments: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.raw = re.findall(r"[^\n]*\n|[^\n]+", self.text.removeprefix(_BOM))
@@ -110,7 +106,7 @@ class _Parser:
         if not self.nodes:
             last = len(self.raw)
             raise self.source.error("file with no instructions", SourceRange(last, last), hint="start with FROM image")
-        return ParsedFile(self.source, directives, tuple(self.nodes), tuple(self.warnings))
+        return ParsedFile(self.source, directives, tuple(self.nodes), tuple(self.gaps))
 
     def _statement(self) -> None:
         """Take the lines of one instruction, or one line that is none."""
@@ -120,16 +116,24 @@ class _Parser:
         if self.at_top:
             self._directive(line, SourceRange(first + 1, first + 1))
         if not line or line.startswith("#"):
+            self._comment(line)
             return
         original, gap = self._join(line)
+        last = self.index
         if not original.strip():
             return
         heredocs = self._heredocs(original, first)
-        where = SourceRange(first + 1, self.index)
         if gap:
-            message = f"Empty continuation line found in: {original.strip()[:200]}"
-            self.warnings.append(BuildWarning("NoEmptyContinuation", message, where))
-        self.nodes.append(parse_line(original, heredocs, where))
+            self.gaps.append(last)
+        self.nodes.append(parse_line(original, heredocs, SourceRange(first + 1, self.index), tuple(self.comments)))
+        self.comments.clear()
+
+    def _comment(self, line: str) -> None:
+        text = line[1:].strip()
+        if text and not self.at_top:
+            self.comments.append(text)
+        else:
+            self.comments.clear()
 
     def _join(self, line: str) -> tuple[str, bool]:
         """The logical line that starts with ``line``, and whether an empty line is inside."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-from tare.build.dockerfile.instructions import AnyInstruction, Arg, From, Maintainer
-from tare.build.dockerfile.parser import BuildWarning, Directives, ParsedFile, parse_nodes
+from tare.build.dockerfile.instructions import AnyInstruction, Arg, From
+from tare.build.dockerfile.parser import Directives, ParsedFile, parse_nodes
 from tare.build.dockerfile.source import Source
 from tare.build.dockerfile.typed import to_instruction
-
-_RESERVED_NAMES = ("scratch", "context")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,6 @@ class Dockerfile:
     directives: Directives
     global_args: tuple[Arg, ...]
     stages: tuple[Stage, ...]
-    warnings: tuple[BuildWarning, ...]
     _by_name: dict[str, list[int]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -55,7 +52,11 @@ class Dockerfile:
 
 def parse_dockerfile(text: str, name: str = "Dockerfile") -> Dockerfile:
     """Read a Dockerfile's text; raises DockerfileError, InvalidArgument for an empty or too large file."""
-    parsed = parse_nodes(text, name)
+    return read_stages(parse_nodes(text, name))
+
+
+def read_stages(parsed: ParsedFile) -> Dockerfile:
+    """What the nodes of a Dockerfile mean; raises DockerfileError."""
     global_args: list[Arg] = []
     heads: list[From] = []
     bodies: list[list[AnyInstruction]] = []
@@ -85,8 +86,7 @@ def parse_dockerfile(text: str, name: str = "Dockerfile") -> Dockerfile:
         Stage(head.alias, index, head, tuple(body))
         for index, (head, body) in enumerate(zip(heads, bodies, strict=True))
     )
-    warnings = _warnings(parsed, stages)
-    return Dockerfile(name, parsed.source, parsed.directives, tuple(global_args), stages, warnings)
+    return Dockerfile(parsed.source.name, parsed.source, parsed.directives, tuple(global_args), stages)
 
 
 def parse_trigger(expression: str, image: str = "") -> AnyInstruction:
@@ -96,21 +96,3 @@ def parse_trigger(expression: str, image: str = "") -> AnyInstruction:
         cause = "an ONBUILD trigger is one instruction other than FROM, ONBUILD and MAINTAINER"
         raise parsed.source.error(cause, parsed.nodes[0].range)
     return to_instruction(parsed.nodes[0], parsed.source, parsed.directives.escape)
-
-
-def _warnings(parsed: ParsedFile, stages: tuple[Stage, ...]) -> tuple[BuildWarning, ...]:
-    warnings = list(parsed.warnings)
-    seen: set[str] = set()
-    for stage in stages:
-        if stage.name in _RESERVED_NAMES:
-            cause = f'Stage name should not use the same name as reserved stage "{stage.name}"'
-            warnings.append(BuildWarning("ReservedStageName", cause, stage.base.range))
-        if stage.name and stage.name in seen:
-            cause = f'Duplicate stage name "{stage.name}", stage names should be unique'
-            warnings.append(BuildWarning("DuplicateStageName", cause, stage.base.range))
-        seen.add(stage.name)
-        for instruction in stage.instructions:
-            if isinstance(instruction, Maintainer):
-                cause = "Maintainer instruction is deprecated in favor of using label"
-                warnings.append(BuildWarning("MaintainerDeprecated", cause, instruction.range))
-    return tuple(sorted(warnings, key=lambda warning: warning.range.first_line))

@@ -1,69 +1,57 @@
-"""What ADD can beyond COPY: local archives are unpacked, URLs are fetched."""
+"""Archives that ADD unpacks."""
 
 from __future__ import annotations
 
-import asyncio
 import bz2
-import hashlib
 import lzma
 import posixpath
-import shutil
-import tempfile
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import unquote, urlsplit
 
 from tare.archive.compression import Compression, decompress, detect
 from tare.archive.entry import Entry, Kind
-from tare.archive.tar_stream import iter_entries
+from tare.archive.tar_stream import BLOCK, iter_entries
 from tare.archive.tar_writer import TarWriter
 from tare.base.readers import Readable
-from tare.base.shielding import finish
 from tare.build.ops.rootfs import Owner, is_directory, lstat, resolve
-from tare.errors import DataCorrupt, InvalidArgument, Unavailable
+from tare.build.sources.archive import Counted, Unpacked, bomb, is_tar_header
+from tare.build.sources.limits import SourceLimits
+from tare.errors import DataCorrupt, InvalidArgument
 
-_BZIP2, _XZ = b"BZh", b"\xfd7zXZ\0"
-_CHECKSUM_AT, _HEADER = 148, 512
+_MAGIC = 6  # bytes that tell a compression
 _CHUNK = 1 << 20
 _GZIP_ONLY = 16 + zlib.MAX_WBITS
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A tar archive on the host."""
+    """A tar archive on the host; ``name`` is what errors call it."""
 
     host: str
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """A fetched file; ``mtime`` in seconds is the server's, 0 where it does not tell."""
-
     name: str
-    file: Path
-    sha256: str
-    size: int
-    mtime: int
+    limits: SourceLimits
 
 
-def open_archive(host: str) -> Archive | None:
-    """The file as an archive if it is a tar, plain or compressed (by content, not by name), else None."""
+def open_archive(host: str, name: str, limits: SourceLimits) -> Archive | None:
+    """The file as an archive if it is a tar, plain or compressed (by content, not by name), else None.
+
+    ``name`` is what errors call it.
+    """
+    archive = Archive(host, name, limits)
     try:
         header = _first_block(host)
     except (DataCorrupt, OSError, EOFError, lzma.LZMAError, zlib.error, ValueError):
         return None
-    return Archive(host) if _is_tar_header(header) else None
+    return archive if is_tar_header(header) else None
 
 
 def _first_block(host: str) -> bytes:
     """The first 512 bytes, decompressed, also of a file that is cut off later: whoever unpacks it then says so."""
     with Path(host).open("rb") as file:
-        kind = detect(file.read(len(_XZ)))
+        kind = detect(file.read(_MAGIC))
         file.seek(0)
         decoder: Any
         match kind:
@@ -74,22 +62,11 @@ def _first_block(host: str) -> bytes:
             case Compression.XZ:
                 decoder = lzma.LZMADecompressor()
             case _:
-                return _Stream(file, decompress(file)).read(_HEADER)
+                return _Stream(file, decompress(file)).read(BLOCK)
         block = b""
-        while len(block) < _HEADER and not decoder.eof and (data := file.read(_CHUNK)):
-            block += decoder.decompress(data, _HEADER - len(block))
+        while len(block) < BLOCK and not decoder.eof and (data := file.read(_CHUNK)):
+            block += decoder.decompress(data, BLOCK - len(block))
         return block
-
-
-def _is_tar_header(header: bytes) -> bool:
-    if len(header) < _HEADER or not any(header):
-        return False
-    field = header[_CHECKSUM_AT : _CHECKSUM_AT + 8].strip(b" \0")
-    try:
-        stored = int(field, 8)
-    except ValueError:
-        return False
-    return stored == sum(header) - sum(header[_CHECKSUM_AT : _CHECKSUM_AT + 8]) + 8 * 32
 
 
 class _Stream:
@@ -117,17 +94,12 @@ class _Stream:
         self._file.close()
 
 
-def open_stream(host: str) -> _Stream:
-    """The file's bytes, decompressed where it is compressed (gzip, bzip2, xz, zstd)."""
-    file = Path(host).open("rb")  # noqa: SIM115 - closed with the stream
+def open_stream(archive: Archive) -> _Stream:
+    """The archive's bytes, decompressed where they are compressed; reading more than the limits raises."""
+    file = Path(archive.host).open("rb")  # noqa: SIM115 - closed with the stream
     try:
-        magic = file.read(len(_XZ))
-        file.seek(0)
-        if magic.startswith(_BZIP2):
-            return _Stream(file, bz2.BZ2File(file))
-        if magic == _XZ:
-            return _Stream(file, lzma.LZMAFile(file))
-        return _Stream(file, decompress(file))
+        compressed = Counted(file)
+        return _Stream(file, Unpacked(decompress(compressed), compressed, archive.limits, archive.name))
     except BaseException:
         file.close()
         raise
@@ -139,19 +111,23 @@ def write_archive(
     """Add the archive's members below ``destination``; returns the bytes of file content.
 
     A member that is to lie behind a symbolic link of the image or the archive goes where the link leads; one with an
-    absolute path lies below ``destination`` like the others. Raises DataCorrupt.
+    absolute path lies below ``destination`` like the others. Raises DataCorrupt, InvalidArgument for an archive that
+    unpacks to too much.
     """
     top = resolve(root, destination)
-    size = 0
+    size = entries = 0
     links: dict[str, str | None] = {}
-    with open_stream(archive.host) as stream:
+    with open_stream(archive) as stream:
         for entry, content in iter_entries(stream, allow_absolute=True):
+            entries += 1
+            if entries > archive.limits.archive_entries:
+                raise bomb(archive.name, f"more than {archive.limits.archive_entries} entries", "max_archive_entries")
             if not entry.path:
                 continue
             placed = _placed(entry, root, top, links)
             links[placed.path] = placed.target if placed.kind is Kind.SYMLINK else None
             if posixpath.basename(placed.path).startswith(".wh."):
-                raise InvalidArgument(f"{archive.host}: member {entry.path} has a name that no layer can hold")
+                raise InvalidArgument(f"{archive.name}: member {entry.path} has a name that no layer can hold")
             if owner is not None:
                 placed = replace(placed, uid=owner.uid, gid=owner.gid)
             for directory in _missing_parents(placed, root, known):
@@ -189,58 +165,3 @@ def _placed(entry: Entry, root: Path, top: str, links: Mapping[str, str | None])
         target = f"{parent}/{name}" if parent else name
     mode = 0o777 if entry.kind is Kind.SYMLINK else entry.mode  # links have no mode of their own, symlink(7)
     return replace(entry, path=path, target=target, mode=mode)
-
-
-@asynccontextmanager
-async def fetch(urls: tuple[str, ...], checksum: str) -> AsyncIterator[list[Download]]:
-    """Fetch the URLs into a temporary directory that lives as long as the block.
-
-    Raises Unavailable naming the URL, DataCorrupt when ``checksum`` (``sha256:<hex>``) does not match.
-    """
-    if not urls:
-        yield []
-        return
-    directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="tare-add-"))
-    try:
-        found = []
-        for number, url in enumerate(urls):
-            download = await _fetch_one(url, directory / str(number))
-            if checksum and checksum != f"sha256:{download.sha256}":
-                raise DataCorrupt(f"{url}: sha256:{download.sha256}, expected {checksum}", code="checksum-mismatch")
-            found.append(download)
-        yield found
-    finally:
-        await finish(asyncio.to_thread(shutil.rmtree, directory), what=f"delete {directory}")
-
-
-async def _fetch_one(url: str, file: Path) -> Download:
-    import aiohttp
-
-    name = posixpath.basename(unquote(urlsplit(url).path)) or "index"
-    hashed = hashlib.sha256()
-    size = 0
-    try:
-        async with aiohttp.ClientSession(trust_env=True) as session, session.get(url) as response:
-            if response.status >= 400:
-                raise Unavailable(f"{url}: the server answered {response.status} {response.reason}")
-            with file.open("wb") as sink:
-                async for chunk in response.content.iter_chunked(_CHUNK):
-                    hashed.update(chunk)
-                    size += len(chunk)
-                    sink.write(chunk)
-            mtime = _http_time(response.headers.get("Last-Modified", ""))
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise Unavailable(f"{url}: {error}", hint="check the address and the network") from error
-    return Download(name, file, hashed.hexdigest(), size, mtime)
-
-
-def _append(file: Path, chunk: bytes) -> None:
-    with file.open("ab") as sink:
-        sink.write(chunk)
-
-
-def _http_time(text: str) -> int:
-    try:
-        return int(parsedate_to_datetime(text).timestamp())
-    except (TypeError, ValueError):
-        return 0

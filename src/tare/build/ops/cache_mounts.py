@@ -1,7 +1,7 @@
-"""Directories of ``RUN --mount=type=cache``: they outlive steps and builds.
+"""Directories of ``RUN --mount=type=cache`` for a step: found or made, and held.
 
-Each cache is a directory ``<digest of its id>[.<number>]`` with its content in ``data`` and its id in ``id``. Numbers
-tell apart the directories of a private cache that several steps use at the same time.
+Their names are ``<digest of the id>[.<number>]``. Numbers tell apart the directories of a private cache that several
+steps use at the same time.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from pathlib import Path
 
 from tare.base.process import run
 from tare.base.shielding import finish, to_end
+from tare.build.cache_mount_store import CONTENT, ID
 from tare.build.graph import RunMount
 from tare.build.ops.operation import Inputs
 from tare.build.ops.rootfs import find_owner, is_directory, lstat, resolve
+from tare.build.ops.selection import origin_chain
 from tare.errors import InternalError, NotFound
-from tare.model import new_id
 
-CONTENT = "data"
-ID = "id"
 _MODE = 0o755
 
 
@@ -52,27 +51,34 @@ async def cache_directory(mount: RunMount, user: str, inputs: Inputs) -> AsyncIt
             number += 1
         bench.private_caches.add(slot)
         try:
-            yield await _made(bench.cache_mounts / slot, mount, user, inputs)
+            async with _used(slot, mount, user, inputs) as content:
+                yield content
         finally:
             bench.private_caches.discard(slot)
     elif mount.sharing == "locked":
-        async with bench.locks.hold(f"cache {name}"):
-            yield await _made(bench.cache_mounts / name, mount, user, inputs)
+        async with bench.locks.hold(f"cache {name}"), _used(name, mount, user, inputs) as content:
+            yield content
     else:
-        yield await _made(bench.cache_mounts / name, mount, user, inputs)
+        async with _used(name, mount, user, inputs) as content:
+            yield content
 
 
-async def _made(directory: Path, mount: RunMount, user: str, inputs: Inputs) -> Path:
+@asynccontextmanager
+async def _used(name: str, mount: RunMount, user: str, inputs: Inputs) -> AsyncIterator[Path]:
     """The content directory; made first where it is missing, by one step at a time."""
-    content = directory / CONTENT
-    async with inputs.bench.locks.hold(f"make {directory.name}"):
-        if not await asyncio.to_thread(content.is_dir):
-            await to_end(_make(directory, mount, user, inputs))
-    return content
+    mounts = inputs.bench.mounts
+    content = mounts.content(name)
+    with mounts.using(name):
+        async with inputs.bench.locks.hold(f"make {name}"):
+            if not await asyncio.to_thread(content.is_dir):
+                await to_end(_make(name, mount, user, inputs))
+            await mounts.note_use(name, mount.name)
+        yield content
 
 
-async def _make(directory: Path, mount: RunMount, user: str, inputs: Inputs) -> None:
-    fresh = directory.with_name(f"{directory.name}.new-{new_id()[:8]}")
+async def _make(name: str, mount: RunMount, user: str, inputs: Inputs) -> None:
+    mounts = inputs.bench.mounts
+    directory, fresh = mounts.content(name).parent, mounts.making(name)
     attributes = await _attributes(mount, user, inputs)
     try:
         await asyncio.to_thread((fresh / CONTENT).mkdir, parents=True)
@@ -96,7 +102,7 @@ def _settle(fresh: Path, directory: Path, name: str, attributes: _Attributes) ->
 
 async def _fill(content: Path, mount: RunMount, inputs: Inputs) -> None:
     """Copy the first content out of a stage or an image."""
-    async with inputs.bench.view(inputs.origins[mount.origin].chain) as root:
+    async with inputs.bench.view(await origin_chain(mount.origin, inputs)) as root:
         resolved = await asyncio.to_thread(resolve, root, mount.source)
         status = await asyncio.to_thread(lstat, root, resolved)
         if not is_directory(status):

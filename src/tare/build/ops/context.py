@@ -15,12 +15,17 @@ IGNORE_FILE = ".dockerignore"
 
 
 class RuleFilter:
-    """Ignore rules as a filter; safe to use from several threads."""
+    """Ignore rules as a filter; safe to use from several threads. ``name`` is that of the file with the rules."""
 
     def __init__(self, rules: IgnoreRules, name: str) -> None:
         self._rules = rules
-        self._name = name
+        self.name = name
         self._lock = threading.Lock()
+
+    @property
+    def rules(self) -> IgnoreRules:
+        """The rules themselves; not to be used while others use the filter."""
+        return self._rules
 
     def excluded(self, path: str) -> bool:
         """Whether ``path`` is left out."""
@@ -32,11 +37,16 @@ class RuleFilter:
         with self._lock:
             return self._rules.can_prune(path)
 
+    def decide(self, path: str) -> tuple[bool, str]:
+        """Whether ``path`` is left out, and the rule that says so or brings it back; empty where none matches."""
+        with self._lock:
+            decision = self._rules.decide(path)
+        rule = decision.rule
+        return decision.ignored, f"{self.name}:{rule.line} ({rule.text})" if rule is not None else ""
+
     def explain(self, path: str) -> str:
         """The rule that decides about ``path``."""
-        with self._lock:
-            rule = self._rules.decide(path).rule
-        return f"{self._name}:{rule.line} ({rule.text})" if rule is not None else self._name
+        return self.decide(path)[1] or self.name
 
 
 def parse_rules(text: str, name: str) -> Filter | None:
@@ -56,7 +66,7 @@ def open_context(directory: Path | None, ignore_text: str | None, dockerfile_nam
         if directory.exists():
             raise InvalidArgument(f"build context {directory} is not a directory")
         raise NotFound(f"build context {directory}: no such directory")
-    name = IGNORE_FILE
+    name = f"{dockerfile_name}{IGNORE_FILE}"
     if ignore_text is None:
         ignore_text, name = _read_ignore(directory, dockerfile_name)
     return Tree(directory.resolve(), keep_owner=False, filter=parse_rules(ignore_text, name))

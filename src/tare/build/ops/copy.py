@@ -9,7 +9,7 @@ import stat
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,12 +18,15 @@ from tare.archive.tar_writer import TarWriter
 from tare.base.shielding import to_end
 from tare.build.cache import Key, Part, Result, make_key
 from tare.build.graph import CopyStep
-from tare.build.ops.add import Archive, Download, open_archive, write_archive
+from tare.build.ops.add import Archive, open_archive, write_archive
+from tare.build.ops.downloads import Download, Fetched, FetchedTree, fetched
+from tare.build.ops.hidden import hidden_by
 from tare.build.ops.layering import LayerPlan, Member, Settings, write_members
 from tare.build.ops.operation import Inputs, Made
 from tare.build.ops.rootfs import Owner, find_owner
 from tare.build.ops.select import Match, Tree, check_names
-from tare.build.ops.selection import open_tree, select_content, selection_of, with_place
+from tare.build.ops.selection import Selection, open_tree, select_content, selection_of, with_place
+from tare.build.sources.limits import SourceLimits
 from tare.errors import InvalidArgument
 
 
@@ -33,7 +36,7 @@ async def copy_fields(step: CopyStep, inputs: Inputs, downloads: Sequence[Downlo
     if step.sources:
         fields["content"] = await with_place(step, select_content(selection_of(step), step.origin, inputs), inputs)
     if downloads:
-        fields["downloads"] = [download.sha256 for download in downloads]
+        fields["downloads"] = [download.key for download in downloads]
     return fields
 
 
@@ -45,25 +48,57 @@ async def make_copy(step: CopyStep, inputs: Inputs, downloads: Sequence[Download
     return await with_place(step, _make(step, inputs, downloads, content), inputs)
 
 
-async def _make(step: CopyStep, inputs: Inputs, downloads: Sequence[Download], content: str) -> Made:
+async def find_copy(step: CopyStep, inputs: Inputs, downloads: Sequence[Download], content: str) -> Made | None:
+    """The layer that :func:`make_copy` would find; None where it would write one. Raises the same."""
+
+    async def find() -> Made | None:
+        async with _planned(step, inputs, downloads) as (planned, _):
+            return await _find(_layer_key(step, planned, downloads, content), inputs)
+
+    return await with_place(step, find(), inputs)
+
+
+@asynccontextmanager
+async def _planned(
+    step: CopyStep, inputs: Inputs, downloads: Sequence[Download]
+) -> AsyncIterator[tuple[_Planned, Path]]:
+    """What goes into the layer, and the root file system that it goes over, both for the length of the block."""
     source = open_tree(step.origin, inputs) if step.sources else _no_tree()
-    cache = inputs.bench.cache
-    async with source as tree, inputs.bench.view(inputs.parent) as root:
-        planned = await to_end(asyncio.to_thread(_plan, step, tree, root, downloads))
+    remote = fetched(step, downloads, inputs)
+    async with source as tree, remote as files, inputs.bench.view(inputs.parent) as root:
+        limits = inputs.bench.sources.limits
+        yield await to_end(asyncio.to_thread(_plan, step, tree, root, files, limits)), root
+
+
+async def _find(key: Key | None, inputs: Inputs) -> Made | None:
+    if key is None or not inputs.reuse:
+        return None
+    known = await inputs.bench.cache.find(key)
+    if known is None or known.part is None:
+        return None
+    await inputs.bench.protect(inputs.lease, [known.part])
+    return Made(known.part, known.bytes, created=known.created)
+
+
+async def _make(step: CopyStep, inputs: Inputs, downloads: Sequence[Download], content: str) -> Made:
+    async with _planned(step, inputs, downloads) as (planned, root):
         key = _layer_key(step, planned, downloads, content)
-        if key is not None and inputs.reuse and (known := await cache.find(key)) is not None and known.part is not None:
-            await inputs.bench.protect(inputs.lease, [known.part])
-            return Made(known.part, known.bytes, created=known.created)
+        if (known := await _find(key, inputs)) is not None:
+            paths = [member.entry.path for member in planned.members]
+            return replace(known, hidden=await asyncio.to_thread(hidden_by, paths, root))
         sizes: list[int] = []
+        hidden: list[int] = []
 
         def produce(sink: BinaryIO) -> None:
-            sizes.append(_write(step, planned, root, sink))
+            size, paths = _write(step, planned, root, sink)
+            sizes.append(size)
+            hidden.append(hidden_by(paths, root))
 
-        layer = await to_end(inputs.bench.store.layers.write(produce, lease=inputs.lease))
+        layer = await inputs.bench.store.layers.write(produce, lease=inputs.lease)
     part, created = Part(kind="layer", key=str(layer.diff_id)), float(int(time.time()))
     if key is not None:
-        await to_end(cache.put(key, Result(part=part, bytes=sizes[-1], created=created), kind="content"))
-    return Made(part, sizes[-1])
+        await to_end(inputs.bench.cache.put(key, Result(part=part, bytes=sizes[-1], created=created), kind="content"))
+    return Made(part, sizes[-1], hidden=hidden[-1])
 
 
 @asynccontextmanager
@@ -81,20 +116,27 @@ class _Planned:
     owner: Owner | None
 
 
-def _plan(step: CopyStep, tree: Tree | None, root: Path, downloads: Sequence[Download]) -> _Planned:
+def _plan(step: CopyStep, tree: Tree | None, root: Path, remote: Sequence[Fetched], limits: SourceLimits) -> _Planned:
     matches = selection_of(step).find(tree) if tree is not None else []
     check_names(matches, _reserved)
     owner = given = find_owner(root, step.chown) if step.chown else None
     if owner is None and (tree is None or not tree.keep_owner):
         owner = find_owner(root, "")
-    archives, plain = _split_archives(step, matches)
+    archives, plain = _split_archives(step, matches, limits)
     plan = LayerPlan(root, Settings(owner=owner, mode=step.chmod))
     plan.place(plain, step.destination)
-    many = step.destination.endswith("/") or len(step.inline) + len(downloads) + len(plain) > 1
-    for item in step.inline:
-        plan.inline(plan.file_target(step.destination, item.name, into=many), item.content.encode())
-    for download in downloads:
-        plan.download(plan.file_target(step.destination, download.name, into=many), download)
+    many = step.destination.endswith("/") or len(step.inline) + len(remote) + len(plain) > 1
+    for file in step.inline:
+        plan.inline(plan.file_target(step.destination, file.name, into=many), file.content.encode())
+    for item in remote:
+        if isinstance(item, FetchedTree):
+            found = Selection(("/",), step.exclude).find(item.tree)
+            check_names(found, _reserved)
+            plan.place(found, step.destination)
+        elif step.unpack_downloads and (archive := open_archive(str(item.file), item.name, limits)):
+            archives.append(archive)
+        else:
+            plan.download(plan.file_target(step.destination, item.name, into=many), item)
     if archives:
         plan.inside(step.destination)
     return _Planned(plan.members(), archives, plan.size, given)
@@ -115,14 +157,14 @@ def _layer_key(step: CopyStep, planned: _Planned, downloads: Sequence[Download],
         layout.update(os.fsencode(entry.path) + b"\0" + os.fsencode(facts))
         if entry.kind is Kind.DIRECTORY:
             layout.update(repr(sorted(entry.xattrs.items())).encode())
-    fetched = [download.sha256 for download in downloads]
+    remote = [download.key for download in downloads]
     inline = [item.content for item in step.inline]
-    fields = {"op": "layer", "content": content, "layout": layout.hexdigest(), "downloads": fetched, "inline": inline}
-    return make_key(fields)
+    fields = {"content": content, "layout": layout.hexdigest(), "downloads": remote, "inline": inline}
+    return make_key({"op": "layer", "shape": make_key(step.definition()).digest, **fields})
 
 
-def _write(step: CopyStep, planned: _Planned, root: Path, sink: BinaryIO) -> int:
-    """Write the layer tar; returns the bytes of file content."""
+def _write(step: CopyStep, planned: _Planned, root: Path, sink: BinaryIO) -> tuple[int, set[str]]:
+    """Write the layer tar; returns the bytes of file content and the paths of its members."""
     writer = TarWriter(sink)
     write_members(planned.members, writer)
     known = {member.entry.path for member in planned.members}
@@ -130,10 +172,12 @@ def _write(step: CopyStep, planned: _Planned, root: Path, sink: BinaryIO) -> int
     for archive in planned.archives:
         size += write_archive(archive, root, step.destination, writer, known, owner=planned.owner)
     writer.finish()
-    return size
+    return size, known
 
 
-def _split_archives(step: CopyStep, matches: Sequence[Match]) -> tuple[list[Archive], list[Match]]:
+def _split_archives(
+    step: CopyStep, matches: Sequence[Match], limits: SourceLimits
+) -> tuple[list[Archive], list[Match]]:
     """Local archives to unpack, and the rest."""
     if not step.unpack:
         return [], list(matches)
@@ -141,7 +185,7 @@ def _split_archives(step: CopyStep, matches: Sequence[Match]) -> tuple[list[Arch
     plain: list[Match] = []
     for match in matches:
         regular = stat.S_ISREG(match.items[0].status.st_mode)
-        archive = open_archive(match.items[0].host) if regular else None
+        archive = open_archive(match.items[0].host, match.path, limits) if regular else None
         if archive is None:
             plain.append(match)
         else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -21,10 +23,14 @@ _Known = tuple[int, int, int, int, int, str]  # device, inode, size, mtime_ns, c
 
 
 class HashCache:
-    """Hashes by absolute path; safe to use from several threads. Kept in ``file`` between runs of the engine."""
+    """Hashes by absolute path; safe to use from several threads. Kept in ``file`` between runs of the engine.
 
-    def __init__(self, file: Path) -> None:
+    Files below one of ``passing`` are seen there once only (views of stages, unpacked contexts): not remembered.
+    """
+
+    def __init__(self, file: Path, passing: Iterable[Path] = ()) -> None:
         self._file = file
+        self._passing = tuple(f"{os.fspath(path)}/" for path in passing)
         self._lock = threading.Lock()
         self._known: dict[str, _Known] | None = None
         self._dirty = False
@@ -39,7 +45,7 @@ class HashCache:
         digest = _hash_file(path)
         self.reads += 1
         newest = max(status.st_mtime_ns, status.st_ctime_ns)
-        if time.time_ns() - newest > _SETTLED_NS:
+        if time.time_ns() - newest > _SETTLED_NS and not path.startswith(self._passing):
             with self._lock:
                 self._load()[path] = (*identity, digest)
                 self._dirty = True
@@ -49,6 +55,8 @@ class HashCache:
         """Write to disk if something changed; a loss only costs reading files again."""
         with self._lock:
             if not self._dirty or self._known is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(self._file)
                 return
             if len(self._known) > _LIMIT:
                 self._known = dict(list(self._known.items())[_LIMIT // 2 :])
@@ -56,6 +64,24 @@ class HashCache:
             self._dirty = False
         self._file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(self._file, data, durable=False)
+
+    def facts(self) -> os.stat_result | None:
+        """What stat tells of the file (its mtime is when it was last used); None where there is none."""
+        try:
+            return self._file.stat()
+        except FileNotFoundError:
+            return None
+
+    def clear(self) -> None:
+        """Forget everything, on disk too."""
+        with self._lock:
+            self._known, self._dirty = {}, False
+            self._file.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Delete what a killed engine was writing."""
+        for path in self._file.parent.glob(f".{self._file.name}.*"):
+            path.unlink(missing_ok=True)
 
     def _load(self) -> dict[str, _Known]:
         if self._known is None:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from tare.archive.entry import Entry, Kind
 from tare.archive.tar_writer import TarWriter
 from tare.build.modes import ModeChange
-from tare.build.ops.add import Download
+from tare.build.ops.downloads import FetchedFile
 from tare.build.ops.rootfs import ROOT, Owner, is_directory, lstat, resolve
 from tare.build.ops.select import Item, Match, read_xattrs
 from tare.errors import Conflict, InvalidArgument
@@ -107,7 +107,7 @@ class LayerPlan:
         )
         self._members[target] = Member(entry, data=data)
 
-    def download(self, target: str, fetched: Download) -> None:
+    def download(self, target: str, fetched: FetchedFile) -> None:
         """Put a fetched file at the resolved path ``target``; its mode is 0600 unless given, as in Docker."""
         self.parents(target)
         owner = self._settings.owner or ROOT

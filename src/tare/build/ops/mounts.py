@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tare.base.shielding import finish, to_end
 from tare.build.cache import Part
-from tare.build.graph import CONTEXT, RunMount, RunStep
+from tare.build.graph import RunMount, RunStep, is_context
 from tare.build.ops.cache_mounts import cache_directory
 from tare.build.ops.operation import Inputs
 from tare.build.ops.rootfs import lstat, resolve
@@ -34,6 +34,8 @@ class Mounted:
     tmpfs: list[Tmpfs] = field(default_factory=list)
     files: list[MemoryFile] = field(default_factory=list, repr=False)
     env: list[str] = field(default_factory=list, repr=False)
+    shown: dict[str, tuple[tuple[Part, ...], str]] = field(default_factory=dict)
+    """The file system that each bind comes from, and the path in it, by target."""
 
 
 @asynccontextmanager
@@ -59,7 +61,8 @@ async def mounted(step: RunStep, inputs: Inputs) -> AsyncIterator[Mounted]:
                     bind = BindMount(source=directory, destination=mount.target, read_only=mount.read_only)
                     found.binds.append(bind)
                 case _:
-                    found.binds.append(await stack.enter_async_context(_bind(mount, inputs)))
+                    found.shown[mount.target] = chain, source = await _shown(mount, inputs)
+                    found.binds.append(await stack.enter_async_context(_bind(mount, chain, source, inputs)))
         yield found
 
 
@@ -101,8 +104,7 @@ async def _agent(mount: RunMount, inputs: Inputs, found: Mounted, stack: AsyncEx
 
 
 @asynccontextmanager
-async def _bind(mount: RunMount, inputs: Inputs) -> AsyncIterator[BindMount]:
-    chain, source = await _shown(mount, inputs)
+async def _bind(mount: RunMount, chain: tuple[Part, ...], source: str, inputs: Inputs) -> AsyncIterator[BindMount]:
     await inputs.bench.protect(inputs.lease, chain)
     tree = inputs.bench.view(chain) if mount.read_only else _discarded(chain, inputs)
     async with tree as root:
@@ -118,10 +120,10 @@ async def _shown(mount: RunMount, inputs: Inputs) -> tuple[tuple[Part, ...], str
     Files of the context are shown as a layer, so that ignored files are not there, all belongs to root and writing
     cannot reach the user's files.
     """
-    if mount.origin != CONTEXT:
+    if not is_context(mount.origin):
         return inputs.origins[mount.origin].chain, mount.source
-    part = await write_selection((mount.source,), inputs)
-    tree = await asyncio.to_thread(_is_directory, inputs, mount.source)
+    part = await write_selection((mount.source,), inputs, mount.origin)
+    tree = await asyncio.to_thread(_is_directory, inputs.tree(mount.origin).root, mount.source)
     return (part,), "/" if tree else mount.source.rstrip("/").rpartition("/")[2]
 
 
@@ -149,7 +151,5 @@ def existing(root: Path, path: str) -> str | None:
     return resolved if lstat(root, resolved) is not None else None
 
 
-def _is_directory(inputs: Inputs, path: str) -> bool:
-    assert inputs.context is not None
-    root = inputs.context.root
+def _is_directory(root: Path, path: str) -> bool:
     return (root / resolve(root, path)).is_dir()

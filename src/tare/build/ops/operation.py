@@ -8,10 +8,10 @@ from typing import Literal
 
 from tare.build.cache import Part, Result
 from tare.build.dockerfile.source import Source, SourceRange
-from tare.build.graph import Place
+from tare.build.graph import CONTEXT, Place
 from tare.build.ops.select import Tree
 from tare.build.ops.workbench import Workbench
-from tare.errors import TareError
+from tare.errors import InvalidArgument, TareError
 from tare.model.execution import Limit
 
 Emit = Callable[[Literal["stdout", "stderr"], bytes], None]
@@ -19,7 +19,10 @@ Emit = Callable[[Literal["stdout", "stderr"], bytes], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What of the request the operations need; sizes in bytes."""
+    """What of the request the operations need; sizes in bytes. ``named`` are trees by their origins.
+
+    ``keep_failed`` keeps a failed step in any case.
+    """
 
     extra_hosts: tuple[str, ...] = ()
     shm_size: int = 64 << 20
@@ -27,6 +30,8 @@ class Settings:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     ssh: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limits: tuple[Limit, ...] = ()
+    named: Mapping[str, Tree] = field(default_factory=dict)
+    keep_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +50,25 @@ class Inputs:
     lease: str
     reuse: bool = True
 
+    def tree(self, origin: str) -> Tree:
+        """The build context, or a named one. Raises InvalidArgument for a build without context."""
+        found = self.context if origin == CONTEXT else self.settings.named[origin]
+        if found is None:
+            raise InvalidArgument("this build has no context", hint="give a directory to copy from")
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a step added: one part, and how many bytes; ``created`` is when, if that was earlier and it was found."""
+    """What a step added: one part, and how many bytes; ``created`` is when, if that was earlier and it was found.
+
+    ``hidden`` are bytes of files below that it replaces or deletes.
+    """
 
     part: Part
     bytes: int
     created: float | None = None
+    hidden: int = 0
 
 
 def located(error: TareError, place: Place, *, mark: str = "") -> TareError:

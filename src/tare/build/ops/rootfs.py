@@ -58,6 +58,31 @@ def resolve(
     return "/".join(done)
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link inside a root: its path there and what it says."""
+
+    path: str
+    target: str
+
+
+def leaving_link(root: Path, path: str) -> Link | None:
+    """The link on the way to ``path`` that leads out of ``root``, seen from the host; None where none does."""
+    done: list[str] = []
+    for part in (part for part in path.split("/") if part not in ("", ".")):
+        if part == "..":
+            done = done[:-1]
+            continue
+        done.append(part)
+        place = root.joinpath(*done)
+        if not place.is_symlink():
+            continue
+        target = os.readlink(place)  # noqa: PTH115 - as it is written
+        if not f"{os.path.realpath(place)}/".startswith(f"{os.path.realpath(root)}/"):
+            return Link("/".join(done), target)
+    return None
+
+
 def lstat(root: Path | str, resolved: str) -> os.stat_result | None:
     """The status of a path from :func:`resolve`; None when it does not exist."""
     try:

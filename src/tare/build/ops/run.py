@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from tare.base.shielding import finish, to_end
 from tare.build.cache import Part
-from tare.build.failures import TAIL_LINES, BuildStepFailed
+from tare.build.failures import TAIL_LINES, BuildStepFailed, StepNotStarted
 from tare.build.graph import RunStep
+from tare.build.ops.hidden import weigh_upper
+from tare.build.ops.keeping import Left, keep_failed
 from tare.build.ops.masking import Mask
 from tare.build.ops.mounts import Mounted, mounted
 from tare.build.ops.operation import Inputs, Made, located
+from tare.build.ops.requests import exec_request
 from tare.build.ops.select import SourceMissing
 from tare.build.ops.selection import Selection, missing_source, select_content
+from tare.errors import ExecutableError
 from tare.model import new_id
-from tare.model.execution import ExecRequest
 
 
 class _Tail:
@@ -48,12 +52,14 @@ async def run_fields(step: RunStep, inputs: Inputs) -> Mapping[str, Any]:
     return {"mount_contents": contents} if contents else {}
 
 
-async def make_run(step: RunStep, inputs: Inputs) -> Made:
-    """Run the command and freeze what it changed.
+async def make_run(step: RunStep, inputs: Inputs, *, key: str) -> Made:
+    """Run the command and freeze what it changed; ``key`` is the step's cache key.
 
-    Raises BuildStepFailed for a status other than 0, and what the executor raises. Nothing stays behind then.
+    Raises BuildStepFailed for a status other than 0, StepNotStarted when the command cannot be executed: what the step
+    changed is kept then, as far as the engine keeps failed steps. Nothing stays behind of other errors, which are the
+    executor's.
     """
-    bench, key, tail = inputs.bench, new_id(), _Tail()
+    bench, snapshot, tail, around = inputs.bench, new_id(), _Tail(), Mounted()
     snapshots = bench.store.snapshots
     lowers = await bench.lowers(inputs.parent)
 
@@ -65,10 +71,9 @@ async def make_run(step: RunStep, inputs: Inputs) -> Made:
             inputs.emit(stream, shown)
 
     try:
-        await to_end(snapshots.prepare(key, lowers))
+        await to_end(snapshots.prepare(snapshot, lowers))
         async with mounted(step, inputs) as around:
-            request = _request(step, key, around, inputs)
-            code = await bench.executor.execute(request, output)
+            code = await bench.executor.execute(exec_request(step, snapshot, around, inputs), output)
         for stream, mask in masks.items():
             if rest := mask.finish():
                 tail.add(rest)
@@ -77,33 +82,29 @@ async def make_run(step: RunStep, inputs: Inputs) -> Made:
             raise BuildStepFailed(
                 step.argv, code, output=tail.lines(), source=step.place.source, where=step.place.range
             )
-        await bench.protect(inputs.lease, [Part(kind="snapshot", key=key)])
-        await to_end(snapshots.commit(key))
-    except BaseException:
-        await finish(snapshots.remove(key), what=f"remove snapshot {key}")
+        await bench.protect(inputs.lease, [Part(kind="snapshot", key=snapshot)])
+        await to_end(snapshots.commit(snapshot))
+    except BuildStepFailed as failure:
+        failure.step = await to_end(
+            keep_failed(step, Left(key, snapshot, failure.exit_code, failure.output), around, inputs)
+        )
         raise
-    return Made(Part(kind="snapshot", key=key), await snapshots.usage(key))
+    except ExecutableError as error:
+        unstarted = StepNotStarted(error)
+        unstarted.step = await to_end(keep_failed(step, Left(key, snapshot, error.exit_code), around, inputs))
+        raise unstarted from error
+    except BaseException:
+        await finish(snapshots.remove(snapshot), what=f"remove snapshot {snapshot}")
+        raise
+    size, hidden = await _weigh(snapshot, inputs)
+    return Made(Part(kind="snapshot", key=snapshot), size, hidden=hidden)
 
 
-def _request(step: RunStep, key: str, around: Mounted, inputs: Inputs) -> ExecRequest:
-    settings = inputs.settings
-    env = step.env + step.secret_env
-    return ExecRequest(
-        snapshot=key,
-        argv=step.argv,
-        env=env + tuple(around.env),
-        cwd=step.cwd,
-        user=step.user,
-        network=cast(Literal["default", "none", "host"], step.network),
-        mounts=tuple(around.binds),
-        tmpfs=tuple(around.tmpfs),
-        files=tuple(around.files),
-        limits=settings.limits,
-        insecure=step.insecure,
-        extra_hosts=settings.extra_hosts,
-        host_ca=settings.host_ca,
-        shm_size=settings.shm_size,
-    )
+async def _weigh(snapshot: str, inputs: Inputs) -> tuple[int, int]:
+    """Bytes of the files that the step wrote, and of the parent's files that it replaced or deleted."""
+    upper = await inputs.bench.store.snapshots.upper_path(snapshot)
+    async with inputs.bench.view(inputs.parent) as root:
+        return await to_end(asyncio.to_thread(weigh_upper, upper, root))
 
 
 def _secrets(step: RunStep, inputs: Inputs) -> list[bytes]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tare.build.ops.hashes import HashCache
+from tare.build.ops.manifests import Facts
 from tare.build.ops.patterns import compile_component, has_wildcard
 from tare.build.ops.rootfs import is_directory, lstat, resolve
 from tare.errors import InvalidArgument
@@ -277,26 +278,40 @@ def read_xattrs(host: str) -> dict[str, bytes]:
         raise
 
 
-def content_digest(matches: Sequence[Match], hashes: HashCache, *, keep_owner: bool) -> str:
-    """sha256 over names, kinds, modes, owners, sizes, contents, link targets and attributes; times do not count."""
+def content_digest(
+    matches: Sequence[Match], hashes: HashCache, *, keep_owner: bool, files: dict[str, Facts] | None = None
+) -> str:
+    """sha256 over names, kinds, modes, owners, sizes, contents, link targets and attributes; times do not count.
+
+    What went into it is put into ``files`` by path.
+    """
     total = hashlib.sha256()
     for match in matches:
         total.update(b"match\0" + os.fsencode(match.name) + b"\0")
         for item in match.items:
             status = item.status
             mode = status.st_mode
-            owner = (status.st_uid, status.st_gid) if keep_owner else (0, 0)
+            owner = f"{status.st_uid}:{status.st_gid}" if keep_owner else "0:0"
             content = ""
             if stat.S_ISREG(mode):
                 content = f"{status.st_size}:{hashes.sha256(item.host, status)}"
             elif stat.S_ISBLK(mode) or stat.S_ISCHR(mode):
                 content = str(status.st_rdev)
-            line = f"{mode:o}\0{owner[0]}:{owner[1]}\0{content}\0"
+            line = f"{mode:o}\0{owner}\0{content}\0"
             total.update(os.fsencode(item.rel) + b"\0" + line.encode() + os.fsencode(item.target) + b"\0")
             for name, value in item.xattrs.items():
                 total.update(name.encode() + b"=" + str(len(value)).encode() + b":" + value)
             total.update(b"\n")
+            if files is not None:
+                path = f"{match.path}/{item.rel}" if item.rel else match.path
+                xattrs = repr(dict(item.xattrs)) if item.xattrs else ""
+                files[_printable(path)] = (f"{mode:o}", owner, content or _printable(item.target), xattrs)
     return "sha256:" + total.hexdigest()
+
+
+def _printable(path: str) -> str:
+    """Names need not be UTF-8, documents must be."""
+    return path if path.isprintable() else os.fsencode(path).decode(errors="backslashreplace")
 
 
 def check_names(matches: Sequence[Match], fail: Callable[[str], InvalidArgument]) -> None:

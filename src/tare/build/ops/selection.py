@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -11,10 +12,12 @@ from typing import BinaryIO, TypeVar
 from tare.archive.tar_writer import TarWriter
 from tare.base.shielding import to_end
 from tare.build.cache import Part, Result, make_key
-from tare.build.graph import CONTEXT, CopyStep
+from tare.build.graph import CONTEXT, CopyStep, is_context
 from tare.build.ops.layering import LayerPlan, Settings, write_members
+from tare.build.ops.manifests import Facts
 from tare.build.ops.operation import Inputs, located
 from tare.build.ops.parents import select_with_parents
+from tare.build.ops.rootfs import leaving_link
 from tare.build.ops.select import Exclude, Filter, Match, SourceMissing, Tree, content_digest
 from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, TareError
 
@@ -24,10 +27,8 @@ T = TypeVar("T")
 @asynccontextmanager
 async def open_tree(origin: str, inputs: Inputs) -> AsyncIterator[Tree]:
     """The tree that sources are looked up in, for the length of the block. Raises InvalidArgument without context."""
-    if origin == CONTEXT:
-        if inputs.context is None:
-            raise InvalidArgument("this build has no context", hint="give a directory to copy from")
-        yield inputs.context
+    if is_context(origin):
+        yield inputs.tree(origin)
         return
     async with inputs.bench.view(inputs.origins[origin].chain) as root:
         yield Tree(root, keep_owner=True)
@@ -55,7 +56,10 @@ class Selection:
 
     def digest(self, tree: Tree, inputs: Inputs) -> str:
         """The content key of the files in ``tree``."""
-        return content_digest(self.find(tree), inputs.bench.hashes, keep_owner=tree.keep_owner)
+        bench, files = inputs.bench, dict[str, Facts]()
+        digest = content_digest(self.find(tree), bench.hashes, keep_owner=tree.keep_owner, files=files)
+        bench.manifests.note(digest, files)
+        return digest
 
 
 def selection_of(step: CopyStep) -> Selection:
@@ -69,7 +73,7 @@ async def select_content(selection: Selection, origin: str, inputs: Inputs, *, f
     For a stage it is remembered by the stage's file system, so that an unchanged stage need not be looked into.
     """
     bench = inputs.bench
-    if origin == CONTEXT:
+    if is_context(origin):
         async with open_tree(origin, inputs) as tree:
             return await to_end(asyncio.to_thread(selection.digest, tree, inputs))
     chain = [[part.kind, part.key] for part in inputs.origins[origin].chain]
@@ -82,10 +86,9 @@ async def select_content(selection: Selection, origin: str, inputs: Inputs, *, f
     return digest
 
 
-async def write_selection(sources: Sequence[str], inputs: Inputs) -> Part:
-    """A layer with files of the context at ``/``, for a bind mount."""
-    assert inputs.context is not None
-    tree = inputs.context
+async def write_selection(sources: Sequence[str], inputs: Inputs, origin: str = CONTEXT) -> Part:
+    """A layer with files of the context, or of a named one, at ``/``, for a bind mount."""
+    tree = inputs.tree(origin)
 
     async with inputs.bench.view(()) as root:
 
@@ -96,8 +99,15 @@ async def write_selection(sources: Sequence[str], inputs: Inputs) -> Part:
             write_members(plan.members(), writer)
             writer.finish()
 
-        layer = await to_end(inputs.bench.store.layers.write(produce, lease=inputs.lease))
+        layer = await inputs.bench.store.layers.write(produce, lease=inputs.lease)
     return Part(kind="layer", key=str(layer.diff_id))
+
+
+async def origin_chain(origin: str, inputs: Inputs) -> tuple[Part, ...]:
+    """The file system of a step or, as a layer, of a context."""
+    if is_context(origin):
+        return (await write_selection(("/",), inputs, origin),)
+    return inputs.origins[origin].chain
 
 
 async def with_place(step: CopyStep, work: Awaitable[T], inputs: Inputs) -> T:
@@ -120,17 +130,34 @@ async def with_place(step: CopyStep, work: Awaitable[T], inputs: Inputs) -> T:
 
 def missing_source(missing: SourceMissing, origin: str, origin_name: str, inputs: Inputs) -> TareError:
     """The error for a source that is not there: where it was looked for, or the rule that hides it."""
-    shown = missing.source if missing.source.startswith("/") else f"/{missing.source}"
+    shown = posixpath.normpath(f"/{missing.source.lstrip('/')}")
     code = "copy-source-missing"
     if missing.excluded_path:
-        rule = explain_exclusion(inputs.context.filter if inputs.context else None, missing.excluded_path)
+        rule = explain_exclusion(inputs.tree(origin).filter, missing.excluded_path)
         hint = "change that rule, or copy something else"
         return NotFound(f'"{shown}": excluded from the build context by {rule}', hint=hint, code=code)
-    if origin != CONTEXT:
+    if not is_context(origin):
         hint = f"check the path: it is looked for in the root file system of {origin_name}"
         return NotFound(f'"{shown}": not found in {origin_name}', hint=hint, code=code)
-    hint = "paths are relative to the build context, not to the Dockerfile"
-    return NotFound(f'"{shown}": not found in the build context', hint=hint, code=code)
+    where = f"the build context {origin_name}" if origin_name else "the build context"
+    hint = _why_outside(missing.source, inputs.tree(origin)) or (
+        "paths are relative to the build context, not to the Dockerfile"
+    )
+    return NotFound(f'"{shown}": not found in {where}', hint=hint, code=code)
+
+
+def _why_outside(source: str, tree: Tree) -> str:
+    """Why a source that leads out of its context is not found where it leads; empty where it stays inside."""
+    if posixpath.normpath(source.lstrip("/")).split("/")[0] == "..":
+        inside = posixpath.normpath(f"/{source}")
+        return f"forbidden path outside the build context: {source} means {inside} in it; build from a directory above"
+    link = leaving_link(tree.root, source)
+    if link is None:
+        return ""
+    return (
+        f"forbidden path outside the build context: the link {link.path} -> {link.target} leads out of it, "
+        "where nothing is read; copy what it leads to into the context"
+    )
 
 
 def explain_exclusion(rules: Filter | None, path: str) -> str:

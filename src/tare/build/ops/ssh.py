@@ -79,11 +79,15 @@ def _kind(path: str) -> str:
 
 @asynccontextmanager
 async def _own_agent(place: Path) -> AsyncIterator[dict[str, str]]:
-    """An ``ssh-agent`` without keys that ends with this process; yields the environment for ``ssh-add``."""
+    """An ``ssh-agent`` without keys that ends with this process; yields the environment for ``ssh-add``.
+
+    Where the program belongs to a group of its own (set-group-ID), it would lose the signal at this process's death
+    (prctl(2), PR_SET_PDEATHSIG) along with the change of group: it gets no new privileges.
+    """
     environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "SSH_AUTH_SOCK": AGENT, "SSH_ASKPASS": "/bin/false"}
     try:
         process = await asyncio.create_subprocess_exec(
-            *("setpriv", "--pdeathsig", "TERM", "ssh-agent", "-D", "-a", AGENT),
+            *("setpriv", "--no-new-privs", "--pdeathsig", "TERM", "ssh-agent", "-D", "-a", AGENT),
             cwd=place,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -13,7 +13,11 @@ from pathlib import Path
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish, to_end
 from tare.build.cache import BuildCache, Part
+from tare.build.cache_mount_store import CacheMountStore
+from tare.build.kept import KeptSteps
 from tare.build.ops.hashes import HashCache
+from tare.build.ops.manifests import Manifests
+from tare.build.sources.fetcher import Sources
 from tare.model import Digest, new_id
 from tare.model.execution import Executor
 from tare.store.leases import insert_reference
@@ -28,20 +32,19 @@ class Workbench:
     store: Store
     executor: Executor
     cache: BuildCache
+    kept: KeptSteps
     hashes: HashCache
+    manifests: Manifests
     directory: Path
     locks: KeyedLocks
+    mounts: CacheMountStore
+    sources: Sources
     private_caches: set[str] = field(default_factory=set)
 
     @property
     def views(self) -> Path:
         """Where read-only views are mounted while they are needed."""
         return self.directory / "views"
-
-    @property
-    def cache_mounts(self) -> Path:
-        """Directories of ``RUN --mount=type=cache``."""
-        return self.directory / "mounts"
 
     async def protect(self, lease: str, parts: Sequence[Part]) -> None:
         """Let ``lease`` hold layers and snapshots, a layer's mountable form included."""
@@ -81,8 +84,11 @@ class Workbench:
         await asyncio.to_thread(target.rmdir)
 
     async def recover(self) -> None:
-        """Undo views and sockets that a killed engine left."""
+        """Undo views, sockets and half-made files that a killed engine left."""
         left = await asyncio.to_thread(lambda: list(self.views.iterdir()) if self.views.is_dir() else [])
         for target in left:
             await self.drop_view(target)
         await asyncio.to_thread(shutil.rmtree, self.directory / "ssh", ignore_errors=True)
+        await asyncio.to_thread(self.hashes.sweep)
+        await asyncio.to_thread(self.manifests.sweep)
+        await self.mounts.recover()

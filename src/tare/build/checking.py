@@ -1,0 +1,85 @@
+"""Builds that only look at the Dockerfile: findings and errors, targets and arguments; nothing is run or fetched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from tare.build.checks.findings import CheckError, CheckReport
+from tare.build.checks.heads import read_global_scope
+from tare.build.checks.linter import Linter, StageBase
+from tare.build.dockerfile.dockerignore import IgnoreRules
+from tare.build.dockerfile.parser import parse_nodes
+from tare.build.dockerfile.stages import read_stages
+from tare.build.ops.context import RuleFilter, open_context
+from tare.build.ops.select import Tree
+from tare.build.outline import Outline, Targets, outline_of, targets_of
+from tare.build.planner import Planner
+from tare.build.request import BuildRequest
+from tare.errors import NotFound, TareError
+from tare.model import Digest, Platform, Reference
+from tare.oci.image import ImageConfig, RootFS
+from tare.store.images import Image
+from tare.store.store import Store
+
+_ABSENT = Digest.of(b"")
+"""The ID of what stands for a base image that is not in the store."""
+
+
+async def report_of(request: BuildRequest, store: Store) -> CheckReport:
+    """Check what ``request`` would build: all stages, or the target and what it needs.
+
+    Base images are looked up in the store only, named contexts are not opened: on top of what is not there, no variable
+    is called undefined. An error in Dockerfile or context is part of the report.
+    """
+    linter = Linter(request, lambda _: None)
+    error = None
+    try:
+        dockerfile = await linter.read()
+        context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
+
+        async def resolve(reference: Reference, platform: Platform) -> Image:
+            try:
+                return await store.images.resolve(str(reference))
+            except NotFound:
+                return _absent(platform)
+
+        async def unopened(_name: str, platform: Platform) -> Image:
+            return _absent(platform)
+
+        def inspect(bases: Mapping[int, StageBase], known: Mapping[str, str]) -> None:
+            linter.inspect(_marked(bases), known, ignore_rules(context))
+
+        await Planner(dockerfile, request).survey(resolve, unopened, inspect)
+        linter.refuse()
+    except TareError as cause:
+        error = CheckError.of(cause, linter.source)
+    return CheckReport(file=request.dockerfile_name, text=request.dockerfile, findings=linter.findings, error=error)
+
+
+def _absent(platform: Platform) -> Image:
+    """What stands for an image or a named context that is not looked into."""
+    config = ImageConfig(architecture=platform.architecture, os=platform.os, rootfs=RootFS(diff_ids=[]))
+    return Image(id=_ABSENT, config=config, tags=(), size=0, created=0.0)
+
+
+def describe(request: BuildRequest) -> Targets | Outline:
+    """The Dockerfile's targets, or what the target takes. Raises DockerfileError, NotFound for the target."""
+    parsed = parse_nodes(request.dockerfile, request.dockerfile_name)
+    dockerfile = read_stages(parsed)
+    if request.describe == "targets":
+        return targets_of(request.dockerfile, parsed, dockerfile)
+    stages = Planner(dockerfile, request).stages()
+    platform = request.platform or Platform.host()
+    scope = read_global_scope(dockerfile, platform, request.target, request.build_args)
+    return outline_of(request.dockerfile, parsed, dockerfile, stages=stages, scope=scope, build_args=request.build_args)
+
+
+def _marked(bases: Mapping[int, StageBase]) -> dict[int, StageBase]:
+    return {index: replace(base, known=base.image is None or base.image.id != _ABSENT) for index, base in bases.items()}
+
+
+def ignore_rules(context: Tree | None) -> IgnoreRules | None:
+    """The ignore rules of a context; None where it leaves nothing out."""
+    return context.filter.rules if context is not None and isinstance(context.filter, RuleFilter) else None

@@ -1,0 +1,1 @@
+"""Build checks: what a Dockerfile does that works and should be changed."""

@@ -1,0 +1,122 @@
+"""Archives as sources: unpacked within limits, into a directory that nothing of them leaves."""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+
+from tare.archive.compression import Compression, decompress, detect
+from tare.archive.entry import Entry, Kind
+from tare.archive.tar_reader import extract_tree
+from tare.archive.tar_stream import BLOCK, Limits
+from tare.base.readers import Readable
+from tare.build.sources.limits import SourceLimits
+from tare.errors import DataCorrupt, InvalidArgument
+
+_CHECKSUM_AT = 148  # in a tar header, ustar(5)
+
+
+class Counted:
+    """A stream that counts what was read."""
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+        self.size = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As the stream's."""
+        data = self._source.read(size)
+        self.size += len(data)
+        return data
+
+    def readable(self) -> bool:
+        """Part of the raw-stream protocol that decompressors ask for."""
+        return True
+
+
+class Unpacked:
+    """The bytes of an archive, uncompressed, as long as they stay within the limits.
+
+    ``compressed`` counts what they are made from. Reading raises InvalidArgument (``archive-bomb``).
+    """
+
+    def __init__(self, source: Readable, compressed: Counted, limits: SourceLimits, what: str) -> None:
+        self._source = source
+        self._compressed = compressed
+        self._limits = limits
+        self._what = what
+        self._size = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` bytes."""
+        data = self._source.read(size)
+        self._size += len(data)
+        limits = self._limits
+        if self._size > limits.archive_bytes:
+            raise bomb(self._what, f"more than {limits.archive_bytes} bytes", "max_archive_bytes")
+        if self._size > limits.ratio_from and self._size > limits.archive_ratio * max(self._compressed.size, 1):
+            grown = f"{self._size >> 20} MiB from {self._compressed.size} bytes, over {limits.archive_ratio} to 1"
+            raise bomb(self._what, grown, "max_archive_ratio")
+        return data
+
+
+def bomb(what: str, excess: str, setting: str) -> InvalidArgument:
+    """The error for an archive that unpacks to too much."""
+    return InvalidArgument(
+        f"{what}: the archive unpacks to {excess}",
+        hint=f"if it is meant to, raise {setting} in the section build of the configuration",
+        code="archive-bomb",
+    )
+
+
+def unpack_context(stream: Readable, directory: Path, limits: SourceLimits, what: str) -> None:
+    """Unpack a tar, plain or compressed, into ``directory``; ``what`` names it in errors. Blocks.
+
+    Raises DataCorrupt for a damaged or cut archive, InvalidArgument for a bomb or for entries and links that lead out.
+    """
+    compressed = Counted(stream)
+    try:
+        source = Unpacked(decompress(compressed), compressed, limits, what)
+        extract_tree(source, directory, limits=Limits(members=limits.archive_entries), check=_stays_inside)
+        while compressed.read(1 << 16):
+            pass  # what follows the end of the archive, so that the sender is not cut off
+    except DataCorrupt as error:
+        raise _explained(error, limits, what) from error
+
+
+def _explained(error: DataCorrupt, limits: SourceLimits, what: str) -> DataCorrupt | InvalidArgument:
+    if error.code == "tar-members":
+        return bomb(what, f"more than {limits.archive_entries} entries", "max_archive_entries")
+    if error.code == "tar-outside":
+        hint = "make the archive with relative paths inside the context"
+        return InvalidArgument(f"{what}: {error.message}", hint=hint, code="context-escape")
+    hint = error.hint or "it is damaged, was cut short, or is no tar archive: make or send it again"
+    return DataCorrupt(f"{what}: {error.message}", hint=hint, code=error.code or "archive-damaged")
+
+
+def _stays_inside(entry: Entry) -> None:
+    """Refuse a symbolic link that leads above the root, as Docker does; absolute ones begin at the root."""
+    if entry.kind is not Kind.SYMLINK or entry.target.startswith("/"):
+        return
+    parent = posixpath.dirname(entry.path)
+    if posixpath.normpath(posixpath.join(parent, entry.target)).split("/")[0] == "..":
+        raise DataCorrupt(
+            f"invalid symlink {entry.path[:200]!r} -> {entry.target[:200]!r}: it leads outside", code="tar-outside"
+        )
+
+
+def is_archive(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` (512 bytes suffice) is a tar or compressed."""
+    return detect(head) is not Compression.NONE or is_tar_header(head[:BLOCK])
+
+
+def is_tar_header(header: bytes) -> bool:
+    """Whether a block is the first of a tar archive: its checksum is right."""
+    if len(header) < BLOCK or not any(header):
+        return False
+    field = header[_CHECKSUM_AT : _CHECKSUM_AT + 8].strip(b" \0")
+    try:
+        stored = int(field, 8)
+    except ValueError:
+        return False
+    return stored == sum(header) - sum(header[_CHECKSUM_AT : _CHECKSUM_AT + 8]) + 8 * 32
