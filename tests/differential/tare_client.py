@@ -1,4 +1,4 @@
-"""Tare's command line, several times in one process, as starting it takes longer than a small build.
+"""Tare's command line in copies of a process that has loaded it, as loading it takes longer than a small build.
 
 Reads one call per line from standard input, ``[arguments, environment]`` in JSON, and answers ``[status, stderr]``.
 """
@@ -10,9 +10,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from typing import Any
 
-from tare.cli.main import run
+import tare.cli.build  # noqa: F401 - the command would load it anew in each copy
+from tare.cli.main import main
 
 
 class TareClient:
@@ -46,22 +46,20 @@ def _serve() -> None:
         answers.flush()
 
 
-def _call(arguments: list[str], environment: dict[str, str]) -> list[Any]:
-    """Run a command with the standard streams led elsewhere."""
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = ["tare", *arguments]
-    with tempfile.TemporaryFile() as said, open(os.devnull, "w") as nothing:
-        os.dup2(nothing.fileno(), 1)
-        os.dup2(said.fileno(), 2)
-        status: Any = 0
-        try:
-            status = run()
-        except SystemExit as end:
-            status = end.code
-        sys.stderr.flush()
+def _call(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Run a command in a copy of this process, which has all modules; standard streams are led elsewhere."""
+    with tempfile.TemporaryFile() as said, open(os.devnull, "r+b") as nothing:
+        child = os.fork()
+        if child == 0:
+            for stream, file in ((0, nothing), (1, nothing), (2, said)):
+                os.dup2(file.fileno(), stream)
+            os.environ.clear()
+            os.environ.update(environment)
+            sys.argv = ["tare", *arguments]
+            main()  # ends the process
+        _, status = os.waitpid(child, 0)
         said.seek(0)
-        return [status or 0, said.read().decode(errors="replace")]
+        return os.waitstatus_to_exitcode(status), said.read().decode(errors="replace")
 
 
 if __name__ == "__main__":

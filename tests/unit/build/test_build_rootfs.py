@@ -70,6 +70,16 @@ def test_the_user_database_is_not_read_outside_the_root(tmp_path: Path) -> None:
         find_owner(root, "app")
 
 
+def test_what_is_about_to_be_written_counts(tmp_path: Path) -> None:
+    (tmp_path / "old").symlink_to("elsewhere")
+    written = {"new": "dir", "dir": None, "old": None}
+    assert resolve(tmp_path, "new/x", written=written) == "dir/x"
+    assert resolve(tmp_path, "old/x", written=written) == "old/x"
+    assert resolve(tmp_path, "old/x") == "elsewhere/x"
+    with pytest.raises(InvalidArgument, match="too many levels"):
+        resolve(tmp_path, "a/x", written={"a": "b", "b": "a"})
+
+
 @pytest.mark.parametrize(
     ("path", "link"),
     [
@@ -91,13 +101,3 @@ def test_links_that_lead_out_are_named(tmp_path: Path, path: str, link: Link | N
     for name, target in links.items():
         (tmp_path / name).symlink_to(target)
     assert leaving_link(tmp_path, path) == link
-
-
-def test_what_is_about_to_be_written_counts(tmp_path: Path) -> None:
-    (tmp_path / "old").symlink_to("elsewhere")
-    written = {"new": "dir", "dir": None, "old": None}
-    assert resolve(tmp_path, "new/x", written=written) == "dir/x"
-    assert resolve(tmp_path, "old/x", written=written) == "old/x"
-    assert resolve(tmp_path, "old/x") == "elsewhere/x"
-    with pytest.raises(InvalidArgument, match="too many levels"):
-        resolve(tmp_path, "a/x", written={"a": "b", "b": "a"})
