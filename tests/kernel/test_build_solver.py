@@ -7,7 +7,6 @@ import io
 import os
 import tarfile
 import threading
-from typing import BinaryIO
 
 import pytest
 from build_bench import Bench
@@ -374,7 +373,7 @@ async def test_cancelling_a_copy_waits_for_its_thread(bench: Bench, monkeypatch:
     entered, release = threading.Event(), threading.Event()
     original = layering.open_unchanged
 
-    def slow(member: layering.Member) -> BinaryIO:
+    def slow(member: layering.Member) -> int:
         entered.set()
         assert release.wait(10)
         return original(member)

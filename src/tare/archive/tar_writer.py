@@ -6,6 +6,8 @@ with sorted records. Extended attributes are ``SCHILY.xattr.*`` records, as in O
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from typing import BinaryIO
 
 from tare.archive.entry import Entry, Kind
@@ -40,6 +42,7 @@ class TarWriter:
 
     def __init__(self, sink: BinaryIO) -> None:
         self._write = sink.write
+        self._fill: Callable[[int, int], int] = getattr(sink, "fill", self._fill_by_copy)
         self._position = 0
 
     def add(self, entry: Entry, content: Readable | None = None) -> None:
@@ -53,6 +56,29 @@ class TarWriter:
         self._position += len(header)
         if size or content is not None:
             self._copy(entry, size, content)
+
+    def add_file(self, entry: Entry, fd: int) -> None:
+        """Append a file with the content of the descriptor ``fd``, from where it stands; raises as :meth:`add` does.
+
+        A sink with a method ``fill(fd, limit)`` reads the file itself, into its own buffers.
+        """
+        header = _member_headers(entry, entry.size)
+        self._write(header)
+        left = entry.size
+        while left:
+            count = self._fill(fd, left)
+            if not count:
+                raise _ended(entry, left)
+            left -= count
+        if os.read(fd, 1):
+            raise _longer(entry, entry.size)
+        self._position += len(header) + entry.size
+        self._pad(entry.size)
+
+    def _fill_by_copy(self, fd: int, limit: int) -> int:
+        data = os.read(fd, min(limit, CHUNK))
+        self._write(data)
+        return len(data)
 
     def finish(self) -> None:
         """Write the end marker and the padding."""
@@ -68,15 +94,27 @@ class TarWriter:
         while left:
             chunk = content.read(min(left, CHUNK))
             if not chunk:
-                raise DataCorrupt(f"{entry.path}: ends {left} bytes early", hint="the file changed while it was read")
+                raise _ended(entry, left)
             self._write(chunk)
             left -= len(chunk)
         if content.read(1):
-            raise DataCorrupt(f"{entry.path}: longer than {size} bytes", hint="the file changed while it was read")
+            raise _longer(entry, size)
+        self._position += size
+        self._pad(size)
+
+    def _pad(self, size: int) -> None:
         padding = -size % BLOCK
         if padding:
             self._write(_ZEROS[:padding])
-        self._position += size + padding
+            self._position += padding
+
+
+def _ended(entry: Entry, left: int) -> DataCorrupt:
+    return DataCorrupt(f"{entry.path}: ends {left} bytes early", hint="the file changed while it was read")
+
+
+def _longer(entry: Entry, size: int) -> DataCorrupt:
+    return DataCorrupt(f"{entry.path}: longer than {size} bytes", hint="the file changed while it was read")
 
 
 def _member_headers(entry: Entry, size: int) -> bytes:

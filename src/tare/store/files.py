@@ -22,7 +22,7 @@ from tare.store.space import disk_errors
 from tare.store.threads import Abort, run_undoable
 
 _BUFFER = 1 << 20
-_AHEAD = 8  # buffers that may wait to be hashed
+_AHEAD = 8  # buffers that are filled, hashed and written at the same time
 _WINDOW = 16 << 20  # bytes after which the disk is told to begin
 _KEPT = 64 << 20  # bytes at the beginning of a file that stay in the page cache
 
@@ -46,38 +46,51 @@ class StagedFile:
         self.path.unlink(missing_ok=True)
 
 
-class _Worker:
-    """A thread that does ``work`` on buffers in their order; started with the first one."""
+class _Chunk:
+    """A filled buffer on its way through all workers; the last one gives it back."""
 
-    def __init__(self, name: str, work: Callable[[bytes | bytearray], object]) -> None:
+    def __init__(self, buffer: bytearray, used: int, users: int, free: queue.SimpleQueue[bytearray]) -> None:
+        self._buffer = buffer
+        self._free = free
+        self._users = users
+        self._lock = threading.Lock()
+        self.data = memoryview(buffer)[:used]
+
+    def release(self) -> None:
+        """One worker is done with it."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+        self.data.release()
+        self._free.put(self._buffer)
+
+
+class _Worker:
+    """A thread that does ``work`` on chunks in their order; started with the first one."""
+
+    def __init__(self, name: str, work: Callable[[memoryview], object]) -> None:
         self._name = name
         self._work = work
-        self._waiting: queue.SimpleQueue[bytes | bytearray | None] = queue.SimpleQueue()
-        self._room = threading.Semaphore(_AHEAD)
+        self._waiting: queue.SimpleQueue[_Chunk | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def put(self, data: bytes | bytearray) -> None:
-        """Have ``data`` worked on, which must not change any more; waits when the thread falls behind.
-
-        Raises what the work raised before.
-        """
+    def put(self, chunk: _Chunk) -> None:
+        """Have ``chunk`` worked on."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
-        self._room.acquire()
-        if self._error is not None:
-            raise self._error
-        self._waiting.put(data)
+        self._waiting.put(chunk)
 
     def _run(self) -> None:
-        while (data := self._waiting.get()) is not None:
+        while (chunk := self._waiting.get()) is not None:
             try:
                 if self._error is None:
-                    self._work(data)
+                    self._work(chunk.data)
             except BaseException as error:
                 self._error = error
-            self._room.release()
+            chunk.release()
 
     def end(self) -> None:
         """Wait until all is done; idempotent."""
@@ -95,13 +108,17 @@ class _Worker:
 class HashingSink:
     """A writable stream that hashes what passes; making, hashing and writing of large files share the time.
 
-    Small writes are gathered into large ones. Close it when done.
+    Small writes are gathered into large ones, in a few buffers that are used again and again: fresh memory costs as
+    much as copying. Close it when done.
     """
 
     def __init__(self, sink: BinaryIO, abort: Abort) -> None:
         self._sink = sink
         self._abort = abort
-        self._pending = bytearray()
+        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        self._made = 1
+        self._buffer = bytearray(_BUFFER)
+        self._used = 0
         self._hash = hashlib.sha256()
         self._workers = (_Worker("hash", self._hash.update), _Worker("write", sink.write))
         self.size = 0
@@ -109,15 +126,29 @@ class HashingSink:
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
         """Append ``data``. Raises Aborted when nobody wants it any more, OSError of an earlier write."""
         length = len(data)
-        self.size += length
-        if length >= _BUFFER:
-            self._pass_on()
-            self._pending = bytearray(data)
-        else:
-            self._pending += data
-        if len(self._pending) >= _BUFFER:
-            self._pass_on()
+        if length <= _BUFFER - self._used:
+            self._buffer[self._used : self._used + length] = data
+            self._advance(length)
+            return length
+        with memoryview(data) as view:
+            position = 0
+            while position < length:
+                count = min(length - position, _BUFFER - self._used)
+                self._buffer[self._used : self._used + count] = view[position : position + count]
+                self._advance(count)
+                position += count
         return length
+
+    def fill(self, fd: int, limit: int) -> int:
+        """Append what one read(2) of ``fd`` gives, ``limit`` bytes at most; returns how many, 0 at the end of the file.
+
+        Raises as :meth:`write` does, and OSError of the read.
+        """
+        end = min(self._used + limit, _BUFFER)
+        with memoryview(self._buffer) as whole, whole[self._used : end] as room:
+            count = os.readv(fd, [room])
+        self._advance(count)
+        return count
 
     def flush(self) -> None:
         """Pass on the rest; nothing may be written afterwards. Raises as :meth:`write` does."""
@@ -125,9 +156,10 @@ class HashingSink:
         self.close()
         for worker in self._workers:
             worker.check()
-        self._hash.update(self._pending)
-        self._sink.write(self._pending)
-        self._pending = bytearray()
+        with memoryview(self._buffer)[: self._used] as rest:
+            self._hash.update(rest)
+            self._sink.write(rest)
+        self._used = 0
 
     def close(self) -> None:
         """End the threads; idempotent."""
@@ -139,12 +171,25 @@ class HashingSink:
         """Digest of everything; call :meth:`flush` first."""
         return Digest(self._hash.hexdigest())
 
-    def _pass_on(self) -> None:
+    def _advance(self, count: int) -> None:
+        self.size += count
+        self._used += count
+        if self._used < _BUFFER:
+            return
         self._abort.check()
-        if self._pending:
-            data, self._pending = self._pending, bytearray()
-            for worker in self._workers:
-                worker.put(data)
+        for worker in self._workers:
+            worker.check()
+        chunk = _Chunk(self._buffer, self._used, len(self._workers), self._free)
+        for worker in self._workers:
+            worker.put(chunk)
+        self._buffer, self._used = self._empty_buffer(), 0
+
+    def _empty_buffer(self) -> bytearray:
+        """One that all are done with; a new one while there are few; waits when the threads fall behind."""
+        if self._made < _AHEAD and self._free.empty():
+            self._made += 1
+            return bytearray(_BUFFER)
+        return self._free.get()
 
 
 async def stage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -229,3 +230,25 @@ def test_any_damage_to_a_real_archive_gives_entries_or_data_corrupt(position: in
         read(bytes(data))
     except DataCorrupt:
         pass
+
+
+@pytest.mark.parametrize("size", [0, 1, 512, 70_000])
+def test_a_descriptors_content_makes_the_same_archive(tmp_path: Path, size: int) -> None:
+    (tmp_path / "f").write_bytes(b"x" * size)
+    entry = Entry(path="f", kind=Kind.FILE, mode=0o644, size=size)
+    by_stream, by_descriptor = io.BytesIO(), io.BytesIO()
+    first, second = TarWriter(by_stream), TarWriter(by_descriptor)
+    first.add(entry, io.BytesIO(b"x" * size))
+    with (tmp_path / "f").open("rb") as file:
+        second.add_file(entry, file.fileno())
+    first.finish()
+    second.finish()
+    assert by_stream.getvalue() == by_descriptor.getvalue()
+
+
+@pytest.mark.parametrize(("announced", "words"), [(5, "ends 2 bytes early"), (2, "longer than 2 bytes")])
+def test_a_file_of_another_size_than_announced_is_refused(tmp_path: Path, announced: int, words: str) -> None:
+    (tmp_path / "f").write_bytes(b"xyz")
+    entry = Entry(path="f", kind=Kind.FILE, mode=0o644, size=announced)
+    with (tmp_path / "f").open("rb") as file, pytest.raises(DataCorrupt, match=words):
+        TarWriter(io.BytesIO()).add_file(entry, file.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import os
 import random
 import threading
 from pathlib import Path
@@ -89,3 +90,26 @@ def test_abort_is_noticed() -> None:
     with pytest.raises(Aborted):
         sink.write(bytes(2 << 20))
     sink.close()
+
+
+def test_files_are_read_into_the_sinks_own_buffers(tmp_path: Path) -> None:
+    content = random.Random(5).randbytes((2 << 20) + 77)
+    (tmp_path / "f").write_bytes(content)
+    target = io.BytesIO()
+    sink = HashingSink(target, Abort())
+    sink.write(b"head")
+    fd = os.open(tmp_path / "f", os.O_RDONLY)
+    try:
+        left = len(content)
+        while left:
+            count = sink.fill(fd, left)
+            assert 0 < count <= 1 << 20
+            left -= count
+        assert sink.fill(fd, 10) == 0, "the end of the file"
+    finally:
+        os.close(fd)
+    sink.write(b"tail")
+    sink.flush()
+    sink.close()
+    assert target.getvalue() == b"head" + content + b"tail"
+    assert sink.digest == Digest(hashlib.sha256(b"head" + content + b"tail").hexdigest())

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from tare.archive.entry import Entry, Kind
 from tare.archive.tar_writer import TarWriter
@@ -288,14 +287,17 @@ def write_members(members: Sequence[Member], writer: TarWriter) -> None:
         if member.data is not None:
             writer.add(entry, BytesIO(member.data))
         elif entry.kind is Kind.FILE:
-            with open_unchanged(member) as stream:
-                writer.add(entry, stream)
+            fd = open_unchanged(member)
+            try:
+                writer.add_file(entry, fd)
+            finally:
+                os.close(fd)
         else:
             writer.add(entry)
 
 
-def open_unchanged(member: Member) -> BinaryIO:
-    """Open the member's file, which must still be the one that its key was made from."""
+def open_unchanged(member: Member) -> int:
+    """A descriptor of the member's file, which must still be the one that its key was made from."""
     fd = os.open(member.host, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     now, then = os.fstat(fd), member.status
     if then is not None and (now.st_ino, now.st_size, now.st_mtime_ns) != (then.st_ino, then.st_size, then.st_mtime_ns):
@@ -305,4 +307,4 @@ def open_unchanged(member: Member) -> BinaryIO:
             hint="build again when nothing writes into the build context",
             code="context-changed",
         )
-    return os.fdopen(fd, "rb", buffering=0)
+    return fd
