@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_END = b"\r\n"
+
 Report = Callable[[dict[str, Any]], None]
 """Takes one message; never blocks."""
 
@@ -38,7 +40,7 @@ async def open_stream(request: web.Request, content_type: str = "application/jso
 
 async def write_document(response: web.StreamResponse, document: Any) -> None:
     """Send one JSON document and a line end."""
-    await response.write(msgspec.json.encode(document) + b"\r\n")
+    await response.write(msgspec.json.encode(document) + _END)
 
 
 class JsonStream:
@@ -80,17 +82,20 @@ class JsonStream:
             if not isinstance(error, TareError):
                 logger.exception("%s %s", self._request.method, self._request.path)
             messages = [describe(as_tare_error(error))]
-        for message in messages:
-            await self._write(message)
+        await self._write(*messages)
         return self._response or await open_stream(self._request)
 
     async def _forward(self, task: asyncio.Future[T]) -> None:
         while not (task.done() and self._queue.empty()):
-            message = await self._queue.get()
-            if message:
-                await self._write(message)
+            messages = [await self._queue.get()]
+            while not self._queue.empty():
+                messages.append(self._queue.get_nowait())
+            await self._write(*filter(None, messages))
 
-    async def _write(self, message: dict[str, Any]) -> None:
+    async def _write(self, *messages: dict[str, Any]) -> None:
+        """Send what there is at once: every message on its own would be a system call."""
+        if not messages:
+            return
         if self._response is None:
             self._response = await open_stream(self._request)
-        await write_document(self._response, message)
+        await self._response.write(b"".join(msgspec.json.encode(message) + _END for message in messages))

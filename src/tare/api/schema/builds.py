@@ -7,7 +7,6 @@ The documents' ``event`` is one of ``plan``, ``started``, ``output``, ``done``, 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -119,7 +118,7 @@ def render_build_event(event: BuildEvent) -> dict[str, Any]:
         return {"event": "output", "id": event.id, "stream": event.stream, "data": event.data.decode(errors="replace")}
     if isinstance(event, BuildFinished):
         return {"event": "finished", "image_id": str(event.image_id), "tags": list(event.tags)}
-    return {"event": _NAMES[type(event)], **dataclasses.asdict(event)}
+    return {"event": _NAMES[type(event)], **msgspec.to_builtins(event)}
 
 
 def render_result(result: BuildResult) -> dict[str, Any]:
@@ -130,9 +129,9 @@ def render_result(result: BuildResult) -> dict[str, Any]:
         "manifest": msgspec.to_builtins(result.manifest),
         "names": list(result.names),
         "warnings": list(result.warnings),
-        "findings": [dataclasses.asdict(finding) for finding in result.findings],
-        "report": dataclasses.asdict(result.report) if result.report else None,
-        "ledger": [dataclasses.asdict(line) for line in result.ledger],
+        "findings": [msgspec.to_builtins(finding) for finding in result.findings],
+        "report": msgspec.to_builtins(result.report) if result.report else None,
+        "ledger": [msgspec.to_builtins(line) for line in result.ledger],
         "shipped": result.shipped,
         "left_behind": result.left_behind,
         "rewritten": result.rewritten,
@@ -141,7 +140,7 @@ def render_result(result: BuildResult) -> dict[str, Any]:
 
 def render_forecast(lines: Sequence[ForecastLine]) -> dict[str, Any]:
     """The last document of a plan (``plan_only``): every step with its verdict and the causes."""
-    return {"event": "result", "forecast": [dataclasses.asdict(line) for line in lines]}
+    return {"event": "result", "forecast": [msgspec.to_builtins(line) for line in lines]}
 
 
 def render_failure(error: TareError) -> dict[str, Any]:
@@ -165,7 +164,7 @@ def render_failure(error: TareError) -> dict[str, Any]:
 
 def render_paths(entries: Sequence[ContextEntry]) -> dict[str, Any]:
     """Some paths of a context; bytes of a name that are not UTF-8 are replaced."""
-    paths = [dataclasses.asdict(entry) for entry in entries]
+    paths = [msgspec.to_builtins(entry) for entry in entries]
     for path in paths:
         path["path"] = os.fsencode(path["path"]).decode(errors="replace")
     return {"event": "paths", "paths": paths}
@@ -173,4 +172,4 @@ def render_paths(entries: Sequence[ContextEntry]) -> dict[str, Any]:
 
 def render_context(summary: ContextSummary) -> dict[str, Any]:
     """The last document of a context's listing: the totals."""
-    return {"event": "context", **dataclasses.asdict(summary)}
+    return {"event": "context", **msgspec.to_builtins(summary)}
