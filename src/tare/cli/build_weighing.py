@@ -29,8 +29,6 @@ def show_weighing(event: dict[str, Any], tags: list[str]) -> None:
     stages = weigh_stages(ledger)
     lines += _table(stages, Weight(event["shipped"], event["left_behind"], event.get("rewritten", 0)))
     lines += heaviest(ledger, event["shipped"])
-    for warning in event.get("warnings") or []:
-        lines.append(f"WARNING: {warning}")
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 

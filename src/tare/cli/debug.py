@@ -32,8 +32,30 @@ _TITLES = {
 }
 
 
+_VALUED = ("-u", "--user", "--shell", "--format")
+
+
+class _StepFirst(click.Command):
+    """Options may stand before STEP or between STEP and COMMAND; those of COMMAND are its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Bring STEP behind the options."""
+        step = _end_of_options(args, 0)
+        end = _end_of_options(args, step + 1)
+        rest = args[end + 1 :] if args[end : end + 1] == ["--"] else args[end:]
+        return super().parse_args(ctx, [*args[:step], *args[step + 1 : end], *args[step : step + 1], *rest])
+
+
+def _end_of_options(args: list[str], position: int) -> int:
+    """The place of the first word from ``position`` on that is neither an option nor the value of one."""
+    while position < len(args) and args[position].startswith("-") and args[position] != "--":
+        position += 2 if args[position] in _VALUED else 1
+    return min(position, len(args))
+
+
 @click.command(
     "debug",
+    cls=_StepFirst,
     context_settings={"allow_interspersed_args": False},
     short_help="Open a shell in a build step, such as one that failed.",
 )
