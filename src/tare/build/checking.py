@@ -48,8 +48,8 @@ async def report_of(request: BuildRequest, store: Store) -> CheckReport:
         async def unopened(_name: str, platform: Platform) -> Image:
             return _absent(platform)
 
-        def inspect(bases: Mapping[int, StageBase], known: Mapping[str, str]) -> None:
-            linter.inspect(_marked(bases), known, ignore_rules(context))
+        async def inspect(bases: Mapping[int, StageBase], known: Mapping[str, str]) -> None:
+            await linter.inspect(_marked(bases), known, ignore_rules(context))
 
         await Planner(dockerfile, request).survey(resolve, unopened, inspect)
         linter.refuse()

@@ -30,7 +30,7 @@ from tare.store.images import Image
 
 _OWN_ARGS = ("BUILDKIT_", "SOURCE_DATE_EPOCH")  # they speak to the builder
 ResolveImage = Callable[[Reference, Platform], Awaitable[Image]]
-Inspect = Callable[[Mapping[int, StageBase], Mapping[str, str]], None]
+Inspect = Callable[[Mapping[int, StageBase], Mapping[str, str]], Awaitable[None]]
 """Looks at the stages before they are read: what each starts from, and the global ARGs."""
 OpenContext = Callable[[str, Platform], Awaitable[Named]]
 
@@ -101,7 +101,10 @@ class Planner:
             await self._find(needed, resolve, open_context)
         if inspect is not None:
             bases = {described.stage.index: self._stage_base(described) for described in needed}
-            inspect(bases, self._needs.global_args)
+            await inspect(bases, self._needs.global_args)
+        await asyncio.to_thread(self._interpret_all, needed)
+
+    def _interpret_all(self, needed: list[NeededStage]) -> None:
         for wanted in needed:
             self._outputs[wanted.stage.index] = self._interpret(wanted)
 

@@ -84,10 +84,15 @@ class Linter:
             return list(check_syntax(parsed)), error
         return list(check_text(parsed, dockerfile, self._request)), dockerfile
 
-    def inspect(
+    async def inspect(
         self, bases: Mapping[int, StageBase], global_args: Mapping[str, str], ignored: IgnoreRules | None
     ) -> None:
         """Check the stages of ``bases``, whose order is such that a stage comes after the one that it starts from."""
+        self._report(await asyncio.to_thread(self._inspect, bases, global_args, ignored))
+
+    def _inspect(
+        self, bases: Mapping[int, StageBase], global_args: Mapping[str, str], ignored: IgnoreRules | None
+    ) -> list[Finding]:
         assert self._dockerfile is not None
         dockerfile = self._dockerfile
         around = Surroundings(
@@ -97,15 +102,17 @@ class Linter:
             build_args={name: value for name, value in self._request.build_args.items() if value is not None},
             ignored=ignored,
         )
+        found: list[Finding] = []
         scopes: dict[int, Scope] = {}
         for index, base in bases.items():
             scope = Scope.of_image(base.config) if base.stage is None else scopes[base.stage].child()
             body = BodyCheck(scope, around)
-            self._report(body.prepare(base.name, dockerfile.stages[index].base))
-            self._report(_platform(dockerfile.stages[index], base, dockerfile.source))
+            found += body.prepare(base.name, dockerfile.stages[index].base)
+            found += _platform(dockerfile.stages[index], base, dockerfile.source)
             for instruction in dockerfile.stages[index].instructions:
-                self._report(body.check(instruction))
+                found += body.check(instruction)
             scopes[index] = body.scope
+        return found
 
     def refuse(self) -> None:
         """Fail the build where the Dockerfile asks for that. Raises ChecksFailed."""
