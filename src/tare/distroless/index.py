@@ -19,6 +19,7 @@ from tare.distroless.release import RELEASE_LIMIT, IndexFile, Release, check_val
 from tare.distroless.settings import ArchiveSettings, ArchiveSource, DebianRelease
 from tare.distroless.sources import archive_sources, dates_matter
 from tare.errors import DataCorrupt, NotFound, TareError, Unavailable
+from tare.model import new_id
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,8 @@ class Archive:
         url = f"{suite.source.release_url}/{file.path}"
         if suite.release.by_hash:
             url = f"{url.rpartition('/')[0]}/by-hash/SHA256/{file.sha256}"
-        download = path.with_suffix(".download")
+        # Images are assembled side by side: two of them may want one index at the same time.
+        download = path.with_suffix(f".{new_id()[:12]}.download")
         await asyncio.to_thread(self._cache.mkdir, parents=True, exist_ok=True)
         try:
             await downloader.file(url, download, sha256=file.sha256, size=file.size)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import lzma
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 from test_distroless_resolver import stanza
 
+from tare.distroless import index
 from tare.distroless.fetch import Downloader
 from tare.distroless.index import Archive
 from tare.distroless.settings import RELEASES, ArchiveSettings
@@ -102,8 +106,26 @@ async def mirror(keys: tuple[Path, Path]) -> AsyncIterator[Mirror]:
 
 async def names(archive: Archive) -> set[str]:
     async with Downloader() as downloader:
-        index = await archive.index(downloader, await archive.suites(downloader), "amd64")
-        return index.names()
+        found = await archive.index(downloader, await archive.suites(downloader), "amd64")
+        return found.names()
+
+
+async def test_images_that_are_assembled_side_by_side_have_files_of_their_own(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.publish(stanza("a"))
+    both, places, original = threading.Barrier(2), [], index._compile
+
+    def together(download: Path, *rest: Any) -> bytes:
+        places.append(download)
+        both.wait(30)
+        return original(download, *rest)
+
+    monkeypatch.setattr(index, "_compile", together)
+    found = await asyncio.gather(*(names(mirror.archive(tmp_path)) for _ in range(2)))
+    assert found == [{"a"}] * 2
+    assert len(set(places)) == 2
+    assert not list((tmp_path / "cache").rglob("*.download"))
 
 
 async def test_a_signed_archive_and_its_cache(mirror: Mirror, tmp_path: Path) -> None:
