@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-_WORDS = {"run": "run", "cached": "cached", "depends": "depends"}
+_VERDICTS = ("run", "cached", "depends")
 
 
 def plan_text(lines: list[dict[str, Any]]) -> str:
     """What would run, by stage, each step with the reasons."""
-    counts = {verdict: sum(line["verdict"] == verdict for line in lines) for verdict in _WORDS}
+    counts = {verdict: sum(line["verdict"] == verdict for line in lines) for verdict in _VERDICTS}
     head = f"plan: {counts['run']} to run, {counts['cached']} cached"
     if counts["depends"]:
         head += f", {counts['depends']} depending on output that is yet to come"
@@ -21,7 +21,7 @@ def plan_text(lines: list[dict[str, Any]]) -> str:
         if line["stage"] != stage:
             stage = line["stage"]
             rows.append(f"  {stage}")
-        rows.append(f"    {_WORDS[line['verdict']]:<8} {line['name']}")
+        rows.append(f"    {line['verdict']:<8} {line['name']}")
         rows += _reasons(line["causes"], " " * 13)
     return "\n".join(rows)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 CauseKind = Literal[
-    "new", "removed", "no-cache", "instruction", "path", "arg", "env", "secret", "base", "parent", "mount", "source",
+    "new", "removed", "no-cache", "instruction", "path", "arg", "env", "base", "parent", "mount", "source",
     "user", "directory", "shell", "network", "output", "landing",
 ]  # fmt: skip
 

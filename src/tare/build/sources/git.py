@@ -22,8 +22,9 @@ from tare.base.shielding import to_end
 from tare.build.ops.rootfs import resolve
 from tare.build.sources.addresses import GitAddress, is_commit, redact
 from tare.build.sources.limits import SourceLimits
-from tare.build.sources.store import Facts, SourceStore, tree_size
+from tare.build.sources.store import Facts, SourceStore
 from tare.errors import Exhausted, InvalidArgument, NotFound, TareError, Unauthorized, Unavailable
+from tare.store.usage import disk_usage
 
 _PROTOCOLS = "http:https:ssh:git"
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -294,7 +295,7 @@ class _Checkout:
 
     def _check_size(self) -> None:
         limits = self._git._limits
-        if tree_size(self._work) > limits.archive_bytes:
+        if disk_usage(self._work) > limits.archive_bytes:
             raise self._git.too_large(f"{limits.archive_bytes} bytes with its submodules", "max_archive_bytes")
 
     def _finish(self, seconds: int) -> None:

@@ -22,6 +22,7 @@ from tare.base.atomic import write_atomic
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish, to_end
 from tare.model import new_id
+from tare.store.usage import disk_usage
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NEW, _OLD = ".new-", ".old-"
@@ -136,7 +137,7 @@ class SourceStore:
         return stored
 
     def _keep(self, name: str, place: Path, facts: dict[str, str]) -> Stored:
-        facts[_SIZE] = str(tree_size(place))
+        facts[_SIZE] = str(disk_usage(place))
         (place / _FACTS).write_bytes(msgspec.json.encode(facts))
         place.rename(self._directory / name)
         return Stored(self._directory / name / _CONTENT, facts)
@@ -172,11 +173,3 @@ def _facts(file: Path) -> Facts | None:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, str])
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
-
-
-def tree_size(directory: Path) -> int:
-    """Bytes on disk of a tree; blocks."""
-    total = 0
-    for above, _, files in os.walk(directory):
-        total += 4096 + sum(os.lstat(os.path.join(above, name)).st_blocks * 512 for name in files)  # noqa: PTH118
-    return total
