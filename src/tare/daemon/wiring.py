@@ -39,6 +39,7 @@ from tare.engine.volumes import Volumes
 from tare.engine.weigh import Weigher
 from tare.network.model import NetworkSettings
 from tare.network.service import NetworkService
+from tare.runtime.filters import CompiledFilters
 from tare.runtime.host import HostFacts, probe_host
 from tare.runtime.oci_runtime import OciRuntime
 from tare.runtime.probe import RUNTIMES, probe_runtimes
@@ -167,7 +168,11 @@ def _engine(parts: _Parts) -> Engine:
 
 def _lifecycle(parts: _Parts) -> Lifecycle:
     launcher = Launcher(
-        sandboxes=parts.sandboxes, bundles=parts.bundles, supervisor=parts.supervisor, paths=parts.paths
+        sandboxes=parts.sandboxes,
+        bundles=parts.bundles,
+        supervisor=parts.supervisor,
+        filters=CompiledFilters(parts.runtime, parts.paths.cache / "seccomp"),
+        paths=parts.paths,
     )
     return Lifecycle(
         records=parts.records,
