@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class BundleWriter:
         user = await asyncio.to_thread(resolve_user, root, config.user, host.group_add or [])
         await asyncio.to_thread(_make_working_directory, root, config.working_dir, user)
         devices = await asyncio.to_thread(_devices, host)
+        mounts = (*_file_mounts(container, files), *(_mount(point) for point in container.mounts))
         security = _security(host)
         request = SpecRequest(
             rootfs=root,
@@ -52,7 +54,7 @@ class BundleWriter:
             terminal=config.tty,
             hostname=config.hostname,
             domainname=config.domainname,
-            mounts=(*_file_mounts(container, files), *(_mount(point) for point in container.mounts)),
+            mounts=await asyncio.to_thread(_resolved, root, mounts),
             network_namespace=namespace,
             network_shared=host.network_mode.startswith("container:"),
             cgroup_path=f"{host.cgroup_parent or self._paths.cgroup_parent}/{container.id}",
@@ -182,6 +184,15 @@ def _mount(point: MountPoint) -> SpecMount:
     return SpecMount(
         type="bind", source=point.source, destination=point.destination, options=(RECURSIVE_BIND, propagation, access)
     )
+
+
+def _resolved(root: Path, mounts: tuple[SpecMount, ...]) -> tuple[SpecMount, ...]:
+    """Destinations without the image's links: where one leads to nothing, runtimes differ in what they make of it."""
+
+    def destination(mount: SpecMount) -> str:
+        return f"/{resolve_in_root(root, mount.destination).relative_to(root)}"
+
+    return tuple(replace(mount, destination=destination(mount)) for mount in mounts)
 
 
 def _make_working_directory(root: Path, directory: str, user: UserIds) -> None:
