@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ class OciRuntime:
     def name(self) -> str:
         """The program's name without its directory."""
         return Path(self.path).name
+
+    def at(self, root: Path) -> OciRuntime:
+        """The same program with its state somewhere else."""
+        return replace(self, root=root)
 
     @property
     def creating(self) -> list[str]:
