@@ -16,6 +16,7 @@ from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
+from tare.engine.container_logs import ContainerLogs
 from tare.engine.container_maker import ContainerMaker
 from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
@@ -132,6 +133,7 @@ def _engine(parts: _Parts) -> Engine:
     return Engine(
         paths=parts.paths,
         containers=containers,
+        container_logs=_container_logs(parts, containers),
         execs=Execs(records=parts.records, bundles=parts.bundles, supervisor=parts.supervisor, events=parts.events),
         images=images,
         builds=_builds(parts, builder, images, build_cache),
@@ -208,6 +210,17 @@ def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
         paths=parts.paths,
         locks=parts.locks,
         cgroups=parts.facts.cgroups,
+    )
+
+
+def _container_logs(parts: _Parts, containers: Containers) -> ContainerLogs:
+    return ContainerLogs(
+        records=parts.records,
+        live=parts.live,
+        supervisor=parts.supervisor,
+        paths=parts.paths,
+        locks=parts.locks,
+        wait=containers.wait,
     )
 
 
