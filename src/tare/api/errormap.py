@@ -34,8 +34,8 @@ _STATUS: tuple[tuple[type[TareError], int], ...] = (
     (InternalError, 500),
 )
 
-_SERVER_ERROR_CODES = frozenset({"port-in-use"})
-"""Conflicts with the host, not with an object of the engine: Docker answers these with 500."""
+_SERVER_ERROR_CODES = frozenset({"port-in-use", "kind-differs", "file-operation"})
+"""Conflicts with the host or among a container's files, not with an object of the engine: Docker answers with 500."""
 
 
 def status_of(error: TareError) -> int:

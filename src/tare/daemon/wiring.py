@@ -16,8 +16,10 @@ from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
+from tare.engine.container_files import ContainerFiles
 from tare.engine.container_logs import ContainerLogs
 from tare.engine.container_maker import ContainerMaker
+from tare.engine.container_root import ContainerRoots
 from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
 from tare.engine.engine import Engine
@@ -134,6 +136,7 @@ def _engine(parts: _Parts) -> Engine:
         paths=parts.paths,
         containers=containers,
         container_logs=_container_logs(parts, containers),
+        container_files=_container_files(parts, lifecycle),
         execs=Execs(records=parts.records, bundles=parts.bundles, supervisor=parts.supervisor, events=parts.events),
         images=images,
         builds=_builds(parts, builder, images, build_cache),
@@ -222,6 +225,11 @@ def _container_logs(parts: _Parts, containers: Containers) -> ContainerLogs:
         locks=parts.locks,
         wait=containers.wait,
     )
+
+
+def _container_files(parts: _Parts, lifecycle: Lifecycle) -> ContainerFiles:
+    roots = ContainerRoots(records=parts.records, sandboxes=parts.sandboxes, locks=parts.locks, paths=parts.paths)
+    return ContainerFiles(records=parts.records, roots=roots, store=parts.store, lifecycle=lifecycle)
 
 
 def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds
+from tare.engine.container_files import ContainerFiles
 from tare.engine.container_logs import ContainerLogs
 from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
@@ -37,6 +38,7 @@ class Engine:
     paths: EnginePaths
     containers: Containers
     container_logs: ContainerLogs
+    container_files: ContainerFiles
     execs: Execs
     images: Images
     builds: Builds

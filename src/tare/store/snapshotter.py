@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NewType, Protocol
 
+from tare.archive.changes import Change
 from tare.model import Digest
 
 Lower = NewType("Lower", str)
@@ -63,6 +64,20 @@ class Snapshotter(Protocol):
 
     async def upper_path(self, key: str) -> Path:
         """The directory on the host that holds what an active or committed snapshot adds. Raises NotFound."""
+        ...
+
+    async def changes(self, key: str, mount_points: Collection[str] = ()) -> list[Change]:
+        """What an active snapshot changes in the lowers that it stands on; it may be mounted, and change meanwhile.
+
+        ``mount_points``: see :func:`tare.archive.changes.list_changes`. Raises NotFound, InternalError.
+        """
+        ...
+
+    async def write_changes(self, key: str, *, lease: str, mount_points: Collection[str] = ()) -> Digest:
+        """Write what :meth:`changes` says as a layer tar, held by ``lease``; the snapshot stays active.
+
+        Raises NotFound, Exhausted, InternalError.
+        """
         ...
 
     async def usage(self, key: str) -> int:

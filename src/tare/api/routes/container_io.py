@@ -1,4 +1,4 @@
-"""Container routes that stream: attach, logs, wait, stats, archive, export."""
+"""Container routes that stream: attach, logs, wait."""
 
 from __future__ import annotations
 
@@ -124,33 +124,9 @@ async def wait(request: web.Request) -> web.StreamResponse:
     return response
 
 
-@cancellable
-async def stats(request: web.Request) -> web.StreamResponse:
-    """``GET /containers/{id}/stats``."""
-    await engine_of(request).containers.get(ref_of(request))
-    raise Unsupported("resource statistics are not supported yet")
-
-
-async def archive(request: web.Request) -> web.StreamResponse:
-    """``GET|PUT|HEAD /containers/{id}/archive``."""
-    await engine_of(request).containers.get(ref_of(request))
-    raise Unsupported("copying files in and out of containers is not supported yet; mount a volume or a directory")
-
-
-async def export(request: web.Request) -> web.StreamResponse:
-    """``GET /containers/{id}/export``."""
-    await engine_of(request).containers.get(ref_of(request))
-    raise Unsupported("exporting a container's file system is not supported yet")
-
-
 ROUTES: list[Any] = [
     ("POST", "/containers/{id}/attach", attach),
     ("GET", "/containers/{id}/attach/ws", attach_websocket),
     ("GET", "/containers/{id}/logs", logs),
     ("POST", "/containers/{id}/wait", wait),
-    ("GET", "/containers/{id}/stats", stats),
-    ("GET", "/containers/{id}/archive", archive),
-    ("HEAD", "/containers/{id}/archive", archive),
-    ("PUT", "/containers/{id}/archive", archive),
-    ("GET", "/containers/{id}/export", export),
 ]

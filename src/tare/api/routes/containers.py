@@ -158,12 +158,6 @@ async def top(request: web.Request) -> web.StreamResponse:
     return json_response({"Titles": list(titles), "Processes": [list(row) for row in rows]})
 
 
-async def changes(request: web.Request) -> web.StreamResponse:
-    """``GET /containers/{id}/changes``."""
-    await engine_of(request).containers.get(ref_of(request))
-    raise Unsupported("listing what a container changed is not supported yet")
-
-
 async def update(request: web.Request) -> web.StreamResponse:
     """``POST /containers/{id}/update``."""
     raise Unsupported("changing a container's limits is not supported yet; create a new container")
@@ -181,7 +175,6 @@ ROUTES: list[Any] = [
     ("GET", "/containers/json", list_containers),
     ("GET", "/containers/{id}/json", inspect),
     ("GET", "/containers/{id}/top", top),
-    ("GET", "/containers/{id}/changes", changes),
     ("POST", "/containers/{id}/start", start),
     ("POST", "/containers/{id}/stop", stop),
     ("POST", "/containers/{id}/restart", restart),
