@@ -190,6 +190,7 @@ def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
         paths=parts.paths,
         runtime=parts.runtime.name,
         cgroupns="private" if parts.facts.cgroups.kind == "v2" else "host",
+        support=parts.facts.limits,
     )
     return Containers(
         records=parts.records,

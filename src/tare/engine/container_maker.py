@@ -7,13 +7,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tare.engine.clock import now
-from tare.engine.creation import check_config, command_of, complete_host_config, merge_config, wanted_ports
+from tare.engine.creation import command_of, complete_host_config, merge_config, wanted_ports
 from tare.engine.mount_plan import PlannedMount, plan_mounts
 from tare.engine.names import NAME, random_name
+from tare.engine.option_checks import check_process
 from tare.engine.paths import EnginePaths
 from tare.engine.records import ContainerRecords, name_taken
 from tare.engine.sandbox import remove_tree
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from tare.kernel.cgroups import LimitSupport
 from tare.model import Platform, new_id
 from tare.model.container import (
     Container,
@@ -46,6 +48,7 @@ class ContainerMaker:
         paths: EnginePaths,
         runtime: str,
         cgroupns: str,
+        support: LimitSupport,
     ) -> None:
         self._records = records
         self._store = store
@@ -54,6 +57,7 @@ class ContainerMaker:
         self._paths = paths
         self._runtime = runtime
         self._cgroupns = cgroupns
+        self._support = support
 
     async def make(
         self, name: str, config: ContainerConfig, host: HostConfig, networking: NetworkingConfig | None, platform: str
@@ -62,9 +66,11 @@ class ContainerMaker:
         image = await self._store.images.resolve(config.image)
         _check_platform(image, platform)
         merge_config(config, image.config.config)
-        check_config(config)
+        check_process(config)
         command = command_of(config)
-        warnings = complete_host_config(host, runtime=self._runtime, cgroupns=self._cgroupns)
+        warnings = complete_host_config(
+            host, config, runtime=self._runtime, cgroupns=self._cgroupns, support=self._support
+        )
         wanted_ports(config, host)  # refuses malformed ports before anything is made
         container_id = new_id()
         chosen_name = await self._choose_name(name)
