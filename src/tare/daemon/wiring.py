@@ -23,7 +23,9 @@ from tare.engine.engine import Engine
 from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
+from tare.engine.id_ranges import IdRanges
 from tare.engine.images import Images
+from tare.engine.isolation import Isolation
 from tare.engine.launch import Launcher
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import LiveContainers
@@ -97,6 +99,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRunt
     events = Events()
     records = ContainerRecords(store.db)
     network = NetworkService(store.db, paths.run_root, paths.instance, _network_settings(settings))
+    isolation = Isolation(paths, records)
     local_volumes = LocalVolumes(store.db, paths.volumes)
     parts = _Parts(
         settings=settings,
@@ -108,8 +111,8 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRunt
         network=network,
         local_volumes=local_volumes,
         records=records,
-        sandboxes=Sandboxes(store, network, paths),
-        bundles=BundleWriter(paths=paths, facts=facts, records=records),
+        sandboxes=Sandboxes(store, network, paths, isolation),
+        bundles=BundleWriter(paths=paths, facts=facts, isolation=isolation),
         remover=Remover(records=records, store=store, volumes=local_volumes, events=events, paths=paths),
         events=events,
         locks=KeyedLocks(),
@@ -191,6 +194,7 @@ def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
         runtime=parts.runtime.name,
         cgroupns="private" if parts.facts.cgroups.kind == "v2" else "host",
         support=parts.facts.limits,
+        ids=IdRanges(parts.records, first=parts.settings.userns.first, count=parts.settings.userns.count),
     )
     return Containers(
         records=parts.records,

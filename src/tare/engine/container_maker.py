@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tare.engine.clock import now
 from tare.engine.creation import command_of, complete_host_config, merge_config, wanted_ports
+from tare.engine.id_ranges import IdRanges
 from tare.engine.mount_plan import PlannedMount, plan_mounts
 from tare.engine.names import NAME, random_name
 from tare.engine.option_checks import check_process
@@ -49,6 +50,7 @@ class ContainerMaker:
         runtime: str,
         cgroupns: str,
         support: LimitSupport,
+        ids: IdRanges,
     ) -> None:
         self._records = records
         self._store = store
@@ -58,6 +60,7 @@ class ContainerMaker:
         self._runtime = runtime
         self._cgroupns = cgroupns
         self._support = support
+        self._ids = ids
 
     async def make(
         self, name: str, config: ContainerConfig, host: HostConfig, networking: NetworkingConfig | None, platform: str
@@ -75,6 +78,9 @@ class ContainerMaker:
         container_id = new_id()
         chosen_name = await self._choose_name(name)
         networks = await self._networks(host, networking, container_id)
+        for member in ("pid_mode", "ipc_mode"):
+            if (mode := getattr(host, member)).startswith("container:"):
+                setattr(host, member, f"container:{(await self._records.get(mode.removeprefix('container:'))).id}")
         config.hostname = config.hostname or _hostname(host, container_id)
         others = {
             ref.partition(":")[0]: await self._records.get(ref.partition(":")[0]) for ref in host.volumes_from or []
@@ -101,7 +107,8 @@ class ContainerMaker:
                 mounts=mounts,
             )
             await self._fill_volumes(container_id, plan, mounts)
-            await self._insert(container, generated=not name)
+            async with self._ids.reserve(host) as container.ids:
+                await self._insert(container, generated=not name)
             undo.pop_all()
         return container, warnings
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tare.base import process
 from tare.base.shielding import finish
-from tare.errors import Conflict, ExecutableError, InternalError, NotFound, TareError
+from tare.errors import Conflict, ExecutableError, InternalError, InvalidArgument, NotFound, TareError
 from tare.model.execution import Output
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,8 @@ CREATE_FAILED = "failed to create task for container: failed to create shim task
 EXEC_FAILED = "OCI runtime exec failed: "
 _NOT_FOUND = ("executable file not found", "no such file or directory", "not found in $path")
 _NOT_EXECUTABLE = ("permission denied", "is a directory", "exec format error")
+_REFUSED = ("sethostname: invalid", "error setting cgroup config", "unable to apply cgroup configuration", "sysctl ")
+"""What the runtime says when an option has a value that the kernel does not take."""
 _MAX_LOG = 1 << 20
 
 
@@ -158,13 +160,15 @@ def error_in(text: str) -> str:
 
 def execution_error(prefix: str, message: str) -> TareError:
     """The error for a container or exec that could not be started, in Docker's words."""
-    text = f"{prefix}{message}: unknown"
+    text = f"{prefix}{message}"
     lowered = message.lower()
     if "exec" in lowered and "mount" not in lowered:
         if any(words in lowered for words in _NOT_FOUND):
             return ExecutableError(text, exit_code=127)
         if any(words in lowered for words in _NOT_EXECUTABLE):
             return ExecutableError(text, exit_code=126)
+    if any(words in lowered for words in _REFUSED):
+        return InvalidArgument(text, code="runtime-refused")
     return InternalError(text)
 
 

@@ -60,6 +60,8 @@ def make_process(request: SpecRequest, facts: HostFacts) -> dict[str, Any]:
     }
     if request.terminal and request.console_size is not None and all(request.console_size):
         process["consoleSize"] = {"height": request.console_size[0], "width": request.console_size[1]}
+    if request.apparmor and "apparmor" in facts.security_modules:
+        process["apparmorProfile"] = request.apparmor
     if limits := make_rlimits(request.ulimits, facts):
         process["rlimits"] = limits
     return process

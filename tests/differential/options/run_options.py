@@ -56,14 +56,14 @@ def compare(cases: list[OptionCase], docker: dict[str, Result]) -> int:
         engine.docker("import", *_changes(), "-", BASE, stdin=base_rootfs())
         client = Client.make(engine.tare_command(), engine.environment(), engine.socket)
         found = _run(client, cases)
+        wrong = 0
+        for case in cases:
+            if lines := differences(case, case.expected or docker[case.name], found[case.name]):
+                wrong += 1
+                print("\n".join(lines))
+        print(f"{len(cases)} cases, {len(cases) - wrong} agree")
     finally:
         engine.stop()
-    wrong = 0
-    for case in cases:
-        if lines := differences(case, case.expected or docker[case.name], found[case.name]):
-            wrong += 1
-            print("\n".join(lines))
-    print(f"{len(cases)} cases, {len(cases) - wrong} agree")
     return wrong
 
 
