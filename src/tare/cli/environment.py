@@ -66,4 +66,5 @@ def _read_lines(path: Path) -> list[str]:
 def read_labels(values: Iterable[str], files: Iterable[str] = ()) -> dict[str, str]:
     """``KEY[=VALUE]`` options, those of files first."""
     lines = [line for name in files for line in _read_lines(Path(name))]
+    lines = [line for line in lines if "=" in line]  # as in Docker: a name alone is no label in a file
     return {key: value for key, _, value in (text.partition("=") for text in [*lines, *values])}

@@ -74,8 +74,10 @@ def _profile(path: str) -> str:
         raise InvalidArgument(f"opening seccomp profile ({path}) failed: open {path}: {why}") from error
     try:
         return json.dumps(json.loads(text), separators=(",", ":"))
-    except ValueError as error:
-        raise InvalidArgument(f"compacting json for seccomp profile ({path}) failed: {error}") from error
+    except json.JSONDecodeError as error:
+        raise InvalidArgument(
+            f"compacting json for seccomp profile ({path}) failed: invalid character in line {error.lineno}"
+        ) from error
 
 
 def read_extra_hosts(texts: Iterable[str]) -> list[str]:

@@ -292,7 +292,7 @@ def _host_config(given: dict[str, Any]) -> dict[str, Any]:
         "ReadonlyRootfs": given["read_only"],
         "RestartPolicy": restart,
         "Runtime": given["runtime"],
-        "SecurityOpt": security or None,
+        "SecurityOpt": security if given["security_opt"] else None,
         "StorageOpt": _storage(given["storage_opt"]) or None,
         "Sysctls": read_sysctls(given["sysctl"]) or None,
         "Tmpfs": read_tmpfs(given["tmpfs"]) or None,

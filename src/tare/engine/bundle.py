@@ -176,8 +176,11 @@ def _devices(host: HostConfig) -> tuple[SpecDevice, ...]:
 
 def _file_mounts(container: Container, files: dict[str, Path]) -> list[SpecMount]:
     taken = {point.destination for point in container.mounts}
+    access = "ro" if container.host_config.readonly_rootfs else "rw"
     return [
-        SpecMount(type="bind", source=str(source), destination=destination, options=(RECURSIVE_BIND, "rprivate"))
+        SpecMount(
+            type="bind", source=str(source), destination=destination, options=(RECURSIVE_BIND, "rprivate", access)
+        )
         for destination, source in files.items()
         if destination not in taken
     ]

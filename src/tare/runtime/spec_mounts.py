@@ -47,12 +47,11 @@ def _defaults(request: SpecRequest, facts: HostFacts) -> list[Mount]:
     ]
     if facts.cgroups.kind != "none":
         mounts.append(_mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro", "nosuid", "noexec", "nodev"))
+    mounts.append(_mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"))
     if request.ipc_mode == "host":
-        mounts.append(_mount("/dev/mqueue", "bind", "/dev/mqueue", "rbind", "nosuid", "noexec", "nodev"))
         mounts.append(_mount("/dev/shm", "bind", "/dev/shm", "rbind", "nosuid", "noexec", "nodev"))
     else:
         size = f"size={request.shm_size}"
-        mounts.append(_mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"))
         if request.shared_memory is not None:
             shared = str(request.shared_memory)
             mounts.append(_mount("/dev/shm", "bind", shared, "rbind", "nosuid", "noexec", "nodev", "rprivate"))

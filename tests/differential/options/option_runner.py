@@ -19,6 +19,12 @@ _ID = re.compile(r"\b[0-9a-f]{64}\b")
 _SHORT_ID = re.compile(r"\b[0-9a-f]{12}\b")
 _NAMESPACE = re.compile(r"\b(\w+):\[\d+\]")
 _OVERLAY = re.compile(r"(\boverlay r[ow],relatime),\S*")
+_HOST = (
+    (re.compile(r"^(/etc/(?:resolv.conf|hostname|hosts)) \S+ (r[ow])\S*", re.MULTILINE), r"\1 \2"),
+    (re.compile(r"\d+\.00, as there are only \d+ CPUs"), "<number>.00, as there are only <number> CPUs"),
+    (re.compile(r"available: [\d,-]+"), "available: <numbers>"),
+)
+"""What depends on the machine."""
 _CGROUP = re.compile(r"/(tare-reference|tare-options-ref|tare-?\w*)/<id>")
 
 
@@ -55,6 +61,8 @@ class Client:
     def _same(self, data: bytes) -> str:
         text = data.decode(errors="backslashreplace").replace(os.fspath(FILES), "@FILES")
         text = _NAMESPACE.sub(lambda match: f"{match[1]}: {'the host' if match[0] in self.namespaces else 'own'}", text)
+        for pattern, same in _HOST:
+            text = pattern.sub(same, text)
         text = _OVERLAY.sub(r"\1", text)
         text = _SHORT_ID.sub("<short id>", _ID.sub("<id>", text))
         text = _CGROUP.sub("/<parent>/<id>", text)

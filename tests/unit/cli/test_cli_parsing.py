@@ -109,7 +109,7 @@ def test_environment_refused(tmp_path: Path) -> None:
         read_env([], [str(tmp_path / "nothing")])
     bad = tmp_path / "bad"
     bad.write_text("A=1\nhas space=2\n")
-    with pytest.raises(InvalidArgument, match="bad.: variable 'has space' contains whitespaces .line 2."):
+    with pytest.raises(InvalidArgument, match=r"bad.: variable 'has space' contains whitespaces .line 2."):
         read_env([], [str(bad)])
     with pytest.raises(InvalidArgument, match="invalid environment variable: =x"):
         read_env(["=x"], [])
