@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,8 +43,13 @@ class Isolation:
         return self._paths.isolation(container_id) / "userns"
 
     async def prepare(self, container: Container) -> None:
-        """Make the memory that other containers may share with this one (``--ipc shareable``)."""
+        """Make the memory that other containers may share with this one (``--ipc shareable``).
+
+        Raises Conflict when a container with ids of its own could not reach its root file system.
+        """
         host = container.host_config
+        if container.ids is not None:
+            await asyncio.to_thread(_check_reachable, self._paths.rootfs(container.id))
         if host.ipc_mode == "shareable":
             owner = container.ids.first if container.ids is not None else 0
             place = self._shm(container.id)
@@ -113,6 +119,19 @@ def check_ids(ids: IdRange | None, user: UserIds) -> None:
                 f"the id {number} is outside of the container's {ids.size} ids",
                 hint=f"ask for more with --userns auto:size={number + 1}",
                 code="id-out-of-range",
+            )
+
+
+def _check_reachable(place: Path) -> None:
+    """The runtime enters the root file system as the container's root, who is one of the others on the host."""
+    for directory in reversed(place.parents):
+        mode = directory.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            raise Conflict(
+                f"a container with ids of its own cannot reach {place}: {directory} is closed to others "
+                f"(mode {stat.S_IMODE(mode):04o})",
+                hint=f"chmod o+x {directory}, or choose another run root",
+                code="root-unreachable",
             )
 
 
