@@ -33,6 +33,9 @@
     [userns]
     first = 1879048192          # ids of the host for --userns auto; those of several engines must not overlap
     count = 268304384
+
+    [runtimes]                  # more OCI runtimes for --runtime: name = program
+    youki = "/usr/local/bin/youki"
 """
 
 from __future__ import annotations
@@ -121,6 +124,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     archive: ArchiveSection = ArchiveSection()
     network: NetworkSection = NetworkSection()
     userns: UsernsSection = UsernsSection()
+    runtimes: dict[str, str] = {}
 
     @property
     def run_directory(self) -> Path:

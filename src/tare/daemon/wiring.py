@@ -41,9 +41,9 @@ from tare.engine.volumes import Volumes
 from tare.engine.weigh import Weigher
 from tare.network.model import NetworkSettings
 from tare.network.service import NetworkService
+from tare.runtime.choice import RuntimeChoice, choose_runtimes
 from tare.runtime.host import HostFacts, probe_host
 from tare.runtime.oci_runtime import OciRuntime
-from tare.runtime.probe import RUNTIMES, probe_runtimes
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
 from tare.volumes.local import LocalVolumes
@@ -59,19 +59,23 @@ async def build_engine(settings: Settings) -> Engine:
     paths = EnginePaths(Path(settings.data_root), settings.run_directory)
     facts = await asyncio.to_thread(probe_host)
     await asyncio.to_thread(_make_directories, paths)
-    runtime = await probe_runtimes(
+    runtimes = await choose_runtimes(
         facts,
         paths.run_root,
-        names=(settings.runtime,) if settings.runtime else RUNTIMES,
+        default=settings.runtime,
+        configured=settings.runtimes,
         cache=paths.cache / "runtime.json",
         cgroup_parent=paths.cgroup_parent,
     )
     store = await Store.open(paths.data_root)
     try:
-        return _wire(settings, paths, store, runtime, facts)
+        engine = _wire(settings, paths, store, runtimes, facts)
+        for container in await ContainerRecords(store.db).list():
+            runtimes.assign(container.id, container.host_config.runtime)
     except BaseException:
         await store.close()
         raise
+    return engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,7 @@ class _Parts:
     paths: EnginePaths
     facts: HostFacts
     runtime: OciRuntime
+    runtimes: RuntimeChoice
     store: Store
     supervisor: Supervisor
     network: NetworkService
@@ -95,7 +100,7 @@ class _Parts:
     live: LiveContainers
 
 
-def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRuntime, facts: HostFacts) -> Engine:
+def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: RuntimeChoice, facts: HostFacts) -> Engine:
     events = Events()
     records = ContainerRecords(store.db)
     network = NetworkService(store.db, paths.run_root, paths.instance, _network_settings(settings))
@@ -105,9 +110,10 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRunt
         settings=settings,
         paths=paths,
         facts=facts,
-        runtime=runtime,
+        runtime=runtimes.default,
+        runtimes=runtimes,
         store=store,
-        supervisor=Supervisor(runtime, paths.run_root),
+        supervisor=Supervisor(runtimes.default, paths.run_root),
         network=network,
         local_volumes=local_volumes,
         records=records,
@@ -154,6 +160,7 @@ def _engine(parts: _Parts) -> Engine:
             volumes=volumes,
             build_cache=build_cache,
             runtime=parts.runtime,
+            runtimes=parts.runtimes,
             facts=parts.facts,
             paths=parts.paths,
             driver=parts.store.snapshots.name,
@@ -191,7 +198,7 @@ def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
         volumes=parts.local_volumes,
         network=parts.network,
         paths=parts.paths,
-        runtime=parts.runtime.name,
+        runtimes=parts.runtimes,
         cgroupns="private" if parts.facts.cgroups.kind == "v2" else "host",
         support=parts.facts.limits,
         ids=IdRanges(parts.records, first=parts.settings.userns.first, count=parts.settings.userns.count),

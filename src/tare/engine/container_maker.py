@@ -27,6 +27,7 @@ from tare.model.container import (
     NetworkingConfig,
 )
 from tare.network.service import NetworkService
+from tare.runtime.choice import RuntimeChoice
 from tare.store.images import Image
 from tare.store.snapshotter import Lower
 from tare.store.store import Store
@@ -47,7 +48,7 @@ class ContainerMaker:
         volumes: LocalVolumes,
         network: NetworkService,
         paths: EnginePaths,
-        runtime: str,
+        runtimes: RuntimeChoice,
         cgroupns: str,
         support: LimitSupport,
         ids: IdRanges,
@@ -57,7 +58,7 @@ class ContainerMaker:
         self._volumes = volumes
         self._network = network
         self._paths = paths
-        self._runtime = runtime
+        self._runtimes = runtimes
         self._cgroupns = cgroupns
         self._support = support
         self._ids = ids
@@ -72,8 +73,9 @@ class ContainerMaker:
         check_process(config)
         command = command_of(config)
         warnings = complete_host_config(
-            host, config, runtime=self._runtime, cgroupns=self._cgroupns, support=self._support
+            host, config, runtime=self._runtimes.default.name, cgroupns=self._cgroupns, support=self._support
         )
+        self._runtimes.check(host.runtime)
         wanted_ports(config, host)  # refuses malformed ports before anything is made
         container_id = new_id()
         chosen_name = await self._choose_name(name)
@@ -109,6 +111,7 @@ class ContainerMaker:
             await self._fill_volumes(container_id, plan, mounts)
             async with self._ids.reserve(host) as container.ids:
                 await self._insert(container, generated=not name)
+            self._runtimes.assign(container_id, host.runtime)
             undo.pop_all()
         return container, warnings
 

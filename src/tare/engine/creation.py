@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from tare.engine.option_checks import check_available, check_capabilities, check_modes, check_restart, check_tmpfs
@@ -78,13 +77,11 @@ def complete_host_config(
     *,
     runtime: str,
     cgroupns: str,
-    runtimes: Collection[str] = (),
     support: LimitSupport | None = None,
 ) -> list[str]:
     """Fill Docker's defaults into ``host`` in place and check it; returns warnings. Raises InvalidArgument.
 
-    ``runtimes`` are the names that ``--runtime`` may give beside ``runtime``; ``support`` tells which limits the kernel
-    keeps (default: all).
+    ``support`` tells which limits the kernel keeps (default: all).
     """
     if host.network_mode in ("", "default"):
         host.network_mode = "bridge"
@@ -114,7 +111,7 @@ def complete_host_config(
         raise InvalidArgument("SHM size can not be less than 0")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidArgument(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
-    check_available(host, {runtime, *runtimes})
+    check_available(host)
     check_tmpfs(host)
     read_security(host)
     _default_paths(host)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 
 from tare.errors import InvalidArgument, Unsupported
 from tare.model.container import ContainerConfig, HostConfig, RestartPolicy
@@ -147,14 +146,8 @@ def check_capabilities(host: HostConfig) -> None:
             setattr(host, member, sorted(set(normal)))
 
 
-def check_available(host: HostConfig, runtimes: Collection[str]) -> None:
+def check_available(host: HostConfig) -> None:
     """Refuse what this engine or host does not have."""
-    if host.runtime not in runtimes:
-        raise InvalidArgument(
-            f"unknown or invalid runtime name: {host.runtime}",
-            hint=f"this engine has {', '.join(sorted(runtimes))}",
-            code="unknown-runtime",
-        )
     if host.isolation not in ("", "default"):
         raise InvalidArgument(f"invalid isolation ({host.isolation}): linux only supports 'default'")
     for request in host.device_requests or []:

@@ -25,14 +25,18 @@ class Sandboxes:
         self._network = network
         self._paths = paths
 
-    async def mount_root(self, container: Container) -> Path:
-        """Mount the container's root file system and return where."""
+    async def mount_root(self, container: Container, *, running: bool = False) -> Path:
+        """Mount the container's root file system and return where.
+
+        For a container that is about to run, with what it shares and in the ids that it runs with; else in plain ones.
+        """
         target = self._paths.rootfs(container.id)
         await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
-        ids = container.ids
+        ids = container.ids if running else None
         await self._isolation.release(container.id)
         await self._store.snapshots.mount(container.id, target, None if ids is None else (ids.first, ids.size))
-        await self._isolation.prepare(container)
+        if running:
+            await self._isolation.prepare(container)
         return target
 
     async def unmount_root(self, container_id: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,18 @@ _MAX_LOG = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class OciRuntime:
-    """A runtime program and the directory of its state (``--root``)."""
+    """A runtime program and the directory of its state (``--root``).
+
+    ``assigned`` are the containers, by id, that another runtime runs (``--runtime``); operations on them go there.
+    """
 
     path: str
     root: Path
+    assigned: dict[str, OciRuntime] = field(default_factory=dict, compare=False, repr=False)
+
+    def of(self, container_id: str) -> OciRuntime:
+        """The runtime that runs this container."""
+        return self.assigned.get(container_id, self)
 
     @property
     def name(self) -> str:
@@ -51,30 +59,30 @@ class OciRuntime:
 
     async def start(self, container_id: str) -> None:
         """Let the created container's process run."""
-        await self._call("start", container_id)
+        await self.of(container_id)._call("start", container_id)
 
     async def kill(self, container_id: str, signal: int, *, everything: bool = False) -> None:
         """Send ``signal`` to the container's first process, or to all of its processes."""
-        await self._call("kill", *(["--all"] if everything else []), container_id, str(signal))
+        await self.of(container_id)._call("kill", *(["--all"] if everything else []), container_id, str(signal))
 
     async def delete(self, container_id: str, *, force: bool = False) -> None:
         """Remove the container's state and cgroups; with ``force`` kill it first. Unknown containers are fine."""
         try:
-            await self._call("delete", *(["--force"] if force else []), container_id)
+            await self.of(container_id)._call("delete", *(["--force"] if force else []), container_id)
         except NotFound:
             return
 
     async def pause(self, container_id: str) -> None:
         """Freeze all processes of the container."""
-        await self._call("pause", container_id)
+        await self.of(container_id)._call("pause", container_id)
 
     async def resume(self, container_id: str) -> None:
         """Undo ``pause``."""
-        await self._call("resume", container_id)
+        await self.of(container_id)._call("resume", container_id)
 
     async def state(self, container_id: str) -> dict[str, Any]:
         """The runtime-spec state: ``status`` (created, running, paused, stopped), ``pid``, … Raises NotFound."""
-        result = await self._call("state", container_id)
+        result = await self.of(container_id)._call("state", container_id)
         state: dict[str, Any] = json.loads(result.stdout)
         return state
 
