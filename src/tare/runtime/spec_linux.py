@@ -220,9 +220,9 @@ def _cpu(wanted: Resources, facts: HostFacts) -> dict[str, Any]:
             cpu["period"] = wanted.cpu_period
         if wanted.cpu_quota:
             cpu["quota"] = wanted.cpu_quota
-        if wanted.cpu_realtime_period:
+        if wanted.cpu_realtime_period and "cpu" in facts.cgroups.v1:
             cpu["realtimePeriod"] = wanted.cpu_realtime_period
-        if wanted.cpu_realtime_runtime:
+        if wanted.cpu_realtime_runtime and "cpu" in facts.cgroups.v1:
             cpu["realtimeRuntime"] = wanted.cpu_realtime_runtime
     if "cpuset" in facts.cgroups.controllers:
         if wanted.cpuset_cpus:
