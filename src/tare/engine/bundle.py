@@ -14,8 +14,8 @@ from tare.base.atomic import write_atomic
 from tare.engine.isolation import Isolation, check_ids
 from tare.engine.paths import EnginePaths
 from tare.engine.requests import ExecConfig
-from tare.engine.security_options import read_security
-from tare.errors import InvalidArgument, Unsupported
+from tare.engine.security_options import check_labels, read_security
+from tare.errors import InvalidArgument
 from tare.model.container import Container, HostConfig, MountPoint
 from tare.runtime.host import HostFacts, SpecDevice, host_device
 from tare.runtime.spec import make_process, make_spec
@@ -51,12 +51,7 @@ class BundleWriter:
         devices = await asyncio.to_thread(_devices, host)
         resources = await asyncio.to_thread(_resources, host)
         security = read_security(host)
-        if "selinux" in self._facts.security_modules and set(security.labels) - {"disable"}:
-            raise Unsupported(
-                f"label={security.labels[0]}: SELinux labels are not available in this version",
-                hint="use label=disable",
-                code="no-selinux",
-            )
+        check_labels(security, self._facts.security_modules)
         mounts = (*_file_mounts(container, files), *(_mount(point) for point in container.mounts))
         request = SpecRequest(
             rootfs=root,

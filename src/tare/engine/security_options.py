@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from tare.errors import InvalidArgument
+from tare.errors import InvalidArgument, Unsupported
 from tare.model.container import HostConfig
 
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -55,6 +56,17 @@ def read_security(host: HostConfig) -> SecurityOptions:
         apparmor=values.get("apparmor", ""),
         labels=tuple(labels),
     )
+
+
+def check_labels(options: SecurityOptions, modules: Collection[str]) -> None:
+    """Refuse SELinux labels where SELinux is on; elsewhere they mean nothing. Raises Unsupported."""
+    wanted = [label for label in options.labels if label != "disable"]
+    if wanted and "selinux" in modules:
+        raise Unsupported(
+            f"label={wanted[0]}: SELinux labels are not available in this version",
+            hint="use label=disable",
+            code="no-selinux",
+        )
 
 
 def _boolean(value: str, option: str) -> bool:

@@ -75,11 +75,12 @@ def run_case(client: Client, case: OptionCase) -> Result:
     """What the client shows for ``case``; nothing of it stays."""
     if not case.inspect:
         return client.call("run", "--rm", *case.words())
-    made = client.call("create", "--name", f"options-{case.name}", *case.words())
+    name = f"options-{case.name}-{os.path.basename(client.argv[0])}"
+    made = client.call("create", "--name", name, *case.words())
     if made.code != 0:
         return made
-    shown = client.call("inspect", f"options-{case.name}")
-    client.call("rm", f"options-{case.name}")
+    shown = client.call("inspect", name)
+    client.call("rm", name)
     document = json.loads(shown.out)[0]
     members = {**document["HostConfig"], **document["Config"]}
     wanted = {name: members.get(name, "absent") for name in case.inspect}

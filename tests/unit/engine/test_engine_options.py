@@ -10,7 +10,7 @@ import pytest
 from tare.engine.creation import complete_host_config
 from tare.engine.option_checks import check_process, userns_size
 from tare.engine.resource_limits import check_limits, limited_devices, parse_number_list
-from tare.engine.security_options import SecurityOptions, read_security
+from tare.engine.security_options import SecurityOptions, check_labels, read_security
 from tare.errors import InvalidArgument, Unsupported
 from tare.kernel.cgroups import LimitSupport
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, RestartPolicy, ThrottleDevice, WeightDevice
@@ -234,6 +234,14 @@ def test_security_options(options: list[str], expected: SecurityOptions) -> None
 def test_privileged_containers_have_no_filter_unless_one_is_named() -> None:
     assert read_security(HostConfig(privileged=True)).seccomp == "unconfined"
     assert read_security(HostConfig(privileged=True, security_opt=["seccomp=builtin"])).seccomp == "default"
+
+
+def test_labels_are_refused_where_they_would_mean_something() -> None:
+    options = read_security(HostConfig(security_opt=["label=disable", "label=type:mine_t"]))
+    check_labels(options, {"apparmor"})
+    with pytest.raises(Unsupported, match="label=type:mine_t: SELinux labels are not available"):
+        check_labels(options, {"selinux"})
+    check_labels(read_security(HostConfig(security_opt=["label=disable"])), {"selinux"})
 
 
 def test_sizes_of_ranges() -> None:
