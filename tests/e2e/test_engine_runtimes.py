@@ -1,4 +1,7 @@
-"""Runtimes by name: configured, probed, listed, and each container stays with its own, also over a crash."""
+"""What the configuration gives containers: runtimes by name and a pool of ids.
+
+Runtimes are configured, probed, listed, and each container stays with its own, also over a crash.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ def chosen(busybox_tar: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iter
     program.write_text(f'#!/bin/sh\necho "$@" >> {place}/calls\nexec {real} "$@"\n')
     program.chmod(0o755)
     config = place / "tare.toml"
-    config.write_text(f'[runtimes]\nnoting = "{program}"\nbroken = "/bin/false"\nabsent = "/no/such/program"\n')
+    config.write_text(
+        f'[runtimes]\nnoting = "{program}"\nbroken = "/bin/false"\nabsent = "/no/such/program"\n'
+        "[userns]\nfirst = 500000\ncount = 5100\n"
+    )
     engine = EngineProcess.make("--config", str(config))
     engine.import_busybox(busybox_tar)
     yield engine
@@ -71,3 +77,21 @@ def test_runtimes_are_listed_and_others_refused(chosen: EngineProcess) -> None:
         assert any(word in text for word in words.split("|")), text
     chosen.docker("run", "--rm", "--runtime", default, "busybox", "true")
     chosen.docker("run", "--rm", "--runtime", "io.containerd.runc.v2", "busybox", "true")
+
+
+def test_a_pool_of_ids_is_given_out_until_it_is_empty(chosen: EngineProcess) -> None:
+    chosen.root.chmod(0o711)
+    for number, first in ((1, 500_000), (2, 502_000)):
+        chosen.tare("run", "-d", "--name", f"own{number}", "--userns", "auto:size=2000", "busybox", "sleep", "600")
+        pid = json.loads(chosen.text("inspect", f"own{number}"))[0]["State"]["Pid"]
+        assert Path(f"/proc/{pid}/uid_map").read_text().split() == ["0", str(first), "2000"]
+    refused = chosen.tare("create", "--userns", "auto:size=2000", "busybox", check=False)
+    assert refused.returncode == 1
+    assert "no 2000 ids in a row are free for --userns auto: the pool is 500000 to 505099" in refused.stderr.decode()
+    assert len(chosen.text("ps", "-aq").split()) == 2
+    chosen.tare("run", "--rm", "--userns", "auto:size=1024", "busybox", "true")
+    chosen.restart()
+    chosen.docker("rm", "-f", "own1")
+    chosen.tare("run", "-d", "--name", "own3", "--userns", "auto:size=2000", "busybox", "sleep", "600")
+    pid = json.loads(chosen.text("inspect", "own3"))[0]["State"]["Pid"]
+    assert Path(f"/proc/{pid}/uid_map").read_text().split()[1] == "500000"

@@ -125,7 +125,11 @@ def read_gpus(text: str) -> list[dict[str, Any]] | None:
         return None
     request: dict[str, Any] = {"Driver": "", "Count": 0, "DeviceIDs": None, "Capabilities": [], "Options": {}}
     capabilities = ["gpu"]
-    for field in next(csv.reader([text]), []):
+    try:
+        fields = next(csv.reader([text]), [])
+    except csv.Error as error:
+        raise flag_error(text, "--gpus", str(error)) from error
+    for field in fields:
         key, equals, value = field.partition("=")
         match key:
             case "driver":

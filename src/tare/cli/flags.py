@@ -13,6 +13,8 @@ from tare.errors import InvalidArgument
 
 FLAG_CODE = "invalid-flag"
 """The code of errors that Docker tells together with the command's usage."""
+_LONGEST_NUMBER = 64
+_HUGE_EXPONENT = re.compile(r"[eE][+-]?\d{3}")
 _NAMESPACED = frozenset(
     {"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
      "kernel.shmmni", "kernel.shm_rmid_forced"}
@@ -69,6 +71,8 @@ def read_cpus(text: str) -> int:
     if not text:
         return 0
     try:
+        if len(text) > _LONGEST_NUMBER or _HUGE_EXPONENT.search(text):  # which take long to compute with
+            raise ValueError(text)
         value = Fraction(text) * 1_000_000_000
     except (ValueError, ZeroDivisionError) as error:
         raise flag_error(text, "--cpus", f"failed to parse {text} as a rational number") from error

@@ -330,7 +330,7 @@ def _resources(given: dict[str, Any]) -> dict[str, Any]:
         "OomScoreAdj": number("oom_score_adj"),
         "PidsLimit": number("pids_limit") or None,
         "ShmSize": read_bytes(given["shm_size"], "--shm-size"),
-        "Ulimits": [read_ulimit(text) for text in given["ulimit"]] or None,
+        "Ulimits": [read_ulimit(text) for text in given["ulimit"]],
     }
 
 

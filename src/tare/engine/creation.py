@@ -46,8 +46,7 @@ def merge_config(config: ContainerConfig, image: ExecutionConfig) -> None:
     config.labels = {**(image.labels or {}), **(config.labels or {})}
     if image.exposed_ports or config.exposed_ports:
         config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})}
-    if image.volumes or config.volumes:
-        config.volumes = {**(image.volumes or {}), **(config.volumes or {})}
+    config.volumes = {**(image.volumes or {}), **(config.volumes or {})} or None
     config.on_build = config.on_build or image.on_build
     config.shell = config.shell or image.shell
     if image.healthcheck is not None:
@@ -86,9 +85,11 @@ def complete_host_config(
     if host.network_mode in ("", "default"):
         host.network_mode = "bridge"
     host.ipc_mode = host.ipc_mode or "private"
-    host.userns_mode = host.userns_mode or ("host" if host.privileged else "")
     host.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged else cgroupns)
     host.shm_size = host.shm_size or DEFAULT_SHM_SIZE
+    host.pids_limit = host.pids_limit or None
+    if host.security_opt is None and (host.privileged or "host" in (host.ipc_mode, host.pid_mode)):
+        host.security_opt = ["label=disable"]  # as Docker shows it, with and without SELinux
     host.runtime = host.runtime or runtime
     host.restart_policy.name = host.restart_policy.name or "no"
     host.log_config.type = host.log_config.type or "json-file"

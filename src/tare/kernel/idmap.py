@@ -10,6 +10,7 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from tare.kernel.mounts import mount_overlay, mount_table
 T = TypeVar("T")
 LAST_ID = (1 << 32) - 2
 """The highest id; the one above it stands for \"none\" (user_namespaces(7))."""
+_OVERLAY_KERNEL = (5, 19)
 _MAX_LINES = 340  # what the kernel takes in one map
 
 
@@ -215,13 +217,27 @@ def mount_mapped_overlay(
         for place in dict.fromkeys((*lowers, snapshot, empty)):
             with clone_with_namespace(place, namespace) as mapped:
                 mapped.attach(place)
-        mount_overlay(lowers, snapshot / "upper", snapshot / "work", target, empty=empty)
+        try:
+            mount_overlay(lowers, snapshot / "upper", snapshot / "work", target, empty=empty)
+        except InternalError as error:
+            if _kernel() >= _OVERLAY_KERNEL:
+                raise
+            raise Unsupported(
+                f"overlayfs of Linux {os.uname().release} takes no layers with other ids: {error.message}",
+                hint="--userns auto needs Linux 5.19 or newer",
+                code="no-idmap",
+            ) from error
         return syscalls.open_tree(os.fspath(target), syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC)
 
     with user_namespace(maps, maps) as namespace:
         tree = _in_private_mounts(lambda: work(namespace))
     with DetachedMount(tree, snapshot) as mount:
         mount.attach(target)
+
+
+def _kernel() -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _in_private_mounts(function: Callable[[], T]) -> T:

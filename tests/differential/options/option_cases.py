@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FILES = Path(__file__).with_name("files")
+EVERYTHING = ("the whole HostConfig",)
 IMAGE = "differential/base:1"
 
 
@@ -369,4 +370,16 @@ _LIFE = (
     OptionCase("volume-driver", ("--volume-driver", "local", "-v", "/x"), "true"),
 )  # fmt: skip
 
-CASES = (*_IDENTITY, *_ENVIRONMENT, *_RESOURCES, *_DEVICES, *_ISOLATION, *_NAMESPACES, *_LIFE)
+_WHOLE = (
+    OptionCase("whole-default", (), inspect=EVERYTHING),
+    OptionCase("whole-privileged", ("--privileged",), inspect=EVERYTHING),
+    OptionCase("whole-host-modes", ("--pid", "host", "--network", "host", "--restart", "unless-stopped"), inspect=EVERYTHING),
+    OptionCase("whole-many", (
+        "-m", "64m", "--init", "--read-only", "--tmpfs", "/x", "--sysctl", "net.ipv4.ip_forward=1", "--device", "/dev/fuse",
+        "--cap-add", "net_admin", "--group-add", "5", "--add-host", "a:1.2.3.4", "--annotation", "a=b", "--dns", "1.1.1.1",
+        "--ulimit", "nofile=5", "--device-read-bps", "/dev/vda:1mb", "-it", "--network", "none", "--log-opt", "max-size=1m",
+        "--security-opt", "no-new-privileges", "--cpus", "0.5", "--cpuset-cpus", "0", "--pids-limit", "7", "-p", "80",
+        "--device-cgroup-rule", "c 1:3 r"), inspect=EVERYTHING),
+)  # fmt: skip
+
+CASES = (*_IDENTITY, *_ENVIRONMENT, *_RESOURCES, *_DEVICES, *_ISOLATION, *_NAMESPACES, *_LIFE, *_WHOLE)

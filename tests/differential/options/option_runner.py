@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from option_cases import FILES, OptionCase, Result
+from option_cases import EVERYTHING, FILES, OptionCase, Result
 
 SECONDS = 90
 _ID = re.compile(r"\b[0-9a-f]{64}\b")
@@ -84,6 +84,8 @@ def run_case(client: Client, case: OptionCase) -> Result:
     document = json.loads(shown.out)[0]
     members = {**document["HostConfig"], **document["Config"]}
     wanted = {name: members.get(name, "absent") for name in case.inspect}
+    if case.inspect == EVERYTHING:
+        wanted = document["HostConfig"]
     return Result(shown.code, json.dumps(wanted, indent=1, sort_keys=True), made.err)
 
 
