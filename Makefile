@@ -48,8 +48,8 @@ lint: setup ## Check style, types and import directions
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: setup ## Compare start-up times with another engine (ARGS="tare=unix://… docker=unix://…")
-	$(VENV)/bin/python bench/run_exec.py $(ARGS)
+bench: setup ## Compare containers with another engine's (ARGS="tare=unix://… docker=unix://…")
+	$(VENV)/bin/python bench/containers.py $(ARGS)
 
 bench-build: setup ## Compare builds with Docker's (ARGS="tare=unix://… docker=unix://…")
 	$(VENV)/bin/python bench/build.py $(ARGS)

@@ -89,7 +89,7 @@ def test_a_pool_of_ids_is_given_out_until_it_is_empty(chosen: EngineProcess) -> 
     assert refused.returncode == 1
     assert "no 2000 ids in a row are free for --userns auto: the pool is 500000 to 505099" in refused.stderr.decode()
     assert len(chosen.text("ps", "-aq").split()) == 2
-    chosen.tare("run", "--rm", "--userns", "auto:size=1024", "busybox", "true")
+    chosen.tare("run", "--rm", "--runtime", "noting", "--userns", "auto:size=1024", "busybox", "true")
     chosen.restart()
     chosen.docker("rm", "-f", "own1")
     chosen.tare("run", "-d", "--name", "own3", "--userns", "auto:size=2000", "busybox", "sleep", "600")

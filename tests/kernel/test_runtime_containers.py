@@ -27,6 +27,7 @@ from tare.runtime.probe import probe_runtimes
 from tare.runtime.spec import make_spec
 from tare.runtime.spec_request import Resources, SpecMount, SpecRequest
 from tare.runtime.supervisor import Exit, Supervisor
+from tare.runtime.view import without_v2
 
 pytestmark = pytest.mark.root
 
@@ -112,12 +113,13 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-async def lab(tmp_path: Path, rootfs: Path) -> AsyncIterator[Lab]:
+@pytest.fixture(params=["crun", "runc"])
+async def lab(tmp_path: Path, rootfs: Path, request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
     facts = probe_host()
-    path = shutil.which("runc")
+    path = shutil.which(request.param)
     assert path is not None
-    lab = Lab(tmp_path, rootfs, facts, OciRuntime(path, tmp_path / "oci"))
+    view = without_v2(facts.cgroups) if request.param == "crun" else ()
+    lab = Lab(tmp_path, rootfs, facts, OciRuntime(path, tmp_path / "oci", view))
     yield lab
     for cid in list(lab.supervisor._tasks):
         await lab.supervisor.delete(cid)
@@ -254,7 +256,8 @@ async def test_a_command_that_cannot_run_is_named_and_leaves_nothing(
         await lab.create(command)
     assert caught.value.exit_code == code
     prefix = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
-    assert caught.value.message.startswith(f"{prefix}runc create failed: unable to start container process: exec: ")
+    verb = f"{prefix}{lab.runtime.name} create failed"
+    assert caught.value.message.startswith(f"{verb}: unable to start container process: exec: ")
     assert caught.value.message.endswith(words)
     assert lab.leftovers() == []
 
@@ -359,8 +362,8 @@ async def test_a_dead_engine_s_container_is_adopted_with_its_exit_code(lab: Lab)
         from tare.runtime.supervisor import Supervisor
 
         async def main():
-            runtime, oci, run, cid, bundle = sys.argv[1:]
-            supervisor = Supervisor(OciRuntime(runtime, Path(oci)), Path(run))
+            runtime, oci, run, cid, bundle, *view = sys.argv[1:]
+            supervisor = Supervisor(OciRuntime(runtime, Path(oci), tuple(view)), Path(run))
             await supervisor.create(cid, Path(bundle), log_path=Path(bundle) / "log")
             await supervisor.start(cid)
             print("started", flush=True)
@@ -370,7 +373,17 @@ async def test_a_dead_engine_s_container_is_adopted_with_its_exit_code(lab: Lab)
         """
     )
     engine = subprocess.Popen(
-        [sys.executable, "-c", script, lab.runtime.path, lab.runtime.root, lab.root / "run", cid, bundle],
+        [
+            sys.executable,
+            "-c",
+            script,
+            lab.runtime.path,
+            lab.runtime.root,
+            lab.root / "run",
+            cid,
+            bundle,
+            *lab.runtime.view,
+        ],
         stdout=subprocess.PIPE,
     )
     assert engine.stdout is not None

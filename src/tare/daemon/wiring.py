@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
+from tare.engine.container_logs import ContainerLogs
 from tare.engine.container_maker import ContainerMaker
 from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
@@ -39,9 +41,11 @@ from tare.engine.system import System
 from tare.engine.views import NetworkView
 from tare.engine.volumes import Volumes
 from tare.engine.weigh import Weigher
+from tare.errors import InvalidArgument
 from tare.network.model import NetworkSettings
 from tare.network.service import NetworkService
 from tare.runtime.choice import RuntimeChoice, choose_runtimes
+from tare.runtime.filters import CompiledFilters
 from tare.runtime.host import HostFacts, probe_host
 from tare.runtime.oci_runtime import OciRuntime
 from tare.runtime.supervisor import Supervisor
@@ -71,6 +75,8 @@ async def build_engine(settings: Settings) -> Engine:
     try:
         engine = _wire(settings, paths, store, runtimes, facts)
         for container in await ContainerRecords(store.db).list():
+            with contextlib.suppress(InvalidArgument):  # it is not there any more: the default has to do
+                await runtimes.check(container.host_config.runtime)
             runtimes.assign(container.id, container.host_config.runtime)
     except BaseException:
         await store.close()
@@ -140,6 +146,7 @@ def _engine(parts: _Parts) -> Engine:
     return Engine(
         paths=parts.paths,
         containers=containers,
+        container_logs=_container_logs(parts, containers),
         execs=Execs(records=parts.records, bundles=parts.bundles, supervisor=parts.supervisor, events=parts.events),
         images=images,
         builds=_builds(parts, builder, images, build_cache),
@@ -177,7 +184,11 @@ def _engine(parts: _Parts) -> Engine:
 
 def _lifecycle(parts: _Parts) -> Lifecycle:
     launcher = Launcher(
-        sandboxes=parts.sandboxes, bundles=parts.bundles, supervisor=parts.supervisor, paths=parts.paths
+        sandboxes=parts.sandboxes,
+        bundles=parts.bundles,
+        supervisor=parts.supervisor,
+        filters=CompiledFilters(parts.runtime, parts.paths.cache / "seccomp"),
+        paths=parts.paths,
     )
     return Lifecycle(
         records=parts.records,
@@ -215,6 +226,17 @@ def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
         paths=parts.paths,
         locks=parts.locks,
         cgroups=parts.facts.cgroups,
+    )
+
+
+def _container_logs(parts: _Parts, containers: Containers) -> ContainerLogs:
+    return ContainerLogs(
+        records=parts.records,
+        live=parts.live,
+        supervisor=parts.supervisor,
+        paths=parts.paths,
+        locks=parts.locks,
+        wait=containers.wait,
     )
 
 

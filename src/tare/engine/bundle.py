@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,11 @@ class BundleWriter:
             uid=user.uid,
             gid=user.gid,
             groups=tuple(user.groups),
+            home=user.home,
             terminal=config.tty,
             hostname=config.hostname,
             domainname=config.domainname,
-            mounts=await self._isolation.map_mounts(container, mounts),
+            mounts=await asyncio.to_thread(_resolved, root, await self._isolation.map_mounts(container, mounts)),
             ids=None if container.ids is None else (container.ids.first, container.ids.size),
             user_namespace=self._isolation.user_namespace(container),
             network_namespace=namespace,
@@ -113,6 +115,7 @@ class BundleWriter:
             uid=user.uid,
             gid=user.gid,
             groups=tuple(user.groups),
+            home=user.home,
             terminal=terminal,
             hostname=container.config.hostname,
             console_size=asked.console_size,
@@ -187,15 +190,33 @@ def _file_mounts(container: Container, files: dict[str, Path]) -> list[SpecMount
     ]
 
 
+_TMPFS_DEFAULTS = {"noexec": "exec", "nosuid": "suid", "nodev": "dev"}
+
+
+def _merged_tmpfs(wanted: list[str]) -> tuple[str, ...]:
+    """Docker's options for a tmpfs, less those whose opposite is asked for: runtimes differ in which of two counts."""
+    kept = [word for word, opposite in _TMPFS_DEFAULTS.items() if opposite not in wanted]
+    return tuple(dict.fromkeys([*kept, "rprivate", *wanted]))
+
+
 def _mount(point: MountPoint) -> SpecMount:
     if point.type == "tmpfs":
-        options = ("noexec", "nosuid", "nodev", "rprivate", *(word for word in point.mode.split(",") if word))
+        options = _merged_tmpfs([word for word in point.mode.split(",") if word])
         return SpecMount(type="tmpfs", source="tmpfs", destination=point.destination, options=options)
     propagation = point.propagation or "rprivate"
     access = "rw" if point.rw else "ro"
     return SpecMount(
         type="bind", source=point.source, destination=point.destination, options=(RECURSIVE_BIND, propagation, access)
     )
+
+
+def _resolved(root: Path, mounts: tuple[SpecMount, ...]) -> tuple[SpecMount, ...]:
+    """Destinations without the image's links: where one leads to nothing, runtimes differ in what they make of it."""
+
+    def destination(mount: SpecMount) -> str:
+        return f"/{resolve_in_root(root, mount.destination).relative_to(root)}"
+
+    return tuple(replace(mount, destination=destination(mount)) for mount in mounts)
 
 
 def _make_working_directory(root: Path, directory: str, owner: int) -> None:

@@ -75,7 +75,7 @@ class ContainerMaker:
         warnings = complete_host_config(
             host, config, runtime=self._runtimes.default.name, cgroupns=self._cgroupns, support=self._support
         )
-        self._runtimes.check(host.runtime)
+        await self._runtimes.check(host.runtime)
         wanted_ports(config, host)  # refuses malformed ports before anything is made
         container_id = new_id()
         chosen_name = await self._choose_name(name)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 
 from tare.base.locks import KeyedLocks
-from tare.engine.clock import to_nanoseconds
 from tare.engine.container_filters import select
 from tare.engine.container_maker import ContainerMaker
 from tare.engine.lifecycle import Lifecycle
-from tare.engine.live import WAIT_CONDITIONS, ContainerAttachment, LiveContainers
+from tare.engine.live import WAIT_CONDITIONS, LiveContainers
 from tare.engine.names import NAME
 from tare.engine.paths import EnginePaths
 from tare.engine.processes import cgroup_pids, list_processes
 from tare.engine.records import ContainerRecords
 from tare.engine.removal import Remover
-from tare.engine.requests import AttachRequest, Created, Exit, Filters, LogRequest
+from tare.engine.requests import Created, Exit, Filters
 from tare.engine.views import NetworkView
-from tare.errors import Conflict, InvalidArgument, NotFound, NotModified, Unsupported
+from tare.errors import Conflict, InvalidArgument, NotFound, NotModified
 from tare.kernel.cgroups import CgroupLayout
 from tare.model import ContainerStatus
 from tare.model.container import (
@@ -30,7 +29,6 @@ from tare.model.container import (
     NetworkingConfig,
     PortBinding,
 )
-from tare.runtime.logs import LogLine, read_logs
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
 
@@ -186,59 +184,6 @@ class Containers:
         """Wait for ``condition``."""
         return await (await self.prepare_wait(reference, condition))
 
-    async def attach(self, reference: str, request: AttachRequest) -> ContainerAttachment:
-        """Connect to the streams; a container that has not started may be attached to in advance.
-
-        Raises Conflict when it is paused or restarting.
-        """
-        container = await self._records.get(reference)
-        status = ContainerStatus(container.state.status)
-        if status is ContainerStatus.PAUSED:
-            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
-        if status is ContainerStatus.RESTARTING:
-            raise Conflict(f"container {container.id} is restarting, wait until the container is running")
-        attachment = ContainerAttachment(request)
-        async with self._locks.hold(container.id):
-            container = await self._records.get(container.id)
-            if ContainerStatus(container.state.status).is_live:
-                attachment.begin(await self._supervisor.attach(container.id))
-            elif request.stream:
-                self._live.of(container.id).attachments.append(attachment)
-            else:
-                attachment.give_up()
-        return attachment
-
-    async def logs(self, reference: str, request: LogRequest) -> AsyncIterator[LogLine]:
-        """The container's log lines. Raises NotFound, Unsupported for the log driver ``none``."""
-        container = await self._records.get(reference)
-        if container.host_config.log_config.type == "none":
-            raise Unsupported("configured logging driver does not support reading")
-        done = asyncio.Event()
-        follow = request.follow and ContainerStatus(container.state.status).is_live
-        watcher = asyncio.create_task(self._set_when_ended(container.id, done)) if follow else None
-        if not follow:
-            done.set()
-        try:
-            async for line in read_logs(
-                self._paths.log(container.id),
-                stdout=request.stdout,
-                stderr=request.stderr,
-                since=_nanoseconds(request.since),
-                until=_nanoseconds(request.until),
-                tail=request.tail if request.tail >= 0 else None,
-                follow=follow,
-                done=done,
-            ):
-                yield line
-        finally:
-            if watcher is not None:
-                watcher.cancel()
-
-    async def _set_when_ended(self, container_id: str, done: asyncio.Event) -> None:
-        with contextlib.suppress(NotFound):
-            await self.wait(container_id, "not-running")
-        done.set()
-
     async def resize(self, reference: str, height: int, width: int) -> None:
         """Set the terminal's size in characters. Raises Conflict when the container does not run."""
         container = await self._running(reference)
@@ -284,12 +229,3 @@ class Containers:
         containers = await self._records.list()
         chosen = select(containers, filters or {}, running_only=not all and limit <= 0)
         return chosen[:limit] if limit > 0 else chosen
-
-
-def _nanoseconds(text: str) -> int | None:
-    if not text or text == "0":
-        return None
-    try:
-        return to_nanoseconds(text)
-    except ValueError as error:
-        raise InvalidArgument(f"invalid time {text!r}", hint="use RFC 3339 or seconds since the epoch") from error

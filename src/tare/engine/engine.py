@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds
+from tare.engine.container_logs import ContainerLogs
 from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
 from tare.engine.events import Events
@@ -35,6 +36,7 @@ class Engine:
 
     paths: EnginePaths
     containers: Containers
+    container_logs: ContainerLogs
     execs: Execs
     images: Images
     builds: Builds

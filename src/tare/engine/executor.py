@@ -73,7 +73,7 @@ class StepExecutor:
     async def execute(self, request: ExecRequest, output: Output) -> int:
         """See the protocol."""
         async with self.prepared(request) as step:
-            return await self._runtime.run_once(step.bundle, step.id, output)
+            return await step_runtime(self._runtime, step.bundle).run_once(step.bundle, step.id, output)
 
     @asynccontextmanager
     async def prepared(self, request: ExecRequest, *, terminal: bool = False) -> AsyncIterator[PreparedStep]:
@@ -182,6 +182,11 @@ class StepExecutor:
             annotations=dict(request.annotations),
         )
         return make_spec(spec_request, self._facts)
+
+
+def step_runtime(runtime: OciRuntime, bundle: Path) -> OciRuntime:
+    """The runtime with the state of a step in its bundle: runtimes keep the environment there, which may be secret."""
+    return runtime.at(bundle / "state")
 
 
 def host_ca_bundle() -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from tare.base.shielding import finish
 from tare.engine.bundle import BundleWriter, write_spec
@@ -12,6 +13,7 @@ from tare.engine.live import Live
 from tare.engine.paths import EnginePaths
 from tare.engine.sandbox import Sandboxes
 from tare.model.container import Container
+from tare.runtime.filters import CompiledFilters
 from tare.runtime.supervisor import Created, Supervisor
 
 
@@ -19,11 +21,18 @@ class Launcher:
     """Brings containers up. What went wrong half-way is undone before the error is passed on."""
 
     def __init__(
-        self, *, sandboxes: Sandboxes, bundles: BundleWriter, supervisor: Supervisor, paths: EnginePaths
+        self,
+        *,
+        sandboxes: Sandboxes,
+        bundles: BundleWriter,
+        supervisor: Supervisor,
+        filters: CompiledFilters,
+        paths: EnginePaths,
     ) -> None:
         self._sandboxes = sandboxes
         self._bundles = bundles
         self._supervisor = supervisor
+        self._filters = filters
         self._paths = paths
 
     async def launch(self, container: Container, live: Live) -> Created:
@@ -49,7 +58,7 @@ class Launcher:
         try:
             spec = await self._bundles.spec(container, root, namespace, files)
             directory = self._paths.container(container.id)
-            await asyncio.to_thread(write_spec, directory, spec)
+            await asyncio.to_thread(self._write, directory, spec)
             created = await self._supervisor.create(
                 container.id,
                 directory,
@@ -59,12 +68,17 @@ class Launcher:
                 # A terminal outlives the client that leaves it by the detach keys and comes back.
                 stdin_once=container.config.stdin_once and not container.config.tty,
             )
+            await asyncio.to_thread(self._filters.keep, spec, container.id)
         except BaseException:
             networking.cancel()
             await finish(asyncio.wait([networking]), what=f"network of {container.name}")
             raise
         await networking
         return created
+
+    def _write(self, directory: Path, spec: dict[str, Any]) -> None:
+        self._filters.offer(spec)
+        write_spec(directory, spec)
 
     async def _connect(self, container: Container) -> None:
         await self._sandboxes.connect(container)

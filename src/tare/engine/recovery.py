@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tare.base.shielding import finish
 from tare.engine.clock import ZERO_TIME, now
+from tare.engine.executor import step_runtime
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import LiveContainers
 from tare.engine.paths import EnginePaths
@@ -116,8 +117,9 @@ class Recovery:
             return
         for bundle in await asyncio.to_thread(lambda: sorted(self._paths.build_steps.iterdir())):
             logger.info("ending build step %s of an earlier engine", bundle.name[:12])
-            with contextlib.suppress(TareError):
-                await self._runtime.delete(bundle.name, force=True)
+            for runtime in (step_runtime(self._runtime, bundle), self._runtime):  # the second ran a shell in the step
+                with contextlib.suppress(TareError):
+                    await runtime.delete(bundle.name, force=True)
             await asyncio.to_thread(unmount_below, bundle)
             await asyncio.to_thread(remove_tree, bundle)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,19 +17,31 @@ _ALIASES = ("io.containerd.runc.v2",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeChoice:
-    """``default`` runs what names no runtime; ``named``: those configured that work, ``broken``: why others do not."""
+    """``default`` runs what names no runtime; ``named``: those configured that work, ``broken``: why others do not.
+
+    ``probe`` tries a program and gives the runtime that it is.
+    """
 
     default: OciRuntime
-    named: Mapping[str, OciRuntime] = field(default_factory=dict)
-    broken: Mapping[str, str] = field(default_factory=dict)
+    probe: Callable[[Sequence[str]], Awaitable[OciRuntime]]
+    named: dict[str, OciRuntime] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
 
     @property
     def paths(self) -> dict[str, str]:
         """Program by name, as ``info`` lists them."""
         return {self.default.name: self.default.path} | {name: runtime.path for name, runtime in self.named.items()}
 
-    def check(self, name: str) -> None:
-        """Raises InvalidArgument in Docker's words for a name that is not known or does not work here."""
+    async def check(self, name: str) -> None:
+        """Raises InvalidArgument in Docker's words for a name that is not known or does not work here.
+
+        The well-known runtimes need no configuration: they are tried when they are asked for first.
+        """
+        if name in RUNTIMES and name not in self.paths and name not in self.broken:
+            try:
+                self.named[name] = await self.probe((name,))
+            except TareError as error:
+                self.broken[name] = error.message
         if name in self.paths or name in _ALIASES:
             return
         names = ", ".join(sorted(self.paths))
@@ -73,4 +85,4 @@ async def choose_runtimes(
             named[name] = await probe((program,), root / "runtimes" / name)
         except TareError as error:
             broken[name] = error.message
-    return RuntimeChoice(default=chosen, named=named, broken=broken)
+    return RuntimeChoice(default=chosen, probe=lambda names: probe(names, root), named=named, broken=broken)

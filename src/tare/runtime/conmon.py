@@ -55,10 +55,12 @@ def arguments(program: str, runtime: OciRuntime, request: ConmonRequest) -> list
     else:
         log = f"k8s-file:{request.log_path}"
     argv = [program, "--api-version", "1", "--cid", request.container_id, "--cuuid", request.exit_name]
-    argv += ["--runtime", runtime.path, "--bundle", str(directory), "--full-attach", "--no-sync-log"]
+    # conmon takes one program: what stands in front of the runtime is that, and the runtime its first argument.
+    program_name, *further = [runtime.path] if request.process_spec is not None else runtime.creating
+    argv += ["--runtime", program_name, "--bundle", str(directory), "--full-attach", "--no-sync-log"]
     argv += ["--container-pidfile", str(directory / CONTAINER_PID), "--conmon-pidfile", str(directory / CONMON_PID)]
     argv += ["--exit-dir", str(directory), "--log-path", log, "--log-level", "error"]
-    for option in runtime.options(directory / LOG_NAME):
+    for option in [*further, *runtime.options(directory / LOG_NAME)]:
         argv += ["--runtime-arg", option]
     flags = {
         "--terminal": request.terminal,

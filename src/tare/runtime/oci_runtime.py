@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tare.base import process
 from tare.base.shielding import finish
 from tare.errors import Conflict, ExecutableError, InternalError, InvalidArgument, NotFound, TareError
 from tare.model.execution import Output
+from tare.runtime.crun_words import docker_words
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +32,14 @@ _MAX_LOG = 1 << 20
 class OciRuntime:
     """A runtime program and the directory of its state (``--root``).
 
+    ``view`` is a command that shows the program another host while it creates containers (see ``runtime/view.py``); it
+    takes the program and its arguments. All else works without it.
     ``assigned`` are the containers, by id, that another runtime runs (``--runtime``); operations on them go there.
     """
 
     path: str
     root: Path
+    view: tuple[str, ...] = ()
     assigned: dict[str, OciRuntime] = field(default_factory=dict, compare=False, repr=False)
 
     def of(self, container_id: str) -> OciRuntime:
@@ -46,6 +50,15 @@ class OciRuntime:
     def name(self) -> str:
         """The program's name without its directory."""
         return Path(self.path).name
+
+    def at(self, root: Path) -> OciRuntime:
+        """The same program with its state somewhere else."""
+        return replace(self, root=root)
+
+    @property
+    def creating(self) -> list[str]:
+        """The command that creates containers, without options."""
+        return [*self.view, self.path]
 
     def options(self, log: Path | None = None) -> list[str]:
         """The global options, to stand before the command."""
@@ -108,7 +121,7 @@ class OciRuntime:
         ExecutableError and InternalError.
         """
         log = bundle / LOG_NAME
-        argv = [self.path, *self.options(log), "run", "--bundle", str(bundle), container_id]
+        argv = [*self.creating, *self.options(log), "run", "--bundle", str(bundle), container_id]
         logger.debug("run %s", shlex.join(argv))
         child = await asyncio.create_subprocess_exec(
             *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -131,7 +144,8 @@ class OciRuntime:
             raise
         if code != 0 and (message := await asyncio.to_thread(last_error, log)):
             await finish(self.delete(container_id, force=True), what=f"delete container {container_id}")
-            raise execution_error(CREATE_FAILED, message)
+            command = await asyncio.to_thread(command_of, bundle)
+            raise execution_error(CREATE_FAILED, message, command=command, verb=f"{self.name} create failed")
         if code < 0:
             await finish(self.delete(container_id, force=True), what=f"delete container {container_id}")
             raise InternalError(f"{self.name} run {container_id} was killed by signal {-code}: {tail!r}")
@@ -140,8 +154,8 @@ class OciRuntime:
     async def _abandon(self, child: asyncio.subprocess.Process, container_id: str) -> None:
         if child.returncode is None:
             child.kill()
-        await child.wait()
         await self.delete(container_id, force=True)
+        await child.wait()  # comes back only when the container has closed its pipes, too
 
 
 def last_error(log: Path) -> str:
@@ -166,10 +180,22 @@ def error_in(text: str) -> str:
     return found
 
 
-def execution_error(prefix: str, message: str) -> TareError:
-    """The error for a container or exec that could not be started, in Docker's words."""
-    text = f"{prefix}{message}"
-    lowered = message.lower()
+def command_of(bundle: Path) -> str:
+    """What a bundle's container was to execute, without arguments; empty when that cannot be read."""
+    try:
+        return str(json.loads((bundle / "config.json").read_bytes())["process"]["args"][0])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return ""
+
+
+def execution_error(prefix: str, message: str, *, command: str = "", verb: str = "create failed") -> TareError:
+    """The error for a container or exec that could not be started, in Docker's words.
+
+    ``command`` is what was to be executed; ``verb`` says what failed, where the runtime does not.
+    """
+    told = docker_words(message, command=command, verb=verb)
+    text = f"{prefix}{told}"
+    lowered = told.lower()
     if "exec" in lowered and "mount" not in lowered:
         if any(words in lowered for words in _NOT_FOUND):
             return ExecutableError(text, exit_code=127)

@@ -68,12 +68,14 @@ def make_process(request: SpecRequest, facts: HostFacts) -> dict[str, Any]:
 
 
 def make_environment(request: SpecRequest) -> list[str]:
-    """Docker's environment: ``PATH``, ``HOSTNAME`` and (with a terminal) ``TERM``, overridden by the request's own."""
+    """Docker's environment: PATH, HOSTNAME, HOME and (with a terminal) TERM, overridden by the request's own."""
     defaults = [DEFAULT_PATH]
     if request.hostname:
         defaults.append(f"HOSTNAME={request.hostname}")
     if request.terminal:
         defaults.append("TERM=xterm")
+    if request.home:
+        defaults.append(f"HOME={request.home}")
     values: dict[str, str] = {}
     for entry in [*defaults, *request.env]:
         name, equals, value = entry.partition("=")

@@ -128,8 +128,8 @@ def make_resources(request: SpecRequest, facts: HostFacts) -> dict[str, Any]:
         resources["memory"] = memory
     if cpu := _cpu(wanted, facts):
         resources["cpu"] = cpu
-    if wanted.pids_limit and "pids" in has:
-        resources["pids"] = {"limit": wanted.pids_limit if wanted.pids_limit > 0 else -1}
+    if wanted.pids_limit is not None and wanted.pids_limit > 0 and "pids" in has:
+        resources["pids"] = {"limit": wanted.pids_limit}  # a new control group has none, and crun takes no -1
     if {"blkio", "io"} & has and (block_io := _block_io(wanted)):
         resources["blockIO"] = block_io
     return resources

@@ -66,7 +66,7 @@ class SpecRequest:
     container, so that its settings are left alone. ``pid_mode``, ``ipc_mode``, ``uts_mode``: ``""`` (private), ``host``
     or the path of a namespace; ``cgroupns_mode`` likewise, where ``""`` is Docker's default (private on v2, else host).
     ``seccomp`` is ``default``, ``unconfined`` or a profile's JSON text. For ``masked_paths`` and
-    ``readonly_paths`` None is Docker's list. ``env`` wins over the defaults (``PATH``, ``HOSTNAME``, ``TERM``).
+    ``readonly_paths`` None is Docker's list. ``env`` wins over the defaults (PATH, HOSTNAME, HOME, TERM).
     ``ids`` (first, size) are those of ``user_namespace`` on the host. ``shared_memory`` is a directory of the host for
     /dev/shm, which there is not with ``no_shared_memory``.
     """
@@ -78,6 +78,7 @@ class SpecRequest:
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
+    home: str = ""
     terminal: bool = False
     console_size: tuple[int, int] | None = None
     hostname: str = ""

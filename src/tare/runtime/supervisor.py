@@ -19,7 +19,15 @@ from tare.kernel.pidfd import PidFd
 from tare.runtime import conmon as conmon_part
 from tare.runtime.attach import AttachSession, set_terminal_size
 from tare.runtime.exec_session import ExecSession, start_exec
-from tare.runtime.oci_runtime import CREATE_FAILED, LOG_NAME, OciRuntime, error_in, execution_error, last_error
+from tare.runtime.oci_runtime import (
+    CREATE_FAILED,
+    LOG_NAME,
+    OciRuntime,
+    command_of,
+    error_in,
+    execution_error,
+    last_error,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +145,10 @@ class Supervisor:
             if report.data <= 0:
                 logged = await asyncio.to_thread(last_error, directory / LOG_NAME)
                 message = logged or error_in(report.message) or report.message.strip()
-                raise execution_error(CREATE_FAILED, message)
+                command = await asyncio.to_thread(command_of, bundle_dir)
+                raise execution_error(
+                    CREATE_FAILED, message, command=command, verb=f"{self.runtime.name} create failed"
+                )
             task.init = PidFd(report.data)
             if task.conmon is None:
                 raise InternalError(f"the supervisor of container {container_id} has ended")

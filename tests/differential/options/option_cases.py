@@ -29,6 +29,8 @@ class OptionCase:
     """One call of ``run``: ``script`` runs in a shell inside; ``command`` replaces that shell altogether.
 
     With ``inspect`` the container is created only, and the named members of its HostConfig and Config are the output.
+    ``crun`` is why a case shows something else where crun is the runtime, as Docker's was runc; the exit status is the
+    same, or ``crun_code``.
     """
 
     name: str
@@ -37,6 +39,8 @@ class OptionCase:
     command: tuple[str, ...] | None = None
     inspect: tuple[str, ...] = ()
     differs: str = ""
+    crun: str = ""
+    crun_code: int | None = None
     expected: Result | None = None
 
     def words(self) -> list[str]:
@@ -45,6 +49,8 @@ class OptionCase:
         return [*(option.replace("@FILES", os.fspath(FILES)) for option in self.options), IMAGE, *command]
 
 
+_CRUN_WORDS = "the words are runc's, but for the runtime's name"
+_CRUN_MOUNTS = "crun mounts in another order, and covers hidden files with others"
 IDS = "id -u; id -g; id -G; echo $HOME; pwd"
 CAPS = "grep -E '^Cap(Inh|Prm|Eff|Bnd|Amb)' /proc/self/status"
 GUARDS = "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status"
@@ -101,14 +107,14 @@ _IDENTITY = (
     OptionCase("hostname", ("-h", "web-1"), "hostname; cat /etc/hostname; grep -c web-1 /etc/hosts; echo $HOSTNAME"),
     OptionCase("hostname-dotted", ("-h", "web.example.org"), "hostname; grep web /etc/hosts | awk '{ print $2, $3 }'"),
     OptionCase("hostname-invalid", ("-h", "bad_name!"), "hostname"),
-    OptionCase("hostname-too-long", ("-h", "h" * 65), "hostname"),
+    OptionCase("hostname-too-long", ("-h", "h" * 65), "hostname", crun=_CRUN_WORDS),
     OptionCase("domainname", ("-h", "web", "--domainname", "example.org"), "cat /proc/sys/kernel/domainname; hostname"),
     OptionCase("entrypoint", ("--entrypoint", "echo"), command=("one", "two")),
     OptionCase("entrypoint-empty", ("--entrypoint", ""), command=("echo", "plain")),
-    OptionCase("entrypoint-missing", ("--entrypoint", "/no/such"), command=()),
-    OptionCase("command-missing", (), command=("nosuchprogram",)),
-    OptionCase("command-directory", (), command=("/srv",)),
-    OptionCase("command-not-executable", (), command=("/etc/passwd",)),
+    OptionCase("entrypoint-missing", ("--entrypoint", "/no/such"), command=(), crun=_CRUN_WORDS),
+    OptionCase("command-missing", (), command=("nosuchprogram",), crun=_CRUN_WORDS),
+    OptionCase("command-directory", (), command=("/srv",), crun=_CRUN_WORDS),
+    OptionCase("command-not-executable", (), command=("/etc/passwd",), crun=_CRUN_WORDS),
     OptionCase("exit-code", (), "exit 42"),
     OptionCase("exit-signal", (), "kill -9 $$"),
 )
@@ -162,11 +168,11 @@ _RESOURCES = (
     OptionCase("cpus", ("--cpus", "1.5"), CPU),
     OptionCase("cpus-fraction", ("--cpus", ".25"), CPU),
     OptionCase("cpus-too-many", ("--cpus", "4096"), CPU),
-    OptionCase("cpus-too-few", ("--cpus", "0.001"), CPU),
+    OptionCase("cpus-too-few", ("--cpus", "0.001"), CPU, crun=_CRUN_WORDS),
     OptionCase("cpus-invalid", ("--cpus", "many"), CPU),
     OptionCase("cpus-negative", ("--cpus", "-1"), CPU),
     OptionCase("cpu-shares", ("-c", "512"), CPU),
-    OptionCase("cpu-shares-small", ("--cpu-shares", "1"), CPU),
+    OptionCase("cpu-shares-small", ("--cpu-shares", "1"), CPU, crun="crun takes the least there is", crun_code=0),
     OptionCase("cpu-shares-negative", ("--cpu-shares", "-1"), CPU),
     OptionCase("cpu-quota", ("--cpu-period", "50000", "--cpu-quota", "25000"), CPU),
     OptionCase("cpu-period-invalid", ("--cpu-period", "10"), CPU),
@@ -174,7 +180,7 @@ _RESOURCES = (
     OptionCase("cpus-and-quota", ("--cpus", "1", "--cpu-quota", "5000"), CPU),
     OptionCase("cpus-and-period", ("--cpus", "1", "--cpu-period", "5000"), CPU),
     OptionCase("cpu-rt-period", ("--cpu-rt-period", "1000000"), CPU),
-    OptionCase("cpu-rt-runtime", ("--cpu-rt-runtime", "95000"), CPU),
+    OptionCase("cpu-rt-runtime", ("--cpu-rt-runtime", "95000"), CPU, crun=_CRUN_WORDS),
     OptionCase("cpuset", ("--cpuset-cpus", "0", "--cpuset-mems", "0"), CPUSET),
     OptionCase("cpuset-range", ("--cpuset-cpus", "0-1"), CPUSET),
     OptionCase("cpuset-not-there", ("--cpuset-cpus", "0,99"), CPUSET),
@@ -219,8 +225,8 @@ _RESOURCES = (
                         "BlkioDeviceWriteBps", "MemorySwappiness", "OomKillDisable", "CpuPeriod", "ShmSize")),
 )  # fmt: skip
 _DEVICES = (
-    OptionCase("device-rules-default", (), DEVICES),
-    OptionCase("dev-default", (), DEV),
+    OptionCase("device-rules-default", (), DEVICES, crun="runc adds /dev/net/tun"),
+    OptionCase("dev-default", (), DEV, crun="crun adds /dev/core"),
     OptionCase("device", ("--device", "/dev/fuse"), f"{DEV} | grep fuse; {DEVICES} | grep 10:229"),
     OptionCase("device-renamed", ("--device", "/dev/fuse:/dev/melt:r"), f"{DEV} | grep melt; {DEVICES} | grep 10:229"),
     OptionCase("device-rights-only", ("--device", "/dev/fuse:rw"), f"{DEVICES} | grep 10:229"),
@@ -234,6 +240,7 @@ _DEVICES = (
     OptionCase("device-cgroup-rule-invalid", ("--device-cgroup-rule", "c 42"), "true"),
     OptionCase("gpus", ("--gpus", "all"), "true"),
     OptionCase("runtime", ("--runtime", "runc"), "true"),
+    OptionCase("runtime-alias", ("--runtime", "io.containerd.runc.v2"), "true"),
     OptionCase("runtime-unknown", ("--runtime", "nosuch"), "true"),
     OptionCase("isolation-default", ("--isolation", "default"), "true"),
     OptionCase("isolation-hyperv", ("--isolation", "hyperv"), "true"),
@@ -282,8 +289,8 @@ _ISOLATION = (
     OptionCase("writable-cgroups", ("--security-opt", "writable-cgroups=true"), _at("/sys/fs/cgroup/pids")),
     OptionCase("writable-cgroups-invalid", ("--security-opt", "writable-cgroups=perhaps"), "true"),
     OptionCase("paths-default", (), inspect=("MaskedPaths", "ReadonlyPaths")),
-    OptionCase("mounts-default", (), MOUNTS),
-    OptionCase("read-only", ("--read-only",), f"touch /x; {MOUNTS}"),
+    OptionCase("mounts-default", (), MOUNTS, crun=_CRUN_MOUNTS),
+    OptionCase("read-only", ("--read-only",), f"touch /x; {MOUNTS}", crun=_CRUN_MOUNTS),
     OptionCase("read-only-tmpfs", ("--read-only", "--tmpfs", "/run"), "touch /run/x && echo yes; touch /x"),
     OptionCase("tmpfs", ("--tmpfs", "/scratch"), _at("/scratch")),
     OptionCase("tmpfs-options", ("--tmpfs", "/scratch:rw,exec,size=1m,mode=1770,uid=5,gid=6"), f"{_at('/scratch')}; ls -ldn /scratch | awk '{{print $1,$3,$4}}'"),
@@ -296,8 +303,8 @@ _ISOLATION = (
     OptionCase("sysctl-fs-mqueue", ("--sysctl", "fs.mqueue.msg_max=20"), "cat /proc/sys/fs/mqueue/msg_max"),
     OptionCase("sysctl-host", ("--sysctl", "vm.swappiness=10"), "true"),
     OptionCase("sysctl-kernel", ("--sysctl", "kernel.panic=1"), "true"),
-    OptionCase("sysctl-net-host", ("--network", "host", "--sysctl", "net.ipv4.ip_forward=1"), "true"),
-    OptionCase("sysctl-ipc-host", ("--ipc", "host", "--sysctl", "kernel.msgmax=4096"), "true"),
+    OptionCase("sysctl-net-host", ("--network", "host", "--sysctl", "net.ipv4.ip_forward=1"), "true", crun=_CRUN_WORDS),
+    OptionCase("sysctl-ipc-host", ("--ipc", "host", "--sysctl", "kernel.msgmax=4096"), "true", crun=_CRUN_WORDS),
     OptionCase("sysctl-no-value", ("--sysctl", "net.ipv4.ip_forward"), "true"),
     OptionCase("sysctl-defaults", (), "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range"),
 )  # fmt: skip

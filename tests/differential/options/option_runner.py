@@ -85,13 +85,17 @@ def run_case(client: Client, case: OptionCase) -> Result:
     members = {**document["HostConfig"], **document["Config"]}
     wanted = {name: members.get(name, "absent") for name in case.inspect}
     if case.inspect == EVERYTHING:
-        wanted = document["HostConfig"]
+        wanted = {**document["HostConfig"], "Runtime": "<default>"}
     return Result(shown.code, json.dumps(wanted, indent=1, sort_keys=True), made.err)
 
 
-def differences(case: OptionCase, wanted: Result, found: Result) -> list[str]:
-    """Where ``found`` is not ``wanted``, one line each; empty when they agree."""
+def differences(case: OptionCase, recorded: Result, found: Result, *, runtime: str) -> list[str]:
+    """Where ``found``, by an engine with ``runtime``, is not what is wanted, one line each; empty when it is."""
     lines = []
+    wanted = case.expected or recorded
+    if runtime == "crun" and case.crun:
+        code = wanted.code if case.crun_code is None else case.crun_code
+        wanted = Result(code, found.out, found.err)
     for part in ("code", "out", "err"):
         one, other = getattr(wanted, part), getattr(found, part)
         if one != other and not (part == "err" and _with_hints(one, other)):

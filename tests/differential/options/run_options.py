@@ -56,9 +56,10 @@ def compare(cases: list[OptionCase], docker: dict[str, Result]) -> int:
         engine.docker("import", *_changes(), "-", BASE, stdin=base_rootfs())
         client = Client.make(engine.tare_command(), engine.environment(), engine.socket)
         found = _run(client, cases)
+        runtime = engine.text("info", "-f", "{{.DefaultRuntime}}")
         wrong = 0
         for case in cases:
-            if lines := differences(case, case.expected or docker[case.name], found[case.name]):
+            if lines := differences(case, docker[case.name], found[case.name], runtime=runtime):
                 wrong += 1
                 print("\n".join(lines))
         print(f"{len(cases)} cases, {len(cases) - wrong} agree")

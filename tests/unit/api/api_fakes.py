@@ -498,6 +498,7 @@ class FakeSystem:
 class FakeEngine:
     def __init__(self) -> None:
         self.containers = FakeContainers()
+        self.container_logs = self.containers
         self.execs = FakeExecs()
         self.images = FakeImages()
         self.builds = FakeBuilds()

@@ -137,7 +137,7 @@ def test_mounts_replace_defaults_and_come_parents_first() -> None:
         (FACTS, Resources(nano_cpus=1_500_000_000), "cpu", {"period": 100000, "quota": 150000}),
         (FACTS, Resources(cpu_shares=1, cpuset_cpus="0-1"), "cpu", {"shares": 1, "cpus": "0-1"}),
         (FACTS, Resources(pids_limit=100), "pids", {"limit": 100}),
-        (FACTS, Resources(pids_limit=-1), "pids", {"limit": -1}),
+        (FACTS, Resources(pids_limit=-1), "pids", None),
         (FACTS, Resources(pids_limit=0), "pids", None),
         (V2, Resources(blkio_weight=300), "blockIO", {"weight": 300}),
         (V2, Resources(memory=64 << 20, oom_kill_disable=True), "memory", {"limit": 64 << 20, "swap": 128 << 20}),

@@ -24,7 +24,6 @@ def _line(level: str, message: str) -> str:
     [
         ('runc create failed: unable to start container process: exec: "x": executable file not found in $PATH', 127),
         ('runc create failed: unable to start container process: exec: "/x": stat /x: no such file or directory', 127),
-        ("executable file `x` not found in $PATH: No such file or directory", 127),
         ('runc create failed: unable to start container process: exec: "/x": permission denied', 126),
         ('runc create failed: unable to start container process: exec: "/etc": is a directory', 126),
     ],

@@ -40,7 +40,7 @@ async def attach(request: web.Request) -> web.StreamResponse:
         stream=params.flag(query, "stream"),
         detach_keys=query.get("detachKeys", ""),
     )
-    attachment = await containers.attach(container.id, asked)
+    attachment = await engine_of(request).container_logs.attach(container.id, asked)
     tty = container.config.tty
     try:
         connection = await hijack(request, stream_type(tty=tty, version=request[VERSION]))
@@ -48,7 +48,7 @@ async def attach(request: web.Request) -> web.StreamResponse:
         attachment.close()
         raise
     if asked.logs:
-        await _replay(connection, containers.logs(container.id, _logs_of(asked)), tty=tty)
+        await _replay(connection, engine_of(request).container_logs.logs(container.id, _logs_of(asked)), tty=tty)
     await relay(connection, attachment, framed=not tty, stdin=asked.stdin and asked.stream)
     return HijackedResponse()
 
@@ -87,7 +87,7 @@ async def logs(request: web.Request) -> web.StreamResponse:
     tty = container.config.tty
     response = await open_stream(request, stream_type(tty=tty, version=request[VERSION]))
     try:
-        async for line in containers.logs(container.id, asked):
+        async for line in engine_of(request).container_logs.logs(container.id, asked):
             await response.write(_log_bytes(line, tty=tty, timestamps=asked.timestamps))
     except TareError as error:
         await response.write(str(error).encode() if tty else frame(ENGINE_ERROR, str(error).encode()))
