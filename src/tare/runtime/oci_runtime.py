@@ -72,30 +72,30 @@ class OciRuntime:
 
     async def start(self, container_id: str) -> None:
         """Let the created container's process run."""
-        await self.of(container_id)._call("start", container_id)
+        await self._call("start", container_id)
 
     async def kill(self, container_id: str, signal: int, *, everything: bool = False) -> None:
         """Send ``signal`` to the container's first process, or to all of its processes."""
-        await self.of(container_id)._call("kill", *(["--all"] if everything else []), container_id, str(signal))
+        await self._call("kill", *(["--all"] if everything else []), container_id, str(signal))
 
     async def delete(self, container_id: str, *, force: bool = False) -> None:
         """Remove the container's state and cgroups; with ``force`` kill it first. Unknown containers are fine."""
         try:
-            await self.of(container_id)._call("delete", *(["--force"] if force else []), container_id)
+            await self._call("delete", *(["--force"] if force else []), container_id)
         except NotFound:
             return
 
     async def pause(self, container_id: str) -> None:
         """Freeze all processes of the container."""
-        await self.of(container_id)._call("pause", container_id)
+        await self._call("pause", container_id)
 
     async def resume(self, container_id: str) -> None:
         """Undo ``pause``."""
-        await self.of(container_id)._call("resume", container_id)
+        await self._call("resume", container_id)
 
     async def state(self, container_id: str) -> dict[str, Any]:
         """The runtime-spec state: ``status`` (created, running, paused, stopped), ``pid``, … Raises NotFound."""
-        result = await self.of(container_id)._call("state", container_id)
+        result = await self._call("state", container_id)
         state: dict[str, Any] = json.loads(result.stdout)
         return state
 
@@ -109,7 +109,8 @@ class OciRuntime:
             return []
 
     async def _call(self, command: str, *arguments: str) -> process.Completed:
-        result = await process.run([self.path, *self.options(), command, *arguments], timeout=60)
+        runtime = next((self.assigned[word] for word in arguments if word in self.assigned), self)
+        result = await process.run([runtime.path, *runtime.options(), command, *arguments], timeout=60)
         if result.returncode != 0:
             raise call_error(command, arguments, result.error_text)
         return result
