@@ -37,19 +37,20 @@ class IdRanges:
         size = userns_size(host.userns_mode)
         async with self._lock:
             taken = [container.ids for container in await self._records.list() if container.ids is not None]
-            yield IdRange(first=self._find(taken, size), size=size)
+            yield find_gap(taken, size, first=self._first, count=self._count)
 
-    def _find(self, taken: Iterable[IdRange], size: int) -> int:
-        candidate = self._first
-        for given in sorted(taken, key=lambda ids: ids.first):
-            if candidate + size <= given.first:
-                break
-            candidate = max(candidate, given.first + given.size)
-        if candidate + size > self._first + self._count:
-            raise Exhausted(
-                f"no {size} ids in a row are free for --userns auto: the pool is {self._first} to "
-                f"{self._first + self._count - 1}",
-                hint="remove containers, ask for fewer with auto:size=N, or enlarge [userns] in the configuration",
-                code="no-ids",
-            )
-        return candidate
+
+def find_gap(taken: Iterable[IdRange], size: int, *, first: int, count: int) -> IdRange:
+    """The lowest ``size`` ids of the pool that none of ``taken`` has. Raises Exhausted. Pure."""
+    candidate = first
+    for given in sorted(taken, key=lambda ids: ids.first):
+        if candidate + size <= given.first:
+            break
+        candidate = max(candidate, given.first + given.size)
+    if candidate + size > first + count:
+        raise Exhausted(
+            f"no {size} ids in a row are free for --userns auto: the pool is {first} to {first + count - 1}",
+            hint="remove containers, ask for fewer with auto:size=N, or enlarge [userns] in the configuration",
+            code="no-ids",
+        )
+    return IdRange(first=candidate, size=size)

@@ -104,8 +104,9 @@ def differences(case: OptionCase, recorded: Result, found: Result, *, runtime: s
 
 
 def _with_hints(wanted: str, found: str) -> bool:
-    """Whether ``found`` says the same, with Tare's hints in brackets at the ends of lines."""
-    one, other = wanted.splitlines(), found.splitlines()
+    """Whether ``found`` says the same, with hints in brackets at the ends of lines, and causes and fixes."""
+    one = wanted.splitlines()
+    other = [line for line in found.splitlines() if not line.startswith(("cause: ", "fix: "))]
     return len(one) == len(other) and all(
         line == same or (same.startswith(f"{line} (") and same.endswith(")"))
         for line, same in zip(one, other, strict=True)
