@@ -28,11 +28,11 @@ class Sandboxes:
     async def mount_root(self, container: Container, *, running: bool = False) -> Path:
         """Mount the container's root file system and return where.
 
-        For a container that is about to run, with what it shares and in the ids that it runs with; else in plain ones.
+        A container with ids of its own is seen in these. One that is about to run (``running``) gets what it shares, too.
         """
         target = self._paths.rootfs(container.id)
         await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
-        ids = container.ids if running else None
+        ids = container.ids
         await self._isolation.release(container.id)
         await self._store.snapshots.mount(container.id, target, None if ids is None else (ids.first, ids.size))
         if running:

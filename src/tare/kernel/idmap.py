@@ -57,6 +57,13 @@ class DetachedMount:
         except OSError as error:
             raise InternalError(f"{target}: cannot mount {self._source} there: {error.strerror}") from error
 
+    def attach_to(self, fd: int) -> None:
+        """Make it visible on what ``fd`` (O_PATH) stands for, whatever its path. Raises InternalError."""
+        try:
+            syscalls.move_mount_to(self.fd, fd)
+        except OSError as error:
+            raise InternalError(f"cannot mount {self._source}: {error.strerror}") from error
+
     def close(self) -> None:
         """Release the descriptor; a mount that was never attached is gone then."""
         if self.fd >= 0:
