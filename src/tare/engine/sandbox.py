@@ -28,7 +28,7 @@ class Sandboxes:
     async def mount_root(self, container: Container, *, running: bool = False) -> Path:
         """Mount the container's root file system and return where.
 
-        A container with ids of its own is seen in these. One that is about to run (``running``) gets what it shares, too.
+        A container with ids of its own is seen in these. One that is about to run (``running``) gets what it shares.
         """
         target = self._paths.rootfs(container.id)
         await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
