@@ -1,4 +1,4 @@
-"""Options of ``run`` that become whole documents: health checks, log drivers, security options, addresses, GPUs."""
+"""Options of ``run`` that become whole documents: log drivers, security options, addresses, GPUs."""
 
 from __future__ import annotations
 
@@ -10,31 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tare.cli.flags import flag_error, read_duration, read_integer
+from tare.cli.flags import flag_error
 from tare.errors import InvalidArgument
 
-_HEALTH = ("health_cmd", "health_interval", "health_timeout", "health_start_period", "health_start_interval")
 _DOMAIN = re.compile(r"\.?(?:[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?)+")
-
-
-def read_health(given: dict[str, Any]) -> dict[str, Any] | None:
-    """The ``--health-…`` options as the API's HealthConfig, None when there are none. Raises InvalidArgument."""
-    retries = read_integer(given["health_retries"], "--health-retries")
-    wanted = any(given[name] for name in _HEALTH) or retries != 0
-    if given["no_healthcheck"]:
-        if wanted:
-            raise InvalidArgument("--no-healthcheck conflicts with --health-* options")
-        return {"Test": ["NONE"]}
-    if not wanted:
-        return None
-    if retries < 0:
-        raise InvalidArgument("--health-retries cannot be negative")
-    document: dict[str, Any] = {"Retries": retries}
-    if given["health_cmd"]:
-        document["Test"] = ["CMD-SHELL", given["health_cmd"]]
-    for name, member in zip(_HEALTH[1:], ("Interval", "Timeout", "StartPeriod", "StartInterval"), strict=True):
-        document[member] = read_duration(given[name], "--" + name.replace("_", "-"))
-    return document
 
 
 def read_log(driver: str, options: Iterable[str]) -> dict[str, Any]:

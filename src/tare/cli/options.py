@@ -13,7 +13,6 @@ from tare.cli.flag_documents import (
     read_dns_search,
     read_extra_hosts,
     read_gpus,
-    read_health,
     read_log,
     read_security,
 )
@@ -34,6 +33,7 @@ from tare.cli.flags import (
     read_sysctls,
     read_weight_device,
 )
+from tare.cli.health import HEALTH_OPTIONS, read_health
 from tare.cli.limits import read_ulimit
 from tare.cli.mounts import read_exposed, read_mount, read_ports, read_tmpfs, read_volumes
 from tare.errors import InvalidArgument
@@ -99,12 +99,6 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _many("--expose", help="Expose a port or a range of ports."),
     _one("--gpus", help="GPUs to add; refused, as no engine driver gives any."),
     _many("--group-add", help="One more group."),
-    _one("--health-cmd", help="Command that tells whether it is healthy."),
-    _one("--health-interval", help="Time between two checks, such as 30s."),
-    _one("--health-retries", help="Failures in a row that make it unhealthy."),
-    _one("--health-start-interval", help="Time between two checks in the start period."),
-    _one("--health-start-period", help="Time in which failures do not count."),
-    _one("--health-timeout", help="Longest time of one check."),
     _one("-h", "--hostname", help="Host name of the container."),
     _flag("--init", help="Run an init that forwards signals and reaps processes."),
     _flag("-i", "--interactive", help="Keep standard input open."),
@@ -128,7 +122,6 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _one("--name", help="Name of the container."),
     _many("--network", "--net", help="Network to connect to."),
     _many("--network-alias", "--net-alias", help="One more name of the container on its network."),
-    _flag("--no-healthcheck", help="Don't check its health."),
     _flag("--oom-kill-disable", help="Don't kill it when memory runs out."),
     _one("--oom-score-adj", help="How readily it is killed when memory runs out, -1000 to 1000."),
     _one("--pid", help="PID namespace: host or container:NAME."),
@@ -159,6 +152,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _one("--volume-driver", help="Driver of its volumes."),
     _many("--volumes-from", help="Mount the volumes of another container."),
     _one("-w", "--workdir", help="Working directory."),
+    *HEALTH_OPTIONS,
 )
 
 

@@ -70,7 +70,7 @@ def _run_failure(error: TareError) -> int:
 
 def _tell_with_help(error: TareError, command: str) -> None:
     text = describe(error)
-    if error.code == FLAG_CODE:
+    if error.code == FLAG_CODE or error.message.startswith('invalid argument "'):
         text += f"\n\nUsage:  tare {command} [OPTIONS] IMAGE [COMMAND] [ARG...]"
     else:
         text = f"tare: {text}"
