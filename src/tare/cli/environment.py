@@ -37,6 +37,8 @@ def _read_lines(path: Path) -> list[str]:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise NotFound(f"open {path}: no such file or directory") from error
+    except IsADirectoryError as error:
+        raise InvalidArgument(f"invalid env file ({path}): read {path}: is a directory") from error
     except OSError as error:
         raise InvalidArgument(f"open {path}: {(error.strerror or str(error)).lower()}") from error
     found = []

@@ -13,6 +13,7 @@ from tare.errors import InvalidArgument
 
 FLAG_CODE = "invalid-flag"
 """The code of errors that Docker tells together with the command's usage."""
+_STREAMS = ("stdin", "stdout", "stderr")
 _LONGEST_NUMBER = 64
 _HUGE_EXPONENT = re.compile(r"[eE][+-]?\d{3}")
 _NAMESPACED = frozenset(
@@ -186,6 +187,14 @@ def read_mode(text: str, option: str, kind: str, words: Sequence[str], *, contai
     if text and text not in words and not named:
         raise InvalidArgument(f"{option}: invalid {kind} mode")
     return text
+
+
+def read_streams(texts: Iterable[str]) -> set[str]:
+    """``--attach`` streams by their names in lower case. Raises InvalidArgument."""
+    for text in texts:
+        if text.lower() not in _STREAMS:
+            raise flag_error(text, "-a, --attach", "valid streams are STDIN, STDOUT and STDERR")
+    return {text.lower() for text in texts}
 
 
 def read_mac(text: str) -> str:

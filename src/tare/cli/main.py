@@ -143,7 +143,7 @@ def run() -> int:
         status = _usage(error)
     except TareError as error:
         tell(error)
-        status = USAGE_ERROR if error.code == "invalid-flag" else 1
+        status = 1
     except BrokenPipeError:
         # The reader has gone; closing standard output again would only repeat the complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

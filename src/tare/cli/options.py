@@ -28,6 +28,7 @@ from tare.cli.flags import (
     read_pairs,
     read_rate_device,
     read_restart,
+    read_streams,
     read_swap,
     read_swappiness,
     read_sysctls,
@@ -44,6 +45,7 @@ _RATES = (
     ("device_read_iops", "--device-read-iops", "BlkioDeviceReadIOps"),
     ("device_write_iops", "--device-write-iops", "BlkioDeviceWriteIOps"),
 )
+WRONG_USAGE = 125
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -62,12 +64,7 @@ def _flag(*names: str, help: str) -> Callable[[F], F]:  # noqa: A002
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _many("--add-host", help="Add a line to /etc/hosts: name:address."),
     _many("--annotation", help="Annotation for the OCI runtime: KEY=VALUE."),
-    _many(
-        "-a",
-        "--attach",
-        type=click.Choice(["stdin", "stdout", "stderr"], case_sensitive=False),
-        help="Attach to a stream.",
-    ),
+    _many("-a", "--attach", help="Attach to a stream: stdin, stdout, stderr."),
     _one("--blkio-weight", help="Weight of its block I/O, 10 to 1000."),
     _many("--blkio-weight-device", help="Weight for one device: PATH:WEIGHT."),
     _many("--cap-add", help="Add a capability."),
@@ -169,7 +166,12 @@ class BooleanValues(click.Command):
             name, equals, value = word.partition("=")
             option = options.get(name)
             if isinstance(option, click.Option) and option.is_flag and equals:
-                if _truth(value, name):
+                try:
+                    wanted = _truth(value, name)
+                except InvalidArgument as error:
+                    click.echo(with_usage(error.message, ctx.info_name or ""), err=True)
+                    ctx.exit(WRONG_USAGE)
+                if wanted:
                     rewritten.append(name)
                 continue
             rewritten.append(word)
@@ -182,6 +184,12 @@ class BooleanValues(click.Command):
             if takes_next and rest:
                 rewritten.append(rest.pop(0))
         return super().parse_args(ctx, rewritten + rest)
+
+
+def with_usage(message: str, command: str) -> str:
+    """An error of an option with the usage of ``command``, as Docker tells it."""
+    usage = f"Usage:  tare {command} [OPTIONS] IMAGE [COMMAND] [ARG...]"
+    return f"{message}\n\n{usage}\n\nRun 'tare {command} --help' for more information"
 
 
 def _takes_value(option: click.Parameter | None) -> bool:
@@ -208,7 +216,7 @@ def create_request(
 ) -> dict[str, Any]:
     """The API's ContainerCreateRequest. Raises InvalidArgument for an option that cannot be read."""
     tty, interactive = given["tty"], given["interactive"]
-    attached = {name.lower() for name in given["attach"]}
+    attached = read_streams(given["attach"])
     if not attached and not detach:
         attached = {"stdout", "stderr"} | ({"stdin"} if interactive else set())
     binds, anonymous = read_volumes(given["volume"])

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tare.cli.flags import FLAG_CODE
-from tare.cli.options import BooleanValues, check_before_pull, container_options, create_request
+from tare.cli.options import BooleanValues, check_before_pull, container_options, create_request, with_usage
 from tare.cli.relay import relay
 from tare.cli.session import Session, describe, pass_session
 from tare.cli.terminal import Detached, Signals, raw_mode, require_terminal
@@ -71,10 +71,9 @@ def _run_failure(error: TareError) -> int:
 def _tell_with_help(error: TareError, command: str) -> None:
     text = describe(error)
     if error.code == FLAG_CODE or error.message.startswith('invalid argument "'):
-        text += f"\n\nUsage:  tare {command} [OPTIONS] IMAGE [COMMAND] [ARG...]"
+        print(with_usage(text, command), file=sys.stderr)
     else:
-        text = f"tare: {text}"
-    print(f"{text}\n\nRun 'tare {command} --help' for more information", file=sys.stderr)
+        print(f"tare: {text}\n\nRun 'tare {command} --help' for more information", file=sys.stderr)
 
 
 def failure_status(error: TareError) -> int:

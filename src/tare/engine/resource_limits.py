@@ -15,6 +15,7 @@ from tare.model.container import HostConfig
 
 MIN_MEMORY = 6 << 20
 """Bytes; Docker refuses less."""
+_LAST_NUMBER = 8192
 _NOT_MOUNTED = "or the cgroup is not mounted"
 _THROTTLES = (
     ("blkio_device_read_bps", "read_bps", "BPS Block I/O read", "BPS read"),
@@ -153,9 +154,11 @@ def parse_number_list(text: str, subject: str) -> set[int]:
     """``0-3,7`` as numbers. Raises InvalidArgument naming ``subject``."""
     numbers: set[int] = set()
     for part in text.split(",") if text else ():
-        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part, re.ASCII)
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part, re.ASCII)
         if match is None or int(match[2] or match[1]) < int(match[1]):
             raise InvalidArgument(f"Invalid value {text} for {subject}: invalid format: {part}")
+        if int(match[2] or match[1]) > _LAST_NUMBER:
+            raise InvalidArgument(f"Invalid value {text} for {subject}: value of out range, maximum is {_LAST_NUMBER}")
         numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
     return numbers
 
