@@ -61,6 +61,12 @@ def read_exposed(texts: Iterable[str]) -> dict[str, dict[str, str]]:
     exposed: dict[str, dict[str, str]] = {}
     for text in texts:
         numbers, _, protocol = text.partition("/")
+        first = numbers.partition("-")[0]
+        if not first.isdecimal():
+            raise InvalidArgument(
+                f"invalid range format for --expose: {text}, error: "
+                f'strconv.ParseUint: parsing "{first}": invalid syntax'
+            )
         exposed |= {f"{number}/{protocol or 'tcp'}": {} for number in _port_range(numbers, text)}
     return exposed
 

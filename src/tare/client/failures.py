@@ -62,6 +62,10 @@ def interrupted() -> Unavailable:
     return Unavailable("the engine closed the connection in the middle of its answer")
 
 
+_OWN_CODES = frozenset({"engine-down", "engine-start", "invalid-flag", "cidfile"})
+"""Codes of errors that the client itself raises."""
+
+
 def is_answer(error: TareError) -> bool:
     """Whether the engine gave this error, as against the client itself."""
-    return bool(error.code) and error.code not in ("engine-down", "engine-start")
+    return bool(error.code) and error.code not in _OWN_CODES

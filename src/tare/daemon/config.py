@@ -29,6 +29,13 @@
     [network]
     default_subnet = ""
     mtu = 1500
+
+    [userns]
+    first = 1879048192          # ids of the host for --userns auto; those of several engines must not overlap
+    count = 268304384
+
+    [runtimes]                  # more OCI runtimes for --runtime: name = program
+    youki = "/usr/local/bin/youki"
 """
 
 from __future__ import annotations
@@ -41,8 +48,11 @@ import msgspec
 
 from tare.build.cache.policy import CacheLimits
 from tare.build.sources.limits import SourceLimits
+from tare.engine.id_ranges import DEFAULT_COUNT, DEFAULT_FIRST
+from tare.engine.option_checks import MIN_USERNS_SIZE
 from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT
 from tare.errors import InvalidArgument, NotFound
+from tare.kernel.idmap import LAST_ID
 
 DEFAULT_CONFIG = Path("/etc/tare/tare.toml")
 
@@ -92,6 +102,17 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mtu: int = 0
 
 
+class UsernsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section ``userns``: the ids of the host that containers of ``--userns auto`` get ranges of."""
+
+    first: Annotated[int, msgspec.Meta(ge=1)] = DEFAULT_FIRST
+    count: Annotated[int, msgspec.Meta(ge=MIN_USERNS_SIZE)] = DEFAULT_COUNT
+
+    def __post_init__(self) -> None:
+        if self.first + self.count - 1 > LAST_ID:
+            raise ValueError(f"userns: ids go up to {LAST_ID}")
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
@@ -102,6 +123,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     build: BuildSettings = BuildSettings()
     archive: ArchiveSection = ArchiveSection()
     network: NetworkSection = NetworkSection()
+    userns: UsernsSection = UsernsSection()
+    runtimes: dict[str, str] = {}
 
     @property
     def run_directory(self) -> Path:

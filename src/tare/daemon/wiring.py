@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,9 @@ from tare.engine.engine import Engine
 from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
+from tare.engine.id_ranges import IdRanges
 from tare.engine.images import Images
+from tare.engine.isolation import Isolation
 from tare.engine.launch import Launcher
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import LiveContainers
@@ -40,12 +43,13 @@ from tare.engine.system import System
 from tare.engine.views import NetworkView
 from tare.engine.volumes import Volumes
 from tare.engine.weigh import Weigher
+from tare.errors import InvalidArgument
 from tare.network.model import NetworkSettings
 from tare.network.service import NetworkService
+from tare.runtime.choice import RuntimeChoice, choose_runtimes
 from tare.runtime.filters import CompiledFilters
 from tare.runtime.host import HostFacts, probe_host
 from tare.runtime.oci_runtime import OciRuntime
-from tare.runtime.probe import RUNTIMES, probe_runtimes
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
 from tare.volumes.local import LocalVolumes
@@ -61,19 +65,25 @@ async def build_engine(settings: Settings) -> Engine:
     paths = EnginePaths(Path(settings.data_root), settings.run_directory)
     facts = await asyncio.to_thread(probe_host)
     await asyncio.to_thread(_make_directories, paths)
-    runtime = await probe_runtimes(
+    runtimes = await choose_runtimes(
         facts,
         paths.run_root,
-        names=(settings.runtime,) if settings.runtime else RUNTIMES,
+        default=settings.runtime,
+        configured=settings.runtimes,
         cache=paths.cache / "runtime.json",
         cgroup_parent=paths.cgroup_parent,
     )
     store = await Store.open(paths.data_root)
     try:
-        return _wire(settings, paths, store, runtime, facts)
+        engine = _wire(settings, paths, store, runtimes, facts)
+        for container in await ContainerRecords(store.db).list():
+            with contextlib.suppress(InvalidArgument):  # it is not there any more: the default has to do
+                await runtimes.check(container.host_config.runtime)
+            runtimes.assign(container.id, container.host_config.runtime)
     except BaseException:
         await store.close()
         raise
+    return engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +94,7 @@ class _Parts:
     paths: EnginePaths
     facts: HostFacts
     runtime: OciRuntime
+    runtimes: RuntimeChoice
     store: Store
     supervisor: Supervisor
     network: NetworkService
@@ -97,23 +108,25 @@ class _Parts:
     live: LiveContainers
 
 
-def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRuntime, facts: HostFacts) -> Engine:
+def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: RuntimeChoice, facts: HostFacts) -> Engine:
     events = Events()
     records = ContainerRecords(store.db)
     network = NetworkService(store.db, paths.run_root, paths.instance, _network_settings(settings))
+    isolation = Isolation(paths, records)
     local_volumes = LocalVolumes(store.db, paths.volumes)
     parts = _Parts(
         settings=settings,
         paths=paths,
         facts=facts,
-        runtime=runtime,
+        runtime=runtimes.default,
+        runtimes=runtimes,
         store=store,
-        supervisor=Supervisor(runtime, paths.run_root),
+        supervisor=Supervisor(runtimes.default, paths.run_root),
         network=network,
         local_volumes=local_volumes,
         records=records,
-        sandboxes=Sandboxes(store, network, paths),
-        bundles=BundleWriter(paths=paths, facts=facts, records=records),
+        sandboxes=Sandboxes(store, network, paths, isolation),
+        bundles=BundleWriter(paths=paths, facts=facts, isolation=isolation),
         remover=Remover(records=records, store=store, volumes=local_volumes, events=events, paths=paths),
         events=events,
         locks=KeyedLocks(),
@@ -157,6 +170,7 @@ def _engine(parts: _Parts) -> Engine:
             volumes=volumes,
             build_cache=build_cache,
             runtime=parts.runtime,
+            runtimes=parts.runtimes,
             facts=parts.facts,
             paths=parts.paths,
             driver=parts.store.snapshots.name,
@@ -198,8 +212,10 @@ def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
         volumes=parts.local_volumes,
         network=parts.network,
         paths=parts.paths,
-        runtime=parts.runtime.name,
+        runtimes=parts.runtimes,
         cgroupns="private" if parts.facts.cgroups.kind == "v2" else "host",
+        support=parts.facts.limits,
+        ids=IdRanges(parts.records, first=parts.settings.userns.first, count=parts.settings.userns.count),
     )
     return Containers(
         records=parts.records,

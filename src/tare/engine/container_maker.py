@@ -7,13 +7,16 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tare.engine.clock import now
-from tare.engine.creation import check_config, command_of, complete_host_config, merge_config, wanted_ports
+from tare.engine.creation import command_of, complete_host_config, merge_config, wanted_ports
+from tare.engine.id_ranges import IdRanges
 from tare.engine.mount_plan import PlannedMount, plan_mounts
 from tare.engine.names import NAME, random_name
+from tare.engine.option_checks import check_process
 from tare.engine.paths import EnginePaths
 from tare.engine.records import ContainerRecords, name_taken
 from tare.engine.sandbox import remove_tree
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from tare.kernel.cgroups import LimitSupport
 from tare.model import Platform, new_id
 from tare.model.container import (
     Container,
@@ -24,6 +27,7 @@ from tare.model.container import (
     NetworkingConfig,
 )
 from tare.network.service import NetworkService
+from tare.runtime.choice import RuntimeChoice
 from tare.store.images import Image
 from tare.store.snapshotter import Lower
 from tare.store.store import Store
@@ -44,16 +48,20 @@ class ContainerMaker:
         volumes: LocalVolumes,
         network: NetworkService,
         paths: EnginePaths,
-        runtime: str,
+        runtimes: RuntimeChoice,
         cgroupns: str,
+        support: LimitSupport,
+        ids: IdRanges,
     ) -> None:
         self._records = records
         self._store = store
         self._volumes = volumes
         self._network = network
         self._paths = paths
-        self._runtime = runtime
+        self._runtimes = runtimes
         self._cgroupns = cgroupns
+        self._support = support
+        self._ids = ids
 
     async def make(
         self, name: str, config: ContainerConfig, host: HostConfig, networking: NetworkingConfig | None, platform: str
@@ -62,13 +70,19 @@ class ContainerMaker:
         image = await self._store.images.resolve(config.image)
         _check_platform(image, platform)
         merge_config(config, image.config.config)
-        check_config(config)
+        check_process(config)
         command = command_of(config)
-        warnings = complete_host_config(host, runtime=self._runtime, cgroupns=self._cgroupns)
+        warnings = complete_host_config(
+            host, config, runtime=self._runtimes.default.name, cgroupns=self._cgroupns, support=self._support
+        )
+        await self._runtimes.check(host.runtime)
         wanted_ports(config, host)  # refuses malformed ports before anything is made
         container_id = new_id()
         chosen_name = await self._choose_name(name)
         networks = await self._networks(host, networking, container_id)
+        for member in ("pid_mode", "ipc_mode"):
+            if (mode := getattr(host, member)).startswith("container:"):
+                setattr(host, member, f"container:{(await self._records.get(mode.removeprefix('container:'))).id}")
         config.hostname = config.hostname or _hostname(host, container_id)
         others = {
             ref.partition(":")[0]: await self._records.get(ref.partition(":")[0]) for ref in host.volumes_from or []
@@ -95,7 +109,9 @@ class ContainerMaker:
                 mounts=mounts,
             )
             await self._fill_volumes(container_id, plan, mounts)
-            await self._insert(container, generated=not name)
+            async with self._ids.reserve(host) as container.ids:
+                await self._insert(container, generated=not name)
+            self._runtimes.assign(container_id, host.runtime)
             undo.pop_all()
         return container, warnings
 

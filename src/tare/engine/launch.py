@@ -39,7 +39,7 @@ class Launcher:
         """Start the container's process; who attached in advance is connected before it runs."""
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self._sandboxes.unmount_root, container.id)
-            root = await self._sandboxes.mount_root(container)
+            root = await self._sandboxes.mount_root(container, running=True)
             undo.push_async_callback(self._sandboxes.disconnect, container.id)
             namespace = await self._sandboxes.open_namespace(container)
             files = await self._sandboxes.make_files(container)

@@ -139,7 +139,8 @@ class Recovery:
         for container_id in await self._supervisor.known():
             if container_id not in known:
                 await finish(self._supervisor.delete(container_id), what=f"runtime state of {container_id[:12]}")
-        for parent in (self._paths.data_root / "containers", self._paths.run_root / "rootfs"):
+        run_root = self._paths.run_root
+        for parent in (self._paths.data_root / "containers", run_root / "rootfs", run_root / "isolation"):
             if await asyncio.to_thread(parent.is_dir):
                 await asyncio.to_thread(_delete_unknown, parent, known)
 

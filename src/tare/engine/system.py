@@ -15,6 +15,8 @@ from tare.engine.containers import Containers
 from tare.engine.images import Images
 from tare.engine.paths import EnginePaths
 from tare.engine.volumes import Volumes
+from tare.kernel.cgroups import LimitSupport
+from tare.runtime.choice import RuntimeChoice
 from tare.runtime.host import HostFacts
 from tare.runtime.oci_runtime import OciRuntime
 from tare.version import __version__
@@ -40,6 +42,10 @@ class SystemInfo:
     cgroup_version: str
     runtime: str
     runtime_version: str
+    runtimes: Mapping[str, str]
+    limits: LimitSupport
+    security_modules: tuple[str, ...]
+    init_binary: str
     version: str
     labels: Mapping[str, str]
     warnings: tuple[str, ...]
@@ -56,6 +62,7 @@ class System:
         volumes: Volumes,
         build_cache: BuildCacheService,
         runtime: OciRuntime,
+        runtimes: RuntimeChoice,
         facts: HostFacts,
         paths: EnginePaths,
         driver: str,
@@ -65,6 +72,7 @@ class System:
         self._volumes = volumes
         self._build_cache = build_cache
         self._runtime = runtime
+        self._runtimes = runtimes
         self._facts = facts
         self._paths = paths
         self._driver = driver
@@ -84,6 +92,10 @@ class System:
             driver=self._driver,
             cgroup_version="2" if self._facts.cgroups.kind == "v2" else "1",
             runtime=self._runtime.name,
+            runtimes=self._runtimes.paths,
+            limits=self._facts.limits,
+            security_modules=tuple(sorted(self._facts.security_modules)),
+            init_binary=self._facts.init.name if self._facts.init is not None else "",
             runtime_version=await self._runtime_version(),
             version=__version__,
             labels={},

@@ -89,6 +89,20 @@ class DeviceMapping(msgspec.Struct, rename="pascal", kw_only=True):
     cgroup_permissions: str = "rwm"
 
 
+class WeightDevice(msgspec.Struct, rename="pascal", kw_only=True):
+    """The block I/O weight of one device of the host, 10 to 1000."""
+
+    path: str
+    weight: int = 0
+
+
+class ThrottleDevice(msgspec.Struct, rename="pascal", kw_only=True):
+    """Bytes or operations per second of one device of the host."""
+
+    path: str
+    rate: int = 0
+
+
 class MountRequest(msgspec.Struct, rename="pascal", omit_defaults=True, kw_only=True):
     """One ``--mount`` (API ``Mount``): type is bind, volume, tmpfs or image."""
 
@@ -147,6 +161,11 @@ class HostConfig(
         "nano_cpus": "NanoCpus",
         "cgroup_parent": "CgroupParent",
         "blkio_weight": "BlkioWeight",
+        "blkio_weight_device": "BlkioWeightDevice",
+        "blkio_device_read_bps": "BlkioDeviceReadBps",
+        "blkio_device_write_bps": "BlkioDeviceWriteBps",
+        "blkio_device_read_iops": "BlkioDeviceReadIOps",
+        "blkio_device_write_iops": "BlkioDeviceWriteIOps",
         "cpu_period": "CpuPeriod",
         "cpu_quota": "CpuQuota",
         "cpu_realtime_period": "CpuRealtimePeriod",
@@ -212,6 +231,11 @@ class HostConfig(
     nano_cpus: int = 0
     cgroup_parent: str = ""
     blkio_weight: int = 0
+    blkio_weight_device: list[WeightDevice] | None = None
+    blkio_device_read_bps: list[ThrottleDevice] | None = None
+    blkio_device_write_bps: list[ThrottleDevice] | None = None
+    blkio_device_read_iops: list[ThrottleDevice] | None = None
+    blkio_device_write_iops: list[ThrottleDevice] | None = None
     cpu_period: int = 0
     cpu_quota: int = 0
     cpu_realtime_period: int = 0
@@ -339,6 +363,13 @@ class ContainerState(msgspec.Struct, kw_only=True):
     stopped_by_user: bool = False
 
 
+class IdRange(msgspec.Struct, frozen=True, kw_only=True):
+    """The ids of the host that a container has to itself: its 0 is ``first``, and there are ``size`` of them."""
+
+    first: int
+    size: int
+
+
 class Container(msgspec.Struct, kw_only=True):
     """A container as the engine stores it. ``created`` is RFC 3339; ``path`` and ``args`` are what is executed."""
 
@@ -356,3 +387,4 @@ class Container(msgspec.Struct, kw_only=True):
     state: ContainerState = msgspec.field(default_factory=ContainerState)
     ports: dict[str, list[PortBinding] | None] = {}
     platform: str = "linux"
+    ids: IdRange | None = None

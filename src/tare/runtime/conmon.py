@@ -47,6 +47,7 @@ class ConmonRequest:
 def arguments(program: str, runtime: OciRuntime, request: ConmonRequest) -> list[str]:
     """conmon's command line. Raises InvalidArgument for a log path that conmon cannot be told."""
     directory = request.directory
+    runtime = runtime.of(request.container_id)
     if request.log_path is None:
         log = "none"
     elif ":" in str(request.log_path):

@@ -11,6 +11,8 @@ _MISSING = re.compile(r"executable file `(.*)` not found(?: in \$PATH)?: No such
 _OPEN = re.compile(r"open executable: (.*)")
 _MOUNT = re.compile(r"mount `(.*)` to `/?(.*)`: (.*)", re.DOTALL)
 _STAT = re.compile(r"error stat'ing file `(.*)`: (.*)", re.DOTALL)
+_SYSCTL = re.compile(r"the sysctl `(.*)` requires a new (network|IPC) namespace")
+_WRITE = re.compile(r"writing file `(.*)`: (.*)", re.DOTALL)
 _REFUSED = ("Permission denied", "Operation not permitted")
 
 
@@ -19,6 +21,11 @@ def docker_words(message: str, *, command: str, verb: str) -> str:
 
     ``verb`` is such as ``crun create failed``; runc's own messages come back unchanged.
     """
+    if match := _SYSCTL.fullmatch(message):
+        place = "not allowed in host network namespace"
+        if match[2] == "IPC":
+            place = "is not allowed in the hosts ipc namespace"
+        return f'{verb}: sysctl "{match[1]}" {place}'
     cause = _cause(message, command)
     return message if cause is None else f"{verb}: unable to start container process: {cause}"
 
@@ -41,6 +48,10 @@ def _cause(message: str, command: str) -> str | None:
         )
     if match := _STAT.fullmatch(message):
         return f'error during container init: error mounting "{match[1]}": stat {match[1]}: {_lower(match[2])}'
+    if match := _WRITE.fullmatch(message):
+        return f"error during container init: error setting cgroup config: write {match[1]}: {_lower(match[2])}"
+    if message.startswith("sethostname: "):
+        return f"error during container init: sethostname: {_lower(message.removeprefix('sethostname: '))}"
     return None
 
 

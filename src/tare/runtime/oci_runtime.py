@@ -6,13 +6,13 @@ import asyncio
 import json
 import logging
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tare.base import process
 from tare.base.shielding import finish
-from tare.errors import Conflict, ExecutableError, InternalError, NotFound, TareError
+from tare.errors import Conflict, ExecutableError, InternalError, InvalidArgument, NotFound, TareError
 from tare.model.execution import Output
 from tare.runtime.crun_words import docker_words
 
@@ -23,6 +23,8 @@ CREATE_FAILED = "failed to create task for container: failed to create shim task
 EXEC_FAILED = "OCI runtime exec failed: "
 _NOT_FOUND = ("executable file not found", "no such file or directory", "not found in $path")
 _NOT_EXECUTABLE = ("permission denied", "is a directory", "exec format error")
+_REFUSED = ("sethostname: invalid", "error setting cgroup config", "unable to apply cgroup configuration", "sysctl ")
+"""What the runtime says when an option has a value that the kernel does not take."""
 _MAX_LOG = 1 << 20
 
 
@@ -32,11 +34,17 @@ class OciRuntime:
 
     ``view`` is a command that shows the program another host while it creates containers (see ``runtime/view.py``); it
     takes the program and its arguments. All else works without it.
+    ``assigned`` are the containers, by id, that another runtime runs (``--runtime``); operations on them go there.
     """
 
     path: str
     root: Path
     view: tuple[str, ...] = ()
+    assigned: dict[str, OciRuntime] = field(default_factory=dict, compare=False, repr=False)
+
+    def of(self, container_id: str) -> OciRuntime:
+        """The runtime that runs this container."""
+        return self.assigned.get(container_id, self)
 
     @property
     def name(self) -> str:
@@ -101,7 +109,8 @@ class OciRuntime:
             return []
 
     async def _call(self, command: str, *arguments: str) -> process.Completed:
-        result = await process.run([self.path, *self.options(), command, *arguments], timeout=60)
+        runtime = next((self.assigned[word] for word in arguments if word in self.assigned), self)
+        result = await process.run([runtime.path, *runtime.options(), command, *arguments], timeout=60)
         if result.returncode != 0:
             raise call_error(command, arguments, result.error_text)
         return result
@@ -186,13 +195,15 @@ def execution_error(prefix: str, message: str, *, command: str = "", verb: str =
     ``command`` is what was to be executed; ``verb`` says what failed, where the runtime does not.
     """
     told = docker_words(message, command=command, verb=verb)
-    text = f"{prefix}{told}: unknown"
+    text = f"{prefix}{told}"
     lowered = told.lower()
     if "exec" in lowered and "mount" not in lowered:
         if any(words in lowered for words in _NOT_FOUND):
             return ExecutableError(text, exit_code=127)
         if any(words in lowered for words in _NOT_EXECUTABLE):
             return ExecutableError(text, exit_code=126)
+    if any(words in lowered for words in _REFUSED):
+        return InvalidArgument(text, code="runtime-refused")
     return InternalError(text)
 
 

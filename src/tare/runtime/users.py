@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ def resolve_user(root: Path, user: str, group_add: Sequence[str] = ()) -> UserId
         name, home = entry[0], (entry[5] if len(entry) > 5 else "") or "/"
     elif user_part.isdigit() or not user_part:
         uid, gid, name, home = _number(user_part or "0", user), 0, "", "/"
+    elif re.fullmatch(r"-\d+", user_part):
+        raise InvalidArgument(f"uids and gids must be in range 0-{MAX_ID}")
     else:
         raise InvalidArgument(f"unable to find user {user_part}: no matching entries in passwd file")
     groups: list[int] = []
@@ -91,5 +94,5 @@ def _group(table: list[list[str]], key: str) -> int:
 
 def _number(text: str, subject: str) -> int:
     if not text.isdigit() or int(text) > MAX_ID:
-        raise InvalidArgument(f"invalid user {subject!r}: uids and gids must be in range 0-{MAX_ID}")
+        raise InvalidArgument(f"uids and gids must be in range 0-{MAX_ID}", hint=f"{subject!r} is not")
     return int(text)

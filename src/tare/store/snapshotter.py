@@ -39,8 +39,12 @@ class Snapshotter(Protocol):
         """Make an active snapshot over ``lowers``. Raises Conflict when the key exists, NotFound for a lower."""
         ...
 
-    async def mount(self, key: str, target: Path) -> None:
-        """Mount an active snapshot, writable, at the existing directory ``target``. Raises NotFound, InternalError."""
+    async def mount(self, key: str, target: Path, ids: tuple[int, int] | None = None) -> None:
+        """Mount an active snapshot, writable, at the existing directory ``target``.
+
+        With ``ids`` (first, size) the stored ids from 0 on are seen as those from ``first`` on, and what their owners
+        write is stored with plain ids. Raises NotFound, InternalError, Unsupported where ids cannot be mapped.
+        """
         ...
 
     async def view(self, lowers: Sequence[Lower], target: Path) -> None:

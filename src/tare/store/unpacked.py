@@ -23,6 +23,7 @@ from tare.base.locks import KeyedLocks
 from tare.base.readers import Readable
 from tare.errors import Conflict, InternalError, NotFound
 from tare.kernel import mounts
+from tare.kernel.idmap import IdMap, container_maps, mount_mapped_overlay
 from tare.kernel.private_mounts import in_private_mounts
 from tare.model import Digest
 from tare.store.database import Database
@@ -129,13 +130,22 @@ class UnpackedSnapshotter:
 
         await self._db.write(insert, durable=False)
 
-    async def mount(self, key: str, target: Path) -> None:
-        """Mount an active snapshot at ``target``. Raises NotFound, InternalError."""
+    async def mount(self, key: str, target: Path, ids: tuple[int, int] | None = None) -> None:
+        """Mount an active snapshot at ``target``, see Snapshotter. Raises NotFound, InternalError, Unsupported."""
 
         async with self._locks.hold(f"snapshot {key}"):
             snapshot, lowers = await self._db.read(lambda connection: self._active(connection, key))
             directory = self._directory(snapshot.id)
-            await self._mount(lowers, directory / "upper", directory / "work", target)
+            if ids is None:
+                await self._mount(lowers, directory / "upper", directory / "work", target)
+            else:
+                await self._mount_mapped(lowers, directory, target, container_maps(*ids))
+
+    async def _mount_mapped(self, lowers: Sequence[Path], snapshot: Path, target: Path, maps: Sequence[IdMap]) -> None:
+        await run_undoable(
+            lambda _: mount_mapped_overlay(lowers, snapshot, target, maps, empty=self._root / EMPTY),
+            lambda _: mounts.unmount(target),
+        )
 
     def _active(self, connection: sqlite3.Connection, key: str) -> tuple[_Snapshot, list[Path]]:
         snapshot = _require(connection, key)

@@ -30,6 +30,7 @@ from tare.engine.requests import (
 )
 from tare.engine.system import SystemInfo
 from tare.errors import Conflict, ExecutableError, NotFound
+from tare.kernel.cgroups import LimitSupport
 from tare.model import Digest, Reference
 from tare.model.container import (
     Container,
@@ -475,6 +476,8 @@ class FakeSystem:
             kernel="6.1",
             architecture="x86_64", cpus=2, memory=1 << 30, data_root="/data", driver="unpacked", cgroup_version="1",
             runtime="runc", runtime_version="1.1.5", version="0.1.0", labels={}, warnings=(),
+            runtimes={"runc": "/usr/sbin/runc", "other": "/opt/other"}, limits=LimitSupport(oom_kill_disable=False),
+            security_modules=("apparmor",), init_binary="tini",
         )  # fmt: skip
 
     async def version(self) -> dict[str, str]:

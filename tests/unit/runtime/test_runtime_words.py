@@ -32,7 +32,7 @@ def test_a_command_that_cannot_be_executed(message: str, code: int) -> None:
     error = execution_error("OCI runtime create failed: ", message)
     assert isinstance(error, ExecutableError)
     assert error.exit_code == code
-    assert error.message == f"OCI runtime create failed: {message}: unknown"
+    assert error.message == f"OCI runtime create failed: {message}"
 
 
 @pytest.mark.parametrize(

@@ -17,18 +17,19 @@ Ports = Mapping[str, list[PortBinding] | None]
 
 # HostConfig members of API 1.51 that Tare does not act on; clients expect them to be there.
 _HOST_CONFIG_REST: dict[str, Any] = {
-    "BlkioWeightDevice": [],
-    "BlkioDeviceReadBps": [],
-    "BlkioDeviceWriteBps": [],
-    "BlkioDeviceReadIOps": [],
-    "BlkioDeviceWriteIOps": [],
-    "DeviceRequests": None,
     "CpuCount": 0,
     "CpuPercent": 0,
     "IOMaximumIOps": 0,
     "IOMaximumBandwidth": 0,
 }
 
+_LISTS = (
+    "BlkioWeightDevice",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteIOps",
+)
 _OPTIONAL_CONFIG = {"Healthcheck", "ArgsEscaped", "NetworkDisabled", "MacAddress", "StopSignal", "StopTimeout", "Shell"}
 """ContainerConfig members that Docker leaves out when they say nothing."""
 
@@ -55,7 +56,7 @@ def render_host_config(host: HostConfig) -> dict[str, Any]:
     document["ConsoleSize"] = document["ConsoleSize"] or [0, 0]
     document["LogConfig"]["Config"] = document["LogConfig"]["Config"] or {}
     document["PortBindings"] = document["PortBindings"] or {}
-    for name in ("Dns", "DnsOptions", "DnsSearch", "Devices"):
+    for name in (*_LISTS, "Dns", "DnsOptions", "DnsSearch", "Devices"):
         document[name] = document[name] or []
     return document
 
