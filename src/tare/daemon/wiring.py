@@ -44,7 +44,7 @@ from tare.runtime.oci_runtime import OciRuntime
 from tare.runtime.probe import RUNTIMES, probe_runtimes
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
-from tare.volumes.local import LocalVolumes
+from tare.volumes.catalogue import VolumeCatalogue
 
 SECONDS_PER_DAY = 86400.0
 
@@ -83,7 +83,7 @@ class _Parts:
     store: Store
     supervisor: Supervisor
     network: NetworkService
-    local_volumes: LocalVolumes
+    local_volumes: VolumeCatalogue
     records: ContainerRecords
     sandboxes: Sandboxes
     bundles: BundleWriter
@@ -97,7 +97,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRunt
     events = Events()
     records = ContainerRecords(store.db)
     network = NetworkService(store.db, paths.run_root, paths.instance, _network_settings(settings))
-    local_volumes = LocalVolumes(store.db, paths.volumes)
+    local_volumes = VolumeCatalogue(store.db, paths.volumes)
     parts = _Parts(
         settings=settings,
         paths=paths,

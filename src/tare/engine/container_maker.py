@@ -27,8 +27,8 @@ from tare.network.service import NetworkService
 from tare.store.images import Image
 from tare.store.snapshotter import Lower
 from tare.store.store import Store
+from tare.volumes.catalogue import VolumeCatalogue
 from tare.volumes.copy_up import copy_up
-from tare.volumes.local import LocalVolumes
 
 NAME_TRIES = 6
 
@@ -41,7 +41,7 @@ class ContainerMaker:
         *,
         records: ContainerRecords,
         store: Store,
-        volumes: LocalVolumes,
+        volumes: VolumeCatalogue,
         network: NetworkService,
         paths: EnginePaths,
         runtime: str,

@@ -12,7 +12,7 @@ import functools
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +115,12 @@ def mount_tmpfs(target: Path, *, size: int, mode: int = 0o700) -> None:
 def mount_table() -> list[MountEntry]:
     """The mounts that this process sees, in the order they were made."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:  # noqa: PTH123
-        return [_parse(line) for line in table]
+        return parse_mount_table(table)
+
+
+def parse_mount_table(lines: Iterable[str]) -> list[MountEntry]:
+    """Read lines of a mountinfo file, proc_pid_mountinfo(5)."""
+    return [_parse(line) for line in lines]
 
 
 def is_mount_point(path: Path) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from tare.store.database import Database
-from tare.volumes.local import LocalVolumes
+from tare.volumes.catalogue import VolumeCatalogue
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def volumes(db: Database, tmp_path: Path) -> LocalVolumes:
-    return LocalVolumes(db, tmp_path / "volumes")
+def volumes(db: Database, tmp_path: Path) -> VolumeCatalogue:
+    return VolumeCatalogue(db, tmp_path / "volumes")
 
 
 async def use(db: Database, volume: str, container: str) -> None:
@@ -34,7 +34,7 @@ async def use(db: Database, volume: str, container: str) -> None:
     await db.write(insert)
 
 
-async def test_a_volume_is_a_directory(volumes: LocalVolumes, tmp_path: Path) -> None:
+async def test_a_volume_is_a_directory(volumes: VolumeCatalogue, tmp_path: Path) -> None:
     volume = await volumes.create("data", labels={"a": "b"})
     assert (volume.name, volume.driver, volume.labels, volume.anonymous) == ("data", "local", {"a": "b"}, False)
     path = volumes.path("data")
@@ -43,49 +43,61 @@ async def test_a_volume_is_a_directory(volumes: LocalVolumes, tmp_path: Path) ->
     assert await volumes.get("data") == volume == (await volumes.list())[0]
 
 
-async def test_creating_again_returns_the_same_and_keeps_the_data(volumes: LocalVolumes) -> None:
+async def test_creating_again_returns_the_same_and_keeps_the_data(volumes: VolumeCatalogue) -> None:
     first = await volumes.create("data", labels={"a": "1"})
     (volumes.path("data") / "kept").write_text("x")
     assert await volumes.create("data", "local", {}, {"a": "2"}) == first
     assert (volumes.path("data") / "kept").exists()
 
 
-async def test_anonymous_volumes(volumes: LocalVolumes) -> None:
+async def test_anonymous_volumes(volumes: VolumeCatalogue) -> None:
     volume = await volumes.create(None)
     assert len(volume.name) == 64 and volume.anonymous
     assert volume.labels == {"com.docker.volume.anonymous": ""}
 
 
-@pytest.mark.parametrize("name", ["a", "-a", ".a", "..", "a/b", "a b", "/abs", "ä1", "a\n", "x" * 256, ".deleting-x"])
-async def test_invalid_names(volumes: LocalVolumes, name: str) -> None:
+@pytest.mark.parametrize("name", ["-", "-a", ".a", "..", "a/b", "a b", "/abs", "ä1", "a\n", "x" * 256, ".deleting-x"])
+async def test_invalid_names(volumes: VolumeCatalogue, name: str) -> None:
     with pytest.raises(InvalidArgument, match="includes invalid characters for a local volume name"):
         await volumes.create(name)
     with pytest.raises(InvalidArgument):
         volumes.path(name)
 
 
-async def test_other_drivers_and_options(volumes: LocalVolumes) -> None:
-    with pytest.raises(NotFound, match='error looking up volume plugin nfs: plugin "nfs" not found'):
+async def test_other_drivers_and_options(volumes: VolumeCatalogue) -> None:
+    with pytest.raises(NotFound, match=r'^create data: error looking up volume plugin nfs: plugin "nfs" not found'):
         await volumes.create("data", "nfs")
-    with pytest.raises(Unsupported, match="mount options of the local driver"):
-        await volumes.create("data", options={"type": "tmpfs"})
-    with pytest.raises(InvalidArgument, match='invalid option: "colour"'):
-        await volumes.create("data", options={"colour": "red"})
+    for options, message in (
+        ({"type": "tmpfs"}, 'missing required option: "device"'),
+        ({"colour": "red"}, 'invalid option: "colour"'),
+        ({"size": "1m"}, "quota size requested but no quota support"),
+        ({"uid": "x"}, 'invalid value for option "uid"'),
+        ({"mode": "8"}, 'invalid value for option "mode"'),
+        ({"type": "nfs", "device": ":/x", "mount-timeout": "soon"}, 'invalid value for option "mount-timeout"'),
+        ({"type": "nfs", "device": ":/x", "mount-retries": "-1"}, 'invalid value for option "mount-retries"'),
+    ):
+        with pytest.raises(InvalidArgument) as refused:
+            await volumes.create("data", options=options)
+        assert refused.value.message.startswith(f"create data: {message}")
+    with pytest.raises(Unsupported, match="uid, gid and mode are not for volumes of type ext4"):
+        await volumes.create("data", options={"type": "ext4", "device": "/dev/x", "uid": "1"})
     assert await volumes.list() == []
 
 
-async def test_users_keep_a_volume(volumes: LocalVolumes, db: Database) -> None:
+async def test_users_keep_a_volume(volumes: VolumeCatalogue, db: Database) -> None:
     await volumes.create("data")
     for container in ("c2", "c1"):
         await use(db, "data", container)
     assert (await volumes.get("data")).users == ("c1", "c2")
     for force in (False, True):
-        with pytest.raises(Conflict, match=r"^remove data: volume is in use - \[c1, c2\]$"):
+        with pytest.raises(Conflict, match=r"^remove data: volume is in use - \[c1, c2\]") as refused:
             await volumes.remove("data", force)
+        assert refused.value.code == "volume-in-use"
+        assert "c1 is running: tare rm -f c1; c2 is running: tare rm -f c2" in refused.value.hint
     assert volumes.path("data").is_dir()
 
 
-async def test_removing(volumes: LocalVolumes) -> None:
+async def test_removing(volumes: VolumeCatalogue) -> None:
     await volumes.create("data")
     (volumes.path("data") / "d").mkdir()
     await volumes.remove("data")
@@ -97,14 +109,14 @@ async def test_removing(volumes: LocalVolumes) -> None:
         await volumes.get("data")
 
 
-async def test_recovery_ends_deletions_and_keeps_unknown_data(volumes: LocalVolumes, tmp_path: Path) -> None:
+async def test_recovery_ends_deletions_and_keeps_unknown_data(volumes: VolumeCatalogue, tmp_path: Path) -> None:
     (tmp_path / "volumes/.deleting-old/_data").mkdir(parents=True)
     (tmp_path / "volumes/unknown/_data").mkdir(parents=True)
     await volumes.recover()
     assert [path.name for path in (tmp_path / "volumes").iterdir()] == ["unknown"]
 
 
-async def test_usage(volumes: LocalVolumes) -> None:
+async def test_usage(volumes: VolumeCatalogue) -> None:
     await volumes.create("data")
     empty = await volumes.usage("data")
     (volumes.path("data") / "f").write_bytes(bytes(100_000))
