@@ -27,6 +27,7 @@ from tare.engine.images import Images
 from tare.engine.launch import Launcher
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import LiveContainers
+from tare.engine.mounts import ContainerMounts
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.records import ContainerRecords
@@ -98,6 +99,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRunt
     records = ContainerRecords(store.db)
     network = NetworkService(store.db, paths.run_root, paths.instance, _network_settings(settings))
     local_volumes = VolumeCatalogue(store.db, paths.volumes)
+    mounts = ContainerMounts(volumes=local_volumes, store=store, paths=paths)
     parts = _Parts(
         settings=settings,
         paths=paths,
@@ -108,7 +110,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRunt
         network=network,
         local_volumes=local_volumes,
         records=records,
-        sandboxes=Sandboxes(store, network, paths),
+        sandboxes=Sandboxes(store, network, paths, mounts),
         bundles=BundleWriter(paths=paths, facts=facts, records=records),
         remover=Remover(records=records, store=store, volumes=local_volumes, events=events, paths=paths),
         events=events,
@@ -183,6 +185,7 @@ def _lifecycle(parts: _Parts) -> Lifecycle:
 
 def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
     maker = ContainerMaker(
+        mounts=parts.sandboxes.mounts,
         records=parts.records,
         store=parts.store,
         volumes=parts.local_volumes,

@@ -9,17 +9,19 @@ from pathlib import Path
 from tare.engine.clock import now
 from tare.engine.creation import check_config, command_of, complete_host_config, merge_config, wanted_ports
 from tare.engine.mount_plan import PlannedMount, plan_mounts
+from tare.engine.mounts import ContainerMounts, check_propagation
 from tare.engine.names import NAME, random_name
 from tare.engine.paths import EnginePaths
 from tare.engine.records import ContainerRecords, name_taken
 from tare.engine.sandbox import remove_tree
-from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from tare.errors import Conflict, InvalidArgument, NotFound
 from tare.model import Platform, new_id
 from tare.model.container import (
     Container,
     ContainerConfig,
     EndpointSettings,
     HostConfig,
+    MountDetail,
     MountPoint,
     NetworkingConfig,
 )
@@ -29,6 +31,7 @@ from tare.store.snapshotter import Lower
 from tare.store.store import Store
 from tare.volumes.catalogue import VolumeCatalogue
 from tare.volumes.copy_up import copy_up
+from tare.volumes.local import own
 
 NAME_TRIES = 6
 
@@ -43,6 +46,7 @@ class ContainerMaker:
         store: Store,
         volumes: VolumeCatalogue,
         network: NetworkService,
+        mounts: ContainerMounts,
         paths: EnginePaths,
         runtime: str,
         cgroupns: str,
@@ -51,6 +55,7 @@ class ContainerMaker:
         self._store = store
         self._volumes = volumes
         self._network = network
+        self._mounts = mounts
         self._paths = paths
         self._runtime = runtime
         self._cgroupns = cgroupns
@@ -93,6 +98,7 @@ class ContainerMaker:
                 host_config=host,
                 networking=networks,
                 mounts=mounts,
+                mount_details=await self._details(plan),
             )
             await self._fill_volumes(container_id, plan, mounts)
             await self._insert(container, generated=not name)
@@ -165,38 +171,59 @@ class ContainerMaker:
                 await asyncio.to_thread(_check_bind_source, mount)
                 points.append(_point(mount, mount.source))
             elif mount.type == "volume":
-                point, is_new = await self._make_volume(mount)
-                points.append(point)
-                if is_new:
-                    undo.push_async_callback(self._volumes.remove, point.name, force=False)
+                points.append(await self._make_volume(mount, undo))
             else:
-                points.append(_point(mount, ""))
+                points.append(_point(mount, mount.source if mount.type == "image" else ""))
         return points
 
-    async def _make_volume(self, mount: PlannedMount) -> tuple[MountPoint, bool]:
-        if mount.subpath:
-            raise Unsupported("volume-subpath is not available in this version")
-        existing = {volume.name for volume in await self._volumes.list()} if mount.source else set()
+    async def _make_volume(self, mount: PlannedMount, undo: AsyncExitStack) -> MountPoint:
+        is_new = not mount.source or not await self._volumes.exists(mount.source)
         volume = await self._volumes.create(
-            mount.source or None, mount.driver or "local", dict(mount.driver_options), dict(mount.labels)
+            mount.source or None, mount.driver, dict(mount.driver_options), dict(mount.labels)
         )
-        point = _point(mount, str(self._volumes.path(volume.name)))
+        if is_new:
+            undo.push_async_callback(self._volumes.remove, volume.name, force=True)
+        point = _point(mount, volume.mountpoint)
         point.name = volume.name
         point.driver = volume.driver
-        return point, volume.name not in existing
+        return point
+
+    async def _details(self, plan: list[PlannedMount]) -> dict[str, MountDetail]:
+        details = {}
+        for mount in plan:
+            image = str((await self._store.images.resolve(mount.source)).id) if mount.type == "image" else ""
+            detail = MountDetail(
+                subpath=mount.subpath,
+                image=image,
+                recursive=mount.recursive,
+                read_only_below=mount.read_only_below,
+                idmap=mount.idmap,
+            )
+            if detail != MountDetail():
+                details[mount.destination] = detail
+        return details
 
     async def _fill_volumes(self, container_id: str, plan: list[PlannedMount], points: list[MountPoint]) -> None:
-        """Copy what the image has at a volume's place into the volume, if that is empty."""
-        wanted = [point for mount, point in zip(plan, points, strict=True) if mount.type == "volume" and mount.copy_up]
-        if not wanted:
+        """Copy what the image has at a volume's place into the volume, if that is empty.
+
+        Volumes that are mounted only while in use are mounted here too: a container whose volume cannot be is not made.
+        """
+        pairs = [(mount, point) for mount, point in zip(plan, points, strict=True) if mount.type == "volume"]
+        if not any(mount.copy_up or mount.subpath for mount, _ in pairs):
             return
         target = self._paths.rootfs(container_id)
         await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
         await self._store.snapshots.mount(container_id, target)
         try:
-            for point in wanted:
-                await asyncio.to_thread(copy_up, target, point.destination, Path(point.source))
+            for number, (mount, point) in enumerate(pairs):
+                place = await self._mounts.volume(point.name, mount.subpath, container_id, number)
+                if mount.copy_up:
+                    in_place = bool(mount.subpath) or place != self._volumes.path_if_plain(point.name, point.driver)
+                    copied = await asyncio.to_thread(copy_up, target, point.destination, place, in_place=in_place)
+                    if copied and not mount.subpath:
+                        await asyncio.to_thread(own, place, await self._volumes.ownership(point.name))
         finally:
+            await self._mounts.release(container_id)
             await self._store.snapshots.unmount(target)
             await asyncio.to_thread(target.rmdir)
 
@@ -215,6 +242,7 @@ def _point(mount: PlannedMount, source: str) -> MountPoint:
 def _check_bind_source(mount: PlannedMount) -> None:
     source = Path(mount.source)
     if source.exists():
+        check_propagation(mount.source, mount.propagation)
         return
     if not mount.create_source:
         raise InvalidArgument(
@@ -222,7 +250,15 @@ def _check_bind_source(mount: PlannedMount) -> None:
             hint="create it first, or use -v, which makes a directory",
             code="bind-source-missing",
         )
-    source.mkdir(parents=True, exist_ok=True)
+    try:
+        source.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidArgument(
+            f"error while creating mount source path '{source}': mkdir {error.filename}:"
+            f" {(error.strerror or str(error)).lower()}",
+            code="bind-source-missing",
+        ) from error
+    check_propagation(mount.source, mount.propagation)
 
 
 def _check_platform(image: Image, platform: str) -> None:

@@ -116,7 +116,6 @@ def _check_available(host: HostConfig, runtime: str) -> None:
         "--link": host.links,
         "--gpus": host.device_requests,
         "--userns": host.userns_mode if host.userns_mode != "host" else "",
-        "--volume-driver": host.volume_driver if host.volume_driver != "local" else "",
     }
     for option, value in missing.items():
         if value:

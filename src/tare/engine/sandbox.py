@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from tare.engine.creation import wanted_ports
+from tare.engine.mounts import ContainerMounts
 from tare.engine.paths import EnginePaths
 from tare.errors import Conflict, InvalidArgument, NotFound
 from tare.model.container import Container, EndpointSettings
@@ -18,10 +19,11 @@ from tare.store.store import Store
 class Sandboxes:
     """Makes and takes down what a container's process needs around it."""
 
-    def __init__(self, store: Store, network: NetworkService, paths: EnginePaths) -> None:
+    def __init__(self, store: Store, network: NetworkService, paths: EnginePaths, mounts: ContainerMounts) -> None:
         self._store = store
         self._network = network
         self._paths = paths
+        self.mounts = mounts
 
     async def mount_root(self, container: Container) -> Path:
         """Mount the container's root file system and return where."""
@@ -31,7 +33,8 @@ class Sandboxes:
         return target
 
     async def unmount_root(self, container_id: str) -> None:
-        """Undo :meth:`mount_root`."""
+        """Undo :meth:`mount_root` and what was mounted for the container beside it."""
+        await self.mounts.release(container_id)
         target = self._paths.rootfs(container_id)
         await self._store.snapshots.unmount(target)
         await asyncio.to_thread(_remove_empty, target)

@@ -54,6 +54,17 @@ class MountEntry:
     fstype: str
     source: str
     super_options: str
+    tags: tuple[str, ...] = ()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether mounts made here appear in peers (mount_namespaces(7))."""
+        return any(tag.startswith("shared:") for tag in self.tags)
+
+    @property
+    def is_slave(self) -> bool:
+        """Whether mounts made in a master appear here."""
+        return any(tag.startswith("master:") for tag in self.tags)
 
     def super_option(self, name: str) -> str | None:
         """The value of ``name=value`` among the file system's options."""
@@ -236,7 +247,7 @@ def _bind(source: str, target: str, *, read_only: bool, recursive: bool) -> None
 
 def _parse(line: str) -> MountEntry:
     before, _, after = line.rstrip("\n").partition(" - ")
-    mount_id, parent_id, device, root, target, options, *_rest = before.split(" ")
+    mount_id, parent_id, device, root, target, options, *tags = before.split(" ")
     fstype, source, super_options = after.split(" ", 2)
     return MountEntry(
         int(mount_id),
@@ -248,6 +259,7 @@ def _parse(line: str) -> MountEntry:
         fstype,
         _unescape(source),
         super_options,
+        tuple(tags),
     )
 
 

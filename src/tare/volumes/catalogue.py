@@ -18,6 +18,7 @@ from tare.store.database import Database
 from tare.volumes.driver import Capabilities, Found, VolumeDriver, VolumeSpec
 from tare.volumes.live_mounts import boot_id
 from tare.volumes.local import DRIVER, LocalDriver, check_name, disk_usage
+from tare.volumes.local_options import Ownership, parse_ownership
 from tare.volumes.model import ANONYMOUS_LABEL, User, Volume
 from tare.volumes.records import Guard, VolumeRecords
 
@@ -196,6 +197,19 @@ class VolumeCatalogue:
             return _join(volume, found, await driver.capabilities())
         except TareError as error:
             return replace(volume, status={"error": str(error)})
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is a row of that name."""
+        return await self.records.find(name) is not None
+
+    def path_if_plain(self, name: str, driver: str) -> Path | None:
+        """The directory of a local volume; None for one of another driver."""
+        return self.local.path(name) if driver == DRIVER else None
+
+    async def ownership(self, name: str) -> Ownership:
+        """The owner and mode that a local volume was made with by request."""
+        volume = await self.records.find(name)
+        return parse_ownership(volume.options) if volume is not None and volume.driver == DRIVER else Ownership()
 
     async def users(self, name: str) -> Sequence[User]:
         """The containers that refer to the volume."""

@@ -92,9 +92,13 @@ def _attempt(options: LocalOptions, target: Path) -> str:
 
 def _refusal(options: LocalOptions, target: Path, done: Completed) -> TareError:
     said = " ".join(_masked(done.error_text).split())
-    said = said.removeprefix("mount: ").removeprefix(f"{target}: ").rstrip(".")
+    said = said.removeprefix("mount: ").removeprefix(f"{target}: ").partition(" dmesg(1)")[0].rstrip(".")
     what, lower = _attempt(options, target), said.lower()
-    if "unknown filesystem type" in lower or "no such device" in lower:
+    if (
+        "unknown filesystem type" in lower
+        or "no such device" in lower
+        or (options.type == "none" and not options.is_bind)
+    ):
         package = _PACKAGES.get(options.type)
         hint = f"this kernel has no file system {options.type!r}" + (
             f", or its package {package} is not installed" if package else "; see /proc/filesystems"
