@@ -46,6 +46,9 @@ from tare.runtime.probe import RUNTIMES, probe_runtimes
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
 from tare.volumes.catalogue import VolumeCatalogue
+from tare.volumes.plugin_client import PluginTimes
+from tare.volumes.plugins import Plugins
+from tare.volumes.s3 import S3Driver
 
 SECONDS_PER_DAY = 86400.0
 
@@ -98,7 +101,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRunt
     events = Events()
     records = ContainerRecords(store.db)
     network = NetworkService(store.db, paths.run_root, paths.instance, _network_settings(settings))
-    local_volumes = VolumeCatalogue(store.db, paths.volumes)
+    local_volumes = _volume_catalogue(settings, paths, store)
     mounts = ContainerMounts(volumes=local_volumes, store=store, paths=paths)
     parts = _Parts(
         settings=settings,
@@ -252,6 +255,18 @@ def _recovery(parts: _Parts, lifecycle: Lifecycle) -> Recovery:
         store=parts.store,
         paths=parts.paths,
     )
+
+
+def _volume_catalogue(settings: Settings, paths: EnginePaths, store: Store) -> VolumeCatalogue:
+    section = settings.volumes
+    times = PluginTimes(
+        connect=section.plugin_connect_seconds, work=section.plugin_work_seconds, ask=section.plugin_ask_seconds
+    )
+    plugins = Plugins(
+        sockets=Path(section.plugin_sockets), specs=[Path(path) for path in section.plugin_specs], times=times
+    )
+    buckets = S3Driver(paths.volumes, paths.run_root / "s3", seconds=section.s3_mount_seconds)
+    return VolumeCatalogue(store.db, paths.volumes, (buckets,), plugins)
 
 
 def _make_directories(paths: EnginePaths) -> None:

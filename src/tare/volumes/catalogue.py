@@ -71,6 +71,9 @@ class VolumeCatalogue:
                 logger.info("volume %s: undoing the mount of a container that is gone", row.volume)
                 await self._undo(row.volume, row.reference)
         mounted = {row.volume for row in rows if row.reference in known}
+        for volume in await self.records.list():
+            if volume.name in mounted and volume.driver in self._drivers:
+                await self._drivers[volume.driver].adopt(_spec(volume))
         strangers = [one for one in await self.records.list() if one.driver in self._drivers and self.needs_mount(one)]
         await self.local.unmount_strangers(one.name for one in strangers if one.name not in mounted)
 

@@ -75,6 +75,10 @@ class VolumeDriver(Protocol):
         """Whether the files are there only between ``mount`` and ``unmount``; else nobody calls those."""
         ...
 
+    async def adopt(self, spec: VolumeSpec) -> None:
+        """Look after a volume that an earlier engine has mounted and that is in use; nothing is mounted."""
+        ...
+
     async def mount(self, spec: VolumeSpec, reference: str) -> Path:
         """Make the files visible on the host and return where.
 

@@ -77,6 +77,9 @@ class LocalDriver:
             )
         return path
 
+    async def adopt(self, spec: VolumeSpec) -> None:
+        """Nothing: the kernel looks after it."""
+
     async def mount(self, spec: VolumeSpec, reference: str) -> Path:
         """Mount what the options say, unless it is mounted. Raises NotFound, InvalidArgument, Unavailable."""
         path = await self.existing(spec)

@@ -53,6 +53,9 @@ class PluginDriver:
         """Always: the protocol says that files are there between Mount and Unmount."""
         return True
 
+    async def adopt(self, spec: VolumeSpec) -> None:
+        """Nothing: the plugin looks after it."""
+
     async def mount(self, spec: VolumeSpec, reference: str) -> Path:
         """``/VolumeDriver.Mount``; the mount point must be an existing directory."""
         answer = await self._client.work(f"{_KIND}.Mount", {"Name": spec.name, "ID": reference})
