@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from tare.archive.confined import resolve_in_root
 from tare.engine.id_maps import Maps, exchange, parse_idmap
 from tare.engine.paths import EnginePaths
 from tare.errors import InvalidArgument, Unsupported
@@ -40,6 +41,7 @@ class ContainerMounts:
         for number, point in enumerate(container.mounts):
             detail = container.mount_details.get(point.destination) or MountDetail()
             points.append(await self._prepare(container, point, detail, self._directory(container.id) / str(number)))
+        await asyncio.to_thread(_check_kinds, self._paths.rootfs(container.id), points)
         return msgspec.structs.replace(container, mounts=points)
 
     async def release(self, container_id: str) -> None:
@@ -111,6 +113,28 @@ def check_propagation(source: str, propagation: str) -> None:
         hint=f"mount --make-rshared {mount.target}",
         code="not-a-shared-mount",
     )
+
+
+def _check_kinds(root: Path, points: list[MountPoint]) -> None:
+    """Refuse a directory over a file and a file over a directory before the runtime does, in its and Docker's words.
+
+    What lies in another mount of the container is left to the runtime.
+    """
+    targets = {point.destination for point in points}
+    for point in points:
+        if point.type != "bind" or any(str(parent) in targets for parent in Path(point.destination).parents):
+            continue
+        source, target = Path(point.source), resolve_in_root(root, point.destination)
+        if source.exists() and target.exists() and source.is_dir() != target.is_dir():
+            flags = "0x5000" if point.propagation.startswith("r") or not point.propagation else "0x1000"
+            raise InvalidArgument(
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to"
+                f' start container process: error during container init: error mounting "{source}" to rootfs at'
+                f' "{point.destination}": mount {source}:{point.destination}, flags: {flags}: not a directory: Are you'
+                " trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and"
+                " is the expected type",
+                code="mount-kind-mismatch",
+            )
 
 
 def _mount_subpath(root: Path, subpath: str, target: Path) -> None:

@@ -72,10 +72,7 @@ def test_bind_grammar(text: str, expected: dict[str, Any]) -> None:
         ("/src:/data:ro,rw", "invalid mode: ro,rw"),
         ("/src:/data:nocopy", 'type "bind": field VolumeOptions must not be specified'),
         ("/src:/data:RO", "invalid mode: RO"),
-        (
-            "/src:/",
-            ("/src:/", "invalid mount config for type \"bind\": invalid specification: destination can't be '/'"),
-        ),
+        ("/src:/", "invalid mount config for type \"bind\": invalid specification: destination can't be '/'"),
         ("/", "destination can't be '/'"),
         ("/src:/a/..", "destination can't be '/'"),
         ("name:/data:shared", 'type "volume": field BindOptions must not be specified'),
