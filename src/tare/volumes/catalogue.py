@@ -113,7 +113,7 @@ class VolumeCatalogue:
     async def _create(
         self, driver: VolumeDriver, spec: VolumeSpec, labels: Mapping[str, str], *, anonymous: bool
     ) -> None:
-        known = driver.name != DRIVER and await driver.find(spec) is not None
+        known = (await driver.capabilities()).listed and await driver.find(spec) is not None
         await driver.create(spec)
         try:
             await self.records.insert(spec.name, driver.name, spec.options, labels, anonymous=anonymous)

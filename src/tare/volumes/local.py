@@ -82,9 +82,9 @@ class LocalDriver:
 
     async def mount(self, spec: VolumeSpec, reference: str) -> Path:
         """Mount what the options say, unless it is mounted. Raises NotFound, InvalidArgument, Unavailable."""
-        path = await self.existing(spec)
-        if await asyncio.to_thread(mounted_at, path) is None:
-            await mount_volume(parse_options(spec.options), path)
+        path = self.path(spec.name)
+        if await asyncio.to_thread(mounted_at, path) is None:  # else not touched: its storage may not answer now
+            await mount_volume(parse_options(spec.options), await self.existing(spec))
         return path
 
     async def unmount(self, spec: VolumeSpec, reference: str, *, last: bool) -> None:

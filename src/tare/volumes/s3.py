@@ -14,6 +14,7 @@ import re
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tare.base.process import run
 from tare.base.shielding import finish, to_end
@@ -28,6 +29,7 @@ from tare.volumes.s3_options import S3Options, check_credentials, parse_s3_optio
 logger = logging.getLogger(__name__)
 
 DRIVER = "s3"
+CONNECT_SECONDS = 10.0
 END_SECONDS = 60.0
 """How long s3fs may take to write what it has not written yet."""
 _TROUBLE = re.compile(r"\[(?:CRT|ERR)\] [^ ]+ (.*)")
@@ -117,6 +119,7 @@ class S3Driver:
         return Capabilities(scope="global", measurable=False)
 
     async def _start(self, options: S3Options, target: Path, log: Path) -> None:
+        await self._reach(options)
         await asyncio.to_thread(_prepare_log, log)
         done = await run(
             options.command(target, log),
@@ -137,6 +140,22 @@ class S3Driver:
             if answer.result():
                 return
         raise _refusal(options, done.error_text, await asyncio.to_thread(_read, log))
+
+    async def _reach(self, options: S3Options) -> None:
+        """Connect once: s3fs would try for long before it says that nobody is there. Raises Unavailable."""
+        place = urlsplit(options.endpoint)
+        port = place.port or (443 if place.scheme == "https" else 80)
+        try:
+            async with asyncio.timeout(min(self._seconds, CONNECT_SECONDS)):
+                _, writer = await asyncio.open_connection(place.hostname, port)
+        except (OSError, TimeoutError) as error:
+            cause = (error.strerror or str(error)) if isinstance(error, OSError) else ""
+            raise Unavailable(
+                f"{options.what}: cannot connect: {cause or 'no answer'}",
+                hint="check the endpoint",
+                code="s3-unreachable",
+            ) from error
+        writer.close()
 
     async def _end(self, name: str) -> None:
         """Unmount and wait for the end of s3fs; one that does not end is killed."""

@@ -8,6 +8,7 @@ import pytest
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from tare.store.database import Database
 from tare.volumes.catalogue import VolumeCatalogue
+from tare.volumes.live_mounts import boot_id
 
 
 @pytest.fixture
@@ -123,3 +124,55 @@ async def test_usage(volumes: VolumeCatalogue) -> None:
     assert await volumes.usage("data") >= empty + 100_000
     with pytest.raises(NotFound):
         await volumes.usage("none-such")
+
+
+async def test_recovery_forgets_mounts_of_earlier_boots_and_of_containers_that_are_gone(
+    volumes: VolumeCatalogue, db: Database
+) -> None:
+    await volumes.create("data", options={"type": "tmpfs", "device": "tmpfs"})
+    await use(db, "data", "c1")
+    await volumes.records.begin_mount("data", "c1", boot_id())
+    await volumes.records.begin_mount("data", "ghost", boot_id())
+    await volumes.records.begin_mount("data", "c1-before", "another boot")
+    await volumes.recover()
+    assert [row.reference for row in await volumes.records.mounts()] == ["c1"]
+
+
+async def test_a_mounted_volume_is_kept(volumes: VolumeCatalogue) -> None:
+    await volumes.create("data", options={"type": "tmpfs", "device": "tmpfs"})
+    await volumes.records.begin_mount("data", "c1", boot_id())
+    with pytest.raises(Conflict, match=r"^remove data: volume is in use - \[c1\]"):
+        await volumes.remove("data", force=True)
+    await volumes.release("c1")
+    await volumes.remove("data")
+
+
+async def test_a_guard_keeps_a_volume(volumes: VolumeCatalogue) -> None:
+    def guard(connection: object, name: str) -> None:
+        if name == "precious":
+            raise Conflict(f"remove {name}: protected")
+
+    volumes.add_guard(guard)
+    await volumes.create("precious")
+    await volumes.create("other")
+    await volumes.remove("other")
+    with pytest.raises(Conflict, match="protected"):
+        await volumes.remove("precious", force=True)
+    assert volumes.path("precious").is_dir()
+
+
+async def test_a_name_that_another_driver_has(volumes: VolumeCatalogue, db: Database) -> None:
+    await volumes.records.insert("data", "array", {}, {}, anonymous=False)
+    with pytest.raises(Conflict, match="driver 'array' already has volume 'data': volume name must be unique"):
+        await volumes.create("data", "local")
+    found = await volumes.get("data")
+    assert found.driver == "array" and 'plugin "array" not found' in str(found.status["error"])
+    await volumes.remove("data", force=True)
+
+
+async def test_a_directory_that_somebody_has_deleted(volumes: VolumeCatalogue) -> None:
+    await volumes.create("data")
+    volumes.path("data").rmdir()
+    with pytest.raises(NotFound, match=r"volume data: its directory .*/data/_data is gone") as gone:
+        await volumes.mount("data", "c1")
+    assert gone.value.code == "volume-data-missing"
