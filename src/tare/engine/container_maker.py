@@ -167,6 +167,8 @@ class ContainerMaker:
     async def _make_mounts(self, plan: list[PlannedMount], undo: AsyncExitStack) -> list[MountPoint]:
         points: list[MountPoint] = []
         for mount in plan:
+            if not mount.listed:
+                continue
             if mount.type == "bind":
                 await asyncio.to_thread(_check_bind_source, mount)
                 points.append(_point(mount, mount.source))
@@ -174,6 +176,7 @@ class ContainerMaker:
                 points.append(await self._make_volume(mount, undo))
             else:
                 points.append(_point(mount, mount.source if mount.type == "image" else ""))
+                points[-1].name = mount.source if mount.type == "image" else ""
         return points
 
     async def _make_volume(self, mount: PlannedMount, undo: AsyncExitStack) -> MountPoint:
@@ -198,6 +201,7 @@ class ContainerMaker:
                 recursive=mount.recursive,
                 read_only_below=mount.read_only_below,
                 idmap=mount.idmap,
+                tmpfs=",".join(mount.options) if mount.listed else "",
             )
             if detail != MountDetail():
                 details[mount.destination] = detail
@@ -208,7 +212,8 @@ class ContainerMaker:
 
         Volumes that are mounted only while in use are mounted here too: a container whose volume cannot be is not made.
         """
-        pairs = [(mount, point) for mount, point in zip(plan, points, strict=True) if mount.type == "volume"]
+        listed = [mount for mount in plan if mount.listed]
+        pairs = [(mount, point) for mount, point in zip(listed, points, strict=True) if mount.type == "volume"]
         if not any(mount.copy_up or mount.subpath for mount, _ in pairs):
             return
         target = self._paths.rootfs(container_id)
@@ -233,7 +238,7 @@ def _point(mount: PlannedMount, source: str) -> MountPoint:
         type=mount.type,
         source=source,
         destination=mount.destination,
-        mode=",".join(mount.options) if mount.type == "tmpfs" else mount.mode,
+        mode=mount.mode,
         rw=not mount.read_only,
         propagation=mount.propagation,
     )

@@ -39,7 +39,8 @@ class PlannedMount:
 
     ``source`` is a host path for binds, a volume name for volumes (empty: an anonymous one), an image's reference, and
     empty for tmpfs. ``options`` are tmpfs mount options. ``create_source`` makes a missing bind source, as ``-v`` does.
-    The rest is as in :class:`tare.model.container.MountDetail`.
+    ``listed`` is whether it is among a container's mounts for clients: those of ``--tmpfs`` are not, as in Docker. The
+    rest is as in :class:`tare.model.container.MountDetail`.
     """
 
     type: Literal["bind", "volume", "tmpfs", "image"]
@@ -55,6 +56,7 @@ class PlannedMount:
     mode: str = ""
     subpath: str = ""
     options: tuple[str, ...] = ()
+    listed: bool = True
     recursive: bool = True
     read_only_below: str = ""
     idmap: str | None = None
@@ -97,6 +99,7 @@ def _explicit(host: HostConfig) -> Iterable[PlannedMount]:
             source="",
             destination=_destination(destination),
             options=_tmpfs_words(options),
+            listed=False,
         )
 
 
@@ -115,7 +118,11 @@ def parse_bind(text: str) -> PlannedMount:
     _check_modes(modes, parts[2] if len(parts) == 3 else "")
     propagation = next((mode for mode in modes if mode in PROPAGATIONS), "")
     common = PlannedMount(
-        type="volume", source=source, destination=destination, read_only="ro" in modes, mode=",".join(modes)
+        type="volume",
+        source=source,
+        destination=destination,
+        read_only="ro" in modes,
+        mode=",".join(modes) or ("z" if source and kind == "volume" else ""),
     )
     if kind == "bind":
         if "nocopy" in modes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import posixpath
 from pathlib import Path
 
 import msgspec
@@ -41,6 +42,10 @@ class ContainerMounts:
         for number, point in enumerate(container.mounts):
             detail = container.mount_details.get(point.destination) or MountDetail()
             points.append(await self._prepare(container, point, detail, self._directory(container.id) / str(number)))
+        for destination, options in (container.host_config.tmpfs or {}).items():
+            where = posixpath.normpath(destination)
+            if all(point.destination != where for point in points):  # containers of earlier versions list them
+                points.append(MountPoint(type="tmpfs", source="", destination=where, mode=options))
         await asyncio.to_thread(_check_kinds, self._paths.rootfs(container.id), points)
         return msgspec.structs.replace(container, mounts=points)
 
@@ -60,7 +65,7 @@ class ContainerMounts:
 
     async def _prepare(self, container: Container, point: MountPoint, detail: MountDetail, place: Path) -> MountPoint:
         if point.type == "tmpfs":
-            return point
+            return msgspec.structs.replace(point, mode=detail.tmpfs or point.mode)
         source = Path(point.source)
         if point.type == "image":
             source = await self._image(detail.image, place)

@@ -328,7 +328,8 @@ class MountDetail(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     ``subpath`` is inside the volume or image, ``image`` the image's id. ``recursive``: with the mounts below the
     source. ``read_only_below``: empty (those are read-only too where the kernel can), ``force``, ``never``.
-    ``idmap``: None, or Podman's grammar; empty maps the container's user to the owner of the files.
+    ``idmap``: None, or Podman's grammar; empty maps the container's user to the owner of the files. ``tmpfs`` are the
+    mount options of one.
     """
 
     subpath: str = ""
@@ -336,6 +337,7 @@ class MountDetail(msgspec.Struct, omit_defaults=True, kw_only=True):
     recursive: bool = True
     read_only_below: str = ""
     idmap: str | None = None
+    tmpfs: str = ""
 
 
 class ContainerState(msgspec.Struct, kw_only=True):
