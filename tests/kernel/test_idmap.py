@@ -38,6 +38,16 @@ def test_ids_are_seen_as_mapped_and_stored_as_they_were(place: Path) -> None:
     assert (place / "source/new").stat().st_uid == 1000
 
 
+def test_a_mount_goes_where_a_descriptor_leads(place: Path) -> None:
+    fd = os.open(place / "target", os.O_PATH | os.O_DIRECTORY)
+    try:
+        with clone_idmapped(place / "source", MAPS, MAPS) as mount:
+            mount.attach_to(fd)
+    finally:
+        os.close(fd)
+    assert (place / "target").stat().st_uid == 100_000
+
+
 def test_an_id_without_a_map_is_nobody_and_cannot_create(place: Path) -> None:
     maps = [IdMap(10, 100_000, 5)]
     with clone_idmapped(place / "source", maps, maps) as mount:

@@ -10,18 +10,23 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import subprocess
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from tare.errors import InternalError, InvalidArgument, Unsupported
 from tare.kernel import syscalls
-from tare.kernel.mounts import mount_table
+from tare.kernel.mounts import mount_overlay, mount_table
 
+T = TypeVar("T")
 LAST_ID = (1 << 32) - 2
 """The highest id; the one above it stands for \"none\" (user_namespaces(7))."""
+_OVERLAY_KERNEL = (5, 19)
 _MAX_LINES = 340  # what the kernel takes in one map
 
 
@@ -51,6 +56,13 @@ class DetachedMount:
             syscalls.move_mount(self.fd, os.fspath(target))
         except OSError as error:
             raise InternalError(f"{target}: cannot mount {self._source} there: {error.strerror}") from error
+
+    def attach_to(self, fd: int) -> None:
+        """Make it visible on what ``fd`` (O_PATH) stands for, whatever its path. Raises InternalError."""
+        try:
+            syscalls.move_mount_to(self.fd, fd)
+        except OSError as error:
+            raise InternalError(f"cannot mount {self._source}: {error.strerror}") from error
 
     def close(self) -> None:
         """Release the descriptor; a mount that was never attached is gone then."""
@@ -192,3 +204,74 @@ def file_system_of(path: Path) -> str:
         os.close(fd)
     wanted = next((int(line.split()[1]) for line in text.splitlines() if line.startswith("mnt_id:")), -1)
     return next((entry.fstype for entry in mount_table() if entry.mount_id == wanted), "unknown")
+
+
+def mount_mapped_overlay(
+    lowers: Sequence[Path],
+    snapshot: Path,
+    target: Path,
+    maps: Sequence[IdMap],
+    *,
+    empty: Path,
+) -> None:
+    """As ``mounts.mount_overlay`` with every layer id-mapped (Linux 5.19): files are stored with plain ids.
+
+    ``snapshot`` holds the directories ``upper`` and ``work``. The mapped layers exist only in a mount namespace that is
+    gone when this returns, so that nothing is left even by a crash. Raises as ``clone_idmapped`` and ``mount_overlay``.
+    """
+
+    def work(namespace: int) -> int:
+        for place in dict.fromkeys((*lowers, snapshot, empty)):
+            with clone_with_namespace(place, namespace) as mapped:
+                mapped.attach(place)
+        try:
+            mount_overlay(lowers, snapshot / "upper", snapshot / "work", target, empty=empty)
+        except InternalError as error:
+            if _kernel() >= _OVERLAY_KERNEL:
+                raise
+            raise Unsupported(
+                f"overlayfs of Linux {os.uname().release} takes no layers with other ids: {error.message}",
+                hint="--userns auto needs Linux 5.19 or newer",
+                code="no-idmap",
+            ) from error
+        return syscalls.open_tree(os.fspath(target), syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC)
+
+    with user_namespace(maps, maps) as namespace:
+        tree = _in_private_mounts(lambda: work(namespace))
+    with DetachedMount(tree, snapshot) as mount:
+        mount.attach(target)
+
+
+def _kernel() -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _in_private_mounts(function: Callable[[], T]) -> T:
+    """The result of ``function`` on a thread with a mount namespace of its own, which ends with it."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            syscalls.mount("", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="mounts", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def container_maps(first: int, size: int) -> list[IdMap]:
+    """The map of a container's layers: stored 0 is seen as ``first``.
+
+    The host's root gets the stored id above the range: overlayfs makes its working files as root, and could not if root
+    were no one there. The container cannot reach that id.
+    """
+    return [IdMap(0, first, size), IdMap(size, 0, 1)]

@@ -23,7 +23,7 @@ SYNC_FILE_RANGE_WAIT_BEFORE, SYNC_FILE_RANGE_WRITE, SYNC_FILE_RANGE_WAIT_AFTER =
 CLONE_NEWNET = 0x40000000
 CLONE_NEWNS = 0x00020000
 OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 0x1, 0x80000
-MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_IDMAP = 0x1, 0x100000
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # the same on every architecture
@@ -94,6 +94,12 @@ def open_tree(path: str, flags: int) -> int:
 def move_mount(tree: int, target: str) -> None:
     """move_mount(2): attach the detached mount ``tree`` at ``target``. Raises OSError with ``target``."""
     _syscall(_MOVE_MOUNT, "move_mount", target, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def move_mount_to(tree: int, fd: int) -> None:
+    """move_mount(2) onto the file or directory that ``fd`` (O_PATH) stands for. Raises OSError."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    _syscall(_MOVE_MOUNT, "move_mount", f"fd {fd}", tree, b"", fd, b"", flags)
 
 
 def mount_setattr(tree: int, subject: str, *, attributes: int, userns: int = 0, recursive: bool = False) -> None:
