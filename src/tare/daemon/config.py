@@ -36,6 +36,14 @@
 
     [runtimes]                  # more OCI runtimes for --runtime: name = program
     youki = "/usr/local/bin/youki"
+
+    [volumes]
+    plugin_sockets = "/run/docker/plugins"
+    plugin_specs = ["/etc/docker/plugins", "/usr/lib/docker/plugins"]
+    plugin_connect_seconds = 30.0    # until a plugin accepts connections, with retries
+    plugin_work_seconds = 120.0      # Create, Remove, Mount, Unmount
+    plugin_ask_seconds = 60.0        # the other calls
+    s3_mount_seconds = 30.0          # until a bucket is mounted
 """
 
 from __future__ import annotations
@@ -53,6 +61,7 @@ from tare.engine.option_checks import MIN_USERNS_SIZE
 from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT
 from tare.errors import InvalidArgument, NotFound
 from tare.kernel.idmap import LAST_ID
+from tare.volumes.plugins import SOCKETS, SPECS
 
 DEFAULT_CONFIG = Path("/etc/tare/tare.toml")
 
@@ -113,6 +122,20 @@ class UsernsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"userns: ids go up to {LAST_ID}")
 
 
+_Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class VolumesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section ``volumes``: where plugins are found, and how long storage may take, in seconds."""
+
+    plugin_sockets: str = str(SOCKETS)
+    plugin_specs: tuple[str, ...] = tuple(str(path) for path in SPECS)
+    plugin_connect_seconds: _Seconds = 30.0
+    plugin_work_seconds: _Seconds = 120.0
+    plugin_ask_seconds: _Seconds = 60.0
+    s3_mount_seconds: _Seconds = 30.0
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
@@ -125,6 +148,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: NetworkSection = NetworkSection()
     userns: UsernsSection = UsernsSection()
     runtimes: dict[str, str] = {}
+    volumes: VolumesSection = VolumesSection()
 
     @property
     def run_directory(self) -> Path:

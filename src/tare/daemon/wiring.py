@@ -33,6 +33,7 @@ from tare.engine.isolation import Isolation
 from tare.engine.launch import Launcher
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import LiveContainers
+from tare.engine.mounts import ContainerMounts
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.records import ContainerRecords
@@ -52,7 +53,10 @@ from tare.runtime.host import HostFacts, probe_host
 from tare.runtime.oci_runtime import OciRuntime
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
-from tare.volumes.local import LocalVolumes
+from tare.volumes.catalogue import VolumeCatalogue
+from tare.volumes.plugin_client import PluginTimes
+from tare.volumes.plugins import Plugins
+from tare.volumes.s3 import S3Driver
 
 SECONDS_PER_DAY = 86400.0
 
@@ -98,7 +102,7 @@ class _Parts:
     store: Store
     supervisor: Supervisor
     network: NetworkService
-    local_volumes: LocalVolumes
+    local_volumes: VolumeCatalogue
     records: ContainerRecords
     sandboxes: Sandboxes
     bundles: BundleWriter
@@ -113,7 +117,8 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
     records = ContainerRecords(store.db)
     network = NetworkService(store.db, paths.run_root, paths.instance, _network_settings(settings))
     isolation = Isolation(paths, records)
-    local_volumes = LocalVolumes(store.db, paths.volumes)
+    local_volumes = _volume_catalogue(settings, paths, store)
+    mounts = ContainerMounts(volumes=local_volumes, store=store, paths=paths)
     parts = _Parts(
         settings=settings,
         paths=paths,
@@ -125,7 +130,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         network=network,
         local_volumes=local_volumes,
         records=records,
-        sandboxes=Sandboxes(store, network, paths, isolation),
+        sandboxes=Sandboxes(store, network, paths, isolation, mounts),
         bundles=BundleWriter(paths=paths, facts=facts, isolation=isolation),
         remover=Remover(records=records, store=store, volumes=local_volumes, events=events, paths=paths),
         events=events,
@@ -207,6 +212,7 @@ def _lifecycle(parts: _Parts) -> Lifecycle:
 
 def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
     maker = ContainerMaker(
+        mounts=parts.sandboxes.mounts,
         records=parts.records,
         store=parts.store,
         volumes=parts.local_volumes,
@@ -291,6 +297,18 @@ def _recovery(parts: _Parts, lifecycle: Lifecycle) -> Recovery:
         store=parts.store,
         paths=parts.paths,
     )
+
+
+def _volume_catalogue(settings: Settings, paths: EnginePaths, store: Store) -> VolumeCatalogue:
+    section = settings.volumes
+    times = PluginTimes(
+        connect=section.plugin_connect_seconds, work=section.plugin_work_seconds, ask=section.plugin_ask_seconds
+    )
+    plugins = Plugins(
+        sockets=Path(section.plugin_sockets), specs=[Path(path) for path in section.plugin_specs], times=times
+    )
+    buckets = S3Driver(paths.volumes, paths.run_root / "s3", seconds=section.s3_mount_seconds)
+    return VolumeCatalogue(store.db, paths.volumes, (buckets,), plugins)
 
 
 def _make_directories(paths: EnginePaths) -> None:

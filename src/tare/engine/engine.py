@@ -26,7 +26,7 @@ from tare.kernel.cgroups import CgroupLayout, remove_cgroup
 from tare.network.service import NetworkService
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
-from tare.volumes.local import LocalVolumes
+from tare.volumes.catalogue import VolumeCatalogue
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Engine:
     store: Store
     network: NetworkService
     supervisor: Supervisor
-    local_volumes: LocalVolumes
+    local_volumes: VolumeCatalogue
     cgroups: CgroupLayout
 
     async def start(self) -> None:

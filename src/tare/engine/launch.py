@@ -56,7 +56,8 @@ class Launcher:
         """Have the runtime create the container while the kernel makes its interfaces: each takes its time."""
         networking = asyncio.create_task(self._connect(container))
         try:
-            spec = await self._bundles.spec(container, root, namespace, files)
+            mounted = await self._sandboxes.mounts.prepare(container)
+            spec = await self._bundles.spec(mounted, root, namespace, files)
             directory = self._paths.container(container.id)
             await asyncio.to_thread(self._write, directory, spec)
             created = await self._supervisor.create(

@@ -187,6 +187,7 @@ class Lifecycle:
         if oom_killed:
             self.emit(container, "oom")
         self.emit(container, "die", {"exitCode": str(code)})
+        await finish(self._sandboxes.mounts.release(container.id), what=f"mounts of {container.name}")
         await self._remover.forget(container, volumes=True)
         live.exited.set()
         self.live.wake(container.id, {"not-running", "next-exit", "removed"}, Exit(code=code))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tare.engine.creation import wanted_ports
 from tare.engine.isolation import Isolation
+from tare.engine.mounts import ContainerMounts
 from tare.engine.paths import EnginePaths
 from tare.errors import Conflict, InvalidArgument, NotFound
 from tare.model.container import Container, EndpointSettings
@@ -19,11 +20,19 @@ from tare.store.store import Store
 class Sandboxes:
     """Makes and takes down what a container's process needs around it."""
 
-    def __init__(self, store: Store, network: NetworkService, paths: EnginePaths, isolation: Isolation) -> None:
+    def __init__(
+        self,
+        store: Store,
+        network: NetworkService,
+        paths: EnginePaths,
+        isolation: Isolation,
+        mounts: ContainerMounts,
+    ) -> None:
         self._isolation = isolation
         self._store = store
         self._network = network
         self._paths = paths
+        self.mounts = mounts
 
     async def mount_root(self, container: Container, *, running: bool = False) -> Path:
         """Mount the container's root file system and return where.
@@ -40,7 +49,8 @@ class Sandboxes:
         return target
 
     async def unmount_root(self, container_id: str) -> None:
-        """Undo :meth:`mount_root`."""
+        """Undo :meth:`mount_root` and what was mounted for the container beside it."""
+        await self.mounts.release(container_id)
         target = self._paths.rootfs(container_id)
         await self._isolation.release(container_id)
         await self._store.snapshots.unmount(target)

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from tare.engine.events import Events
 from tare.engine.requests import Filters
 from tare.errors import Conflict, InvalidArgument
-from tare.volumes.local import LocalVolumes, Volume
+from tare.volumes.catalogue import Volume, VolumeCatalogue
 
 
 class Volumes:
     """Make, list and remove volumes."""
 
-    def __init__(self, volumes: LocalVolumes, events: Events) -> None:
+    def __init__(self, volumes: VolumeCatalogue, events: Events) -> None:
         self._volumes = volumes
         self._events = events
 

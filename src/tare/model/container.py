@@ -347,6 +347,23 @@ class MountPoint(
     propagation: str = ""
 
 
+class MountDetail(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What a mount is beyond its MountPoint.
+
+    ``subpath`` is inside the volume or image, ``image`` the image's id. ``recursive``: with the mounts below the
+    source. ``read_only_below``: empty (those are read-only too where the kernel can), ``force``, ``never``.
+    ``idmap``: None, or Podman's grammar; empty maps the container's user to the owner of the files. ``tmpfs`` are the
+    mount options of one.
+    """
+
+    subpath: str = ""
+    image: str = ""
+    recursive: bool = True
+    read_only_below: str = ""
+    idmap: str | None = None
+    tmpfs: str = ""
+
+
 class ContainerState(msgspec.Struct, kw_only=True):
     """What happened to the container's process; times are RFC 3339 with nanoseconds, zero time where not yet."""
 
@@ -388,3 +405,4 @@ class Container(msgspec.Struct, kw_only=True):
     ports: dict[str, list[PortBinding] | None] = {}
     platform: str = "linux"
     ids: IdRange | None = None
+    mount_details: dict[str, MountDetail] = {}

@@ -80,11 +80,49 @@ def test_mount() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["type=bind,src=/a", "type=bind,dst=/a", "type=nfs,dst=/a", "bogus=1,dst=/a", "dst=/a,ro=perhaps"]
+    ("text", "words"),
+    [
+        ("type=bind,src=/a", "target is required"),
+        ("bogus=1,dst=/a", "unexpected key 'bogus' in 'bogus=1'"),
+        ("dst=/a,bogus", "invalid field 'bogus' must be a key=value pair"),
+        ("dst=/a,ro=perhaps", "invalid value for ro: perhaps"),
+        ("type=bind,src=/a,dst=/b,volume-nocopy", "cannot mix 'volume-*' options with mount type 'bind'"),
+        ("src=a,dst=/b,bind-propagation=shared", "cannot mix 'bind-*' options with mount type 'volume'"),
+        (
+            "type=bind,src=/a,dst=/b,bind-recursive=odd",
+            'invalid value for bind-recursive: odd (must be "enabled", "disabled", "writable", or "readonly")',
+        ),
+        (
+            "type=bind,src=/a,dst=/b,bind-recursive=readonly",
+            "option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction",
+        ),
+        (
+            "type=bind,src=/a,dst=/b,ro,bind-recursive=readonly",
+            "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction",
+        ),
+        ("type=tmpfs,dst=/b,tmpfs-size=abc", "invalid value for tmpfs-size: abc"),
+        ("type=tmpfs,dst=/b,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
+        ("type=tmpfs,dst=/b,idmap", "cannot mix 'idmap' with mount type 'tmpfs'"),
+    ],
 )
-def test_mount_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument, match="--mount"):
+def test_mount_refused(text: str, words: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
         read_mount(text)
+    assert refused.value.message == f'invalid argument "{text}" for "--mount" flag: {words}'
+
+
+def test_mount_options() -> None:
+    assert read_mount("type=bind,src=/a,dst=/b,ro,bind-recursive=writable,bind-create-src,idmap=uids=0-1-2")[
+        "BindOptions"
+    ] == {"ReadOnlyNonRecursive": True, "CreateMountpoint": True, "IDMap": "uids=0-1-2"}
+    assert read_mount("src=v,dst=/b,uid=5,mode=0700,volume-subpath=x,volume-opt=o=a,volume-driver=d,idmap")[
+        "VolumeOptions"
+    ] == {
+        "DriverConfig": {"Options": {"uid": "5", "mode": "0700", "o": "a"}, "Name": "d"},
+        "Subpath": "x",
+        "IDMap": "",
+    }
+    assert read_mount("type=image,src=i,dst=/b,image-subpath=x")["ImageOptions"] == {"Subpath": "x"}
 
 
 def test_tmpfs() -> None:

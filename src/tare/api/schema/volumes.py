@@ -36,5 +36,6 @@ def render_volume(volume: Volume) -> dict[str, Any]:
         "Mountpoint": volume.mountpoint,
         "Name": volume.name,
         "Options": dict(volume.options) or None,
-        "Scope": "local",
+        "Scope": volume.scope,
+        **({"Status": dict(volume.status)} if volume.status else {}),
     }
