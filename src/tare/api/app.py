@@ -12,7 +12,19 @@ from aiohttp import web
 from tare.api.context import ENGINE, Handler
 from tare.api.gate import Gate
 from tare.api.middleware import Requests, add_headers
-from tare.api.routes import builds, container_io, containers, debugging, execs, images, networks, system, tare, volumes
+from tare.api.routes import (
+    builds,
+    container_io,
+    containers,
+    debugging,
+    execs,
+    images,
+    networks,
+    system,
+    tare,
+    volume_copies,
+    volumes,
+)
 
 if TYPE_CHECKING:
     from tare.engine.engine import Engine
@@ -32,7 +44,19 @@ Route = tuple[str, str, Handler]
 
 def all_routes() -> list[Route]:
     """Every route as (method, path without version, handler)."""
-    groups = (system, containers, container_io, execs, images, builds, networks, volumes, tare, debugging)
+    groups = (
+        system,
+        containers,
+        container_io,
+        execs,
+        images,
+        builds,
+        networks,
+        volumes,
+        tare,
+        debugging,
+        volume_copies,
+    )
     return [route for group in groups for route in group.ROUTES]
 
 

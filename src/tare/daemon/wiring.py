@@ -29,12 +29,14 @@ from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import LiveContainers
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
+from tare.engine.quiesce import Quiescer
 from tare.engine.records import ContainerRecords
 from tare.engine.recovery import Recovery
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
 from tare.engine.system import System
 from tare.engine.views import NetworkView
+from tare.engine.volume_copies import VolumeCopies
 from tare.engine.volumes import Volumes
 from tare.engine.weigh import Weigher
 from tare.network.model import NetworkSettings
@@ -45,6 +47,7 @@ from tare.runtime.probe import RUNTIMES, probe_runtimes
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
 from tare.volumes.local import LocalVolumes
+from tare.volumes.snapshots import SnapshotStore
 
 SECONDS_PER_DAY = 86400.0
 
@@ -126,7 +129,7 @@ def _engine(parts: _Parts) -> Engine:
     )
     images = _images(parts, executor, lifecycle)
     builder = _builder(parts, executor, images)
-    volumes = Volumes(parts.local_volumes, parts.events)
+    volumes = _volumes(parts)
     build_cache = BuildCacheService(builder.cache, parts.events, parts.settings.build.cache_limits)
     return Engine(
         paths=parts.paths,
@@ -163,6 +166,13 @@ def _engine(parts: _Parts) -> Engine:
         local_volumes=parts.local_volumes,
         cgroups=parts.facts.cgroups,
     )
+
+
+def _volumes(parts: _Parts) -> Volumes:
+    quiescer = Quiescer(parts.store.db, parts.records, parts.locks, parts.facts.cgroups, parts.paths)
+    snapshots = SnapshotStore(parts.store.db, parts.paths.volumes)
+    copies = VolumeCopies(parts.local_volumes, snapshots, quiescer, parts.events)
+    return Volumes(parts.store.db, parts.local_volumes, copies, parts.events)
 
 
 def _lifecycle(parts: _Parts) -> Lifecycle:

@@ -20,6 +20,7 @@ from tare.model import new_id
 from tare.store.database import Database
 from tare.store.space import disk_errors
 from tare.volumes.model import ANONYMOUS_LABEL, Volume
+from tare.volumes.snapshots import check_removable
 
 __all__ = ["DRIVER", "LocalVolumes", "Volume"]
 
@@ -114,6 +115,7 @@ class LocalVolumes:
             ]
             if users:
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]", code="volume-in-use")
+            check_removable(connection, name)
             return connection.execute("DELETE FROM volumes WHERE name = ?", (name,)).rowcount > 0
 
         async with self._locks.hold(name):
