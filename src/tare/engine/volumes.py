@@ -15,7 +15,7 @@ from tare.store.database import Database
 from tare.volumes.local import LocalVolumes, Volume
 from tare.volumes.protection import Protections
 
-_LIST_FILTERS = ("dangling", "name", "driver", "label", "label!")
+_LIST_FILTERS = ("dangling", "name", "driver", "label")
 _PRUNE_FILTERS = ("label", "label!", "all")
 
 
@@ -142,11 +142,13 @@ class Volumes:
         """
         values = dict(filters or {})
         _check_filters(values, _PRUNE_FILTERS)
-        everything = _boolean(values, "all")
+        everything = _everything(values)
         kept = await self._protections.names() | (await self.copies.usage()).keys()
         removed, freed = [], 0
-        for volume in await self.list({key: value for key, value in values.items() if key != "all"}):
+        for volume in await self._volumes.list():
             if volume.users or volume.name in kept or not (everything or volume.anonymous):
+                continue
+            if not _fits(volume, values):
                 continue
             size = await self._volumes.usage(volume.name)
             try:
@@ -159,7 +161,7 @@ class Volumes:
         return removed, freed
 
     async def list(self, filters: Filters | None = None) -> list[Volume]:
-        """Volumes, by name. Filters: name, driver, dangling, label, label!. Raises InvalidArgument for another."""
+        """Volumes, by name. Filters: name, driver, dangling, label. Raises InvalidArgument for another."""
         values = filters or {}
         _check_filters(values, _LIST_FILTERS)
         wanted = _boolean(values, "dangling")
@@ -169,8 +171,7 @@ class Volumes:
                 (not values.get("name") or any(_named(volume.name, value) for value in values["name"]))
                 and (not values.get("driver") or volume.driver in values["driver"])
                 and (wanted is None or (not volume.users) is wanted)
-                and (not values.get("label") or _labelled(volume, values["label"]))
-                and not (values.get("label!") and _labelled(volume, values["label!"]))
+                and _fits(volume, values)
             )
             if fits:
                 chosen.append(volume)
@@ -181,6 +182,16 @@ def _check_filters(filters: Filters, known: tuple[str, ...]) -> None:
     for key in filters:
         if key not in known:
             raise InvalidArgument(f"invalid filter '{key}'")
+
+
+def _everything(filters: Filters) -> bool:
+    values = filters.get("all")
+    if not values:
+        return False
+    if values[0].lower() not in ("true", "1", "t", "false", "0", "f"):
+        parsing = f'strconv.ParseBool: parsing "{values[0]}": invalid syntax'
+        raise InvalidArgument(f"invalid filter 'all': {parsing}")
+    return values[0].lower() in ("true", "1", "t")
 
 
 def _boolean(filters: Filters, key: str) -> bool | None:
@@ -200,6 +211,13 @@ def _named(name: str, wanted: str) -> bool:
         return wanted == name or re.search(wanted, name) is not None
     except re.error:
         return wanted == name
+
+
+def _fits(volume: Volume, filters: Filters) -> bool:
+    """Whether the volume has all of ``label``, and not all of ``label!``."""
+    if filters.get("label") and not _labelled(volume, filters["label"]):
+        return False
+    return not (filters.get("label!") and _labelled(volume, filters["label!"]))
 
 
 def _labelled(volume: Volume, wanted: list[str]) -> bool:
