@@ -21,6 +21,8 @@ _TITLES = {
     "Frozen": "FROZEN",
     "Automatic": "AUTOMATIC",
     "Volume": "VOLUME",
+    "Bytes": "BYTES",
+    "FrozenSeconds": "SECONDS FROZEN",
 }
 snapshot = LazyGroup(
     "snapshot",
@@ -68,6 +70,8 @@ def _row(one: dict[str, Any]) -> dict[str, str]:
         "Frozen": f"{one['Frozen'] * 1000:.0f} ms",
         "Automatic": str(one["Automatic"]).lower(),
         "Volume": one["Volume"],
+        "Bytes": str(one["Size"]),
+        "FrozenSeconds": str(one["Frozen"]),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import errno
 import hashlib
 import io
@@ -117,6 +118,8 @@ def read_backup(stream: Readable, directory: Path, check: Callable[[], None] = l
             if process.poll() is None:
                 process.kill()
                 process.wait()
+            with contextlib.suppress(BrokenPipeError):  # what is left in its buffer
+                process.stdin.close()
         if code:
             _fail(directory, _last_line(said))
     strange = sorted({path.name for path in directory.iterdir()} - {MANIFEST, DATA})
@@ -137,10 +140,8 @@ def _feed(source: Readable, sink: BinaryIO, check: Callable[[], None]) -> None:
                 sink.write(chunk)
             except BrokenPipeError:
                 open_still = False  # tar has seen the end, or has failed; the rest still shows whether it is whole
-    try:
+    with contextlib.suppress(BrokenPipeError):
         sink.close()
-    except BrokenPipeError:
-        return
 
 
 def _fail(directory: Path, said: str) -> None:
