@@ -23,6 +23,7 @@ from tare.api.routes import (
     networks,
     system,
     tare,
+    volume_copies,
     volumes,
 )
 
@@ -45,8 +46,19 @@ Route = tuple[str, str, Handler]
 def all_routes() -> list[Route]:
     """Every route as (method, path without version, handler)."""
     groups = (
-        system, containers, container_io, container_files, execs, images, builds, networks, volumes, tare, debugging,
-    )  # fmt: skip
+        system,
+        containers,
+        container_io,
+        container_files,
+        execs,
+        images,
+        builds,
+        networks,
+        volumes,
+        tare,
+        debugging,
+        volume_copies,
+    )
     return [route for group in groups for route in group.ROUTES]
 
 

@@ -69,11 +69,17 @@ _NETWORK: Mapping[str, str] = {
     "rm": "networks:remove",
 }
 _VOLUME: Mapping[str, str] = {
+    "backup": "volume_backups:backup",
+    "clone": "volume_copies:clone",
     "create": "volumes:create",
-    "inspect": "inspection:inspect_volume",
+    "inspect": "volumes:inspect",
     "ls": "volumes:list_volumes",
+    "protect": "volume_copies:protect",
     "prune": "prune:prune_volumes",
+    "restore": "volume_copies:restore",
     "rm": "volumes:remove",
+    "snapshot": "volume_copies:snapshot",
+    "unprotect": "volume_copies:unprotect",
 }
 _SYSTEM: Mapping[str, str] = {
     "df": "system:disk_usage",

@@ -36,12 +36,14 @@ from tare.engine.live import LiveContainers
 from tare.engine.mounts import ContainerMounts
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
+from tare.engine.quiesce import Quiescer
 from tare.engine.records import ContainerRecords
 from tare.engine.recovery import Recovery
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
 from tare.engine.system import System
 from tare.engine.views import NetworkView
+from tare.engine.volume_copies import VolumeCopies
 from tare.engine.volumes import Volumes
 from tare.engine.weigh import Weigher
 from tare.errors import InvalidArgument
@@ -57,6 +59,7 @@ from tare.volumes.catalogue import VolumeCatalogue
 from tare.volumes.plugin_client import PluginTimes
 from tare.volumes.plugins import Plugins
 from tare.volumes.s3 import S3Driver
+from tare.volumes.snapshots import SnapshotStore, check_removable
 
 SECONDS_PER_DAY = 86400.0
 
@@ -148,7 +151,7 @@ def _engine(parts: _Parts) -> Engine:
     )
     images = _images(parts, executor, lifecycle)
     builder = _builder(parts, executor, images)
-    volumes = Volumes(parts.local_volumes, parts.events)
+    volumes = _volumes(parts)
     build_cache = BuildCacheService(builder.cache, parts.events, parts.settings.build.cache_limits)
     return Engine(
         paths=parts.paths,
@@ -188,6 +191,13 @@ def _engine(parts: _Parts) -> Engine:
         local_volumes=parts.local_volumes,
         cgroups=parts.facts.cgroups,
     )
+
+
+def _volumes(parts: _Parts) -> Volumes:
+    quiescer = Quiescer(parts.store.db, parts.records, parts.locks, parts.facts.cgroups, parts.paths)
+    snapshots = SnapshotStore(parts.store.db, parts.paths.volumes)
+    copies = VolumeCopies(parts.local_volumes, snapshots, quiescer, parts.events)
+    return Volumes(parts.store.db, parts.local_volumes, copies, parts.events)
 
 
 def _lifecycle(parts: _Parts) -> Lifecycle:
@@ -308,7 +318,9 @@ def _volume_catalogue(settings: Settings, paths: EnginePaths, store: Store) -> V
         sockets=Path(section.plugin_sockets), specs=[Path(path) for path in section.plugin_specs], times=times
     )
     buckets = S3Driver(paths.volumes, paths.run_root / "s3", seconds=section.s3_mount_seconds)
-    return VolumeCatalogue(store.db, paths.volumes, (buckets,), plugins)
+    volumes = VolumeCatalogue(store.db, paths.volumes, (buckets,), plugins)
+    volumes.add_guard(check_removable)
+    return volumes
 
 
 def _make_directories(paths: EnginePaths) -> None:

@@ -59,6 +59,7 @@ class Engine:
     async def start(self) -> None:
         """Bring kernel and database in line and take over what runs."""
         await self.local_volumes.recover()
+        await self.volumes.copies.recover()
         await self.network.start()
         await self.recovery.end_build_steps()
         await self.builds.recover()  # before snapshots without an owner are looked for: they must not be mounted

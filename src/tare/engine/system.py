@@ -122,12 +122,12 @@ class System:
         """Space used by images, containers, volumes and the build cache (API ``SystemDataUsageResponse``'s sources)."""
         images = await self._images.list(all=True)
         containers = await self._containers.list(all=True)
-        volumes = await self._volumes.list()
+        volumes = await self._volumes.usages(size=True)
         return {
             "images": images,
             "layers_size": await self._images.layers_size(),
             "containers": [(item, await self._containers.sizes(item.id)) for item in containers],
-            "volumes": [(volume, await self._volumes.usage(volume.name)) for volume in volumes],
+            "volumes": [(one.volume, one.size + one.snapshots_size) for one in volumes],
             "build_cache": await self._build_cache.list(),
         }
 
