@@ -11,7 +11,7 @@ from tare.api import params
 from tare.api.context import engine_of
 from tare.api.respond import json_response, no_content
 from tare.api.schema.container import render_inspect, render_summary
-from tare.api.schema.requests import read_create
+from tare.api.schema.requests import read_create, read_host_config
 from tare.errors import InvalidArgument, NotFound, Unsupported
 
 if TYPE_CHECKING:
@@ -160,7 +160,9 @@ async def top(request: web.Request) -> web.StreamResponse:
 
 async def update(request: web.Request) -> web.StreamResponse:
     """``POST /containers/{id}/update``."""
-    raise Unsupported("changing a container's limits is not supported yet; create a new container")
+    asked = read_host_config(await params.body_document(request))
+    warnings = await engine_of(request).updates.update(ref_of(request), asked)
+    return json_response({"Warnings": warnings or None})
 
 
 async def prune(request: web.Request) -> web.StreamResponse:
