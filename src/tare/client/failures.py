@@ -64,4 +64,4 @@ def interrupted() -> Unavailable:
 
 def is_answer(error: TareError) -> bool:
     """Whether the engine gave this error, as against the client itself."""
-    return bool(error.code) and error.code not in ("engine-down", "engine-start")
+    return bool(error.code) and error.code not in ("engine-down", "engine-start", "template")

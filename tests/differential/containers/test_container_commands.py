@@ -12,6 +12,7 @@ import pytest
 
 from differential.containers.commands import COMMANDS, DIFFERENCES
 from differential.containers.normal import run_all
+from differential.containers.shape import inspected
 from engine_process import EngineProcess
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
@@ -21,13 +22,17 @@ _HINT = re.compile(r" \([^()]*\)$")
 
 
 @pytest.fixture(scope="module")
-def answers() -> Iterator[dict[str, dict[str, Any]]]:
-    """Tare's answers, from an engine of its own: the commands list and prune everything."""
+def own_engine() -> Iterator[EngineProcess]:
+    """An engine for this module: the commands list and prune everything."""
     engine = EngineProcess.make()
-    try:
-        yield run_all(engine.environment())
-    finally:
-        engine.stop()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="module")
+def answers(own_engine: EngineProcess) -> dict[str, dict[str, Any]]:
+    """Tare's answers."""
+    return run_all(own_engine.environment())
 
 
 def test_the_recorded_commands_are_those_of_the_table() -> None:
@@ -44,3 +49,8 @@ def test_tare_answers_as_docker_does(answers: dict[str, dict[str, Any]], key: st
     # Tare names the fix behind Docker's words.
     found["err"] = [line if line in expected["err"] else _HINT.sub("", line) for line in found["err"]]
     assert found == expected
+
+
+def test_inspect_has_the_members_that_docker_has(answers: object, own_engine: EngineProcess) -> None:
+    assert answers  # the image is there
+    assert inspected(own_engine.environment()) == json.loads(Path(__file__).with_name("shapes.json").read_text())
