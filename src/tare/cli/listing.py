@@ -14,7 +14,6 @@ from tare.cli.session import Session, pass_session
 from tare.cli.tables import align, listing, short_id, shorten, write
 from tare.cli.units import ago, human_size, local_time
 from tare.client.client import Client
-from tare.errors import InvalidArgument
 
 _TITLES = {
     "ID": "CONTAINER ID",
@@ -61,7 +60,7 @@ def ps(
 ) -> None:
     """List containers."""
     limit = 1 if latest else max(last, 0)
-    wants_size = size or ".Size" in template
+    wants_size = size or ".Size" in template or "json ." in template
 
     async def work(client: Client) -> list[dict[str, Any]]:
         return await client.containers.list(
@@ -115,9 +114,8 @@ def _row(document: dict[str, Any], now: float, *, full: bool) -> _Row:
 
 
 def _size(document: dict[str, Any]) -> str:
-    if "SizeRw" not in document:
-        return ""
-    return f"{human_size(document['SizeRw'])} (virtual {human_size(document.get('SizeRootFs', 0))})"
+    written = human_size(document.get("SizeRw", 0))
+    return f"{written} (virtual {human_size(document['SizeRootFs'])})" if document.get("SizeRootFs") else written
 
 
 def ports_text(ports: list[dict[str, Any]]) -> str:
@@ -175,7 +173,8 @@ def port(session: Session, container: str, private_port: str | None) -> None:
     if private_port:
         wanted = private_port if "/" in private_port else f"{private_port}/tcp"
         if not published.get(wanted):
-            raise InvalidArgument(f"no public port '{wanted}' published for {container}")
+            print(f"Error: No public port '{private_port}' published for {container}", file=sys.stderr)
+            sys.exit(1)
         published = {wanted: published[wanted]}
     for inside, bindings in sorted(published.items()):
         for binding in bindings or []:

@@ -33,7 +33,10 @@ from tare.errors import InvalidArgument, TareError
 @pass_session
 def update(session: Session, /, containers: tuple[str, ...], **given: Any) -> None:
     """Change the limits and the restart policy of containers; running ones have them at once."""
-    document = _document(given)
+    try:
+        document = _document(given)
+    except InvalidArgument as error:
+        raise click.UsageError(str(error)) from error
     if not document:
         raise InvalidArgument("you must provide one or more flags when using this command")
 
