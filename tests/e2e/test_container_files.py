@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,39 @@ def test_a_reader_that_goes_away_leaves_nothing(host: EngineProcess, client: doc
     host.docker("rm", "cc")
 
 
+def test_a_container_at_rest_is_read_and_written_at_once_and_starts_afterwards(
+    host: EngineProcess, client: docker_py.DockerClient, tmp_path: Path
+) -> None:
+    host.docker("create", "--name", "cc", "busybox", "cmp", "/big", "/copy/big")
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "big").write_bytes(os.urandom(16 << 20))
+    host.docker("cp", f"{tmp_path}/copy", "cc:/")
+    host.docker("cp", f"{tmp_path}/big", "cc:/big")
+    container = client.containers.get("cc")
+    stream, _ = container.get_archive("/big", chunk_size=1 << 16)
+    begun = next(iter(stream))  # the engine reads the container's files from now on
+    assert container.put_archive("/copy", itertools.chain([begun], stream))
+    with host.start_docker("start", "-a", "cc") as started:
+        output, errors = started.communicate(timeout=60)
+        assert (started.returncode, output, errors) == (0, b"", b"")
+    assert str(host.run_root / "rootfs") not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_a_killed_engine_leaves_no_mount_of_a_copy(host: EngineProcess, client: docker_py.DockerClient) -> None:
+    host.docker("create", "--name", "cc", "busybox", "true")
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        add_file(archive, "big", bytes(32 << 20))
+    host.docker("cp", "-", "cc:/", stdin=data.getvalue())
+    stream, _ = client.containers.get("cc").get_archive("/big")
+    next(iter(stream))
+    assert str(host.run_root / "rootfs") in Path("/proc/self/mountinfo").read_text()
+    host.restart()
+    assert str(host.run_root / "rootfs") not in Path("/proc/self/mountinfo").read_text()
+    assert host.docker("start", "-a", "cc").returncode == 0
+    stream.close()
+
+
 def test_diff_export_and_commit(host: EngineProcess) -> None:
     start(host)
     host.docker("exec", "cc", "rm", "/etc/group")
@@ -224,10 +259,12 @@ def test_events_of_files_and_limits(host: EngineProcess, client: docker_py.Docke
     host.docker("cp", "cc:/d/f", "-")
     host.docker("cp", "-", "cc:/d", stdin=host.docker("cp", "cc:/d/f", "-").stdout)
     host.docker("export", "cc")
+    host.docker("top", "cc")
     image = host.text("commit", "-m", "why", "cc")
     host.docker("update", "--cpus", "1", "cc")
     host.docker("rmi", image)
     stream = client.events(since=since, until=client.info()["SystemTime"], decode=True, filters={"container": "cc"})
     found = {event["Action"]: event["Actor"]["Attributes"] for event in stream}
-    assert {"archive-path", "extract-to-dir", "export", "commit", "update", "pause", "unpause"} <= set(found)
+    expected = {"archive-path", "extract-to-dir", "export", "top", "commit", "update", "pause", "unpause"}
+    assert expected <= set(found)
     assert (found["commit"]["comment"], found["commit"]["imageID"]) == ("why", image)

@@ -258,11 +258,14 @@ class Containers:
         """Set the terminal's size in characters. Raises Conflict when the container does not run."""
         container = await self._running(reference)
         self._supervisor.resize(container.id, height, width)
+        self._lifecycle.emit(container, "resize", {"height": str(height), "width": str(width)})
 
     async def top(self, reference: str, ps_args: str = "-ef") -> tuple[list[str], list[list[str]]]:
         """The container's processes as ``ps`` shows them. Raises Conflict when it does not run."""
         container = await self._running(reference)
-        return await list_processes(await asyncio.to_thread(self._pids, container), ps_args)
+        found = await list_processes(await asyncio.to_thread(self._pids, container), ps_args)
+        self._lifecycle.emit(container, "top")
+        return found
 
     def _pids(self, container: Container) -> list[int]:
         path = f"{container.host_config.cgroup_parent or self._paths.cgroup_parent}/{container.id}"
