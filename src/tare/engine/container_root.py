@@ -84,6 +84,7 @@ class ContainerRoots:
             if not is_mount_point(root):
                 raise _Ended
             let_go_below(root.parent, keep=[root])
+            let_go_below(self._paths.run_root / "netns", keep=())
             if volumes:
                 _add_mounts(root, container.mounts, names)
             return work(root)
