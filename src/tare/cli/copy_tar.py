@@ -17,6 +17,7 @@ from typing import BinaryIO
 from tare.errors import DataCorrupt, InvalidArgument
 
 _CHUNK = 1 << 20
+_BUFFER = 1 << 14  # what tarfile copies at a time
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -25,7 +26,8 @@ def pack(path: str, name: str, sink: BinaryIO) -> None:
 
     Raises OSError.
     """
-    with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_CHUNK) as archive:
+    # Its own buffer is copied with each piece that comes: pieces of the buffer's size pass through.
+    with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BUFFER) as archive:
         _pack_one(archive, path, name)
 
 
@@ -56,7 +58,7 @@ def unpack(source: BinaryIO, directory: str, rename: Callable[[str], str]) -> No
     top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     times: list[tuple[list[str], float, int]] = []
     try:
-        with tarfile.open(fileobj=source, mode="r|", bufsize=_CHUNK) as archive:
+        with tarfile.open(fileobj=source, mode="r|", bufsize=_BUFFER) as archive:
             for member in archive:
                 parts = _parts(rename(member.name))
                 _unpack_one(archive, member, top, parts, rename)

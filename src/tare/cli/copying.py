@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import posixpath
 import sys
@@ -21,7 +23,7 @@ from tare.errors import InvalidArgument, TareError
 if TYPE_CHECKING:
     from tare.client.client import Client
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 20
 _IRREGULAR = 1 << 19 | 1 << 24 | 1 << 25  # Go's ModeIrregular, ModeSocket, ModeNamedPipe
 
 
@@ -182,6 +184,8 @@ class _Body:
     async def send(self, send: Callable[[AsyncIterator[bytes]], Awaitable[None]]) -> None:
         """Have ``send`` send it. The writer's error counts more than what the engine says to a body cut short."""
         reading, writing = os.pipe()
+        with contextlib.suppress(OSError):  # an unprivileged user may be over the limit of pipe(7)
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _CHUNK)
         writer = asyncio.create_task(asyncio.to_thread(self._produce, writing))
         failure: TareError | None = None
         try:
