@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -238,3 +240,26 @@ def test_flags_take_values_and_option_words_end_at_the_image(host: EngineProcess
 def test_a_cidfile_names_the_container(host: EngineProcess, tmp_path: Path) -> None:
     host.tare("run", "--cidfile", f"{tmp_path}/id", "--name", "noted", "busybox", "true")
     assert (tmp_path / "id").read_text() == json.loads(host.text("inspect", "noted"))[0]["Id"]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_copies_and_exports_have_plain_owners(own: EngineProcess, tmp_path: Path, running: bool) -> None:
+    _wait_for(own, "/root-file")
+    (tmp_path / "copied").write_text("x")
+    os.chown(tmp_path / "copied", 12, 13)
+    if not running:
+        own.docker("kill", "own")
+    for place in ("/copied", "/named/copied"):
+        own.docker("cp", "-a", f"{tmp_path}/copied", f"own:{place}")
+        with tarfile.open(fileobj=io.BytesIO(own.docker("cp", f"own:{place}", "-").stdout)) as archive:
+            assert [(member.uid, member.gid) for member in archive] == [(12, 13)]
+    with tarfile.open(fileobj=io.BytesIO(own.docker("export", "own").stdout)) as archive:
+        owners = {member.name: (member.uid, member.gid) for member in archive}
+    assert (owners["root-file"], owners["copied"], owners["etc"]) == ((33, 34), (12, 13), (0, 0))
+    own.docker("commit", "own", "committed")
+    shown = own.text("run", "--rm", "committed", "stat", "-c", "%u:%g", "/root-file", "/copied", "/etc")
+    assert shown.split() == ["33:34", "12:13", "0:0"]
+    own.docker("rmi", "committed")
+    if not running:
+        own.docker("start", "own")
+    assert own.text("exec", "own", "stat", "-c", "%u:%g", "/copied", "/named/copied").split() == ["12:13", "12:13"]

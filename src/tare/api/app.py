@@ -16,6 +16,7 @@ from tare.api.routes import (
     builds,
     container_files,
     container_io,
+    container_stats,
     containers,
     debugging,
     execs,
@@ -45,20 +46,8 @@ Route = tuple[str, str, Handler]
 
 def all_routes() -> list[Route]:
     """Every route as (method, path without version, handler)."""
-    groups = (
-        system,
-        containers,
-        container_io,
-        container_files,
-        execs,
-        images,
-        builds,
-        networks,
-        volumes,
-        tare,
-        debugging,
-        volume_copies,
-    )
+    of_containers = (containers, container_io, container_files, container_stats, execs)
+    groups = (system, *of_containers, images, builds, networks, volumes, volume_copies, tare, debugging)
     return [route for group in groups for route in group.ROUTES]
 
 

@@ -34,7 +34,7 @@ _STATUS: tuple[tuple[type[TareError], int], ...] = (
     (InternalError, 500),
 )
 
-_SERVER_ERROR_CODES = frozenset({"port-in-use", "kind-differs", "file-operation"})
+_SERVER_ERROR_CODES = frozenset({"port-in-use", "kind-differs", "file-operation", "update-refused", "ps-failed"})
 """Conflicts with the host or among a container's files, not with an object of the engine: Docker answers with 500."""
 
 

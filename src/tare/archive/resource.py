@@ -80,17 +80,18 @@ def base_name(place: str) -> str:
     return place.rstrip("/").rpartition("/")[2] or "/"
 
 
-def write_resource(root: Path, path: str, writer: TarWriter) -> None:
+def write_resource(root: Path, path: str, writer: TarWriter, *, first_id: int = 0) -> None:
     """Add what stands at ``path`` inside ``root``; members' names begin with the last part of the path. Raises OSError.
 
     A file's further names are hard links to the first; sockets are left out. What vanishes meanwhile is left out, a
-    file that shrinks is filled with zeros, one that grows is cut: the archive stays whole.
+    file that shrinks is filled with zeros, one that grows is cut: the archive stays whole. ``first_id`` is seen
+    where the owner's id is 0 (id-mapped mounts).
     """
     place = clean_path(path)
     with _Root(root) as top:
         fd = open_beneath(top, place, _NAME_ONLY)
         try:
-            tree = _Tree(writer)
+            tree = _Tree(writer, first_id)
             name = base_name(place)
             if stat.S_ISDIR(os.fstat(fd).st_mode):
                 tree.add_directory(fd, name)
@@ -100,10 +101,10 @@ def write_resource(root: Path, path: str, writer: TarWriter) -> None:
             os.close(fd)
 
 
-def write_members(root: Path, writer: TarWriter) -> None:
+def write_members(root: Path, writer: TarWriter, *, first_id: int = 0) -> None:
     """Add everything below ``root``, names without a leading slash (``docker export``). Raises OSError."""
     with _Root(root) as top:
-        _Tree(writer).add_members(top, "")
+        _Tree(writer, first_id).add_members(top, "")
 
 
 def write_changes(upper: Path, writer: TarWriter, wanted: Callable[[str], bool]) -> None:
@@ -129,8 +130,9 @@ class _Root:
 
 
 class _Tree:
-    def __init__(self, writer: TarWriter) -> None:
+    def __init__(self, writer: TarWriter, first_id: int = 0) -> None:
         self._writer = writer
+        self._first_id = first_id
         self._first_names: dict[tuple[int, int], str] = {}
 
     def add_directory(self, fd: int, path: str) -> None:
@@ -188,8 +190,8 @@ class _Tree:
             path=path,
             kind=kind,
             mode=stat.S_IMODE(status.st_mode),
-            uid=status.st_uid,
-            gid=status.st_gid,
+            uid=max(0, status.st_uid - self._first_id),
+            gid=max(0, status.st_gid - self._first_id),
             mtime=status.st_mtime_ns // 1_000_000_000,
             size=status.st_size if kind is Kind.FILE else 0,
             target=target,

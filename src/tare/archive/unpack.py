@@ -33,14 +33,16 @@ def unpack_into(
     *,
     keep_kinds: bool = False,
     owner: tuple[int, int] | None = None,
+    first_id: int = 0,
 ) -> None:
     """Unpack the tar ``stream`` at the path ``directory`` inside ``root``; what is there already stays or is replaced.
 
     ``keep_kinds`` refuses to put a directory in the place of something else or the other way round; ``owner`` (uid,
-    gid) replaces the owners in the archive. What was unpacked before an error stays. Raises DataCorrupt for damaged
-    archives and names that lead out, InvalidArgument for what may not be replaced, OSError.
+    gid) replaces the owners in the archive. ``first_id`` is what owner 0 is seen as (id-mapped mounts). What
+    was unpacked before an error stays. Raises DataCorrupt for damaged archives and names that lead out,
+    InvalidArgument for what may not be replaced, OSError.
     """
-    with _Unpacker(root, directory, keep_kinds=keep_kinds, owner=owner) as unpacker:
+    with _Unpacker(root, directory, keep_kinds=keep_kinds, owner=owner, first_id=first_id) as unpacker:
         for entry, content in iter_entries(stream, allow_absolute=True):
             try:
                 unpacker.add(entry, content)
@@ -50,7 +52,10 @@ def unpack_into(
 
 
 class _Unpacker:
-    def __init__(self, root: Path, directory: str, *, keep_kinds: bool, owner: tuple[int, int] | None) -> None:
+    def __init__(
+        self, root: Path, directory: str, *, keep_kinds: bool, owner: tuple[int, int] | None, first_id: int
+    ) -> None:
+        self._first_id = first_id
         self._root_path = root
         self._base = directory.strip("/")
         self._keep_kinds = keep_kinds
@@ -131,6 +136,8 @@ class _Unpacker:
             fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         finally:
             os.close(parent)
+        if self._first_id:
+            os.chown(f"/proc/self/fd/{fd}", self._first_id, self._first_id)
         os.chmod(f"/proc/self/fd/{fd}", 0o755)  # noqa: PTH101, S103 - whatever the umask says
         return fd
 
@@ -191,7 +198,8 @@ class _Unpacker:
             os.utime(itself, (entry.mtime, entry.mtime))
 
     def _owner_of(self, entry: Entry) -> tuple[int, int]:
-        return self._owner or (entry.uid, entry.gid)
+        uid, gid = self._owner or (entry.uid, entry.gid)
+        return uid + self._first_id, gid + self._first_id
 
 
 def _set_attributes(entry: Entry, target: int | str) -> None:

@@ -26,6 +26,24 @@ _names = click.argument("names", nargs=-1, required=True)
 _format = click.option("-f", "--format", "template", default="", help="'json' or a Go template.")
 
 
+async def _with_size(client: Client, name: str, wanted: str | None) -> dict[str, Any]:
+    """A container with its sizes, or anything else and a word about it."""
+    for kind, look in _KINDS.items():
+        if wanted not in (None, kind):
+            continue
+        try:
+            if kind == "container":
+                return await client.containers.inspect(name, size=True)
+            found = await look(client, name)
+        except NotFound:
+            if wanted is not None:
+                raise
+            continue
+        print(f"WARNING: --size ignored for {kind}", file=sys.stderr)
+        return found
+    raise NotFound(f"no such object: {name}", code="no-such-object")
+
+
 async def _any(client: Client, name: str) -> dict[str, Any]:
     for look in _KINDS.values():
         try:
@@ -76,7 +94,7 @@ def show(session: Session, names: tuple[str, ...], template: str, look: Look) ->
 def inspect(session: Session, names: tuple[str, ...], template: str, kind: str | None, size: bool) -> None:
     """Show everything about containers, images, networks and volumes."""
     if size:
-        show(session, names, template, lambda client, name: client.containers.inspect(name, size=True))
+        show(session, names, template, lambda client, name: _with_size(client, name, kind))
     else:
         show(session, names, template, _KINDS[kind] if kind else _any)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Awaitable
 
 import click
 
-from tare.cli.session import Session, pass_session
+from tare.cli.session import Session, pass_session, tell
 from tare.client.client import Client
-from tare.errors import NotFound, NotModified
+from tare.client.failures import is_answer
+from tare.errors import NotFound, NotModified, TareError
 
 _names = click.argument("containers", nargs=-1, required=True)
 _signal = click.option("-s", "--signal", default="", help="Signal to send.")
@@ -97,7 +99,14 @@ def unpause(session: Session, containers: tuple[str, ...]) -> None:
 @pass_session
 def rename(session: Session, container: str, new_name: str) -> None:
     """Rename a container."""
-    session.run(lambda client: client.containers.rename(container, new_name))
+    try:
+        session.run(lambda client: client.containers.rename(container, new_name))
+    except TareError as error:
+        if not is_answer(error):
+            raise
+        tell(error)
+        click.echo(f"Error: failed to rename container named {container}", err=True)
+        sys.exit(1)
 
 
 @click.command("rm", short_help="Remove containers.")

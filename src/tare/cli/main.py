@@ -23,8 +23,12 @@ INTERRUPTED = 130
 
 _CONTAINER: Mapping[str, str] = {
     "attach": "run:attach",
+    "commit": "changes:commit",
+    "cp": "copying:copy_files",
     "create": "run:create",
+    "diff": "changes:diff",
     "exec": "execs:exec_command",
+    "export": "changes:export",
     "inspect": "inspection:inspect_container",
     "kill": "lifecycle:kill",
     "logs": "logs:logs",
@@ -37,9 +41,11 @@ _CONTAINER: Mapping[str, str] = {
     "rm": "lifecycle:remove",
     "run": "run:run",
     "start": "run:start",
+    "stats": "usage:stats",
     "stop": "lifecycle:stop",
     "top": "listing:top",
     "unpause": "lifecycle:unpause",
+    "update": "updating:update",
     "wait": "lifecycle:wait",
 }
 _BUILDER: Mapping[str, str] = {

@@ -62,7 +62,7 @@ def interrupted() -> Unavailable:
     return Unavailable("the engine closed the connection in the middle of its answer")
 
 
-_OWN_CODES = frozenset({"engine-down", "engine-start", "invalid-flag", "cidfile"})
+_OWN_CODES = frozenset({"engine-down", "engine-start", "invalid-flag", "cidfile", "template"})
 """Codes of errors that the client itself raises."""
 
 

@@ -17,6 +17,7 @@ from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
+from tare.engine.commit import Commits
 from tare.engine.container_files import ContainerFiles
 from tare.engine.container_logs import ContainerLogs
 from tare.engine.container_maker import ContainerMaker
@@ -41,7 +42,9 @@ from tare.engine.records import ContainerRecords
 from tare.engine.recovery import Recovery
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
+from tare.engine.stats import Stats
 from tare.engine.system import System
+from tare.engine.updates import Updates
 from tare.engine.views import NetworkView
 from tare.engine.volume_copies import VolumeCopies
 from tare.engine.volumes import Volumes
@@ -158,6 +161,9 @@ def _engine(parts: _Parts) -> Engine:
         containers=containers,
         container_logs=_container_logs(parts, containers),
         container_files=_container_files(parts, lifecycle),
+        commits=Commits(records=parts.records, store=parts.store, lifecycle=lifecycle, events=parts.events),
+        stats=Stats(records=parts.records, cgroups=parts.facts.cgroups, paths=parts.paths),
+        updates=_updates(parts, lifecycle),
         execs=Execs(records=parts.records, bundles=parts.bundles, supervisor=parts.supervisor, events=parts.events),
         images=images,
         builds=_builds(parts, builder, images, build_cache),
@@ -256,6 +262,16 @@ def _container_logs(parts: _Parts, containers: Containers) -> ContainerLogs:
         paths=parts.paths,
         locks=parts.locks,
         wait=containers.wait,
+    )
+
+
+def _updates(parts: _Parts, lifecycle: Lifecycle) -> Updates:
+    return Updates(
+        records=parts.records,
+        runtime=parts.runtime,
+        lifecycle=lifecycle,
+        locks=parts.locks,
+        cgroups=parts.facts.cgroups,
     )
 
 

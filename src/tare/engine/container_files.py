@@ -18,7 +18,7 @@ from tare.archive.resource import ResourceStat, stat_resource, write_members, wr
 from tare.archive.tar_writer import TarWriter
 from tare.archive.unpack import unpack_into
 from tare.base.readers import CHUNK, Readable
-from tare.engine.container_root import ContainerRoots
+from tare.engine.container_root import ContainerRoots, first_id
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.records import ContainerRecords
 from tare.errors import Exhausted, InvalidArgument, NotFound, TareError
@@ -59,7 +59,7 @@ class ContainerFiles:
         found = await self.stat(reference, path)
 
         def write(root: Path, writer: TarWriter) -> None:
-            write_resource(root, path, writer)
+            write_resource(root, path, writer, first_id=first_id(container))
 
         self._lifecycle.emit(container, "archive-path")
         return found, self._stream(container, write, volumes=True)
@@ -68,7 +68,11 @@ class ContainerFiles:
         """A tar of the whole file system without volumes, piece by piece; close the iterator. Raises NotFound."""
         container = await self._records.get(reference)
         self._lifecycle.emit(container, "export")
-        return self._stream(container, write_members, volumes=False)
+
+        def write(root: Path, writer: TarWriter) -> None:
+            write_members(root, writer, first_id=first_id(container))
+
+        return self._stream(container, write, volumes=False)
 
     async def write(
         self, reference: str, path: str, stream: Readable, *, keep_kinds: bool = False, user_owns: bool = False
@@ -88,7 +92,9 @@ class ContainerFiles:
             if user_owns and container.config.user:
                 user = resolve_user(root, container.config.user)
                 owner = (user.uid, user.gid)
-            unpack_into(decompress(stream), root, place, keep_kinds=keep_kinds, owner=owner)
+            unpack_into(
+                decompress(stream), root, place, keep_kinds=keep_kinds, owner=owner, first_id=first_id(container)
+            )
 
         await self._visit(container, reference, path, work)
         self._lifecycle.emit(container, "extract-to-dir")

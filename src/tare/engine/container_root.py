@@ -24,10 +24,11 @@ from tare.engine.records import ContainerRecords
 from tare.engine.sandbox import Sandboxes
 from tare.errors import Conflict, NotFound
 from tare.kernel import syscalls
+from tare.kernel.idmap import clone_idmapped, container_maps
 from tare.kernel.mounts import is_mount_point, mount_table
 from tare.kernel.private_mounts import in_private_mounts, let_go_below
 from tare.model import ContainerStatus
-from tare.model.container import Container, MountPoint
+from tare.model.container import Container, IdRange, MountPoint
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class _Ended(Exception):
 class _Shared:
     gate: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
+    prepared: Container | None = None
     held: AsyncExitStack = field(default_factory=AsyncExitStack)
 
 
@@ -68,10 +70,11 @@ class ContainerRoots:
             current = await self._records.get(container.id)
             if ContainerStatus(current.state.status).is_live:
                 try:
-                    return await self._run(current, work, volumes=volumes)
+                    mounted = await asyncio.to_thread(self._sandboxes.mounts.current, current)
+                    return await self._run(mounted, work, volumes=volumes)
                 except _Ended:
                     continue
-            async with self._at_rest(container.id) as resting:
+            async with self._at_rest(container.id, volumes=volumes) as resting:
                 if resting is not None:
                     return await self._run(resting, work, volumes=volumes)
         raise Conflict(f"container {container.name} starts and ends all the time", hint="stop it first")
@@ -84,18 +87,26 @@ class ContainerRoots:
             if not is_mount_point(root):
                 raise _Ended
             let_go_below(root.parent, keep=[root])
+            let_go_below(self._paths.run_root / "netns", keep=())
             if volumes:
-                _add_mounts(root, container.mounts, names)
+                _add_mounts(root, container.mounts, names, container.ids)
             return work(root)
 
         return await in_private_mounts(enter)
 
     @asynccontextmanager
-    async def _at_rest(self, container_id: str) -> AsyncIterator[Container | None]:
+    async def _at_rest(self, container_id: str, *, volumes: bool) -> AsyncIterator[Container | None]:
         """The container with its root mounted, kept from changing; None when it runs after all."""
         shared = self._shared.setdefault(container_id, _Shared())
         async with shared.gate:
             container = await self._enter(shared, container_id)
+            if container is not None and volumes:
+                try:
+                    shared.prepared = shared.prepared or await self._sandboxes.mounts.prepare(container)
+                except BaseException:
+                    await finish(self._release(shared, container_id), what=f"files of container {container_id[:12]}")
+                    raise
+                container = shared.prepared
         try:
             yield container
         finally:
@@ -118,29 +129,38 @@ class ContainerRoots:
 
     async def _leave(self, shared: _Shared, container_id: str) -> None:
         async with shared.gate:
-            shared.users -= 1
-            if not shared.users:
-                self._shared.pop(container_id, None)
-                await shared.held.aclose()
+            await self._release(shared, container_id)
+
+    async def _release(self, shared: _Shared, container_id: str) -> None:
+        shared.users -= 1
+        if not shared.users:
+            self._shared.pop(container_id, None)
+            await shared.held.aclose()
 
 
 _NAME_FILES = ("resolv.conf", "hostname", "hosts")
 
 
-def _add_mounts(root: Path, points: list[MountPoint], names: dict[str, Path]) -> None:
+def first_id(container: Container) -> int:
+    """The id of the host that is seen as owner where a file is stored with owner 0 (``--userns auto``)."""
+    return container.ids.first if container.ids is not None else 0
+
+
+def _add_mounts(root: Path, points: list[MountPoint], names: dict[str, Path], ids: IdRange | None) -> None:
     taken = {point.destination for point in points}
     for point in sorted(points, key=lambda one: one.destination.count("/")):
         if point.type in ("bind", "volume"):
-            bind_in_root(root, point.destination, Path(point.source), read_only=not point.rw)
+            bind_in_root(root, point.destination, Path(point.source), read_only=not point.rw, ids=ids)
     for destination, source in names.items():
         if destination not in taken and source.exists():
-            bind_in_root(root, destination, source, read_only=False)
+            bind_in_root(root, destination, source, read_only=False, ids=ids)
 
 
-def bind_in_root(root: Path, destination: str, source: Path, *, read_only: bool) -> None:
+def bind_in_root(root: Path, destination: str, source: Path, *, read_only: bool, ids: IdRange | None = None) -> None:
     """Bind ``source`` at ``destination`` inside ``root``, links resolved as if ``root`` were ``/``; all below with it.
 
-    A missing destination is made. Raises NotFound for a source that is not there, OSError.
+    A missing destination is made; with ``ids`` the source is seen in these. Raises NotFound for a source that is
+    not there, OSError.
     """
     try:
         kind = source.stat().st_mode
@@ -150,7 +170,12 @@ def bind_in_root(root: Path, destination: str, source: Path, *, read_only: bool)
     try:
         target = _open_target(root, root_fd, destination, directory=stat.S_ISDIR(kind))
         try:
-            syscalls.mount(os.fspath(source), f"/proc/self/fd/{target}", None, syscalls.MS_BIND | syscalls.MS_REC)
+            if ids is None:
+                syscalls.mount(os.fspath(source), f"/proc/self/fd/{target}", None, syscalls.MS_BIND | syscalls.MS_REC)
+            else:
+                maps = container_maps(ids.first, ids.size)
+                with clone_idmapped(source, maps, maps, recursive=True) as mapped:
+                    mapped.attach_to(target)
         finally:
             os.close(target)
         if read_only:

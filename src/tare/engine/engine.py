@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds
+from tare.engine.commit import Commits
 from tare.engine.container_files import ContainerFiles
 from tare.engine.container_logs import ContainerLogs
 from tare.engine.containers import Containers
@@ -20,7 +21,9 @@ from tare.engine.lifecycle import Lifecycle
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.recovery import Recovery
+from tare.engine.stats import Stats
 from tare.engine.system import System
+from tare.engine.updates import Updates
 from tare.engine.volumes import Volumes
 from tare.kernel.cgroups import CgroupLayout, remove_cgroup
 from tare.network.service import NetworkService
@@ -39,6 +42,9 @@ class Engine:
     containers: Containers
     container_logs: ContainerLogs
     container_files: ContainerFiles
+    commits: Commits
+    stats: Stats
+    updates: Updates
     execs: Execs
     images: Images
     builds: Builds

@@ -139,7 +139,7 @@ class Execs:
         container = await self._records.get(reference)
         status = ContainerStatus(container.state.status)
         if status is ContainerStatus.PAUSED:
-            raise Conflict(f"container {container.id} is paused, unpause the container before exec")
+            raise Conflict(f"Container {reference} is paused, unpause the container before exec")
         if not status.can_exec:
             raise Conflict(f"container {container.id} is not running")
         return container

@@ -24,6 +24,9 @@ from tare.store.store import Store
 from tare.volumes.catalogue import VolumeCatalogue
 from tare.volumes.subpaths import mount_subpath
 
+ADJUSTED = (".map", ".sub", "")
+"""Ends of the names of mounts that stand for a source in a run, the last made first."""
+
 
 class ContainerMounts:
     """Makes and undoes them."""
@@ -53,6 +56,19 @@ class ContainerMounts:
         """Undo :meth:`prepare`; quiet when there is nothing."""
         await asyncio.to_thread(_clear, self._directory(container_id))
         await self._volumes.release(container_id)
+
+    def current(self, container: Container) -> Container:
+        """``container`` with the sources that :meth:`prepare` gave its mounts for the run that goes on; blocks briefly.
+
+        Those of tmpfs mounts are in the container alone.
+        """
+        points = []
+        for number, point in enumerate(container.mounts):
+            places = (self._directory(container.id) / f"{number}{suffix}" for suffix in ADJUSTED)
+            source = next((str(place) for place in places if place.exists()), point.source)
+            kind = "bind" if point.type in ("volume", "image") else point.type
+            points.append(msgspec.structs.replace(point, type=kind, source=source))
+        return msgspec.structs.replace(container, mounts=points)
 
     async def volume(self, name: str, subpath: str, container_id: str, number: int) -> Path:
         """Mount a volume for a container before it starts, as copying into it needs; undone by :meth:`release`."""

@@ -99,6 +99,10 @@ class OciRuntime:
         state: dict[str, Any] = json.loads(result.stdout)
         return state
 
+    async def update(self, container_id: str, resources: dict[str, Any]) -> None:
+        """Change the limits of a created or running container: runtime-spec ``resources``, only what is to change."""
+        await self._call("update", "--resources", "-", container_id, stdin=json.dumps(resources).encode())
+
     async def list_ids(self) -> list[str]:
         """The ids of all containers under ``root``."""
         try:
@@ -108,9 +112,10 @@ class OciRuntime:
         except FileNotFoundError:
             return []
 
-    async def _call(self, command: str, *arguments: str) -> process.Completed:
+    async def _call(self, command: str, *arguments: str, stdin: bytes | None = None) -> process.Completed:
         runtime = next((self.assigned[word] for word in arguments if word in self.assigned), self)
-        result = await process.run([runtime.path, *runtime.options(), command, *arguments], timeout=60)
+        argv = [runtime.path, *runtime.options(), command, *arguments]
+        result = await process.run(argv, stdin=stdin, timeout=60)
         if result.returncode != 0:
             raise call_error(command, arguments, result.error_text)
         return result

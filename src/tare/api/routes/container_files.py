@@ -1,4 +1,4 @@
-"""Routes for files of containers: archive, changes, export."""
+"""Routes for files of containers: archive, changes, export, commit."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from tare.api.context import cancellable, engine_of
 from tare.api.jsonstream import open_stream
 from tare.api.respond import json_response
 from tare.api.routes.containers import ref_of
+from tare.api.schema.changes import config_from_changes
 from tare.api.schema.files import STAT_HEADER, render_changes, render_stat
+from tare.api.schema.requests import read_config
 from tare.api.uploads import UploadReader
+from tare.engine.commit import CommitRequest, execution_config, merge
 from tare.errors import InvalidArgument
+from tare.model import Reference
+from tare.oci.image import ExecutionConfig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -66,6 +71,28 @@ async def export(request: web.Request) -> web.StreamResponse:
     return await _send(request, await engine_of(request).container_files.export(ref_of(request)), {})
 
 
+async def commit(request: web.Request) -> web.StreamResponse:
+    """``POST /commit``: an image from a container; the body may be a configuration to take instead of its own."""
+    query = request.query
+    engine = engine_of(request)
+    container = await engine.containers.get(query.get("container", ""))
+    document = await params.body_document(request, optional=True)
+    config = execution_config(read_config(document)) if document else ExecutionConfig()
+    environment = (container.config.env or []) + (config.env or [])
+    name = query.get("repo", "")
+    image = await engine.commits.commit(
+        container.id,
+        CommitRequest(
+            name=Reference.parse(f"{name}:{query['tag']}" if query.get("tag") else name) if name else None,
+            author=query.get("author", ""),
+            comment=query.get("comment", ""),
+            changes=merge(config, config_from_changes(query.getall("changes", []), environment)),
+            pause=params.flag(query, "pause", default=True),
+        ),
+    )
+    return json_response({"Id": str(image)}, status=201)
+
+
 async def _send(
     request: web.Request, chunks: AsyncGenerator[bytes, None], headers: dict[str, str]
 ) -> web.StreamResponse:
@@ -82,4 +109,5 @@ ROUTES: list[Any] = [
     ("PUT", "/containers/{id}/archive", put_archive),
     ("GET", "/containers/{id}/changes", changes),
     ("GET", "/containers/{id}/export", export),
+    ("POST", "/commit", commit),
 ]

@@ -44,6 +44,7 @@ def render_config(config: msgspec.Struct) -> dict[str, Any]:
         document.pop("ExposedPorts", None)
     document["Env"] = document.get("Env") or []
     document["Labels"] = document.get("Labels") or {}
+    document["Volumes"] = document.get("Volumes") or None
     return document
 
 
@@ -53,6 +54,9 @@ def render_host_config(host: HostConfig) -> dict[str, Any]:
     for name in ("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts", "Init"):
         if document[name] is None:
             del document[name]
+    if document["MemorySwappiness"] == -1:
+        document["MemorySwappiness"] = None  # what clients send for none
+    document["PidsLimit"] = document["PidsLimit"] or None
     document["ConsoleSize"] = document["ConsoleSize"] or [0, 0]
     document["LogConfig"]["Config"] = document["LogConfig"]["Config"] or {}
     document["PortBindings"] = document["PortBindings"] or {}
