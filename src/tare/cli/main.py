@@ -41,6 +41,7 @@ _CONTAINER: Mapping[str, str] = {
     "top": "listing:top",
     "unpause": "lifecycle:unpause",
     "wait": "lifecycle:wait",
+    "why": "why:why",
 }
 _BUILDER: Mapping[str, str] = {
     "build": "build:build",

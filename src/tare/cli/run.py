@@ -11,9 +11,10 @@ import click
 
 from tare.cli.options import container_options, create_request
 from tare.cli.relay import relay
-from tare.cli.session import Session, describe, pass_session
+from tare.cli.session import Session, describe, explain, pass_session
 from tare.cli.terminal import Detached, Signals, raw_mode, require_terminal
 from tare.client.client import Client
+from tare.client.failures import diagnosis_of
 from tare.errors import Conflict, ExecutableError, InvalidArgument, NotFound, NotModified, TareError
 
 RUN_FAILED = 125
@@ -63,7 +64,9 @@ def _check_run(given: dict[str, Any], *, detach: bool, detach_keys: str) -> None
 
 def _run_failure(error: TareError) -> int:
     """Tell it as Docker's ``run`` does and return the exit status: 126, 127, or 125 for what is the engine's."""
-    print(f"tare: {describe(error)}\n\nRun 'tare run --help' for more information", file=sys.stderr)
+    print(f"tare: {describe(error)}", file=sys.stderr)
+    explain(error.diagnosis)
+    print("\nRun 'tare run --help' for more information", file=sys.stderr)
     return failure_status(error)
 
 
@@ -167,6 +170,7 @@ async def _outcome(waiting: Any) -> int:
     if failure:
         print(f"tare: Error response from daemon: {failure}", file=sys.stderr)
         return RUN_FAILED
+    explain(diagnosis_of(outcome.get("Diagnosis")))
     return int(outcome["StatusCode"])
 
 

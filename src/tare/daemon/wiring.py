@@ -23,6 +23,7 @@ from tare.engine.engine import Engine
 from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
+from tare.engine.failures import Failures
 from tare.engine.images import Images
 from tare.engine.launch import Launcher
 from tare.engine.lifecycle import Lifecycle
@@ -91,6 +92,7 @@ class _Parts:
     events: Events
     locks: KeyedLocks
     live: LiveContainers
+    failures: Failures
 
 
 def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRuntime, facts: HostFacts) -> Engine:
@@ -114,6 +116,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRunt
         events=events,
         locks=KeyedLocks(),
         live=LiveContainers(),
+        failures=Failures(store=store, paths=paths, facts=facts),
     )
     return _engine(parts)
 
@@ -131,7 +134,13 @@ def _engine(parts: _Parts) -> Engine:
     return Engine(
         paths=parts.paths,
         containers=containers,
-        execs=Execs(records=parts.records, bundles=parts.bundles, supervisor=parts.supervisor, events=parts.events),
+        execs=Execs(
+            records=parts.records,
+            bundles=parts.bundles,
+            supervisor=parts.supervisor,
+            events=parts.events,
+            failures=parts.failures,
+        ),
         images=images,
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
@@ -167,7 +176,11 @@ def _engine(parts: _Parts) -> Engine:
 
 def _lifecycle(parts: _Parts) -> Lifecycle:
     launcher = Launcher(
-        sandboxes=parts.sandboxes, bundles=parts.bundles, supervisor=parts.supervisor, paths=parts.paths
+        sandboxes=parts.sandboxes,
+        bundles=parts.bundles,
+        supervisor=parts.supervisor,
+        paths=parts.paths,
+        failures=parts.failures,
     )
     return Lifecycle(
         records=parts.records,
@@ -178,6 +191,7 @@ def _lifecycle(parts: _Parts) -> Lifecycle:
         remover=parts.remover,
         events=parts.events,
         locks=parts.locks,
+        failures=parts.failures,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tare.build.request import OutputRequest, Ulimit
+from tare.errors import Diagnosis
 from tare.model.container import EndpointSettings
 
 Filters = Mapping[str, list[str]]
@@ -28,6 +29,7 @@ class Exit:
 
     code: int
     error: str = ""
+    diagnosis: Diagnosis | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
