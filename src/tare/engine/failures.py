@@ -34,8 +34,11 @@ logger = logging.getLogger(__name__)
 _TAIL_LINES = 20
 _TAIL_BYTES = 64 * 1024
 _OPAQUE = ("/proc", "/sys", "/dev")
-_SOON_CODES = (*COMMAND_CODES, 1, 2, 255)
+_SOON_CODES = (1, 2)
 """What loaders, shells and programs end with when they lack something."""
+_FILE_CODES = (*COMMAND_CODES, 255, 135, 139)
+"""With these the program's file is looked at: 255 is some runtimes' when it is refused in the last moment; of SIGBUS
+and SIGSEGV also a program dies that is cut off."""
 
 
 class Failures:
@@ -72,11 +75,11 @@ class Failures:
             return None
         if oom_killed:
             return out_of_memory(self._settings(container))
-        if code not in _SOON_CODES or not (soon or code in COMMAND_CODES):
+        if code not in _FILE_CODES and not (soon and code in _SOON_CODES):
             return None
         try:
             text = await self._last_words(container)
-            if code not in COMMAND_CODES and not text:
+            if code not in _FILE_CODES and not text and container.host_config.log_config.type != "none":
                 return None
             architecture = await self._image_architecture(container)
             return await asyncio.to_thread(self._look_after_exit, container, code, text, architecture)
@@ -87,10 +90,8 @@ class Failures:
     def _look_after_exit(self, container: Container, code: int, text: str, architecture: str) -> Diagnosis | None:
         settings = self._settings(container)
         view = self._view(container, None, architecture)
-        found = diagnose_output(text, code, view, settings)
-        if found is None and code in COMMAND_CODES:
-            found = diagnose_command(view, container.path)
-        return found
+        found = diagnose_command(view, container.path) if code in _FILE_CODES or not text else None
+        return found or diagnose_output(text, code, view, settings)
 
     def _look(
         self, error: TareError, container: Container, exec_: ExecConfig | None, architecture: str
@@ -98,7 +99,7 @@ class Failures:
         view = self._view(container, exec_, architecture)
         settings = self._settings(container, exec_)
         words = exec_.cmd if exec_ else (container.path,)
-        if isinstance(error, ExecutableError) and words:
+        if words and (isinstance(error, ExecutableError) or "exec: " in error.message):
             found = diagnose_command(view, words[0])
             if found is not None:
                 return found
@@ -165,7 +166,8 @@ class Failures:
             data += line.data if line.data.endswith(b"\n") else line.data + b"\n"
             if len(data) > _TAIL_BYTES:
                 del data[:-_TAIL_BYTES]
-        return data.decode(errors="replace")
+        text = data.decode(errors="replace")
+        return text.replace("\r\n", "\n") if container.config.tty else text
 
 
 class Explaining:
