@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import docker as docker_py
@@ -191,3 +196,174 @@ def test_cause_is_named_and_the_fix_works(api: docker_py.DockerClient, case: Cas
     if case.fixed is not None:
         status, message, diagnosis, output = outcome(api, case.image, *case.fixed)
         assert (status, diagnosis) == (0, {}), (message, diagnosis, output)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["false"],
+        ["sh", "-c", "exit 126"],
+        ["sh", "-c", "exit 127"],
+        ["sh", "-c", "exit 255"],
+        ["grep", "nothing", "/etc/passwd"],
+        ["cat", "/no/such/data"],
+        ["sh", "-c", "echo name: not found; exit 1"],
+        ["sh", "-c", "kill -9 $$"],
+    ],
+    ids=" ".join,
+)
+def test_ordinary_ends_have_no_cause(api: docker_py.DockerClient, command: list[str]) -> None:
+    assert outcome(api, BROKEN, command, {})[2] == {}
+
+
+def test_a_container_that_is_stopped_or_killed_has_no_cause(images: EngineProcess) -> None:
+    images.docker(
+        "run", "-d", "--name", "stopped", BROKEN, "sh", "-c", "trap 'exit 127' TERM; while :; do sleep 1; done"
+    )
+    images.docker("stop", "-t", "30", "stopped")
+    assert _diagnosis(images, "stopped") is None
+
+
+def test_the_next_start_forgets_the_cause(images: EngineProcess) -> None:
+    script = "[ -e /once ] || { : > /once; nosuch; }"
+    assert images.tare("run", "--name", "again", BROKEN, "sh", "-c", script, check=False).returncode == 127
+    assert (_diagnosis(images, "again") or {})["Code"] == "command-not-found"
+    images.tare("start", "-a", "again")
+    assert _diagnosis(images, "again") is None
+
+
+def test_a_port_names_its_process_and_its_container(images: EngineProcess) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        failed = images.docker("run", "--name", "port", "-p", f"{place}:80", BROKEN, "true", check=False)
+        diagnosis = _diagnosis(images, "port") or {}
+        assert (diagnosis["Code"], diagnosis["Subject"]) == ("port-in-use", place)
+        assert f"(pid {os.getpid()})" in diagnosis["Cause"]
+        assert diagnosis["Cause"] in failed.stderr.decode()
+    images.docker("start", "-a", "port")
+    images.docker("run", "-d", "--name", "holder", "-p", f"{place}:80", BROKEN, "sleep", "100")
+    images.docker("start", "-a", "port", check=False)
+    assert "container holder publishes it" in (_diagnosis(images, "port") or {})["Cause"]
+    images.docker("rm", "-f", "holder")
+    images.docker("start", "-a", "port")
+
+
+def test_a_bind_source_that_has_gone(images: EngineProcess, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    images.docker("create", "--name", "gone", "-v", f"{source}:/d", BROKEN, "true")
+    source.rmdir()
+    images.docker("start", "-a", "gone", check=False)
+    diagnosis = _diagnosis(images, "gone") or {}
+    assert (diagnosis["Code"], diagnosis["Subject"]) == ("bind-source-missing", str(source))
+    source.mkdir()
+    images.docker("start", "-a", "gone")
+
+
+def test_a_mount_point_that_cannot_be_made(images: EngineProcess, tmp_path: Path) -> None:
+    run = ("-v", f"{tmp_path}:/d:ro", "-v", f"{tmp_path}:/d/inner", BROKEN, "true")
+    images.docker("run", "--name", "point", *run, check=False)
+    diagnosis = _diagnosis(images, "point") or {}
+    assert (diagnosis["Code"], diagnosis["Subject"]) == ("mount-point-missing", "/d/inner")
+    (tmp_path / "inner").mkdir()
+    images.docker("start", "-a", "point")
+
+
+def test_a_program_on_a_file_system_without_exec(images: EngineProcess, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", tmp_path], check=True)
+    try:
+        program.write_text("#!/bin/sh\necho fine\n")
+        program.chmod(0o755)
+        images.docker("run", "--name", "noexec", "-v", f"{tmp_path}:/d", BROKEN, "/d/program", check=False)
+        diagnosis = _diagnosis(images, "noexec") or {}
+        assert (diagnosis["Code"], diagnosis["Subject"]) == ("noexec-mount", "/d/program")
+        subprocess.run(["mount", "-o", "remount,exec", tmp_path], check=True)
+        images.docker("start", "-a", "noexec")
+    finally:
+        images.docker("rm", "-f", "noexec")
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_library_outside_the_search_path(images: EngineProcess) -> None:
+    images.docker("volume", "create", "diagnosis-lib")
+    volume = ("-v", "diagnosis-lib:/usr/local/lib")
+    images.docker("run", "--rm", *volume, LIBC, "cp", "/c/good/libfoo.so.1", "/usr/local/lib/")
+    images.docker("run", "--name", "unsearched", *volume, LIBC, "/c/elsewhere", check=False)
+    diagnosis = _diagnosis(images, "unsearched") or {}
+    assert (diagnosis["Code"], diagnosis["Subject"]) == ("library-not-searched", "libfoo.so.1")
+    assert "ENV LD_LIBRARY_PATH=/usr/local/lib" in diagnosis["Fix"]
+    images.docker("run", "--rm", "-e", "LD_LIBRARY_PATH=/usr/local/lib", *volume, LIBC, "/c/elsewhere")
+    images.docker("rm", "unsearched")
+    images.docker("volume", "rm", "diagnosis-lib")
+
+
+def test_without_a_log_the_file_tells(images: EngineProcess) -> None:
+    images.docker("run", "--name", "silent", "--log-driver", "none", BROKEN, "/c/no-bash", check=False)
+    assert (_diagnosis(images, "silent") or {})["Code"] == "interpreter-missing"
+
+
+def test_a_terminal_does_not_hide_the_words(images: EngineProcess) -> None:
+    images.docker("run", "-d", "-t", "--name", "tty", BROKEN, "/c/calls-missing", "grpe")
+    images.docker("wait", "tty")
+    assert (_diagnosis(images, "tty") or {})["Subject"] == "grpe"
+
+
+def test_exec_tells_the_cause(images: EngineProcess) -> None:
+    images.docker("run", "-d", "--name", "runs", BROKEN, "sleep", "100")
+    for options, command, status, cause in (
+        ((), ["lss"], 127, "did you mean less or ls?"),
+        ((), ["/c/no-x"], 126, "has no execute bit"),
+        (("-u", "gest"), ["true"], 126, "did you mean guest?"),
+        (("-w", "/nowhere"), ["true"], 127, "the working directory /nowhere does not exist"),
+        (("-e", "PATH=/sbin"), ["less"], 127, "but there is /usr/bin/less"),
+    ):
+        done = images.docker("exec", *options, "runs", *command, check=False)
+        assert done.returncode == status
+        assert cause in (done.stdout + done.stderr).decode()
+    images.docker("rm", "-f", "runs")
+
+
+def test_docker_and_its_words_come_first(images: EngineProcess) -> None:
+    failed = images.docker("run", "--rm", BROKEN, "lss", check=False)
+    assert failed.returncode == 127
+    assert b'exec: "lss": executable file not found in $PATH: unknown (no lss in PATH' in failed.stderr
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_the_command_line_tells_cause_and_fix(images: EngineProcess, *, removed: bool) -> None:
+    options = ("--rm",) if removed else ("--name", "told")
+    failed = images.tare("run", *options, BROKEN, "lss", check=False)
+    assert failed.returncode == 127
+    lines = failed.stderr.decode().splitlines()
+    assert lines[0].endswith('exec: "lss": executable file not found in $PATH: unknown')
+    assert lines[1].startswith("cause: no lss in PATH") and lines[1].endswith("[command-not-found]")
+    assert lines[2].startswith("fix:   did you mean less or ls?")
+    ended = images.tare("run", "--rm", BROKEN, "/c/crlf", check=False)
+    assert b"cause: /c/crlf has Windows' line ends" in ended.stderr and b"[shebang-crlf]" in ended.stderr
+    if not removed:
+        told = images.tare("why", "told").stdout.decode()
+        assert told.startswith("told: did not start: failed to create task")
+        assert "\ncause: no lss in PATH" in told and "\nfix:   did you mean" in told
+        images.docker("rm", "told")
+
+
+def test_why_of_containers_without_a_cause(images: EngineProcess) -> None:
+    images.docker("create", "--name", "fresh", BROKEN, "true")
+    images.docker("run", "--name", "three", BROKEN, "sh", "-c", "exit 3", check=False)
+    images.docker("run", "-d", "--name", "lives", BROKEN, "sleep", "100")
+    done = images.tare("why", "fresh", "three", "lives", "nobody", check=False)
+    assert done.returncode == 1
+    text = done.stdout.decode()
+    assert "fresh: was never started\n" in text
+    assert "three: ended with exit code 3 at " in text and "tare logs --tail 20 three" in text
+    assert "lives: is running\n" in text
+    assert b"No such container: nobody" in done.stderr
+
+
+def _diagnosis(engine: EngineProcess, name: str) -> dict[str, str] | None:
+    (document,) = json.loads(engine.tare("inspect", "--type", "container", name).stdout)
+    found: dict[str, str] | None = document["State"].get("Diagnosis")
+    return found

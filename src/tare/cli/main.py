@@ -40,6 +40,7 @@ _CONTAINER: Mapping[str, str] = {
     "stop": "lifecycle:stop",
     "top": "listing:top",
     "unpause": "lifecycle:unpause",
+    "unpersisted": "unpersisted:unpersisted",
     "wait": "lifecycle:wait",
     "why": "why:why",
 }

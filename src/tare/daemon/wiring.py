@@ -35,6 +35,7 @@ from tare.engine.recovery import Recovery
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
 from tare.engine.system import System
+from tare.engine.unpersisted import UnpersistedService
 from tare.engine.views import NetworkView
 from tare.engine.volumes import Volumes
 from tare.engine.weigh import Weigher
@@ -171,6 +172,7 @@ def _engine(parts: _Parts) -> Engine:
         supervisor=parts.supervisor,
         local_volumes=parts.local_volumes,
         cgroups=parts.facts.cgroups,
+        unpersisted=UnpersistedService(records=parts.records, store=parts.store),
     )
 
 

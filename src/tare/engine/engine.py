@@ -19,6 +19,7 @@ from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.recovery import Recovery
 from tare.engine.system import System
+from tare.engine.unpersisted import UnpersistedService
 from tare.engine.volumes import Volumes
 from tare.kernel.cgroups import CgroupLayout, remove_cgroup
 from tare.network.service import NetworkService
@@ -51,6 +52,7 @@ class Engine:
     supervisor: Supervisor
     local_volumes: LocalVolumes
     cgroups: CgroupLayout
+    unpersisted: UnpersistedService
 
     async def start(self) -> None:
         """Bring kernel and database in line and take over what runs."""

@@ -198,3 +198,24 @@ class Event:
     actor_id: str
     attributes: Mapping[str, str]
     time_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnpersistedData:
+    """Files of a writable layer that look like data; ``size`` bytes, ``option`` would have kept them."""
+
+    path: str
+    kind: str
+    size: int
+    files: int
+    option: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpersisted:
+    """What is lost with a container, the largest first; ``complete`` unless there was too much to look at."""
+
+    container: str
+    data: list[UnpersistedData]
+    auto_remove: bool = False
+    complete: bool = True
