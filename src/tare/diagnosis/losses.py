@@ -163,7 +163,8 @@ class _Walk:
             return None if inside_data else working
         root = data_root(path)
         if not root:
-            return posixpath.dirname(path)
+            parts = path.split("/")
+            return "/".join(parts[:2]) if parts[0] == "opt" and len(parts) > 3 else posixpath.dirname(path)
         if root == "root" or root.startswith("home/"):
             inner = path[len(root) + 1 :]
             return root if inner.startswith(".") else None
