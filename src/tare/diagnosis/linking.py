@@ -13,6 +13,9 @@ from tare.diagnosis.ldcache import MAX_SIZE, read_cache
 from tare.diagnosis.tree import Outcome, Tree
 
 _MAX_OBJECTS = 1000
+_MAX_LOOKS = 20_000
+"""Places that are looked at for one program; search paths of hostile files multiply."""
+_MAX_PATH = 200
 _GLIBC_DIRECTORIES = ("/lib/{triple}", "/usr/lib/{triple}", "/lib64", "/usr/lib64", "/lib", "/usr/lib")
 _TRIPLES = {
     "amd64": "x86_64-linux-gnu", "i386": "i386-linux-gnu", "arm64": "aarch64-linux-gnu", "arm": "arm-linux-gnueabihf",
@@ -62,6 +65,7 @@ class Loader:
     tree: Tree
     environment: Mapping[str, str]
     _cache: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _looks: int = 0
 
     def missing(self, path: str, elf: Elf) -> Missing | None:
         """The first thing that stops the program ``path`` from being loaded; None when all is there."""
@@ -76,6 +80,8 @@ class Loader:
                 if name in loaded or (musl and name in ("libc.so", posixpath.basename(elf.interpreter))):
                     continue
                 found, wrong = self._find(name, current, musl=musl)
+                if self._looks > _MAX_LOOKS:
+                    return None  # what was not looked at is not called missing
                 if found is None:
                     return self._describe(name, current, wrong)
                 loaded[name] = found
@@ -112,6 +118,9 @@ class Loader:
             candidates = (posixpath.join(directory, name) for directory in self._search(user, name, musl=musl))
         wrong = ""
         for candidate in candidates:
+            self._looks += 1
+            if self._looks > _MAX_LOOKS:
+                break
             if not self.tree.look(candidate).is_file:
                 continue
             try:
@@ -124,7 +133,7 @@ class Loader:
                 wrong = f"{candidate} is for {elf.architecture}"
                 continue
             rpath = () if elf.runpath else self._directories(elf.rpath, candidate)
-            return _Object(candidate, elf, (*rpath, *user.inherited)), ""
+            return _Object(candidate, elf, (*rpath, *user.inherited)[:_MAX_PATH]), ""
         return None, wrong
 
     def _search(self, user: _Object, name: str, *, musl: bool) -> Iterator[str]:
@@ -154,7 +163,7 @@ class Loader:
     def _directories(self, text: str, path: str) -> tuple[str, ...]:
         """An RPATH or RUNPATH with its tokens replaced."""
         origin = posixpath.dirname(self.tree.look(path).path)
-        words = (item for item in text.split(":") if item)
+        words = [item for item in text.split(":", _MAX_PATH)[:_MAX_PATH] if item]
         return tuple(
             re.sub(r"\$(ORIGIN|\{ORIGIN\})", lambda _: origin, word).replace("$LIB", "lib64").replace("${LIB}", "lib64")
             for word in words

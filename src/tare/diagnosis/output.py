@@ -15,7 +15,7 @@ from tare.errors import Diagnosis
 COMMAND_CODES = (126, 127)
 """Exit codes of shells, ``env`` and init programs for what cannot be executed."""
 _MAX_LINES = 20
-_MAX_LINE = 2000
+_MAX_LINE = 500
 _CAPABILITIES = {
     "chown": "CHOWN", "mount": "SYS_ADMIN", "umount": "SYS_ADMIN", "ping": "NET_RAW", "mknod": "MKNOD",
     "date": "SYS_TIME", "hwclock": "SYS_TIME", "iptables": "NET_ADMIN", "ip": "NET_ADMIN",

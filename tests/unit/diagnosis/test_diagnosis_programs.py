@@ -347,3 +347,19 @@ def test_sizes_are_written_as_limits_are() -> None:
     assert [size_text(size) for size in (5, 2048, 6 << 20, 3 << 29)] == ["5 bytes", "2 KiB", "6 MiB", "1.5 GiB"]
     assert "-m 12m" in out_of_memory(Settings(memory=6 << 20)).fix
     assert out_of_memory(Settings()).subject == "host"
+
+
+def test_search_paths_without_end(root: Path, compiled: bytes) -> None:
+    program(root, "lib64/ld-linux-x86-64.so.2", Path("/lib64/ld-linux-x86-64.so.2").read_bytes())
+    program(root, "c/app", compiled)
+    assert code_of(root, "/c/app") == "library-missing"
+    endless = {**PATH, "LD_LIBRARY_PATH": ":".join(["/c"] * 30_000)}
+    assert diagnose_command(view(root, environment=endless), "/c/app") is None
+    program(root, "lib/libc.so.6", Path("/lib/x86_64-linux-gnu/libc.so.6").read_bytes())
+    assert code_of(root, "/c/app") == ""
+
+
+@pytest.mark.parametrize("part", [": ", ":", "a: ", "env: ", "(needed by ", "exec "])
+def test_lines_made_to_keep_patterns_busy(root: Path, part: str) -> None:
+    text = "\n".join([part * 5000] * 50)
+    assert diagnose_output(text, 127, view(root), Settings(read_only=True, pids=1)) is None
