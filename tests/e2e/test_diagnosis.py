@@ -367,3 +367,14 @@ def _diagnosis(engine: EngineProcess, name: str) -> dict[str, str] | None:
     (document,) = json.loads(engine.tare("inspect", "--type", "container", name).stdout)
     found: dict[str, str] | None = document["State"].get("Diagnosis")
     return found
+
+
+def test_a_build_step_tells_the_cause(images: EngineProcess) -> None:
+    for lines, cause in (
+        ("FROM scratch\nRUN echo hello\n", "the image has no shell"),
+        (f'FROM {BROKEN}\nRUN ["lss"]\n', "did you mean less or ls?"),
+        (f'FROM {BROKEN}\nRUN ["/c/no-x"]\n', "has no execute bit"),
+    ):
+        failed = images.tare("build", "-", stdin=lines.encode(), check=False)
+        assert failed.returncode == 1
+        assert cause in failed.stderr.decode(), failed.stderr

@@ -23,6 +23,7 @@ _BUILTINS = frozenset(
     }
 )  # fmt: skip
 _SHELL_SIGNS = re.compile(r"[|&;<>`*]|\$[A-Za-z_({]|^[A-Za-z_]\w*=")
+_SHELLS = ("sh", "bash", "ash", "dash")
 _GOES_ON = ("not-executable", "noexec-mount", "directory-not-accessible")
 _MAX_DEPTH = 5  # interpreters of interpreters: the kernel gives up after four
 
@@ -156,8 +157,17 @@ def _not_there(view: View, path: str, look: Look) -> Diagnosis:
     near = [posixpath.join(directory, item) for item in nearest(base, view.tree.names(directory))]
     found = view.somewhere(base)
     places = list(dict.fromkeys([*([found] if found else []), *near]))[:3]
-    fix = f"did you mean {listed(places)}?" if places else "add it to the image, or correct the path"
+    fix = f"did you mean {listed(places)}?" if places else _no_shell(base) or "add it to the image, or correct the path"
     return Diagnosis(code="file-not-found", subject=path, cause=cause, fix=fix)
+
+
+def _no_shell(name: str) -> str:
+    """What to do in an image without a shell; empty when no shell was asked for."""
+    if name not in _SHELLS:
+        return ""
+    return (
+        'the image has no shell: write the command as an array (["program", "argument"]), or use a base image with one'
+    )
 
 
 def _hidden(view: View, path: str) -> Diagnosis | None:
@@ -232,5 +242,5 @@ def _not_in_path(view: View, name: str) -> Diagnosis | None:
         steps.append(package)
     return Diagnosis(
         code="command-not-found", subject=name, cause=f"no {name} in PATH ({searched})",
-        fix=" ".join(steps) or "add it to the image, or correct the name",
+        fix=" ".join(steps) or _no_shell(name) or "add it to the image, or correct the name",
     )  # fmt: skip

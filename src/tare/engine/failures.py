@@ -23,6 +23,7 @@ from tare.engine.paths import EnginePaths
 from tare.engine.requests import ExecConfig
 from tare.errors import Diagnosis, ExecutableError, InvalidArgument, TareError
 from tare.model.container import Container, MountPoint
+from tare.model.execution import ExecRequest
 from tare.runtime.capabilities import effective
 from tare.runtime.host import HostFacts
 from tare.runtime.logs import read_logs
@@ -190,6 +191,25 @@ class Explaining:
             failure = InvalidArgument(f"Cannot mkdir: {self._container.config.working_dir} is not a directory")
             await self._failures.explain(failure, self._container, self._exec)
             raise failure from error
+
+
+def explain_step(error: TareError, root: Path, request: ExecRequest, architecture: str) -> None:
+    """Add the cause to the error of a build's command, whose root file system is mounted at ``root``. Blocks."""
+    mounts = [Mount(destination=path, source=None, label=path, opaque=True) for path in _OPAQUE]
+    mounts += [
+        Mount(destination=bind.destination, source=bind.source, label=f"mount of {bind.source}")
+        for bind in request.mounts
+    ]
+    mounts += [Mount(destination=memory.destination, source=None, label="tmpfs") for memory in request.tmpfs]
+    environment = dict(item.partition("=")[::2] for item in request.env)
+    view = View(tree=Tree(root, mounts), environment=environment, cwd=request.cwd, architecture=architecture)
+    try:
+        error.diagnosis = diagnose_command(view, request.argv[0])
+    except Exception:
+        logger.exception("the failure of %s could not be explained", request.argv[0])
+    if error.diagnosis is not None:
+        error.code = error.diagnosis.code
+        error.hint = str(error.diagnosis)
 
 
 def _of_hint(error: TareError) -> Diagnosis | None:

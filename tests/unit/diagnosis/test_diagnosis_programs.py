@@ -363,3 +363,10 @@ def test_search_paths_without_end(root: Path, compiled: bytes) -> None:
 def test_lines_made_to_keep_patterns_busy(root: Path, part: str) -> None:
     text = "\n".join([part * 5000] * 50)
     assert diagnose_output(text, 127, view(root), Settings(read_only=True, pids=1)) is None
+
+
+@pytest.mark.parametrize("name", ["sh", "/bin/sh", "bash"])
+def test_an_image_without_a_shell(tmp_path: Path, name: str) -> None:
+    found = diagnose_command(view(tmp_path), name)
+    assert found is not None
+    assert "the image has no shell" in found.fix
