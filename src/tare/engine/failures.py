@@ -19,6 +19,7 @@ from tare.diagnosis.messages import Settings, diagnose_message, out_of_memory
 from tare.diagnosis.output import COMMAND_CODES, diagnose_output
 from tare.diagnosis.tree import Identity, Mount, Outcome, Tree
 from tare.diagnosis.view import View
+from tare.engine.clock import now, to_seconds
 from tare.engine.paths import EnginePaths
 from tare.engine.requests import ExecConfig
 from tare.errors import Diagnosis, ExecutableError, InvalidArgument, TareError
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 _TAIL_LINES = 20
 _TAIL_BYTES = 64 * 1024
 _OPAQUE = ("/proc", "/sys", "/dev")
+SOON = 10.0
+"""Seconds; a container that ran for longer had what it needs to start."""
 _SOON_CODES = (1, 2)
 """What loaders, shells and programs end with when they lack something."""
 _FILE_CODES = (*COMMAND_CODES, 255, 135, 139)
@@ -70,12 +73,13 @@ class Failures:
             error.code = error.diagnosis.code
             error.hint = str(error.diagnosis)
 
-    async def after_exit(self, container: Container, code: int, *, oom_killed: bool, soon: bool) -> Diagnosis | None:
-        """Why the container's process ended with ``code``, where that can be known; ``soon``: it ran for seconds."""
+    async def after_exit(self, container: Container, code: int, *, oom_killed: bool) -> Diagnosis | None:
+        """Why the container's process has ended with ``code`` just now, where that can be known."""
         if code == 0:
             return None
         if oom_killed:
             return out_of_memory(self._settings(container))
+        soon = to_seconds(now()) - to_seconds(container.state.started_at) < SOON
         if code not in _FILE_CODES and not (soon and code in _SOON_CODES):
             return None
         try:

@@ -191,8 +191,7 @@ class Lifecycle:
         """Why it ended; asked while its root is still mounted. What the user has stopped needs no reason."""
         if self.live.of(container.id).user_stopped:
             return None
-        soon = not _ran_long(container)
-        return await self._failures.after_exit(container, code, oom_killed=oom_killed, soon=soon)
+        return await self._failures.after_exit(container, code, oom_killed=oom_killed)
 
     async def _vanish(self, container: Container, outcome: Exit, *, oom_killed: bool) -> None:
         """End a container of ``--rm``: ports and name are free when waiters hear of it, files go afterwards."""
