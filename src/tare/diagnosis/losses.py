@@ -40,7 +40,7 @@ _MARKERS = {
     "ibdata1": "MySQL or MariaDB database",
     "WiredTiger": "MongoDB database",
     "appendonly.aof": "Redis database",
-    "mdb.ccd": "LMDB database",
+    "data.mdb": "LMDB database",
 }
 _MAGIC_SIZE = 20
 
