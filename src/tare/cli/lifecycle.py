@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 import click
 
 from tare.cli.session import Session, pass_session, tell
+from tare.cli.unpersisted import notes_before_removal, tell_notes
 from tare.client.client import Client
 from tare.client.failures import is_answer
 from tare.errors import NotFound, NotModified, TareError
@@ -119,6 +120,7 @@ def remove(session: Session, containers: tuple[str, ...], force: bool, volumes: 
     """Remove containers."""
 
     async def act(client: Client, name: str) -> str | None:
+        notes = await notes_before_removal(client, name)
         try:
             await client.containers.remove(name, force=force, volumes=volumes, link=link)
         except NotFound:
@@ -127,6 +129,7 @@ def remove(session: Session, containers: tuple[str, ...], force: bool, volumes: 
                 raise
             click.echo(f"Error response from daemon: No such container: {name}", err=True)
             return None
+        tell_notes(notes)
         return name
 
     session.each(containers, act)

@@ -45,8 +45,10 @@ _CONTAINER: Mapping[str, str] = {
     "stop": "lifecycle:stop",
     "top": "listing:top",
     "unpause": "lifecycle:unpause",
+    "unpersisted": "unpersisted:unpersisted",
     "update": "updating:update",
     "wait": "lifecycle:wait",
+    "why": "why:why",
 }
 _BUILDER: Mapping[str, str] = {
     "build": "build:build",

@@ -12,10 +12,10 @@ import click
 from tare.cli.flags import FLAG_CODE
 from tare.cli.options import BooleanValues, check_before_pull, container_options, create_request, with_usage
 from tare.cli.relay import relay
-from tare.cli.session import Session, describe, pass_session
+from tare.cli.session import Session, describe, explain, pass_session
 from tare.cli.terminal import Detached, Signals, raw_mode, require_terminal
 from tare.client.client import Client
-from tare.client.failures import is_answer
+from tare.client.failures import diagnosis_of, is_answer
 from tare.errors import Conflict, ExecutableError, InvalidArgument, NotFound, NotModified, TareError
 
 RUN_FAILED = 125
@@ -73,7 +73,9 @@ def _tell_with_help(error: TareError, command: str) -> None:
     if error.code == FLAG_CODE or error.message.startswith('invalid argument "'):
         print(with_usage(text, command), file=sys.stderr)
     else:
-        print(f"tare: {text}\n\nRun 'tare {command} --help' for more information", file=sys.stderr)
+        print(f"tare: {text}", file=sys.stderr)
+        explain(error.diagnosis)
+        print(f"\nRun 'tare {command} --help' for more information", file=sys.stderr)
 
 
 def failure_status(error: TareError) -> int:
@@ -176,6 +178,7 @@ async def _outcome(waiting: Any) -> int:
     if failure:
         print(f"tare: Error response from daemon: {failure}", file=sys.stderr)
         return RUN_FAILED
+    explain(diagnosis_of(outcome.get("Diagnosis")))
     return int(outcome["StatusCode"])
 
 

@@ -105,6 +105,12 @@ class Containers(Group):
         removed: Document = await self._caller.call("POST", "/containers/prune", query=query)
         return removed
 
+    async def unpersisted(self, name: str, *, entries: int | None = None) -> Document:
+        """Data in its writable layer, and what would keep it; at most ``entries`` directory entries are looked at."""
+        path = f"/tare{self._path(name, 'unpersisted')}"
+        found: Document = await self._caller.call("GET", path, query={"entries": entries})
+        return found
+
     async def wait(self, name: str, condition: str = "not-running") -> Waiting:
         """Begin to wait for ``not-running``, ``next-exit`` or ``removed``."""
         return Waiting(await self._caller.open("POST", self._path(name, "wait"), query={"condition": condition}))

@@ -28,6 +28,7 @@ from tare.engine.engine import Engine
 from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
+from tare.engine.failures import Failures
 from tare.engine.id_ranges import IdRanges
 from tare.engine.images import Images
 from tare.engine.isolation import Isolation
@@ -44,6 +45,7 @@ from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
 from tare.engine.stats import Stats
 from tare.engine.system import System
+from tare.engine.unpersisted import UnpersistedService
 from tare.engine.updates import Updates
 from tare.engine.views import NetworkView
 from tare.engine.volume_copies import VolumeCopies
@@ -116,6 +118,7 @@ class _Parts:
     events: Events
     locks: KeyedLocks
     live: LiveContainers
+    failures: Failures
 
 
 def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: RuntimeChoice, facts: HostFacts) -> Engine:
@@ -142,6 +145,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         events=events,
         locks=KeyedLocks(),
         live=LiveContainers(),
+        failures=Failures(store=store, paths=paths, facts=facts),
     )
     return _engine(parts)
 
@@ -164,7 +168,13 @@ def _engine(parts: _Parts) -> Engine:
         commits=Commits(records=parts.records, store=parts.store, lifecycle=lifecycle, events=parts.events),
         stats=Stats(records=parts.records, cgroups=parts.facts.cgroups, paths=parts.paths),
         updates=_updates(parts, lifecycle),
-        execs=Execs(records=parts.records, bundles=parts.bundles, supervisor=parts.supervisor, events=parts.events),
+        execs=Execs(
+            records=parts.records,
+            bundles=parts.bundles,
+            supervisor=parts.supervisor,
+            events=parts.events,
+            failures=parts.failures,
+        ),
         images=images,
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
@@ -196,6 +206,7 @@ def _engine(parts: _Parts) -> Engine:
         supervisor=parts.supervisor,
         local_volumes=parts.local_volumes,
         cgroups=parts.facts.cgroups,
+        unpersisted=UnpersistedService(records=parts.records, store=parts.store),
     )
 
 
@@ -213,6 +224,7 @@ def _lifecycle(parts: _Parts) -> Lifecycle:
         supervisor=parts.supervisor,
         filters=CompiledFilters(parts.runtime, parts.paths.cache / "seccomp"),
         paths=parts.paths,
+        failures=parts.failures,
     )
     return Lifecycle(
         records=parts.records,
@@ -223,6 +235,7 @@ def _lifecycle(parts: _Parts) -> Lifecycle:
         remover=parts.remover,
         events=parts.events,
         locks=parts.locks,
+        failures=parts.failures,
     )
 
 

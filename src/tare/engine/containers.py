@@ -192,7 +192,13 @@ class Containers:
             ContainerStatus.RESTARTING,
         )
         if wanted == "not-running" and settled and not future.done():
-            future.set_result(Exit(code=container.state.exit_code, error=container.state.error))
+            future.set_result(
+                Exit(
+                    code=container.state.exit_code,
+                    error=container.state.error,
+                    diagnosis=container.state.diagnosis,
+                )
+            )
         return future
 
     async def wait(self, reference: str, condition: str = "") -> Exit:

@@ -23,6 +23,7 @@ from tare.engine.paths import EnginePaths
 from tare.engine.recovery import Recovery
 from tare.engine.stats import Stats
 from tare.engine.system import System
+from tare.engine.unpersisted import UnpersistedService
 from tare.engine.updates import Updates
 from tare.engine.volumes import Volumes
 from tare.kernel.cgroups import CgroupLayout, remove_cgroup
@@ -61,6 +62,7 @@ class Engine:
     supervisor: Supervisor
     local_volumes: VolumeCatalogue
     cgroups: CgroupLayout
+    unpersisted: UnpersistedService
 
     async def start(self) -> None:
         """Bring kernel and database in line and take over what runs."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from tare.base.shielding import finish
 from tare.engine.bundle import BundleWriter, write_spec
+from tare.engine.failures import Failures
 from tare.engine.live import Live
 from tare.engine.paths import EnginePaths
 from tare.engine.sandbox import Sandboxes
@@ -28,18 +29,21 @@ class Launcher:
         supervisor: Supervisor,
         filters: CompiledFilters,
         paths: EnginePaths,
+        failures: Failures,
     ) -> None:
         self._sandboxes = sandboxes
         self._bundles = bundles
         self._supervisor = supervisor
         self._filters = filters
         self._paths = paths
+        self._failures = failures
 
     async def launch(self, container: Container, live: Live) -> Created:
         """Start the container's process; who attached in advance is connected before it runs."""
         async with AsyncExitStack() as undo:
             undo.push_async_callback(self._sandboxes.unmount_root, container.id)
             root = await self._sandboxes.mount_root(container, running=True)
+            undo.push_async_exit(self._failures.explaining(container))
             undo.push_async_callback(self._sandboxes.disconnect, container.id)
             namespace = await self._sandboxes.open_namespace(container)
             files = await self._sandboxes.make_files(container)

@@ -15,13 +15,14 @@ from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
 from tare.engine.clock import now
 from tare.engine.events import Events
+from tare.engine.failures import Failures
 from tare.engine.launch import Launcher
 from tare.engine.live import LiveContainers
 from tare.engine.records import ContainerRecords
 from tare.engine.removal import Remover
 from tare.engine.requests import Exit
 from tare.engine.sandbox import Sandboxes
-from tare.errors import Conflict, ExecutableError, NotFound, NotModified, TareError
+from tare.errors import Conflict, Diagnosis, ExecutableError, NotFound, NotModified, TareError
 from tare.model import ContainerStatus
 from tare.model.container import Container, ContainerState
 from tare.model.signals import parse_signal
@@ -49,6 +50,7 @@ class Lifecycle:
         remover: Remover,
         events: Events,
         locks: KeyedLocks,
+        failures: Failures,
     ) -> None:
         self._records = records
         self.live = live
@@ -58,6 +60,7 @@ class Lifecycle:
         self._remover = remover
         self._events = events
         self._locks = locks
+        self._failures = failures
         self._background: set[asyncio.Task[None]] = set()
         self._cleanups: set[asyncio.Task[None]] = set()
         self.closing = False
@@ -108,6 +111,7 @@ class Lifecycle:
             state.oom_killed = False
             state.started_at = now()
             state.stopped_by_user = False
+            state.diagnosis = None
 
         try:
             started = await self._records.set_state(container.id, running)
@@ -126,6 +130,7 @@ class Lifecycle:
                 state.status = ContainerStatus.EXITED
             state.exit_code = code
             state.error = error.message if isinstance(error, TareError) else str(error)
+            state.diagnosis = error.diagnosis if isinstance(error, TareError) else None
             state.pid = 0
 
         await self._records.set_state(container.id, failed)
@@ -153,8 +158,9 @@ class Lifecycle:
         live = self.live.of(container_id)
         container = await self._records.get(container_id)
         again = self._restart_delay(container, code)
+        diagnosis = await self._diagnose(container, code, oom_killed=oom_killed)
         if again is None and container.host_config.auto_remove:
-            await self._vanish(container, code, oom_killed=oom_killed)
+            await self._vanish(container, Exit(code=code, diagnosis=diagnosis), oom_killed=oom_killed)
             return
         await self.take_down(container_id)
 
@@ -166,6 +172,7 @@ class Lifecycle:
             state.conmon_pid = 0
             state.finished_at = now()
             state.stopped_by_user = live.user_stopped
+            state.diagnosis = diagnosis
             if again is not None:
                 state.restart_count += 1
 
@@ -174,23 +181,29 @@ class Lifecycle:
         if oom_killed:
             self.emit(container, "oom")
         self.emit(container, "die", {"exitCode": str(code)})
-        outcome = Exit(code=code)
+        outcome = Exit(code=code, diagnosis=diagnosis)
         self.live.wake(container_id, {"not-running", "next-exit"} if again is None else {"next-exit"}, outcome)
         if again is not None:
             loop = asyncio.get_running_loop()
             live.restarting = loop.call_later(again, self._spawn_restart, container_id)
 
-    async def _vanish(self, container: Container, code: int, *, oom_killed: bool) -> None:
+    async def _diagnose(self, container: Container, code: int, *, oom_killed: bool) -> Diagnosis | None:
+        """Why it ended; asked while its root is still mounted. What the user has stopped needs no reason."""
+        if self.live.of(container.id).user_stopped:
+            return None
+        return await self._failures.after_exit(container, code, oom_killed=oom_killed)
+
+    async def _vanish(self, container: Container, outcome: Exit, *, oom_killed: bool) -> None:
         """End a container of ``--rm``: ports and name are free when waiters hear of it, files go afterwards."""
         live = self.live.of(container.id)
         await finish(self._sandboxes.disconnect(container.id), what=f"network of {container.name}")
         if oom_killed:
             self.emit(container, "oom")
-        self.emit(container, "die", {"exitCode": str(code)})
+        self.emit(container, "die", {"exitCode": str(outcome.code)})
         await finish(self._sandboxes.mounts.release(container.id), what=f"mounts of {container.name}")
         await self._remover.forget(container, volumes=True)
         live.exited.set()
-        self.live.wake(container.id, {"not-running", "next-exit", "removed"}, Exit(code=code))
+        self.live.wake(container.id, {"not-running", "next-exit", "removed"}, outcome)
         self.live.forget(container.id)
         task = asyncio.create_task(self._clear_away(container.id))
         self._cleanups.add(task)

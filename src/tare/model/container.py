@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from tare.errors import Diagnosis
+
 
 class HealthConfig(msgspec.Struct, rename="pascal", omit_defaults=True, kw_only=True):
     """A health check; durations in nanoseconds."""
@@ -378,6 +380,7 @@ class ContainerState(msgspec.Struct, kw_only=True):
     restart_count: int = 0
     removing: bool = False
     stopped_by_user: bool = False
+    diagnosis: Diagnosis | None = None
 
 
 class IdRange(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from tare.api import params
 from tare.api.context import VERSION, cancellable, engine_of
 from tare.api.jsonstream import open_stream, write_document
 from tare.api.routes.containers import ref_of
+from tare.api.schema.container import render_diagnosis
 from tare.api.streams import HijackedConnection, HijackedResponse, frame, hijack, relay, stream_type
 from tare.engine.requests import AttachRequest, LogRequest
 from tare.errors import InvalidArgument, TareError, Unsupported
@@ -120,6 +121,8 @@ async def wait(request: web.Request) -> web.StreamResponse:
     document: dict[str, Any] = {"StatusCode": outcome.code}
     if outcome.error:
         document["Error"] = {"Message": outcome.error}
+    if outcome.diagnosis is not None:
+        document["Diagnosis"] = render_diagnosis(outcome.diagnosis)
     await write_document(response, document)
     return response
 

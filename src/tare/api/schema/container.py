@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from tare.api.wording import parse_time, status_text
+from tare.errors import Diagnosis
 from tare.model.container import Container, EndpointSettings, HostConfig, PortBinding
 from tare.model.state import ContainerStatus
 
@@ -69,7 +70,7 @@ def render_state(container: Container) -> dict[str, Any]:
     """ContainerState."""
     state = container.state
     status = ContainerStatus(state.status)
-    return {
+    document: dict[str, Any] = {
         "Status": status.value,
         "Running": status.is_live or status is ContainerStatus.RESTARTING,
         "Paused": status is ContainerStatus.PAUSED,
@@ -81,6 +82,19 @@ def render_state(container: Container) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": state.started_at,
         "FinishedAt": state.finished_at,
+    }
+    if state.diagnosis is not None:
+        document["Diagnosis"] = render_diagnosis(state.diagnosis)
+    return document
+
+
+def render_diagnosis(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Why a container did not start, or ended at once; Docker has no such member."""
+    return {
+        "Code": diagnosis.code,
+        "Subject": diagnosis.subject,
+        "Cause": diagnosis.cause,
+        "Fix": diagnosis.fix,
     }
 
 
