@@ -28,6 +28,7 @@ from tare.engine.images import Images
 from tare.engine.launch import Launcher
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import LiveContainers
+from tare.engine.log_keeping import LogKeeping
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.records import ContainerRecords
@@ -41,6 +42,7 @@ from tare.engine.weigh import Weigher
 from tare.network.model import NetworkSettings
 from tare.network.service import NetworkService
 from tare.runtime.host import HostFacts, probe_host
+from tare.runtime.log_rotation import LogKeeper
 from tare.runtime.oci_runtime import OciRuntime
 from tare.runtime.probe import RUNTIMES, probe_runtimes
 from tare.runtime.supervisor import Supervisor
@@ -92,6 +94,7 @@ class _Parts:
     events: Events
     locks: KeyedLocks
     live: LiveContainers
+    logs: LogKeeping
 
 
 def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRuntime, facts: HostFacts) -> Engine:
@@ -99,13 +102,14 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRunt
     records = ContainerRecords(store.db)
     network = NetworkService(store.db, paths.run_root, paths.instance, _network_settings(settings))
     local_volumes = LocalVolumes(store.db, paths.volumes)
+    supervisor = Supervisor(runtime, paths.run_root)
     parts = _Parts(
         settings=settings,
         paths=paths,
         facts=facts,
         runtime=runtime,
         store=store,
-        supervisor=Supervisor(runtime, paths.run_root),
+        supervisor=supervisor,
         network=network,
         local_volumes=local_volumes,
         records=records,
@@ -115,6 +119,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRunt
         events=events,
         locks=KeyedLocks(),
         live=LiveContainers(),
+        logs=LogKeeping(LogKeeper(), supervisor, paths),
     )
     return _engine(parts)
 
@@ -156,6 +161,7 @@ def _engine(parts: _Parts) -> Engine:
             facts=parts.facts,
             paths=parts.paths,
             driver=parts.store.snapshots.name,
+            log_driver=parts.settings.logs.driver,
         ),
         lifecycle=lifecycle,
         recovery=_recovery(parts, lifecycle),
@@ -164,6 +170,7 @@ def _engine(parts: _Parts) -> Engine:
         supervisor=parts.supervisor,
         local_volumes=parts.local_volumes,
         cgroups=parts.facts.cgroups,
+        logs=parts.logs,
     )
 
 
@@ -180,6 +187,7 @@ def _lifecycle(parts: _Parts) -> Lifecycle:
         remover=parts.remover,
         events=parts.events,
         locks=parts.locks,
+        logs=parts.logs,
     )
 
 
@@ -192,6 +200,7 @@ def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
         paths=parts.paths,
         runtime=parts.runtime.name,
         cgroupns="private" if parts.facts.cgroups.kind == "v2" else "host",
+        logs=parts.settings.logs.defaults,
     )
     return Containers(
         records=parts.records,
@@ -213,7 +222,7 @@ def _container_logs(parts: _Parts, containers: Containers) -> ContainerLogs:
         records=parts.records,
         live=parts.live,
         supervisor=parts.supervisor,
-        paths=parts.paths,
+        keeping=parts.logs,
         locks=parts.locks,
         wait=containers.wait,
     )

@@ -24,6 +24,7 @@ from tare.model.container import (
     NetworkingConfig,
 )
 from tare.network.service import NetworkService
+from tare.runtime.log_options import LogDefaults
 from tare.store.images import Image
 from tare.store.snapshotter import Lower
 from tare.store.store import Store
@@ -46,6 +47,7 @@ class ContainerMaker:
         paths: EnginePaths,
         runtime: str,
         cgroupns: str,
+        logs: LogDefaults,
     ) -> None:
         self._records = records
         self._store = store
@@ -54,6 +56,7 @@ class ContainerMaker:
         self._paths = paths
         self._runtime = runtime
         self._cgroupns = cgroupns
+        self._logs = logs
 
     async def make(
         self, name: str, config: ContainerConfig, host: HostConfig, networking: NetworkingConfig | None, platform: str
@@ -64,7 +67,7 @@ class ContainerMaker:
         merge_config(config, image.config.config)
         check_config(config)
         command = command_of(config)
-        warnings = complete_host_config(host, runtime=self._runtime, cgroupns=self._cgroupns)
+        warnings = complete_host_config(host, runtime=self._runtime, cgroupns=self._cgroupns, logs=self._logs)
         wanted_ports(config, host)  # refuses malformed ports before anything is made
         container_id = new_id()
         chosen_name = await self._choose_name(name)

@@ -9,10 +9,10 @@ from tare.errors import InvalidArgument, Unsupported
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding
 from tare.model.signals import parse_signal
 from tare.oci.image import ExecutionConfig
+from tare.runtime.log_options import LogDefaults, complete_log_config
 from tare.runtime.spec_linux import MASKED_PATHS, READONLY_PATHS
 
 DEFAULT_SHM_SIZE = 64 << 20
-LOG_DRIVERS = ("json-file", "local", "none")
 MIN_MEMORY = 6 << 20  # Docker refuses less
 _PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?", re.ASCII)
 
@@ -75,7 +75,9 @@ def command_of(config: ContainerConfig) -> Command:
     return Command(words[0], tuple(words[1:]))
 
 
-def complete_host_config(host: HostConfig, *, runtime: str, cgroupns: str) -> list[str]:
+def complete_host_config(
+    host: HostConfig, *, runtime: str, cgroupns: str, logs: LogDefaults | None = None
+) -> list[str]:
     """Fill Docker's defaults into ``host`` in place and check it; returns warnings. Raises InvalidArgument."""
     if host.network_mode in ("", "default"):
         host.network_mode = "bridge"
@@ -84,13 +86,8 @@ def complete_host_config(host: HostConfig, *, runtime: str, cgroupns: str) -> li
     host.shm_size = host.shm_size or DEFAULT_SHM_SIZE
     host.runtime = host.runtime or runtime
     host.restart_policy.name = host.restart_policy.name or "no"
-    host.log_config.type = host.log_config.type or "json-file"
-    host.log_config.config = host.log_config.config or {}
+    complete_log_config(host.log_config, logs or LogDefaults())
     _check_available(host, runtime)
-    if host.log_config.type not in LOG_DRIVERS:
-        raise InvalidArgument(
-            f"logger: no log driver named '{host.log_config.type}' is registered", hint=f"use {', '.join(LOG_DRIVERS)}"
-        )
     if not host.privileged:
         host.masked_paths = list(MASKED_PATHS) if host.masked_paths is None else host.masked_paths
         host.readonly_paths = list(READONLY_PATHS) if host.readonly_paths is None else host.readonly_paths

@@ -16,6 +16,7 @@ from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.images import Images
 from tare.engine.lifecycle import Lifecycle
+from tare.engine.log_keeping import LogKeeping
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.recovery import Recovery
@@ -53,6 +54,7 @@ class Engine:
     supervisor: Supervisor
     local_volumes: LocalVolumes
     cgroups: CgroupLayout
+    logs: LogKeeping
 
     async def start(self) -> None:
         """Bring kernel and database in line and take over what runs."""
@@ -73,6 +75,7 @@ class Engine:
             await self._stop_containers()
         await self.execs.close()
         await self.lifecycle.close()
+        await self.logs.close()
         self.events.close()
         await self.supervisor.close()
         await self.network.stop(remove_kernel_state=containers_too)
