@@ -20,7 +20,6 @@ from pathlib import Path
 from types import TracebackType
 
 from tare.errors import InternalError, InvalidArgument, Unavailable
-from tare.runtime.log_options import JournalEntry
 from tare.runtime.oci_runtime import LOG_NAME, OciRuntime
 
 logger = logging.getLogger(__name__)
@@ -39,7 +38,6 @@ class ConmonRequest:
     exit_name: str
     directory: Path
     log_path: Path | None = None
-    journal: JournalEntry | None = None
     terminal: bool = False
     open_stdin: bool = False
     leave_stdin_open: bool = False
@@ -50,11 +48,10 @@ class ConmonRequest:
 def arguments(program: str, runtime: OciRuntime, request: ConmonRequest) -> list[str]:
     """conmon's command line. Raises InvalidArgument for a log path that conmon cannot be told."""
     directory = request.directory
-    log, journal = _log_options(request)
     argv = [program, "--api-version", "1", "--cid", request.container_id, "--cuuid", request.exit_name]
     argv += ["--runtime", runtime.path, "--bundle", str(directory), "--full-attach", "--no-sync-log"]
     argv += ["--container-pidfile", str(directory / CONTAINER_PID), "--conmon-pidfile", str(directory / CONMON_PID)]
-    argv += ["--exit-dir", str(directory), "--log-path", log, "--log-level", "error", *journal]
+    argv += ["--exit-dir", str(directory), "--log-path", _log_option(request), "--log-level", "error"]
     for option in runtime.options(directory / LOG_NAME):
         argv += ["--runtime-arg", option]
     flags = {
@@ -69,14 +66,12 @@ def arguments(program: str, runtime: OciRuntime, request: ConmonRequest) -> list
     return argv
 
 
-def _log_options(request: ConmonRequest) -> tuple[str, list[str]]:
-    if request.journal is not None:
-        return "journald", ["--name", request.journal.name, "--log-tag", request.journal.tag]
+def _log_option(request: ConmonRequest) -> str:
     if request.log_path is None:
-        return "none", []
+        return "none"
     if ":" in str(request.log_path):
         raise InvalidArgument(f"log path {request.log_path} has a colon", hint="choose another data root")
-    return f"k8s-file:{request.log_path}", []
+    return f"k8s-file:{request.log_path}"
 
 
 def reopen_log(directory: Path) -> bool:

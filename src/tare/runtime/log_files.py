@@ -107,7 +107,6 @@ class LogReading:
         self._lock = lock
         self.on_close: Callable[[], None] = lambda: None
         self._watcher = watcher
-        self._known: set[tuple[int, int]] = set()
         self._next: deque[LogFile] = deque()
         self._woken = asyncio.Event()
         self._overrun = False
@@ -137,11 +136,11 @@ class LogReading:
         for file in [file for file in self._next if file.identity in present]:
             self._next.remove(file)
             file.close()
-        self._known |= present
 
     def hand_in(self, file: LogFile) -> None:
         """A new file has begun, and the one before has got its last byte; closed when it is known already."""
-        if file.identity in self._known or self._overrun:
+        # Of open files alone, as the number of a deleted one is given to the next that is made.
+        if file.identity in {kept.identity for kept in (*self.files, *self._next)} or self._overrun:
             file.close()
             return
         waiting = sum(kept.length() for kept in (*self.files, *self._next) if not kept.compressed)
@@ -149,17 +148,13 @@ class LogReading:
             self._overrun = True
             file.close()
         else:
-            self._known.add(file.identity)
             self._next.append(file)
         self._woken.set()
 
     async def catch_up(self) -> None:
         """The writer has ended: take what it began last, whether or not somebody has handed it in."""
-        for file in await asyncio.to_thread(open_all, self._log, self._lock):
-            if file.compressed:
-                file.close()
-            else:
-                self.hand_in(file)
+        with contextlib.suppress(FileNotFoundError):
+            self.hand_in(await asyncio.to_thread(LogFile, self._log))
 
     def take_next(self) -> bool:
         """Put the next file behind the ones being read."""

@@ -107,7 +107,7 @@ class LogKeeper:
         try:
             if not await asyncio.to_thread(log.path.exists):
                 await self._reopen(log)  # an engine ended between the two halves of a rotation
-            size, moment, rate = 0, time.monotonic(), 0.0
+            size, moment, rate, pause = 0, time.monotonic(), 0.0, SHORTEST_PAUSE
             while True:
                 changed = self._watcher.once(log.path)
                 size_before, moment_before = size, moment
@@ -118,8 +118,12 @@ class LogKeeper:
                     continue
                 rate = max(rate / 2, (size - size_before) / max(moment - moment_before, 1e-3))
                 await changed
+                # After a quiet time nothing is known of the rate: look again soon, and less often while it is low.
+                quiet = time.monotonic() - moment > LONGEST_PAUSE
+                pause = SHORTEST_PAUSE if quiet else min(pause * 2, LONGEST_PAUSE)
                 left = max(log.rotation.max_size - size, 0)
-                await asyncio.sleep(min(max(left / (rate * 2 + 1), SHORTEST_PAUSE), LONGEST_PAUSE))
+                pause = max(min(pause, left / (rate * 2 + 1)), SHORTEST_PAUSE)
+                await asyncio.sleep(pause)
         except FileNotFoundError:
             return  # the container is being removed
         except OSError as error:
@@ -155,7 +159,12 @@ class LogKeeper:
             if not await asyncio.to_thread(reopen_log, log.supervisor):
                 await asyncio.to_thread(new.unlink, missing_ok=True)
                 return  # it has ended
-            await moved  # comes late when conmon waits for a client that does not read
+            # Emptying the file is a change, too, so ask again until the name is gone. It takes as long as conmon waits
+            # for a client that does not read.
+            with contextlib.suppress(FileNotFoundError):
+                while True:
+                    await moved
+                    moved = self._watcher.once(new)
         finally:
             moved.cancel()
         for reading in [reading for reading in log.readings if reading.follows]:

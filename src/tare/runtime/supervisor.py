@@ -19,7 +19,6 @@ from tare.kernel.pidfd import PidFd
 from tare.runtime import conmon as conmon_part
 from tare.runtime.attach import AttachSession, set_terminal_size
 from tare.runtime.exec_session import ExecSession, start_exec
-from tare.runtime.log_options import JournalEntry
 from tare.runtime.oci_runtime import CREATE_FAILED, LOG_NAME, OciRuntime, error_in, execution_error, last_error
 
 logger = logging.getLogger(__name__)
@@ -86,7 +85,6 @@ class Supervisor:
         bundle_dir: Path,
         *,
         log_path: Path | None,
-        journal: JournalEntry | None = None,
         terminal: bool = False,
         open_stdin: bool = False,
         stdin_once: bool = False,
@@ -102,7 +100,6 @@ class Supervisor:
             exit_name=container_id,
             directory=directory,
             log_path=log_path,
-            journal=journal,
             terminal=terminal,
             open_stdin=open_stdin,
             leave_stdin_open=open_stdin and not stdin_once,
