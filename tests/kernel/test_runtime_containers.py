@@ -21,7 +21,8 @@ from tare.errors import Conflict, ExecutableError, InternalError, NotFound
 from tare.kernel import cgroups
 from tare.runtime.attach import AttachSession
 from tare.runtime.host import HostFacts, probe_host
-from tare.runtime.logs import read_logs
+from tare.runtime.log_rotation import LogKeeper
+from tare.runtime.logs import LogBatch, LogQuery, read_logs
 from tare.runtime.oci_runtime import OciRuntime
 from tare.runtime.probe import probe_runtimes
 from tare.runtime.spec import make_spec
@@ -44,6 +45,7 @@ class Lab:
         self.facts = facts
         self.runtime = runtime
         self.supervisor = Supervisor(runtime, root / "run")
+        self.keeper = LogKeeper()
         self.made: list[str] = []
 
     def bundle(self, *args: str, cid: str = "", **options: object) -> tuple[str, Path]:
@@ -95,6 +97,11 @@ async def collect(session: object) -> tuple[bytes, bytes]:
     return bytes(out), bytes(err)
 
 
+async def logged(lab: Lab, cid: str) -> LogBatch:
+    with await lab.keeper.open(lab.log(cid), follow=False) as reading:
+        return [line async for lines in read_logs(reading, LogQuery()) for line in lines]
+
+
 async def first(session: AttachSession) -> bytes:
     async for _, data in session:
         return data
@@ -121,6 +128,7 @@ async def lab(tmp_path: Path, rootfs: Path, request: pytest.FixtureRequest) -> A
     view = without_v2(facts.cgroups) if request.param == "crun" else ()
     lab = Lab(tmp_path, rootfs, facts, OciRuntime(path, tmp_path / "oci", view))
     yield lab
+    await lab.keeper.close()
     for cid in list(lab.supervisor._tasks):
         await lab.supervisor.delete(cid)
     left = lab.leftovers()
@@ -186,8 +194,8 @@ async def test_a_megabyte_goes_in_and_comes_out_unchanged_and_eof_arrives(lab: L
     assert out == data
     assert err == b"eof\n"
     assert (await lab.supervisor.wait(cid)).code == 5
-    lines = [line async for line in read_logs(lab.log(cid))]
-    assert b"".join(line.data for line in lines if line.stream == "stdout") == data
+    lines = await logged(lab, cid)
+    assert b"".join(text for stream, _, text in lines if stream == 1) == data
 
 
 async def test_stdin_written_before_the_start_is_read(lab: Lab) -> None:
@@ -394,13 +402,13 @@ async def test_a_dead_engine_s_container_is_adopted_with_its_exit_code(lab: Lab)
     assert await lab.supervisor.adopt(cid, bundle)
     with pytest.raises(Conflict, match="already"):
         await lab.supervisor.adopt(cid, bundle)
-    done = asyncio.Event()
-    async for line in read_logs(lab.log(cid), follow=True, done=done):
-        assert line.data == b"ready\n"
-        break
+    with await lab.keeper.open(lab.log(cid), follow=True) as reading:
+        async for lines in read_logs(reading, LogQuery(), asyncio.Event()):
+            assert [text for _, _, text in lines] == [b"ready\n"]
+            break
     await lab.supervisor.kill(cid, signal.SIGTERM)
     assert (await lab.supervisor.wait(cid)).code == 42
-    assert [line.data async for line in read_logs(lab.log(cid))] == [b"ready\n", b"goodbye"]
+    assert [text for _, _, text in await logged(lab, cid)] == [b"ready\n", b"goodbye"]
 
 
 async def test_a_container_that_ended_meanwhile_is_adopted_with_its_exit_code(lab: Lab) -> None:

@@ -26,6 +26,11 @@
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     check_dates = true          # refuse expired release files; default: as the host's apt does
 
+    [logs]
+    driver = "json-file"        # or local, none: for containers that name none
+    max_size = "20m"            # a log file; "-1": no limit
+    max_file = 5                # files kept of one log
+
     [network]
     default_subnet = ""
     mtu = 1500
@@ -61,6 +66,7 @@ from tare.engine.option_checks import MIN_USERNS_SIZE
 from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT
 from tare.errors import InvalidArgument, NotFound
 from tare.kernel.idmap import LAST_ID
+from tare.runtime.log_options import DEFAULT_DRIVER, LogDefaults, check
 from tare.volumes.plugins import SOCKETS, SPECS
 
 DEFAULT_CONFIG = Path("/etc/tare/tare.toml")
@@ -102,6 +108,22 @@ class ArchiveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     components: list[str] = []
     keyring: str = ""
     check_dates: bool | None = None
+
+
+class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section ``logs``: driver and options of containers that name none; empty values mean the driver's defaults."""
+
+    driver: str = DEFAULT_DRIVER
+    max_size: str = ""
+    max_file: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    @property
+    def defaults(self) -> LogDefaults:
+        """As the engine takes it. Raises InvalidArgument."""
+        given = {"max-size": self.max_size, "max-file": str(self.max_file) if self.max_file else ""}
+        options = {name: value for name, value in given.items() if value}
+        check(self.driver, options)
+        return LogDefaults(driver=self.driver, options=options)
 
 
 class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,6 +171,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     userns: UsernsSection = UsernsSection()
     runtimes: dict[str, str] = {}
     volumes: VolumesSection = VolumesSection()
+    logs: LogSection = LogSection()
 
     @property
     def run_directory(self) -> Path:
@@ -181,6 +204,7 @@ def load_settings(path: Path | None, overrides: dict[str, Any]) -> Settings:
     try:
         settings = msgspec.convert(values, Settings)
         settings.build.cache_limits  # noqa: B018 - says now what is wrong with it
+        settings.logs.defaults  # noqa: B018 - as well
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"{place}: {error}") from error
     except InvalidArgument as error:

@@ -35,6 +35,7 @@ from tare.engine.isolation import Isolation
 from tare.engine.launch import Launcher
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import LiveContainers
+from tare.engine.log_keeping import LogKeeping
 from tare.engine.mounts import ContainerMounts
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
@@ -57,6 +58,7 @@ from tare.network.service import NetworkService
 from tare.runtime.choice import RuntimeChoice, choose_runtimes
 from tare.runtime.filters import CompiledFilters
 from tare.runtime.host import HostFacts, probe_host
+from tare.runtime.log_rotation import LogKeeper
 from tare.runtime.oci_runtime import OciRuntime
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
@@ -119,6 +121,7 @@ class _Parts:
     locks: KeyedLocks
     live: LiveContainers
     failures: Failures
+    logs: LogKeeping
 
 
 def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: RuntimeChoice, facts: HostFacts) -> Engine:
@@ -128,6 +131,8 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
     isolation = Isolation(paths, records)
     local_volumes = _volume_catalogue(settings, paths, store)
     mounts = ContainerMounts(volumes=local_volumes, store=store, paths=paths)
+    supervisor = Supervisor(runtimes.default, paths.run_root)
+    logs = LogKeeping(LogKeeper(), supervisor, paths)
     parts = _Parts(
         settings=settings,
         paths=paths,
@@ -135,7 +140,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         runtime=runtimes.default,
         runtimes=runtimes,
         store=store,
-        supervisor=Supervisor(runtimes.default, paths.run_root),
+        supervisor=supervisor,
         network=network,
         local_volumes=local_volumes,
         records=records,
@@ -145,7 +150,8 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         events=events,
         locks=KeyedLocks(),
         live=LiveContainers(),
-        failures=Failures(store=store, paths=paths, facts=facts),
+        failures=Failures(store=store, paths=paths, facts=facts, logs=logs),
+        logs=logs,
     )
     return _engine(parts)
 
@@ -198,6 +204,7 @@ def _engine(parts: _Parts) -> Engine:
             facts=parts.facts,
             paths=parts.paths,
             driver=parts.store.snapshots.name,
+            log_driver=parts.settings.logs.driver,
         ),
         lifecycle=lifecycle,
         recovery=_recovery(parts, lifecycle),
@@ -207,6 +214,7 @@ def _engine(parts: _Parts) -> Engine:
         local_volumes=parts.local_volumes,
         cgroups=parts.facts.cgroups,
         unpersisted=UnpersistedService(records=parts.records, store=parts.store),
+        logs=parts.logs,
     )
 
 
@@ -236,6 +244,7 @@ def _lifecycle(parts: _Parts) -> Lifecycle:
         events=parts.events,
         locks=parts.locks,
         failures=parts.failures,
+        logs=parts.logs,
     )
 
 
@@ -251,6 +260,7 @@ def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
         cgroupns="private" if parts.facts.cgroups.kind == "v2" else "host",
         support=parts.facts.limits,
         ids=IdRanges(parts.records, first=parts.settings.userns.first, count=parts.settings.userns.count),
+        logs=parts.settings.logs.defaults,
     )
     return Containers(
         records=parts.records,
@@ -272,7 +282,7 @@ def _container_logs(parts: _Parts, containers: Containers) -> ContainerLogs:
         records=parts.records,
         live=parts.live,
         supervisor=parts.supervisor,
-        paths=parts.paths,
+        keeping=parts.logs,
         locks=parts.locks,
         wait=containers.wait,
     )

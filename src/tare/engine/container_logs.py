@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from tare.base.locks import KeyedLocks
 from tare.engine.clock import to_nanoseconds
 from tare.engine.live import ContainerAttachment, LiveContainers
-from tare.engine.paths import EnginePaths
+from tare.engine.log_keeping import LogKeeping
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import AttachRequest, Exit, LogRequest
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from tare.model import ContainerStatus
-from tare.runtime.logs import LogLine, read_logs
+from tare.runtime.logs import LogBatch, LogQuery, log_time, read_logs
 from tare.runtime.supervisor import Supervisor
 
 
@@ -27,14 +27,14 @@ class ContainerLogs:
         records: ContainerRecords,
         live: LiveContainers,
         supervisor: Supervisor,
-        paths: EnginePaths,
+        keeping: LogKeeping,
         locks: KeyedLocks,
         wait: Callable[[str, str], Awaitable[Exit]],
     ) -> None:
         self._records = records
         self._live = live
         self._supervisor = supervisor
-        self._paths = paths
+        self._keeping = keeping
         self._locks = locks
         self._wait = wait
 
@@ -60,28 +60,24 @@ class ContainerLogs:
                 attachment.give_up()
         return attachment
 
-    async def logs(self, reference: str, request: LogRequest) -> AsyncIterator[LogLine]:
-        """The container's log lines. Raises NotFound, Unsupported for the log driver ``none``."""
+    async def logs(self, reference: str, request: LogRequest) -> AsyncIterator[LogBatch]:
+        """The container's log, line by line. Raises NotFound, Unsupported for the log driver ``none``."""
         container = await self._records.get(reference)
         if container.host_config.log_config.type == "none":
             raise Unsupported("configured logging driver does not support reading")
+        query = LogQuery(
+            streams=frozenset(number for number, wanted in ((1, request.stdout), (2, request.stderr)) if wanted),
+            since=_moment(request.since),
+            until=_moment(request.until),
+            tail=request.tail if request.tail >= 0 else None,
+        )
         done = asyncio.Event()
         follow = request.follow and ContainerStatus(container.state.status).is_live
         watcher = asyncio.create_task(self._set_when_ended(container.id, done)) if follow else None
-        if not follow:
-            done.set()
         try:
-            async for line in read_logs(
-                self._paths.log(container.id),
-                stdout=request.stdout,
-                stderr=request.stderr,
-                since=_nanoseconds(request.since),
-                until=_nanoseconds(request.until),
-                tail=request.tail if request.tail >= 0 else None,
-                follow=follow,
-                done=done,
-            ):
-                yield line
+            with await self._keeping.open(container.id, follow=follow) as reading:
+                async for lines in read_logs(reading, query, done):
+                    yield lines
         finally:
             if watcher is not None:
                 watcher.cancel()
@@ -92,10 +88,10 @@ class ContainerLogs:
         done.set()
 
 
-def _nanoseconds(text: str) -> int | None:
+def _moment(text: str) -> bytes:
     if not text or text == "0":
-        return None
+        return b""
     try:
-        return to_nanoseconds(text)
+        return log_time(to_nanoseconds(text))
     except ValueError as error:
         raise InvalidArgument(f"invalid time {text!r}", hint="use RFC 3339 or seconds since the epoch") from error

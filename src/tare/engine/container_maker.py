@@ -30,6 +30,7 @@ from tare.model.container import (
 )
 from tare.network.service import NetworkService
 from tare.runtime.choice import RuntimeChoice
+from tare.runtime.log_options import LogDefaults
 from tare.store.images import Image
 from tare.store.snapshotter import Lower
 from tare.store.store import Store
@@ -56,6 +57,7 @@ class ContainerMaker:
         cgroupns: str,
         support: LimitSupport,
         ids: IdRanges,
+        logs: LogDefaults,
     ) -> None:
         self._records = records
         self._store = store
@@ -67,6 +69,7 @@ class ContainerMaker:
         self._cgroupns = cgroupns
         self._support = support
         self._ids = ids
+        self._logs = logs
 
     async def make(
         self, name: str, config: ContainerConfig, host: HostConfig, networking: NetworkingConfig | None, platform: str
@@ -78,7 +81,12 @@ class ContainerMaker:
         check_process(config)
         command = command_of(config)
         warnings = complete_host_config(
-            host, config, runtime=self._runtimes.default.name, cgroupns=self._cgroupns, support=self._support
+            host,
+            config,
+            runtime=self._runtimes.default.name,
+            cgroupns=self._cgroupns,
+            support=self._support,
+            logs=self._logs,
         )
         await self._runtimes.check(host.runtime)
         wanted_ports(config, host)  # refuses malformed ports before anything is made

@@ -12,10 +12,10 @@ from tare.errors import InvalidArgument, Unsupported
 from tare.kernel.cgroups import LimitSupport
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding
 from tare.oci.image import ExecutionConfig
+from tare.runtime.log_options import LogDefaults, complete_log_config
 from tare.runtime.spec_linux import MASKED_PATHS, READONLY_PATHS
 
 DEFAULT_SHM_SIZE = 64 << 20
-LOG_DRIVERS = ("json-file", "local", "none")
 _PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?", re.ASCII)
 
 
@@ -77,6 +77,7 @@ def complete_host_config(
     runtime: str,
     cgroupns: str,
     support: LimitSupport | None = None,
+    logs: LogDefaults | None = None,
 ) -> list[str]:
     """Fill Docker's defaults into ``host`` in place and check it; returns warnings. Raises InvalidArgument.
 
@@ -92,13 +93,7 @@ def complete_host_config(
         host.security_opt = ["label=disable"]  # as Docker shows it, with and without SELinux
     host.runtime = host.runtime or runtime
     host.restart_policy.name = host.restart_policy.name or "no"
-    host.log_config.type = host.log_config.type or "json-file"
-    host.log_config.config = host.log_config.config or {}
-    if host.log_config.type not in LOG_DRIVERS:
-        raise InvalidArgument(
-            f'error looking up logging plugin {host.log_config.type}: plugin "{host.log_config.type}" not found',
-            hint=f"use {', '.join(LOG_DRIVERS)}",
-        )
+    complete_log_config(host.log_config, logs or LogDefaults())
     check_restart(host.restart_policy)
     if host.auto_remove and host.restart_policy.name != "no":
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")

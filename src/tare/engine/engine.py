@@ -18,6 +18,7 @@ from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.images import Images
 from tare.engine.lifecycle import Lifecycle
+from tare.engine.log_keeping import LogKeeping
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.recovery import Recovery
@@ -63,6 +64,7 @@ class Engine:
     local_volumes: VolumeCatalogue
     cgroups: CgroupLayout
     unpersisted: UnpersistedService
+    logs: LogKeeping
 
     async def start(self) -> None:
         """Bring kernel and database in line and take over what runs."""
@@ -84,6 +86,7 @@ class Engine:
             await self._stop_containers()
         await self.execs.close()
         await self.lifecycle.close()
+        await self.logs.close()
         self.events.close()
         await self.supervisor.close()
         await self.network.stop(remove_kernel_state=containers_too)

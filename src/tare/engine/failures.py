@@ -20,6 +20,7 @@ from tare.diagnosis.output import COMMAND_CODES, diagnose_output
 from tare.diagnosis.tree import Identity, Mount, Outcome, Tree
 from tare.diagnosis.view import View
 from tare.engine.clock import now, to_seconds
+from tare.engine.log_keeping import LogKeeping
 from tare.engine.paths import EnginePaths
 from tare.engine.requests import ExecConfig
 from tare.errors import Diagnosis, ExecutableError, InvalidArgument, TareError
@@ -27,7 +28,7 @@ from tare.model.container import Container, MountPoint
 from tare.model.execution import ExecRequest
 from tare.runtime.capabilities import effective
 from tare.runtime.host import HostFacts
-from tare.runtime.logs import read_logs
+from tare.runtime.logs import LogQuery, read_logs
 from tare.runtime.users import UserIds, resolve_user
 from tare.store.store import Store
 
@@ -48,8 +49,9 @@ and SIGSEGV also a program dies that is cut off."""
 class Failures:
     """Explains failures of containers whose root file system is still mounted."""
 
-    def __init__(self, *, store: Store, paths: EnginePaths, facts: HostFacts) -> None:
+    def __init__(self, *, store: Store, paths: EnginePaths, facts: HostFacts, logs: LogKeeping) -> None:
         self._store = store
+        self._logs = logs
         self._paths = paths
         self._facts = facts
 
@@ -167,9 +169,10 @@ class Failures:
         if container.host_config.log_config.type == "none":
             return ""
         data = bytearray()
-        async for line in read_logs(self._paths.log(container.id), tail=_TAIL_LINES):
-            data += line.data if line.data.endswith(b"\n") else line.data + b"\n"
-            if len(data) > _TAIL_BYTES:
+        with await self._logs.open(container.id, follow=False) as reading:
+            async for lines in read_logs(reading, LogQuery(tail=_TAIL_LINES)):
+                for _, _, line in lines:
+                    data += line if line.endswith(b"\n") else line + b"\n"
                 del data[:-_TAIL_BYTES]
         text = data.decode(errors="replace")
         return text.replace("\r\n", "\n") if container.config.tty else text

@@ -18,6 +18,7 @@ from tare.engine.events import Events
 from tare.engine.failures import Failures
 from tare.engine.launch import Launcher
 from tare.engine.live import LiveContainers
+from tare.engine.log_keeping import LogKeeping
 from tare.engine.records import ContainerRecords
 from tare.engine.removal import Remover
 from tare.engine.requests import Exit
@@ -51,6 +52,7 @@ class Lifecycle:
         events: Events,
         locks: KeyedLocks,
         failures: Failures,
+        logs: LogKeeping,
     ) -> None:
         self._records = records
         self.live = live
@@ -61,6 +63,7 @@ class Lifecycle:
         self._events = events
         self._locks = locks
         self._failures = failures
+        self._logs = logs
         self._background: set[asyncio.Task[None]] = set()
         self._cleanups: set[asyncio.Task[None]] = set()
         self.closing = False
@@ -141,12 +144,14 @@ class Lifecycle:
 
     def watch(self, container: Container) -> None:
         """Wait for the process's end in a task of its own."""
+        self._logs.begin(container)
         live = self.live.of(container.id)
         live.monitor = asyncio.create_task(self._monitor(container.id), name=f"monitor {container.id[:12]}")
 
     async def _monitor(self, container_id: str) -> None:
         try:
             outcome = await self._supervisor.wait(container_id)
+            await self._logs.end(container_id)
             async with self._locks.hold(container_id):
                 await self._ended(container_id, outcome.code, oom_killed=outcome.oom_killed)
         except asyncio.CancelledError:

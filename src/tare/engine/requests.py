@@ -43,6 +43,7 @@ class LogRequest:
     timestamps: bool = False
     tail: int = -1
     follow: bool = False
+    details: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

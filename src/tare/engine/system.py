@@ -39,6 +39,7 @@ class SystemInfo:
     memory: int
     data_root: str
     driver: str
+    log_driver: str = "json-file"
     cgroup_version: str
     runtime: str
     runtime_version: str
@@ -66,6 +67,7 @@ class System:
         facts: HostFacts,
         paths: EnginePaths,
         driver: str,
+        log_driver: str,
     ) -> None:
         self._containers = containers
         self._images = images
@@ -76,6 +78,7 @@ class System:
         self._facts = facts
         self._paths = paths
         self._driver = driver
+        self._log_driver = log_driver
 
     async def info(self) -> SystemInfo:
         """Counts and host facts."""
@@ -90,6 +93,7 @@ class System:
             images=len(images),
             data_root=str(self._paths.data_root),
             driver=self._driver,
+            log_driver=self._log_driver,
             cgroup_version="2" if self._facts.cgroups.kind == "v2" else "1",
             runtime=self._runtime.name,
             runtimes=self._runtimes.paths,

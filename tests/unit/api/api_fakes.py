@@ -43,7 +43,7 @@ from tare.model.container import (
 )
 from tare.network.model import Driver, Endpoint, Network, Subnet
 from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
-from tare.runtime.logs import LogLine
+from tare.runtime.logs import LogBatch
 from tare.volumes.model import Volume
 
 CONTAINER_ID = "ab" * 32
@@ -127,7 +127,7 @@ class FakeContainers:
     known: dict[str, Container] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     process: FakeProcess = field(default_factory=FakeProcess)
-    lines: list[LogLine] = field(default_factory=list)
+    lines: LogBatch = field(default_factory=list)
     exit: asyncio.Future[Exit] | None = None
     created: tuple[ContainerConfig, HostConfig, NetworkingConfig | None] | None = None
     error: Exception | None = None
@@ -211,10 +211,10 @@ class FakeContainers:
         self.calls.append(("attach", request))
         return self.process
 
-    async def logs(self, ref: str, request: LogRequest) -> AsyncIterator[LogLine]:
+    async def logs(self, ref: str, request: LogRequest) -> AsyncIterator[LogBatch]:
         self.calls.append(("logs", request))
-        for line in self.lines:
-            yield line
+        if self.lines:
+            yield self.lines
 
     async def resize(self, ref: str, height: int, width: int) -> None:
         self.calls.append(("resize", (height, width)))
