@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from tare.cli.environment import read_env, read_labels
+from tare.cli.health import HEALTH_OPTIONS, read_health
 from tare.cli.limits import read_ulimit
 from tare.cli.mounts import read_exposed, read_mount, read_ports, read_tmpfs, read_volumes
 from tare.cli.units import parse_size
@@ -64,7 +65,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--pull", type=click.Choice(["always", "missing", "never"]), default="missing", help="When to pull."),
     click.option("-q", "--quiet", is_flag=True, help="Don't show the progress of a pull."),
     click.option("--read-only", is_flag=True, help="Mount its root file system read-only."),
-    click.option("--restart", default="no", help="no, on-failure[:N], always, unless-stopped."),
+    click.option("--restart", default="no", help="no, on-failure[:N], always, unless-stopped, on-unhealthy[:N]."),
     click.option("--rm", "auto_remove", is_flag=True, help="Remove the container when it ends."),
     click.option("--runtime", default="", help="OCI runtime."),
     _many("--security-opt", help="Security option."),
@@ -82,6 +83,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _many("--volumes-from", help="Mount the volumes of another container."),
     _many("--group-add", help="One more group."),
     click.option("-w", "--workdir", default="", help="Working directory."),
+    *HEALTH_OPTIONS,
 )
 
 
@@ -120,6 +122,7 @@ def create_request(
         "ExposedPorts": {**read_exposed(given["expose"]), **{port: {} for port in ports}},
         "StopSignal": given["stop_signal"],
         "StopTimeout": given["stop_timeout"],
+        "Healthcheck": read_health(given),
     }
     if given["entrypoint"] is not None:
         document["Entrypoint"] = [given["entrypoint"]]
@@ -181,11 +184,14 @@ def _endpoints(networks: list[str], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_restart(text: str) -> dict[str, Any]:
-    """``--restart`` as the API's RestartPolicy. Raises InvalidArgument."""
+    """``--restart`` as the API's RestartPolicy; the engine knows the names. Raises InvalidArgument."""
     name, colon, count = text.partition(":")
-    if name not in ("", "no", "on-failure", "always", "unless-stopped") or (colon and not count.isdigit()):
-        raise InvalidArgument(f"invalid restart policy {text!r}", hint="use no, on-failure[:N], always, unless-stopped")
-    return {"Name": name or "no", "MaximumRetryCount": int(count) if colon else 0}
+    if colon and not name:
+        raise InvalidArgument("invalid restart policy format: no policy provided before colon")
+    digits = count[1:] if count[:1] in ("+", "-") else count
+    if count and not (digits.isascii() and digits.isdecimal()):
+        raise InvalidArgument("invalid restart policy format: maximum retry count must be an integer")
+    return {"Name": name or "no", "MaximumRetryCount": int(count or 0)}
 
 
 def _nano_cpus(text: str) -> int:

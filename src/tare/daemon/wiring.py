@@ -23,6 +23,9 @@ from tare.engine.engine import Engine
 from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
+from tare.engine.health import HealthMonitors
+from tare.engine.health_probes import HealthProbes
+from tare.engine.health_records import HealthRecords
 from tare.engine.images import Images
 from tare.engine.launch import Launcher
 from tare.engine.lifecycle import Lifecycle
@@ -89,6 +92,7 @@ class _Parts:
     bundles: BundleWriter
     remover: Remover
     events: Events
+    health: HealthMonitors
     locks: KeyedLocks
     live: LiveContainers
 
@@ -98,20 +102,24 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRunt
     records = ContainerRecords(store.db)
     network = NetworkService(store.db, paths.run_root, paths.instance, _network_settings(settings))
     local_volumes = LocalVolumes(store.db, paths.volumes)
+    supervisor = Supervisor(runtime, paths.run_root)
+    bundles = BundleWriter(paths=paths, facts=facts, records=records)
+    probes = HealthProbes(bundles=bundles, supervisor=supervisor, network=network, events=events)
     parts = _Parts(
         settings=settings,
         paths=paths,
         facts=facts,
         runtime=runtime,
         store=store,
-        supervisor=Supervisor(runtime, paths.run_root),
+        supervisor=supervisor,
         network=network,
         local_volumes=local_volumes,
         records=records,
         sandboxes=Sandboxes(store, network, paths),
-        bundles=BundleWriter(paths=paths, facts=facts, records=records),
+        bundles=bundles,
         remover=Remover(records=records, store=store, volumes=local_volumes, events=events, paths=paths),
         events=events,
+        health=HealthMonitors(records=HealthRecords(store.db, records), probes=probes, events=events),
         locks=KeyedLocks(),
         live=LiveContainers(),
     )
@@ -156,6 +164,7 @@ def _engine(parts: _Parts) -> Engine:
             driver=parts.store.snapshots.name,
         ),
         lifecycle=lifecycle,
+        health=parts.health,
         recovery=_recovery(parts, lifecycle),
         store=parts.store,
         network=parts.network,
@@ -176,6 +185,7 @@ def _lifecycle(parts: _Parts) -> Lifecycle:
         launcher=launcher,
         supervisor=parts.supervisor,
         remover=parts.remover,
+        health=parts.health,
         events=parts.events,
         locks=parts.locks,
     )
@@ -246,8 +256,11 @@ def _recovery(parts: _Parts, lifecycle: Lifecycle) -> Recovery:
         sandboxes=parts.sandboxes,
         supervisor=parts.supervisor,
         runtime=parts.runtime,
+        health=parts.health,
+        locks=parts.locks,
         store=parts.store,
         paths=parts.paths,
+        cgroups=parts.facts.cgroups,
     )
 
 

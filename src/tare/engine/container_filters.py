@@ -11,6 +11,7 @@ from tare.errors import InvalidArgument, NotFound
 from tare.model import ContainerStatus
 from tare.model.container import Container
 
+HEALTH_VALUES = ("none", "starting", "healthy", "unhealthy")
 Predicate = Callable[[Container, str], bool]
 
 
@@ -22,6 +23,9 @@ def select(containers: Sequence[Container], filters: Filters, *, running_only: b
     for name in filters:
         if name not in _PREDICATES and name not in ("label", "before", "since", "until"):
             raise InvalidArgument(f"invalid filter '{name}'")
+    for value in filters.get("health", ()):
+        if value not in HEALTH_VALUES:
+            raise InvalidArgument(f"Unrecognised filter value for health: {value}")
     chosen = list(containers)
     if running_only and not (filters.get("status") or filters.get("exited")):
         chosen = [item for item in chosen if item.state.status in ("running", "paused", "restarting")]
@@ -93,6 +97,11 @@ def _exposes(container: Container, wanted: str) -> bool:
     return port in (container.config.exposed_ports or {})
 
 
+def _health(container: Container, wanted: str) -> bool:
+    health = container.state.health
+    return wanted == ("none" if health is None else health.status)
+
+
 _PREDICATES: dict[str, Predicate] = {
     "id": lambda item, value: _fits(value, item.id),
     "name": lambda item, value: _fits(value, item.name) or _fits(value, f"/{item.name}"),
@@ -103,6 +112,6 @@ _PREDICATES: dict[str, Predicate] = {
     "network": lambda item, value: value in item.networking or value == item.host_config.network_mode,
     "publish": _publishes,
     "expose": _exposes,
-    "health": lambda item, value: value == "none" and item.config.healthcheck is None,
+    "health": _health,
     "is-task": lambda item, value: value in ("false", "0"),
 }

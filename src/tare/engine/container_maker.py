@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tare.engine.clock import now
 from tare.engine.creation import check_config, command_of, complete_host_config, merge_config, wanted_ports
+from tare.engine.health_checks import settle_health
 from tare.engine.mount_plan import PlannedMount, plan_mounts
 from tare.engine.names import NAME, random_name
 from tare.engine.paths import EnginePaths
@@ -61,10 +62,11 @@ class ContainerMaker:
         """See ``Containers.create``; returns the container and warnings."""
         image = await self._store.images.resolve(config.image)
         _check_platform(image, platform)
+        health_warnings = settle_health(config, image.config.config)  # before labels of both are one
         merge_config(config, image.config.config)
         check_config(config)
         command = command_of(config)
-        warnings = complete_host_config(host, runtime=self._runtime, cgroupns=self._cgroupns)
+        warnings = complete_host_config(host, runtime=self._runtime, cgroupns=self._cgroupns) + health_warnings
         wanted_ports(config, host)  # refuses malformed ports before anything is made
         container_id = new_id()
         chosen_name = await self._choose_name(name)

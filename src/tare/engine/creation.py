@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tare.engine.restarts import check_policy
 from tare.errors import InvalidArgument, Unsupported
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding
 from tare.model.signals import parse_signal
@@ -97,11 +98,7 @@ def complete_host_config(host: HostConfig, *, runtime: str, cgroupns: str) -> li
     _check_limits(host)
     if host.auto_remove and host.restart_policy.name != "no":
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
-    if host.restart_policy.name not in ("no", "always", "unless-stopped", "on-failure"):
-        raise InvalidArgument(
-            f"invalid restart policy: unknown policy '{host.restart_policy.name}'; "
-            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-        )
+    check_policy(host.restart_policy)
     if host.network_mode == "host" and host.port_bindings:
         return ["Published ports are discarded when using host network mode"]
     return []
