@@ -399,9 +399,9 @@ async def test_a_dead_engine_s_container_is_adopted_with_its_exit_code(lab: Lab)
         assert await asyncio.to_thread(engine.stdout.readline) == b"started\n"
         engine.kill()
         await asyncio.to_thread(engine.wait)
-    assert await lab.supervisor.adopt(cid, bundle)
+    assert await lab.supervisor.adopt(cid)
     with pytest.raises(Conflict, match="already"):
-        await lab.supervisor.adopt(cid, bundle)
+        await lab.supervisor.adopt(cid)
     with await lab.keeper.open(lab.log(cid), follow=True) as reading:
         async for lines in read_logs(reading, LogQuery(), asyncio.Event()):
             assert [text for _, _, text in lines] == [b"ready\n"]
@@ -416,7 +416,7 @@ async def test_a_container_that_ended_meanwhile_is_adopted_with_its_exit_code(la
     await lab.supervisor.start(cid)
     ended = await lab.supervisor.wait(cid)
     await lab.supervisor.close()
-    assert not await lab.supervisor.adopt(cid, lab.root / "bundles" / cid)
+    assert not await lab.supervisor.adopt(cid)
     assert await lab.supervisor.wait(cid) == ended
 
 
@@ -426,7 +426,7 @@ async def test_nothing_known_is_code_255_and_a_recycled_id_is_not_ours(lab: Lab)
     directory.mkdir(parents=True)
     (directory / "conmon.pid").write_text(str(os.getpid()))
     (directory / "pid").write_text(str(os.getpid()))
-    assert not await lab.supervisor.adopt(cid, lab.root)
+    assert not await lab.supervisor.adopt(cid)
     assert (await lab.supervisor.wait(cid)).code == 255
 
 

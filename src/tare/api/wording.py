@@ -63,7 +63,8 @@ def status_text(state: ContainerState, now: float) -> str:
     """The STATUS column of ``ps``; ``now`` is seconds since 1970."""
     match ContainerStatus(state.status):
         case ContainerStatus.RUNNING:
-            return f"Up {human_duration(now - parse_time(state.started_at))}"
+            up = f"Up {human_duration(now - parse_time(state.started_at))}"
+            return f"{up} ({_health(state)})" if state.health is not None else up
         case ContainerStatus.PAUSED:
             return f"Up {human_duration(now - parse_time(state.started_at))} (Paused)"
         case ContainerStatus.RESTARTING:
@@ -79,3 +80,8 @@ def status_text(state: ContainerState, now: float) -> str:
             if not parse_time(state.finished_at):
                 return "Created"
             return f"Exited ({state.exit_code}) {human_duration(now - parse_time(state.finished_at))} ago"
+
+
+def _health(state: ContainerState) -> str:
+    status = state.health.status if state.health is not None else "none"
+    return f"health: {status}" if status == "starting" else status

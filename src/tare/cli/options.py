@@ -130,7 +130,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _one("--pull", default="missing", help="When to pull: always, missing, never."),
     _flag("-q", "--quiet", help="Don't show the progress of a pull."),
     _flag("--read-only", help="Mount its root file system read-only."),
-    _one("--restart", default="no", help="no, on-failure[:N], always, unless-stopped."),
+    _one("--restart", default="no", help="no, on-failure[:N], always, unless-stopped, on-unhealthy[:N]."),
     _flag("--rm", "auto_remove", help="Remove the container when it ends."),
     _one("--runtime", help="OCI runtime."),
     _many("--security-opt", help="Security option."),

@@ -29,6 +29,9 @@ from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
 from tare.engine.failures import Failures
+from tare.engine.health import HealthMonitors
+from tare.engine.health_probes import HealthProbes
+from tare.engine.health_records import HealthRecords
 from tare.engine.id_ranges import IdRanges
 from tare.engine.images import Images
 from tare.engine.isolation import Isolation
@@ -118,6 +121,7 @@ class _Parts:
     bundles: BundleWriter
     remover: Remover
     events: Events
+    health: HealthMonitors
     locks: KeyedLocks
     live: LiveContainers
     failures: Failures
@@ -133,6 +137,8 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
     mounts = ContainerMounts(volumes=local_volumes, store=store, paths=paths)
     supervisor = Supervisor(runtimes.default, paths.run_root)
     logs = LogKeeping(LogKeeper(), supervisor, paths)
+    bundles = BundleWriter(paths=paths, facts=facts, isolation=isolation)
+    probes = HealthProbes(bundles=bundles, supervisor=supervisor, network=network, events=events)
     parts = _Parts(
         settings=settings,
         paths=paths,
@@ -145,9 +151,10 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         local_volumes=local_volumes,
         records=records,
         sandboxes=Sandboxes(store, network, paths, isolation, mounts),
-        bundles=BundleWriter(paths=paths, facts=facts, isolation=isolation),
+        bundles=bundles,
         remover=Remover(records=records, store=store, volumes=local_volumes, events=events, paths=paths),
         events=events,
+        health=HealthMonitors(records=HealthRecords(store.db, records), probes=probes, events=events),
         locks=KeyedLocks(),
         live=LiveContainers(),
         failures=Failures(store=store, paths=paths, facts=facts, logs=logs),
@@ -174,24 +181,12 @@ def _engine(parts: _Parts) -> Engine:
         commits=Commits(records=parts.records, store=parts.store, lifecycle=lifecycle, events=parts.events),
         stats=Stats(records=parts.records, cgroups=parts.facts.cgroups, paths=parts.paths),
         updates=_updates(parts, lifecycle),
-        execs=Execs(
-            records=parts.records,
-            bundles=parts.bundles,
-            supervisor=parts.supervisor,
-            events=parts.events,
-            failures=parts.failures,
-        ),
+        execs=_execs(parts),
         images=images,
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
         debugging=Debugging(builder=builder, executor=executor, supervisor=parts.supervisor),
-        networks=Networks(
-            network=parts.network,
-            records=parts.records,
-            sandboxes=parts.sandboxes,
-            events=parts.events,
-            locks=parts.locks,
-        ),
+        networks=_networks(parts),
         volumes=volumes,
         events=parts.events,
         system=System(
@@ -207,6 +202,7 @@ def _engine(parts: _Parts) -> Engine:
             log_driver=parts.settings.logs.driver,
         ),
         lifecycle=lifecycle,
+        health=parts.health,
         recovery=_recovery(parts, lifecycle),
         store=parts.store,
         network=parts.network,
@@ -215,6 +211,26 @@ def _engine(parts: _Parts) -> Engine:
         cgroups=parts.facts.cgroups,
         unpersisted=UnpersistedService(records=parts.records, store=parts.store),
         logs=parts.logs,
+    )
+
+
+def _execs(parts: _Parts) -> Execs:
+    return Execs(
+        records=parts.records,
+        bundles=parts.bundles,
+        supervisor=parts.supervisor,
+        events=parts.events,
+        failures=parts.failures,
+    )
+
+
+def _networks(parts: _Parts) -> Networks:
+    return Networks(
+        network=parts.network,
+        records=parts.records,
+        sandboxes=parts.sandboxes,
+        events=parts.events,
+        locks=parts.locks,
     )
 
 
@@ -241,6 +257,7 @@ def _lifecycle(parts: _Parts) -> Lifecycle:
         launcher=launcher,
         supervisor=parts.supervisor,
         remover=parts.remover,
+        health=parts.health,
         events=parts.events,
         locks=parts.locks,
         failures=parts.failures,
@@ -343,8 +360,11 @@ def _recovery(parts: _Parts, lifecycle: Lifecycle) -> Recovery:
         sandboxes=parts.sandboxes,
         supervisor=parts.supervisor,
         runtime=parts.runtime,
+        health=parts.health,
+        locks=parts.locks,
         store=parts.store,
         paths=parts.paths,
+        cgroups=parts.facts.cgroups,
     )
 
 

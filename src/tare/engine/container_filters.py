@@ -127,8 +127,8 @@ def _health(container: Container, wanted: str) -> bool:
 
 
 def container_health(container: Container) -> str:
-    """The health status of a container in the API's words."""
-    return "none" if container.config.healthcheck is None else "starting"
+    """The health status of a container in the API's words; ``none`` where nothing was ever checked."""
+    return "none" if container.state.health is None else container.state.health.status
 
 
 def _is_task(_: Container, wanted: str) -> bool:

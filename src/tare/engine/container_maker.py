@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tare.engine.clock import now
 from tare.engine.creation import command_of, complete_host_config, merge_config, wanted_ports
+from tare.engine.health_checks import settle_health
 from tare.engine.id_ranges import IdRanges
 from tare.engine.mount_plan import PlannedMount, plan_mounts
 from tare.engine.mounts import ContainerMounts, check_propagation
@@ -77,10 +78,11 @@ class ContainerMaker:
         """See ``Containers.create``; returns the container and warnings."""
         image = await self._store.images.resolve(config.image)
         _check_platform(image, platform)
+        health_warnings = settle_health(config, image.config.config)  # before labels of both are one
         merge_config(config, image.config.config)
         check_process(config)
         command = command_of(config)
-        warnings = complete_host_config(
+        warnings = health_warnings + complete_host_config(
             host,
             config,
             runtime=self._runtimes.default.name,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tare.engine.option_checks import check_available, check_capabilities, check_modes, check_restart, check_tmpfs
+from tare.engine.option_checks import check_available, check_capabilities, check_modes, check_tmpfs
 from tare.engine.resource_limits import check_limits
+from tare.engine.restarts import check_policy
 from tare.engine.security_options import read_security
 from tare.errors import InvalidArgument, Unsupported
 from tare.kernel.cgroups import LimitSupport
@@ -94,7 +95,7 @@ def complete_host_config(
     host.runtime = host.runtime or runtime
     host.restart_policy.name = host.restart_policy.name or "no"
     complete_log_config(host.log_config, logs or LogDefaults())
-    check_restart(host.restart_policy)
+    check_policy(host.restart_policy)
     if host.auto_remove and host.restart_policy.name != "no":
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
     check_capabilities(host)

@@ -16,6 +16,7 @@ from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
 from tare.engine.events import Events
 from tare.engine.execs import Execs
+from tare.engine.health import HealthMonitors
 from tare.engine.images import Images
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.log_keeping import LogKeeping
@@ -57,6 +58,7 @@ class Engine:
     events: Events
     system: System
     lifecycle: Lifecycle
+    health: HealthMonitors
     recovery: Recovery
     store: Store
     network: NetworkService
@@ -95,12 +97,12 @@ class Engine:
             await asyncio.to_thread(remove_cgroup, self.cgroups, self.paths.cgroup_parent)
 
     async def _stop_containers(self) -> None:
-        self.lifecycle.closing = True
+        self.lifecycle.ending_containers = True
         running = await self.containers.list()
 
         async def end(container_id: str) -> None:
             with contextlib.suppress(Exception):
-                await self.containers.stop(container_id, timeout=5)
+                await self.lifecycle.stop(container_id, timeout=5, by_user=False)
 
         await asyncio.gather(*(end(container.id) for container in running))
         # The processes are gone; their monitors take mounts and namespaces down.

@@ -10,31 +10,44 @@ import asyncio
 import contextlib
 import logging
 import signal as signals
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
-from tare.engine.clock import now
+from tare.engine.clock import ZERO_TIME, format_ns, now, to_seconds
 from tare.engine.events import Events
 from tare.engine.failures import Failures
+from tare.engine.health import UNHEALTHY, HealthMonitors, initial_health
+from tare.engine.health_checks import health_check
 from tare.engine.launch import Launcher
 from tare.engine.live import LiveContainers
 from tare.engine.log_keeping import LogKeeping
 from tare.engine.records import ContainerRecords
 from tare.engine.removal import Remover
 from tare.engine.requests import Exit
+from tare.engine.restarts import Ended, check_policy, ends_when_unhealthy, next_delay
 from tare.engine.sandbox import Sandboxes
-from tare.errors import Conflict, Diagnosis, ExecutableError, NotFound, NotModified, TareError
+from tare.errors import (
+    Conflict,
+    Diagnosis,
+    ExecutableError,
+    InvalidArgument,
+    NotFound,
+    NotModified,
+    TareError,
+)
 from tare.model import ContainerStatus
-from tare.model.container import Container, ContainerState
+from tare.model.container import Container, ContainerState, RestartPolicy
 from tare.model.signals import parse_signal
+from tare.runtime.supervisor import Exit as ProcessExit
 from tare.runtime.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_STOP_SECONDS = 10
-FIRST_RESTART_DELAY = 0.1  # seconds; doubled with each quick failure, as Docker does
-LAST_RESTART_DELAY = 60.0
-HEALTHY_RUN = 10.0  # a run of this many seconds resets the delay
+STARTS_AT_ONCE = 4  # when an engine starts what ran before
 
 
 class Lifecycle:
@@ -49,6 +62,7 @@ class Lifecycle:
         launcher: Launcher,
         supervisor: Supervisor,
         remover: Remover,
+        health: HealthMonitors,
         events: Events,
         locks: KeyedLocks,
         failures: Failures,
@@ -60,6 +74,8 @@ class Lifecycle:
         self._launcher = launcher
         self._supervisor = supervisor
         self._remover = remover
+        self._health = health
+        health.on_unhealthy = self._found_unhealthy
         self._events = events
         self._locks = locks
         self._failures = failures
@@ -67,6 +83,7 @@ class Lifecycle:
         self._background: set[asyncio.Task[None]] = set()
         self._cleanups: set[asyncio.Task[None]] = set()
         self.closing = False
+        self.ending_containers = False  # the engine takes its containers with it: no policy applies
 
     async def start(self, reference: str) -> None:
         """Start a container. Raises NotModified when it runs, Conflict when it cannot start, and what goes wrong."""
@@ -74,12 +91,8 @@ class Lifecycle:
         async with self._locks.hold(container.id):
             container = await self._records.get(container.id)
             self._check_startable(container)
-            live = self.live.of(container.id)
-            live.user_stopped = False
-            if live.restarting is not None:
-                live.restarting.cancel()
-                live.restarting = None
-            await self._start_locked(container)
+            self._cancel_restart(container.id)
+            await self._start_locked(container, afresh=True)
 
     def _check_startable(self, container: Container) -> None:
         status = ContainerStatus(container.state.status)
@@ -90,9 +103,9 @@ class Lifecycle:
         if not (status.can_start or status is ContainerStatus.RESTARTING):
             raise Conflict("container is marked for removal and cannot be started", code="removing")
 
-    async def _start_locked(self, container: Container) -> None:
+    async def _start_locked(self, container: Container, *, afresh: bool = False) -> None:
         try:
-            await self._bring_up(container)
+            await self._bring_up(container, afresh=afresh)
         except BaseException as error:
             live = self.live.of(container.id)
             for attachment in live.attachments:
@@ -101,7 +114,8 @@ class Lifecycle:
             await finish(self._note_failure(container, error), what=f"start of {container.name}")
             raise
 
-    async def _bring_up(self, container: Container) -> None:
+    async def _bring_up(self, container: Container, *, afresh: bool) -> None:
+        """Start the process; ``afresh``, not by the restart policy, counts its restarts from the beginning."""
         live = self.live.of(container.id)
         created = await self._launcher.launch(container, live)
 
@@ -115,6 +129,11 @@ class Lifecycle:
             state.started_at = now()
             state.stopped_by_user = False
             state.diagnosis = None
+            state.stopping = False
+            state.restart_at = ZERO_TIME
+            if afresh:
+                state.restart_count, state.restart_delay = 0, 0.0
+            state.health = initial_health(container)
 
         try:
             started = await self._records.set_state(container.id, running)
@@ -124,9 +143,11 @@ class Lifecycle:
         live.exited.clear()
         self.watch(started)
         self.emit(started, "start")
+        self._health.begin(started)
 
     async def _note_failure(self, container: Container, error: BaseException) -> None:
         code = error.exit_code if isinstance(error, ExecutableError) else 128
+        restarting = container.state.status == ContainerStatus.RESTARTING
 
         def failed(state: ContainerState) -> None:
             if state.status == ContainerStatus.RESTARTING:
@@ -141,6 +162,8 @@ class Lifecycle:
             await self._remover.remove_locked(container, volumes=True)
             self.live.wake(container.id, {"removed", "not-running", "next-exit"}, Exit(code=code))
             self.live.forget(container.id)
+        elif restarting:  # who waited for the end of all restarts has it now
+            self.live.wake(container.id, {"not-running"}, Exit(code=code))
 
     def watch(self, container: Container) -> None:
         """Wait for the process's end in a task of its own."""
@@ -153,62 +176,78 @@ class Lifecycle:
             outcome = await self._supervisor.wait(container_id)
             await self._logs.end(container_id)
             async with self._locks.hold(container_id):
-                await self._ended(container_id, outcome.code, oom_killed=outcome.oom_killed)
+                await self.ended(container_id, outcome)
         except asyncio.CancelledError:
             raise
         except Exception:
             logger.exception("container %s: lost track of its end", container_id[:12])
 
-    async def _ended(self, container_id: str, code: int, *, oom_killed: bool) -> None:
-        live = self.live.of(container_id)
-        container = await self._records.get(container_id)
-        again = self._restart_delay(container, code)
-        diagnosis = await self._diagnose(container, code, oom_killed=oom_killed)
-        if again is None and container.host_config.auto_remove:
-            await self._vanish(container, Exit(code=code, diagnosis=diagnosis), oom_killed=oom_killed)
-            return
-        await self.take_down(container_id)
+    async def ended(self, container_id: str, outcome: ProcessExit, *, restart_now: bool = False) -> None:
+        """Settle the end of a container's process; the caller holds its lock.
 
-        def ended(state: ContainerState) -> None:
-            state.status = ContainerStatus.EXITED if again is None else ContainerStatus.RESTARTING
-            state.exit_code = code
-            state.oom_killed = oom_killed
+        With ``restart_now`` the end is not the container's doing (a reboot): nothing is counted, no time is waited.
+        """
+        await self._health.end(container_id)
+        container = await self._records.get(container_id)
+        run = _how_it_ended(container, outcome)
+        diagnosis = await self._diagnose(container, outcome)
+        asked = self.live.of(container_id).restart_asked
+        delay = None if asked or self.ending_containers else next_delay(container, run)
+        if delay is None and container.host_config.auto_remove and not asked:
+            await self._vanish(container, outcome, diagnosis)
+            return
+        if delay is not None and restart_now:
+            delay = 0.0
+
+        def settled(state: ContainerState) -> None:
+            state.status = ContainerStatus.EXITED if delay is None else ContainerStatus.RESTARTING
+            state.exit_code = outcome.code
+            state.error = outcome.error
+            state.oom_killed = outcome.oom_killed
             state.pid = 0
             state.conmon_pid = 0
             state.finished_at = now()
-            state.stopped_by_user = live.user_stopped
             state.diagnosis = diagnosis
-            if again is not None:
+            state.stopping = False
+            if state.health is not None:
+                state.health.status = UNHEALTHY  # as in Docker, while nothing checks it
+            if delay is not None:
+                state.restart_at = format_ns(time.time_ns() + round(delay * 1e9))
+            if delay:
                 state.restart_count += 1
+                state.restart_delay = delay
 
-        container = await self._records.set_state(container_id, ended)
-        live.exited.set()
-        if oom_killed:
+        # The exit code is stored before the file that holds it goes with the surroundings.
+        container = await self._records.set_state(container_id, settled)
+        await self.take_down(container_id)
+        self._announce_end(container, outcome, run)
+        self.live.of(container_id).exited.set()
+        waits = {"not-running", "next-exit"} if delay is None else {"next-exit"}
+        self.live.wake(container_id, waits, Exit(code=outcome.code, diagnosis=diagnosis))
+        if delay is not None:
+            self.restart_later(container)
+
+    def _announce_end(self, container: Container, outcome: ProcessExit, run: Ended) -> None:
+        if outcome.oom_killed:
             self.emit(container, "oom")
-        self.emit(container, "die", {"exitCode": str(code)})
-        outcome = Exit(code=code, diagnosis=diagnosis)
-        self.live.wake(container_id, {"not-running", "next-exit"} if again is None else {"next-exit"}, outcome)
-        if again is not None:
-            loop = asyncio.get_running_loop()
-            live.restarting = loop.call_later(again, self._spawn_restart, container_id)
+        self.emit(container, "die", {"execDuration": str(int(run.ran)), "exitCode": str(outcome.code)})
 
-    async def _diagnose(self, container: Container, code: int, *, oom_killed: bool) -> Diagnosis | None:
+    async def _diagnose(self, container: Container, outcome: ProcessExit) -> Diagnosis | None:
         """Why it ended; asked while its root is still mounted. What the user has stopped needs no reason."""
-        if self.live.of(container.id).user_stopped:
+        if container.state.stopped_by_user or container.state.stopping:
             return None
-        return await self._failures.after_exit(container, code, oom_killed=oom_killed)
+        return await self._failures.after_exit(container, outcome.code, oom_killed=outcome.oom_killed)
 
-    async def _vanish(self, container: Container, outcome: Exit, *, oom_killed: bool) -> None:
+    async def _vanish(self, container: Container, outcome: ProcessExit, diagnosis: Diagnosis | None) -> None:
         """End a container of ``--rm``: ports and name are free when waiters hear of it, files go afterwards."""
         live = self.live.of(container.id)
         await finish(self._sandboxes.disconnect(container.id), what=f"network of {container.name}")
-        if oom_killed:
-            self.emit(container, "oom")
-        self.emit(container, "die", {"exitCode": str(outcome.code)})
+        self._announce_end(container, outcome, _how_it_ended(container, outcome))
         await finish(self._sandboxes.mounts.release(container.id), what=f"mounts of {container.name}")
         await self._remover.forget(container, volumes=True)
         live.exited.set()
-        self.live.wake(container.id, {"not-running", "next-exit", "removed"}, outcome)
+        ended = Exit(code=outcome.code, diagnosis=diagnosis)
+        self.live.wake(container.id, {"not-running", "next-exit", "removed"}, ended)
         self.live.forget(container.id)
         task = asyncio.create_task(self._clear_away(container.id))
         self._cleanups.add(task)
@@ -231,69 +270,127 @@ class Lifecycle:
             finish(self._sandboxes.unmount_root(container_id), what=f"root of {container_id[:12]}"),
         )
 
-    def _restart_delay(self, container: Container, code: int) -> float | None:
-        """Seconds until the restart policy starts the container again; None for never."""
-        policy = container.host_config.restart_policy
-        live = self.live.of(container.id)
-        if self.closing or live.user_stopped or policy.name in ("", "no"):
-            return None
-        if policy.name == "on-failure":
-            limit = policy.maximum_retry_count
-            if code == 0 or (limit and container.state.restart_count >= limit):
-                return None
-        live.fast_failures = 0 if _ran_long(container) else live.fast_failures + 1
-        return min(FIRST_RESTART_DELAY * 2.0 ** max(live.fast_failures - 1, 0), LAST_RESTART_DELAY)
+    def restart_later(self, container: Container) -> None:
+        """Start a container that is ``restarting`` at the time that is stored with it."""
+        seconds = max(0.0, to_seconds(container.state.restart_at) - time.time())
+        timer = asyncio.get_running_loop().call_later(seconds, lambda: self._spawn(self._restart_again(container.id)))
+        self.live.of(container.id).restarting = timer
 
-    def _spawn_restart(self, container_id: str) -> None:
-        task = asyncio.create_task(self._restart_again(container_id))
+    def restart_in_order(self, containers: Sequence[Container]) -> None:
+        """Start containers that are ``restarting``, at once; who joins another's namespaces comes after the others."""
+        self._spawn(self._restart_in_order(containers))
+
+    async def _restart_in_order(self, containers: Sequence[Container]) -> None:
+        limit = asyncio.Semaphore(STARTS_AT_ONCE)
+
+        async def restart(container: Container) -> None:
+            async with limit:
+                await self._restart_again(container.id)
+
+        joining = [container for container in containers if _joins_another(container)]
+        await asyncio.gather(*(restart(container) for container in containers if container not in joining))
+        for container in joining:
+            await restart(container)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
+    def _cancel_restart(self, container_id: str) -> None:
+        live = self.live.of(container_id)
+        if live.restarting is not None:
+            live.restarting.cancel()
+            live.restarting = None
+
     async def _restart_again(self, container_id: str) -> None:
-        with contextlib.suppress(TareError):
+        try:
             async with self._locks.hold(container_id):
                 container = await self._records.get(container_id)
                 if container.state.status == ContainerStatus.RESTARTING and not self.closing:
                     await self._start_locked(container)
+        except TareError as error:
+            logger.warning("container %s does not start again: %s", container_id[:12], error)
 
-    async def stop(self, reference: str, *, timeout: int | None = None, signal: str | None = None) -> None:
-        """Ask the process to end, kill it after ``timeout`` seconds (-1: never). Raises NotModified."""
+    async def set_restart_policy(self, container_id: str, policy: RestartPolicy) -> Container:
+        """Give a container another restart policy; it holds from the next end on. Raises NotFound, InvalidArgument."""
+        check_policy(policy)
+
+        def changed(container: Container) -> None:
+            if container.host_config.auto_remove and policy.name not in ("", "no"):
+                raise InvalidArgument(
+                    "Restart policy cannot be updated because AutoRemove is enabled for the container"
+                )
+            container.host_config.restart_policy = policy
+
+        return await self._records.update(container_id, changed, durable=True)
+
+    def _found_unhealthy(self, container_id: str) -> None:
+        self._spawn(self._end_unhealthy(container_id))
+
+    async def _end_unhealthy(self, container_id: str) -> None:
+        """Stop a container whose policy starts it again when it is unhealthy; the restart follows from its end."""
+        with contextlib.suppress(NotFound):
+            container = await self._records.get(container_id)
+            if (
+                container.state.status == ContainerStatus.RUNNING
+                and ends_when_unhealthy(container)
+                and not self.closing
+            ):
+                logger.info("container %s is unhealthy, stopping it to start it again", container_id[:12])
+                await self._end_process(container, seconds=None, signal=None)
+
+    async def stop(
+        self, reference: str, *, timeout: int | None = None, signal: str | None = None, by_user: bool = True
+    ) -> None:
+        """Ask the process to end, kill it after ``timeout`` seconds (-1: never). Raises NotModified.
+
+        ``by_user``: restart policies leave it alone afterwards.
+        """
+        number = parse_signal(signal) if signal else None
         container = await self._records.get(reference)
-        live = self.live.of(container.id)
-        live.user_stopped = True
-        if container.state.status == ContainerStatus.RESTARTING:
-            await self._end_restarting(container)
-            return
-        if not ContainerStatus(container.state.status).is_live:
-            raise NotModified(f"container {container.name} is not running")
-        seconds = timeout
+        async with self._locks.hold(container.id):
+            container = await self._records.get(container.id)
+            if container.state.status == ContainerStatus.RESTARTING:
+                if by_user:
+                    await self._end_restarting(container)
+                return
+            if not ContainerStatus(container.state.status).is_live:
+                raise NotModified(f"container {container.name} is not running")
+            if by_user:
+                # Before the signal: an engine that is killed now must know that no policy may undo this.
+                container = await self._records.set_state(container.id, _stopping)
+        await self._end_process(container, seconds=timeout, signal=number)
+        self.emit(container, "stop")
+
+    def finish_stop(self, container: Container) -> None:
+        """Go on with a stop that an earlier engine process began."""
+        self._spawn(self._end_process(container, seconds=None, signal=None))
+
+    async def _end_process(self, container: Container, *, seconds: int | None, signal: int | None) -> None:
         if seconds is None:
             seconds = container.config.stop_timeout
         if seconds is None:
             seconds = DEFAULT_STOP_SECONDS
         ended = False
         if seconds != 0:
-            await self._signal_if_alive(container, parse_signal(signal or container.config.stop_signal or "SIGTERM"))
+            await self._signal_if_alive(container, signal or parse_signal(container.config.stop_signal or "SIGTERM"))
             ended = await self._exits_within(container.id, None if seconds < 0 else float(seconds))
         if not ended:
             await self._signal_if_alive(container, signals.SIGKILL)
             await self._exits_within(container.id, None)
-        self.emit(container, "stop")
 
     async def _end_restarting(self, container: Container) -> None:
-        async with self._locks.hold(container.id):
-            live = self.live.of(container.id)
-            if live.restarting is not None:
-                live.restarting.cancel()
-                live.restarting = None
+        """Give up the restart that is due; the caller holds the lock."""
+        self._cancel_restart(container.id)
 
-            def settled(state: ContainerState) -> None:
-                if state.status == ContainerStatus.RESTARTING:
-                    state.status = ContainerStatus.EXITED
-                    state.stopped_by_user = True
+        def settled(state: ContainerState) -> None:
+            state.status = ContainerStatus.EXITED
+            state.stopped_by_user = True
+            state.restart_at = ZERO_TIME
 
-            settled_container = await self._records.set_state(container.id, settled)
-            self.live.wake(container.id, {"not-running"}, Exit(code=settled_container.state.exit_code))
+        container = await self._records.set_state(container.id, settled)
+        self.live.wake(container.id, {"not-running"}, Exit(code=container.state.exit_code))
 
     async def _exits_within(self, container_id: str, seconds: float | None) -> bool:
         try:
@@ -307,16 +404,23 @@ class Lifecycle:
         """Send a signal. Raises Conflict when the container is not running, InvalidArgument for an unknown signal."""
         container = await self._records.get(reference)
         number = parse_signal(signal or "SIGKILL")
-        if not ContainerStatus(container.state.status).is_live:
-            raise Conflict(f"cannot kill container: {reference}: container {container.id} is not running")
-        if number in (signals.SIGKILL, parse_signal(container.config.stop_signal or "SIGTERM")):
-            self.live.of(container.id).user_stopped = True
-        await self._signal(container, number)
+        ends = number in (signals.SIGKILL, parse_signal(container.config.stop_signal or "SIGTERM"))
+        async with self._locks.hold(container.id):
+            container = await self._records.get(container.id)
+            if container.state.status == ContainerStatus.RESTARTING:
+                await self._end_restarting(container)
+                return
+            if not ContainerStatus(container.state.status).is_live:
+                raise Conflict(f"cannot kill container: {reference}: container {container.id} is not running")
+            if ends:
+                container = await self._records.set_state(container.id, _stopped_by_user)
+            await self._signal(container, number)
         self.emit(container, "kill", {"signal": str(number)})
 
     async def _signal_if_alive(self, container: Container, number: int) -> None:
         with contextlib.suppress(Conflict, NotFound):  # it ended by itself meanwhile: that is what was wanted
             await self._signal(container, number)
+            self.emit(container, "kill", {"signal": str(int(number))})
 
     async def _signal(self, container: Container, number: int) -> None:
         if container.state.status == ContainerStatus.PAUSED and number in (signals.SIGKILL, signals.SIGTERM):
@@ -326,8 +430,13 @@ class Lifecycle:
     async def restart(self, reference: str, *, timeout: int | None = None, signal: str | None = None) -> None:
         """Stop, when it runs, and start."""
         container = await self._records.get(reference)
-        with contextlib.suppress(NotModified):
-            await self.stop(container.id, timeout=timeout, signal=signal)
+        live = self.live.of(container.id)
+        live.restart_asked = True
+        try:
+            with contextlib.suppress(NotModified):
+                await self.stop(container.id, timeout=timeout, signal=signal, by_user=False)
+        finally:
+            live.restart_asked = False
         with contextlib.suppress(NotModified):
             await self.start(container.id)
         self.emit(container, "restart")
@@ -346,14 +455,26 @@ class Lifecycle:
             container = await self._records.get(container.id)
             if container.state.status != before:
                 raise Conflict(f"Container {container.id} is not {before}")
+            checked = False
+            if after is ContainerStatus.PAUSED:
+                checked = await self._health.end(container.id)  # nothing can be run in what is frozen
             operation = self._supervisor.pause if action == "pause" else self._supervisor.resume
-            await operation(container.id)
+            try:
+                await operation(container.id)
+            except BaseException:
+                if checked:
+                    self._health.begin(container)
+                raise
 
             def switched(state: ContainerState) -> None:
                 state.status = after
+                if checked and state.health is not None:
+                    state.health.status = UNHEALTHY  # as in Docker, while nothing checks it
 
-            await self._records.set_state(container.id, switched)
+            container = await self._records.set_state(container.id, switched)
             self.emit(container, action)
+            if after is ContainerStatus.RUNNING:
+                self._health.begin(container)
 
     def emit(self, container: Container, action: str, extra: dict[str, str] | None = None) -> None:
         """Publish an event of a container, with its labels, as Docker does."""
@@ -363,6 +484,7 @@ class Lifecycle:
     async def close(self) -> None:
         """Stop watching; containers go on running."""
         self.closing = True
+        await self._health.close()
         tasks = [live.monitor for live in self.live.all() if live.monitor is not None]
         for live in self.live.all():
             if live.restarting is not None:
@@ -373,7 +495,24 @@ class Lifecycle:
         await self.settle()
 
 
-def _ran_long(container: Container) -> bool:
-    from tare.engine.clock import to_seconds
+def _joins_another(container: Container) -> bool:
+    host = container.host_config
+    return any(mode.startswith("container:") for mode in (host.network_mode, host.pid_mode, host.ipc_mode))
 
-    return to_seconds(now()) - to_seconds(container.state.started_at) >= HEALTHY_RUN
+
+def _stopping(state: ContainerState) -> None:
+    state.stopped_by_user = True
+    state.stopping = True
+
+
+def _stopped_by_user(state: ContainerState) -> None:
+    state.stopped_by_user = True
+
+
+def _how_it_ended(container: Container, outcome: ProcessExit) -> Ended:
+    """What restart policies ask; checked and found unhealthy is not the same as not checked."""
+    state = container.state
+    ran = max(0.0, to_seconds(outcome.finished_at or now()) - to_seconds(state.started_at))
+    check = health_check(container.config)
+    unhealthy = check is not None and state.health is not None and state.health.failing_streak >= check.retries
+    return Ended(code=outcome.code, ran=ran, unhealthy=unhealthy)

@@ -81,8 +81,7 @@ class Live:
     monitor: asyncio.Task[None] | None = None
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     restarting: asyncio.TimerHandle | None = None
-    user_stopped: bool = False
-    fast_failures: int = 0
+    restart_asked: bool = False
 
 
 class LiveContainers:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 
 from tare.errors import InvalidArgument, Unsupported
-from tare.model.container import ContainerConfig, HostConfig, RestartPolicy
+from tare.model.container import ContainerConfig, HostConfig
 from tare.model.signals import parse_signal
 from tare.runtime import capabilities
 
-RESTART_POLICIES = ("no", "always", "unless-stopped", "on-failure")
-_MILLISECOND = 1_000_000
-_HEALTH_TIMES = ("interval", "timeout", "start_period", "start_interval")
 _TMPFS_FLAGS = frozenset(
     {"async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "iversion", "lazytime", "loud", "mand",
      "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime", "nostrictatime",
@@ -33,32 +30,6 @@ def check_process(config: ContainerConfig) -> None:
     for entry in config.env or []:
         if not entry or entry.startswith("="):
             raise InvalidArgument(f"invalid environment variable: {entry}")
-    health = config.healthcheck
-    if health is None:
-        return
-    for name in _HEALTH_TIMES:
-        if 0 != getattr(health, name) < _MILLISECOND:
-            words = "".join(part.capitalize() for part in name.split("_"))
-            raise InvalidArgument(f"{words} in Healthcheck cannot be less than 1ms")
-    if health.retries < 0:
-        raise InvalidArgument("Retries in Healthcheck cannot be negative")
-
-
-def check_restart(policy: RestartPolicy) -> None:
-    """Raises InvalidArgument for an unknown policy and for a count that has no meaning."""
-    count = policy.maximum_retry_count
-    if policy.name not in RESTART_POLICIES:
-        raise InvalidArgument(
-            f"invalid restart policy: unknown policy '{policy.name}'; "
-            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-        )
-    if policy.name in ("no", "always", "unless-stopped") and count:
-        negative = " and cannot be negative" if count < 0 else ""
-        raise InvalidArgument(
-            f"invalid restart policy: maximum retry count can only be used with 'on-failure'{negative}"
-        )
-    if count < 0:
-        raise InvalidArgument("invalid restart policy: maximum retry count cannot be negative")
 
 
 def check_modes(config: ContainerConfig, host: HostConfig, warnings: list[str], *, cgroup_namespaces: bool) -> None:

@@ -6,18 +6,23 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+import time
 from pathlib import Path
 
+from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
-from tare.engine.clock import ZERO_TIME, now
+from tare.engine.clock import ZERO_TIME, format_ns, to_seconds
 from tare.engine.executor import step_runtime
+from tare.engine.health import HealthMonitors
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import LiveContainers
 from tare.engine.paths import EnginePaths
 from tare.engine.records import ContainerRecords
 from tare.engine.removal import Remover
+from tare.engine.restarts import starts_with_engine
 from tare.engine.sandbox import Sandboxes, remove_tree
 from tare.errors import TareError
+from tare.kernel.cgroups import CgroupLayout, is_frozen, kill_cgroup
 from tare.kernel.mounts import unmount_below
 from tare.model import ContainerStatus
 from tare.model.container import Container, ContainerState
@@ -26,6 +31,9 @@ from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
 
 logger = logging.getLogger(__name__)
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_LIVE = (ContainerStatus.RUNNING, ContainerStatus.PAUSED)
 
 
 class Recovery:
@@ -41,8 +49,11 @@ class Recovery:
         sandboxes: Sandboxes,
         supervisor: Supervisor,
         runtime: OciRuntime,
+        health: HealthMonitors,
+        locks: KeyedLocks,
         store: Store,
         paths: EnginePaths,
+        cgroups: CgroupLayout,
     ) -> None:
         self._records = records
         self._live = live
@@ -51,59 +62,102 @@ class Recovery:
         self._sandboxes = sandboxes
         self._supervisor = supervisor
         self._runtime = runtime
+        self._health = health
+        self._locks = locks
         self._store = store
         self._paths = paths
+        self._cgroups = cgroups
 
     async def run(self) -> None:
         """Bring the database and the host in line."""
+        same_boot = await self._note_boot()
         containers = await self._records.list()
-        restart = []
+        adopted = set()
         for container in containers:
-            status = ContainerStatus(container.state.status)
-            if status in (ContainerStatus.RUNNING, ContainerStatus.PAUSED, ContainerStatus.RESTARTING):
-                if not await self._adopt(container):
-                    restart.append(container)
-            else:
-                await self._settle_surroundings(container)
-                if _ran_once(container) and container.host_config.auto_remove:
-                    await self._remover.remove_locked(container, volumes=True)
+            if await self._recover(container, same_boot=same_boot):
+                adopted.add(container.id)
         await self._delete_orphans({container.id for container in containers})
-        for container in restart:
-            await self._restart(container)
+        await asyncio.to_thread(self._sweep_cgroups, adopted)
+        await self._restart_what_is_due()
 
-    async def _adopt(self, container: Container) -> bool:
-        """Take over a container whose supervisor lives, or learn how it ended. False: its process is gone."""
-        if container.state.status != ContainerStatus.RESTARTING and await self._supervisor.adopt(
-            container.id, self._paths.container(container.id)
-        ):
-            logger.info("adopted container %s (%s)", container.id[:12], container.name)
-            self._lifecycle.watch(container)
-            return True
-        restarting = container.state.status == ContainerStatus.RESTARTING
-        outcome = None if restarting else await self._supervisor.wait(container.id)
-        await self._lifecycle.take_down(container.id)
+    async def _restart_what_is_due(self) -> None:
+        due = []
+        for container in reversed(await self._records.list()):  # oldest first
+            if container.state.status != ContainerStatus.RESTARTING:
+                continue
+            if to_seconds(container.state.restart_at) <= time.time():
+                due.append(container)
+            else:
+                self._lifecycle.restart_later(container)
+        if due:
+            self._lifecycle.restart_in_order(due)
 
-        def ended(state: ContainerState) -> None:
-            if outcome is not None:
-                state.exit_code = outcome.code
-                state.oom_killed = outcome.oom_killed
-                state.finished_at = outcome.finished_at or now()
-            state.status = ContainerStatus.EXITED
-            state.pid = 0
-            state.conmon_pid = 0
+    async def _note_boot(self) -> bool:
+        """Store which boot of the machine this is; False when the engine ran last in another one."""
+        boot = (await asyncio.to_thread(BOOT_ID.read_text)).strip()
 
-        await self._records.set_state(container.id, ended)
+        def transaction(connection: sqlite3.Connection) -> bool:
+            row = connection.execute("SELECT boot FROM boots").fetchone()
+            connection.execute("INSERT OR REPLACE INTO boots (id, boot) VALUES (1, ?)", (boot,))
+            return row is None or row[0] == boot
+
+        same_boot = await self._store.db.write(transaction)
+        if not same_boot:
+            logger.info("the machine has been started again: no process of the last engine is left")
+        return same_boot
+
+    async def _recover(self, container: Container, *, same_boot: bool) -> bool:
+        """Settle one container. True when it runs on and is watched again."""
+        status = ContainerStatus(container.state.status)
+        if status in _LIVE:
+            return await self._adopt(container, same_boot=same_boot)
+        await self._settle_surroundings(container)
+        if status is ContainerStatus.RESTARTING:
+            if not same_boot:
+                await self._due_now(container)
+        elif container.host_config.auto_remove and container.state.finished_at != ZERO_TIME:
+            await self._remover.remove_locked(container, volumes=True)
+        elif status is ContainerStatus.EXITED and starts_with_engine(container):
+            await self._due_now(container)
         return False
 
-    async def _restart(self, container: Container) -> None:
-        policy = container.host_config.restart_policy.name
-        if container.host_config.auto_remove:
-            await self._remover.remove_locked(container, volumes=True)
-        elif policy in ("always", "unless-stopped") or (policy == "on-failure" and container.state.exit_code != 0):
-            try:
-                await self._lifecycle.start(container.id)
-            except TareError as error:
-                logger.warning("container %s does not start again: %s", container.name, error)
+    async def _due_now(self, container: Container) -> None:
+        def due(state: ContainerState) -> None:
+            state.status = ContainerStatus.RESTARTING
+            state.restart_at = format_ns(0)
+
+        await self._records.set_state(container.id, due)
+
+    async def _adopt(self, container: Container, *, same_boot: bool) -> bool:
+        """Take over a container whose supervisor lives, or settle how it ended, as if the engine had been there."""
+        if not await self._supervisor.adopt(container.id, same_boot=same_boot):
+            outcome = await self._supervisor.wait(container.id)
+            async with self._locks.hold(container.id):
+                await self._lifecycle.ended(container.id, outcome, restart_now=not same_boot)
+            return False
+        logger.info("adopted container %s (%s)", container.id[:12], container.name)
+        container = await self._match_freezer(container)
+        self._lifecycle.watch(container)
+        if container.state.stopping:
+            self._lifecycle.finish_stop(container)
+        if container.state.status == ContainerStatus.RUNNING:
+            self._health.begin(container)
+        return True
+
+    async def _match_freezer(self, container: Container) -> Container:
+        """An engine that ends between freezing a container and noting it has left the two apart."""
+        frozen = await asyncio.to_thread(is_frozen, self._cgroups, self._cgroup(container))
+        actual = ContainerStatus.PAUSED if frozen else ContainerStatus.RUNNING
+        if container.state.status == actual:
+            return container
+
+        def matched(state: ContainerState) -> None:
+            state.status = actual
+
+        return await self._records.set_state(container.id, matched)
+
+    def _cgroup(self, container: Container) -> str:
+        return f"{container.host_config.cgroup_parent or self._paths.cgroup_parent}/{container.id}"
 
     async def _settle_surroundings(self, container: Container) -> None:
         """A crash in the middle of start or stop leaves mounts and namespaces of a container that does not run."""
@@ -132,21 +186,26 @@ class Recovery:
             )
             return [row[0] for row in rows]
 
-        for key in await self._store.db.read(orphans):
-            logger.info("deleting the writable layer %s, which nothing owns", key[:12])
-            with contextlib.suppress(TareError):
-                await self._store.snapshots.remove(key)
         for container_id in await self._supervisor.known():
             if container_id not in known:
                 await finish(self._supervisor.delete(container_id), what=f"runtime state of {container_id[:12]}")
         run_root = self._paths.run_root
-        for parent in (self._paths.data_root / "containers", run_root / "rootfs", run_root / "isolation"):
+        for parent in (run_root / "rootfs", run_root / "isolation", self._paths.data_root / "containers"):
             if await asyncio.to_thread(parent.is_dir):
                 await asyncio.to_thread(_delete_unknown, parent, known)
+        for key in await self._store.db.read(orphans):
+            logger.info("deleting the writable layer %s, which nothing owns", key[:12])
+            with contextlib.suppress(TareError):
+                await self._store.snapshots.remove(key)
 
-
-def _ran_once(container: Container) -> bool:
-    return container.state.finished_at != ZERO_TIME
+    def _sweep_cgroups(self, adopted: set[str]) -> None:
+        """A runtime that is killed while it creates a container leaves cgroups that it does not know afterwards."""
+        for directory in self._cgroups.directories(self._paths.cgroup_parent):
+            if not directory.is_dir():
+                continue
+            for child in directory.iterdir():
+                if child.is_dir() and child.name not in adopted:
+                    kill_cgroup(self._cgroups, f"{self._paths.cgroup_parent}/{child.name}")
 
 
 def _delete_unknown(parent: Path, known: set[str]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import select
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +15,8 @@ V1_CONTROLLERS = frozenset(
     {"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "net_cls", "net_prio", "perf_event",
      "hugetlb", "rdma", "misc"}
 )  # fmt: skip
+
+_KILL_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,3 +187,52 @@ def _remove_tree(directory: Path) -> bool:
             return False
         raise
     return True
+
+
+def is_frozen(layout: CgroupLayout, path: str) -> bool:
+    """Whether cgroup ``path`` is frozen, as ``pause`` does it (cgroup v1 freezer, or v2 ``cgroup.freeze``)."""
+    if "freezer" in layout.v1:
+        state = layout.v1["freezer"] / path.strip("/") / "freezer.state"
+        frozen = {"FROZEN", "FREEZING"}
+    elif layout.unified is not None:
+        state, frozen = layout.unified / path.strip("/") / "cgroup.freeze", {"1"}
+    else:
+        return False
+    try:
+        return state.read_text().strip() in frozen
+    except OSError:
+        return False
+
+
+def kill_cgroup(layout: CgroupLayout, path: str) -> bool:
+    """Kill every process in cgroup ``path``, wait for their ends, and remove it; True when nothing is left of it.
+
+    What is frozen is thawed first. Blocks for at most a few seconds.
+    """
+    thaw = [(layout.v1["freezer"] / path.strip("/") / "freezer.state", "THAWED")] if "freezer" in layout.v1 else []
+    if layout.unified is not None:
+        thaw.append((layout.unified / path.strip("/") / "cgroup.freeze", "0"))
+    for file, word in thaw:
+        with contextlib.suppress(OSError):
+            file.write_text(word)
+    for directory in layout.directories(path):
+        for child in (directory, *(item for item in directory.rglob("*") if item.is_dir())):
+            with contextlib.suppress(OSError):
+                _kill_all([int(line) for line in (child / "cgroup.procs").read_text().split()])
+    return remove_cgroup(layout, path)
+
+
+def _kill_all(pids: list[int]) -> None:
+    handles = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            handles.append(os.pidfd_open(pid))
+    try:
+        for handle in handles:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        for handle in handles:
+            select.select([handle], [], [], _KILL_SECONDS)
+    finally:
+        for handle in handles:
+            os.close(handle)

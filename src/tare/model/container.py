@@ -366,6 +366,13 @@ class MountDetail(msgspec.Struct, omit_defaults=True, kw_only=True):
     tmpfs: str = ""
 
 
+class HealthState(msgspec.Struct, kw_only=True):
+    """What is known of a container's health: ``starting``, ``healthy`` or ``unhealthy``, and failures in a row."""
+
+    status: str = "starting"
+    failing_streak: int = 0
+
+
 class ContainerState(msgspec.Struct, kw_only=True):
     """What happened to the container's process; times are RFC 3339 with nanoseconds, zero time where not yet."""
 
@@ -381,6 +388,10 @@ class ContainerState(msgspec.Struct, kw_only=True):
     removing: bool = False
     stopped_by_user: bool = False
     diagnosis: Diagnosis | None = None
+    stopping: bool = False  # a stop was asked for and has not come to its end
+    restart_delay: float = 0.0  # seconds before the last restart; doubled with each quick end
+    restart_at: str = "0001-01-01T00:00:00Z"  # when a container that is restarting is started
+    health: HealthState | None = None  # none as long as nothing was ever checked
 
 
 class IdRange(msgspec.Struct, frozen=True, kw_only=True):

@@ -120,6 +120,21 @@ class OciRuntime:
             raise call_error(command, arguments, result.error_text)
         return result
 
+    async def spawn_exec(
+        self, container_id: str, *, process_spec: Path, pid_file: Path, log: Path
+    ) -> asyncio.subprocess.Process:
+        """Start ``exec`` in the foreground: it ends with its process, whose exit code it has.
+
+        Its standard output carries both output streams; ``pid_file`` appears when the process runs.
+        """
+        options = ["--process", str(process_spec), "--pid-file", str(pid_file)]
+        return await asyncio.create_subprocess_exec(
+            *[self.path, *self.options(log), "exec", *options, container_id],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
     async def run_once(self, bundle: Path, container_id: str, output: Output) -> int:
         """Create, run and delete a container whose spec is ``bundle/config.json``; returns its exit code.
 

@@ -8,6 +8,7 @@ import logging
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import Any
 from tare.base.shielding import finish
 from tare.errors import Conflict, InternalError, NotFound, TareError
 from tare.kernel.pidfd import PidFd
+from tare.kernel.processes import in_cgroup
 from tare.runtime import conmon as conmon_part
 from tare.runtime.attach import AttachSession, set_terminal_size
+from tare.runtime.exec_probe import ProbeOutcome, end_leftover, run_probe
 from tare.runtime.exec_session import ExecSession, start_exec
 from tare.runtime.oci_runtime import (
     CREATE_FAILED,
@@ -32,9 +35,12 @@ from tare.runtime.oci_runtime import (
 logger = logging.getLogger(__name__)
 
 OOM_NAME = "oom"
+PROBE_NAME = "probe"
 UNKNOWN_CODE = 255
 """What is reported when nobody knows how a container ended (the machine was switched off)."""
 KILLED_CODE = 137
+NOBODY_SAW = "how the container ended is not known: nobody saw it (the machine or the supervisor was switched off)"
+SUPERVISOR_GONE = "the container's supervisor (conmon) has vanished, so the container was killed; output may be lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +53,15 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a container ended: exit code (128 + signal), and when (RFC 3339, nanoseconds, UTC)."""
+    """How a container ended: exit code (128 + signal), and when (RFC 3339, nanoseconds, UTC).
+
+    ``error`` says what its end had to do with the engine: that its supervisor had vanished, that nobody saw it end.
+    """
 
     code: int
     oom_killed: bool
     finished_at: str
+    error: str = ""
 
 
 @dataclass(slots=True)
@@ -218,6 +228,27 @@ class Supervisor:
             detach=detach,
         )
 
+    async def probe(
+        self,
+        container_id: str,
+        process_spec: dict[str, Any],
+        *,
+        timeout: float,
+        limit: int,
+        on_start: Callable[[int], None],
+    ) -> ProbeOutcome:
+        """Run a short process without supervisor in the container; one at a time. See ``exec_probe.run_probe``."""
+        directory = self._task(container_id).directory / PROBE_NAME
+        return await run_probe(
+            self.runtime.of(container_id),
+            container_id,
+            directory,
+            process_spec,
+            timeout=timeout,
+            limit=limit,
+            on_start=on_start,
+        )
+
     async def known(self) -> list[str]:
         """The containers that have something at run time, of this engine process or an earlier one."""
         if not await asyncio.to_thread(self._containers.is_dir):
@@ -231,19 +262,21 @@ class Supervisor:
             task = _Task(self.directory(container_id), None, None)
         await self._discard(container_id, task)
 
-    async def adopt(self, container_id: str, bundle_dir: Path) -> bool:
+    async def adopt(self, container_id: str, *, same_boot: bool = True) -> bool:
         """Take up a container of an earlier engine process: ``wait``, ``kill``, ``delete`` … work again.
 
-        True while its supervisor is alive. Otherwise ``wait`` answers at once, with what the supervisor wrote, or, when
-        that is not known (a reboot), with code 255. A process without its supervisor is killed: its output is lost.
+        True while its supervisor is alive. Otherwise ``wait`` answers with what the supervisor wrote, or, when that is
+        not known, with code 255. A process without its supervisor is killed (137): nobody would see its output or its
+        end. Without ``same_boot`` no process id that was stored is looked at.
         """
         if container_id in self._tasks:
             raise Conflict(f"container {container_id} is supervised already")
         directory = self.directory(container_id)
-        task = await asyncio.to_thread(_find_again, directory, container_id)
+        task = _Task(directory, None, None)
+        if same_boot:
+            task = await asyncio.to_thread(_find_again, directory, container_id)
         self._tasks[container_id] = task
         self._watch(container_id, task)
-        logger.debug("adopted container %s of bundle %s", container_id, bundle_dir)
         return task.conmon is not None
 
     async def close(self) -> None:
@@ -263,7 +296,29 @@ class Supervisor:
             raise NotFound(f"container {container_id} is not supervised", hint="start it first") from None
 
     def _watch(self, container_id: str, task: _Task) -> None:
-        task.ended = asyncio.get_running_loop().create_task(_wait_exit(container_id, task), name=f"wait {container_id}")
+        task.ended = asyncio.get_running_loop().create_task(
+            self._wait_exit(container_id, task), name=f"wait {container_id}"
+        )
+
+    async def _wait_exit(self, container_id: str, task: _Task) -> Exit:
+        """The end of a container: conmon writes the exit file after the last byte of output, then ends."""
+        if task.conmon is not None:
+            await task.conmon.wait_ended()
+        known = await asyncio.to_thread(_read_exit, task.directory, container_id)
+        if known is not None:
+            return known
+        now = rfc3339(time.time_ns())
+        if task.init is None or not task.init.send_signal(0):
+            return Exit(UNKNOWN_CODE, oom_killed=False, finished_at=now, error=NOBODY_SAW)
+        logger.warning("the supervisor of container %s has vanished, the container is killed", container_id)
+        await self._kill_unseen(container_id, task.init)
+        return Exit(KILLED_CODE, oom_killed=False, finished_at=rfc3339(time.time_ns()), error=SUPERVISOR_GONE)
+
+    async def _kill_unseen(self, container_id: str, init: PidFd) -> None:
+        with contextlib.suppress(TareError):
+            await self.runtime.resume(container_id)  # what is frozen does not die
+        init.send_signal(signal.SIGKILL)
+        await init.wait_ended()
 
     async def _discard(self, container_id: str, task: _Task) -> None:
         try:
@@ -298,32 +353,11 @@ def _find_again(directory: Path, container_id: str) -> _Task:
         conmon.close()
         conmon = None
     init = _open_pid(directory / conmon_part.CONTAINER_PID)
-    if init is not None and (conmon is None or _parent(init.pid) != conmon.pid):
+    if init is not None and not in_cgroup(init.pid, container_id):
         init.close()
         init = None
+    end_leftover(directory / PROBE_NAME, container_id)
     return _Task(directory, conmon, init, started=True)
-
-
-def _parent(pid: int) -> int:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return int(stat.rpartition(")")[2].split()[1])
-
-
-async def _wait_exit(container_id: str, task: _Task) -> Exit:
-    """The end of a container: conmon writes the exit file after the last byte of output, then ends."""
-    if task.conmon is not None:
-        await task.conmon.wait_ended()
-    known = await asyncio.to_thread(_read_exit, task.directory, container_id)
-    if known is not None:
-        return known
-    if task.init is not None and task.init.send_signal(signal.SIGKILL):
-        logger.warning("the supervisor of container %s has vanished, the container was killed", container_id)
-        await task.init.wait_ended()
-        return Exit(KILLED_CODE, oom_killed=False, finished_at=rfc3339(time.time_ns()))
-    return Exit(UNKNOWN_CODE, oom_killed=False, finished_at=rfc3339(time.time_ns()))
 
 
 def _read_exit(directory: Path, container_id: str) -> Exit | None:

@@ -191,6 +191,8 @@ def test_moments() -> None:
 def test_restart_policies() -> None:
     assert read_restart("on-failure:3") == {"Name": "on-failure", "MaximumRetryCount": 3}
     assert read_restart("no") == {"Name": "no", "MaximumRetryCount": 0}
+    assert read_restart("on-unhealthy:2") == {"Name": "on-unhealthy", "MaximumRetryCount": 2}
+    assert read_restart("always:") == {"Name": "always", "MaximumRetryCount": 0}
     for text in (":3", "on-failure:x", "on-failure:1:2"):
         with pytest.raises(InvalidArgument, match="invalid restart policy"):
             read_restart(text)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tare.engine.creation import complete_host_config
+from tare.engine.health_checks import settle_health
 from tare.engine.option_checks import check_process, userns_size
 from tare.engine.resource_limits import check_limits, limited_devices, parse_number_list
 from tare.engine.security_options import SecurityOptions, check_labels, read_security
@@ -22,6 +23,7 @@ NOTHING = LimitSupport(
 ALL = LimitSupport()
 V2 = LimitSupport(swappiness=False, oom_kill_disable=False, cpu_realtime=False)
 DISK = [ThrottleDevice(path="/dev/vda", rate=1)]
+from tare.oci.image import ExecutionConfig
 
 
 def complete(support: LimitSupport = ALL, **fields: Any) -> list[str]:
@@ -192,14 +194,24 @@ def test_capabilities_are_stored_by_their_full_names() -> None:
     [
         (ContainerConfig(working_dir="x"), "the working directory 'x' is invalid"),
         (ContainerConfig(env=["=x"]), "invalid environment variable: =x"),
-        (ContainerConfig(healthcheck=HealthConfig(interval=5)), "Interval in Healthcheck cannot be less than 1ms"),
-        (ContainerConfig(healthcheck=HealthConfig(start_period=-5)), "StartPeriod in Healthcheck cannot be less"),
-        (ContainerConfig(healthcheck=HealthConfig(retries=-1)), "Retries in Healthcheck cannot be negative"),
     ],
 )
 def test_processes_that_make_no_sense(config: ContainerConfig, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         check_process(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ContainerConfig(healthcheck=HealthConfig(interval=5)), "Interval in Healthcheck cannot be less than 1ms"),
+        (ContainerConfig(healthcheck=HealthConfig(start_period=-5)), "StartPeriod in Healthcheck cannot be less"),
+        (ContainerConfig(healthcheck=HealthConfig(retries=-1)), "Retries in Healthcheck cannot be negative"),
+    ],
+)
+def test_health_checks_that_make_no_sense(config: ContainerConfig, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        settle_health(config, ExecutionConfig())
 
 
 def test_a_host_name_needs_a_namespace_for_it() -> None:

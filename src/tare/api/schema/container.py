@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -64,6 +64,15 @@ def render_host_config(host: HostConfig) -> dict[str, Any]:
     for name in (*_LISTS, "Dns", "DnsOptions", "DnsSearch", "Devices"):
         document[name] = document[name] or []
     return document
+
+
+def render_health(container: Container, log: Sequence[msgspec.Struct]) -> dict[str, Any]:
+    """The member ``Health`` of ContainerState; nothing for a container that was never checked."""
+    health = container.state.health
+    if health is None:
+        return {}
+    results = msgspec.to_builtins(list(log))
+    return {"Health": {"Status": health.status, "FailingStreak": health.failing_streak, "Log": results}}
 
 
 def render_state(container: Container) -> dict[str, Any]:
@@ -147,6 +156,7 @@ def render_inspect(
     ports: Ports,
     *,
     extra: Mapping[str, Any],
+    health_log: Sequence[msgspec.Struct] = (),
     sizes: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """ContainerInspectResponse; ``extra`` brings what only the engine knows (paths, driver, execs)."""
@@ -155,7 +165,7 @@ def render_inspect(
         "Created": container.created,
         "Path": container.path,
         "Args": container.args,
-        "State": render_state(container),
+        "State": {**render_state(container), **render_health(container, health_log)},
         "Image": container.image_id,
         "ResolvConfPath": "",
         "HostnamePath": "",
