@@ -20,10 +20,11 @@ NOTHING = LimitSupport(
     **{name: False for name in LimitSupport.__dataclass_fields__ if name not in ("blkio_throttle", "cpus", "mems")},
     blkio_throttle=frozenset(),
 )
+from tare.oci.image import ExecutionConfig
+
 ALL = LimitSupport()
 V2 = LimitSupport(swappiness=False, oom_kill_disable=False, cpu_realtime=False)
 DISK = [ThrottleDevice(path="/dev/vda", rate=1)]
-from tare.oci.image import ExecutionConfig
 
 
 def complete(support: LimitSupport = ALL, **fields: Any) -> list[str]:
