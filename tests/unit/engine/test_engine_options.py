@@ -15,12 +15,12 @@ from tare.engine.security_options import SecurityOptions, check_labels, read_sec
 from tare.errors import InvalidArgument, Unsupported
 from tare.kernel.cgroups import LimitSupport
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, RestartPolicy, ThrottleDevice, WeightDevice
+from tare.oci.image import ExecutionConfig
 
 NOTHING = LimitSupport(
     **{name: False for name in LimitSupport.__dataclass_fields__ if name not in ("blkio_throttle", "cpus", "mems")},
     blkio_throttle=frozenset(),
 )
-from tare.oci.image import ExecutionConfig
 
 ALL = LimitSupport()
 V2 = LimitSupport(swappiness=False, oom_kill_disable=False, cpu_realtime=False)
