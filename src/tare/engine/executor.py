@@ -179,6 +179,7 @@ class StepExecutor:
             uid=user.uid,
             gid=user.gid,
             groups=tuple(user.groups),
+            home=user.home,
             terminal=terminal,
             hostname=request.hostname,
             mounts=mounts,
