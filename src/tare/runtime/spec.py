@@ -74,7 +74,7 @@ def make_environment(request: SpecRequest) -> list[str]:
         defaults.append(f"HOSTNAME={request.hostname}")
     if request.terminal:
         defaults.append("TERM=xterm")
-    if request.home:
+    if request.home is not None:
         defaults.append(f"HOME={request.home}")
     values: dict[str, str] = {}
     for entry in [*defaults, *request.env]:

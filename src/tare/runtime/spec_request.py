@@ -78,7 +78,7 @@ class SpecRequest:
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
-    home: str = ""
+    home: str | None = None
     terminal: bool = False
     console_size: tuple[int, int] | None = None
     hostname: str = ""

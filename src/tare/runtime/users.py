@@ -38,7 +38,7 @@ def resolve_user(root: Path, user: str, group_add: Sequence[str] = ()) -> UserId
     entry = _find(passwd, user_part or "0")
     if entry is not None:
         uid, gid = _number(entry[2], user), _number(entry[3], user)
-        name, home = entry[0], (entry[5] if len(entry) > 5 else "") or "/"
+        name, home = entry[0], entry[5] if len(entry) > 5 else ""
     elif user_part.isdigit() or not user_part:
         uid, gid, name, home = _number(user_part or "0", user), 0, "", "/"
     elif re.fullmatch(r"-\d+", user_part):
