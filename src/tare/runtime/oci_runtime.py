@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import shlex
@@ -13,6 +14,7 @@ from typing import Any
 from tare.base import process
 from tare.base.shielding import finish
 from tare.errors import Conflict, ExecutableError, InternalError, InvalidArgument, NotFound, TareError
+from tare.kernel.cgroups import detect, kill_cgroup
 from tare.model.execution import Output
 from tare.runtime.crun_words import docker_words
 
@@ -161,7 +163,7 @@ class OciRuntime:
             _, tail = await asyncio.gather(pump(child.stdout, "stdout"), pump(child.stderr, "stderr"))
             code = await child.wait()
         except BaseException:
-            await finish(self._abandon(child, container_id), what=f"end container {container_id}")
+            await finish(self._abandon(child, container_id, bundle), what=f"end container {container_id}")
             raise
         if code != 0 and (message := await asyncio.to_thread(last_error, log)):
             await finish(self.delete(container_id, force=True), what=f"delete container {container_id}")
@@ -172,11 +174,19 @@ class OciRuntime:
             raise InternalError(f"{self.name} run {container_id} was killed by signal {-code}: {tail!r}")
         return code
 
-    async def _abandon(self, child: asyncio.subprocess.Process, container_id: str) -> None:
+    async def _abandon(self, child: asyncio.subprocess.Process, container_id: str, bundle: Path) -> None:
         if child.returncode is None:
             child.kill()
         await self.delete(container_id, force=True)
+        # crun notes a container only after it has started it: one that was killed in between knows of none
+        await asyncio.to_thread(_end_cgroup, bundle)
         await child.wait()  # comes back only when the container has closed its pipes, too
+
+
+def _end_cgroup(bundle: Path) -> None:
+    """Kill what is left in the cgroup of a bundle's container."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kill_cgroup(detect(), str(json.loads((bundle / "config.json").read_bytes())["linux"]["cgroupsPath"]))
 
 
 def last_error(log: Path) -> str:
