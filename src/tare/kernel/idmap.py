@@ -12,8 +12,7 @@ import itertools
 import os
 import re
 import subprocess
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +21,7 @@ from typing import TypeVar
 from tare.errors import InternalError, InvalidArgument, Unsupported
 from tare.kernel import syscalls
 from tare.kernel.mounts import mount_overlay, mount_table
+from tare.kernel.private_mounts import wait_in_private_mounts
 
 T = TypeVar("T")
 LAST_ID = (1 << 32) - 2
@@ -237,7 +237,7 @@ def mount_mapped_overlay(
         return syscalls.open_tree(os.fspath(target), syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC)
 
     with user_namespace(maps, maps) as namespace:
-        tree = _in_private_mounts(lambda: work(namespace))
+        tree = wait_in_private_mounts(lambda: work(namespace))
     with DetachedMount(tree, snapshot) as mount:
         mount.attach(target)
 
@@ -245,27 +245,6 @@ def mount_mapped_overlay(
 def _kernel() -> tuple[int, int]:
     found = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return (int(found[1]), int(found[2])) if found else (0, 0)
-
-
-def _in_private_mounts(function: Callable[[], T]) -> T:
-    """The result of ``function`` on a thread with a mount namespace of its own, which ends with it."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            syscalls.unshare(syscalls.CLONE_NEWNS)
-            syscalls.mount("", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-            results.append(function())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work, name="mounts", daemon=True)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 def container_maps(first: int, size: int) -> list[IdMap]:

@@ -38,8 +38,7 @@ async def in_private_mounts(function: Callable[[], T]) -> T:
 
     def work() -> None:
         try:
-            syscalls.unshare(syscalls.CLONE_NEWNS)
-            syscalls.mount("", "/", None, syscalls.MS_PRIVATE | syscalls.MS_REC)
+            _enter()
             result = function()
         except BaseException as error:
             loop.call_soon_threadsafe(settle, None, error)
@@ -48,6 +47,31 @@ async def in_private_mounts(function: Callable[[], T]) -> T:
 
     threading.Thread(target=work, name="mounts", daemon=True).start()
     return await to_end(ended)
+
+
+def wait_in_private_mounts(function: Callable[[], T]) -> T:
+    """The same for callers that may block."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            _enter()
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="mounts", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _enter() -> None:
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount("", "/", None, syscalls.MS_PRIVATE | syscalls.MS_REC)
 
 
 def let_go_below(directory: Path, keep: Iterable[Path]) -> None:
