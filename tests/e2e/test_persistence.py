@@ -14,9 +14,11 @@ from engine_process import EngineProcess
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(120)]
 
 POSTGRES_BASE = "tare.local/deb/postgresql-15/dash/coreutils:12-nonroot"
-POSTGRES_USER = 65532
+DATABASE_USER = 65532
+MARIADB_BASE = "tare.local/deb/mariadb-server-core/mariadb-client-core/dash/coreutils/sed/grep:12-nonroot"
 PROGRAMS = "/usr/lib/postgresql/15/bin"
 PSQL = f"{PROGRAMS}/psql -qAth /tmp -U postgres -v ON_ERROR_STOP=1 -c"
+MYSQL = "mariadb --no-defaults -u root -S /tmp/s -N -e"
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ LOG_WRITER = Program(
 POSTGRES = Program(
     image="persistent-postgres",
     directory="/pg",
-    user=POSTGRES_USER,
+    user=DATABASE_USER,
     serve=(
         f"[ -f /pg/d/PG_VERSION ] || {PROGRAMS}/initdb -D /pg/d -U postgres -A trust >/dev/null || exit 1;"
         f" exec {PROGRAMS}/postgres -D /pg/d -c unix_socket_directories=/tmp -c listen_addresses="
@@ -59,16 +61,45 @@ POSTGRES = Program(
     write=f"{PSQL} \"INSERT INTO ledger VALUES ('$1')\"",
     read=f"{PSQL} 'SELECT line FROM ledger ORDER BY line'",
 )
+MARIADB = Program(
+    image="persistent-mariadb",
+    directory="/db",
+    user=DATABASE_USER,
+    serve=(
+        "[ -d /db/d/mysql ] || mariadb-install-db --no-defaults --force --datadir=/db/d --skip-test-db"
+        " --auth-root-authentication-method=normal --innodb-log-file-size=4M >/tmp/install 2>&1"
+        " || { cat /tmp/install; exit 1; };"
+        " exec mariadbd --no-defaults --datadir=/db/d --skip-networking --socket=/tmp/s --pid-file=/tmp/pid"
+        " --innodb-log-file-size=4M --innodb-buffer-pool-size=16M"
+    ),
+    ready=(
+        f"until {MYSQL} 'SELECT 1' >/dev/null 2>&1; do sleep 0.1; done;"
+        f" {MYSQL} 'CREATE DATABASE IF NOT EXISTS books; CREATE TABLE IF NOT EXISTS books.ledger (line text)'"
+    ),
+    write=f"{MYSQL} \"INSERT INTO books.ledger VALUES ('$1')\"",
+    read=f"{MYSQL} 'SELECT line FROM books.ledger'",
+)
 # What a new container reads that was made after ``rm`` and after ``rm -v``; anonymous volumes left by each.
 STORAGE = {"bind": (True, True, 0), "named": (True, True, 0), "anonymous": (False, False, 1), "none": (False, False, 0)}
 
 
+def build(engine: EngineProcess, base: str, program: Program) -> None:
+    """The base with a data directory of the user's, which new volumes take over."""
+    directory = f"RUN mkdir {program.directory} && chown {program.user} {program.directory}"
+    lines = f"FROM {base}\nUSER 0\n{directory}\nUSER {program.user}\n"
+    engine.docker("build", "-q", "-t", program.image, "-", stdin=lines.encode(), timeout=110)
+
+
 @pytest.fixture(scope="module")
-def postgres(engine: EngineProcess) -> str:
-    """PostgreSQL with a data directory of its user's, which new volumes take over."""
-    lines = f"FROM {POSTGRES_BASE}\nUSER 0\nRUN mkdir /pg && chown {POSTGRES_USER} /pg\nUSER {POSTGRES_USER}\n"
-    engine.docker("build", "-q", "-t", POSTGRES.image, "-", stdin=lines.encode(), timeout=110)
-    return POSTGRES.image
+def postgres(engine: EngineProcess) -> Program:
+    build(engine, POSTGRES_BASE, POSTGRES)
+    return POSTGRES
+
+
+@pytest.fixture(scope="module")
+def mariadb(engine: EngineProcess) -> Program:
+    build(engine, MARIADB_BASE, MARIADB)
+    return MARIADB
 
 
 def serve(host: EngineProcess, program: Program, options: tuple[str, ...]) -> None:
@@ -136,6 +167,11 @@ def test_a_log(host: EngineProcess, storage: str, tmp_path: Path) -> None:
 
 @pytest.mark.network
 @pytest.mark.parametrize("storage", STORAGE)
-def test_postgresql(host: EngineProcess, postgres: str, storage: str, tmp_path: Path) -> None:
-    assert postgres
-    outlives_its_container(host, POSTGRES, storage, tmp_path)
+def test_postgresql(host: EngineProcess, postgres: Program, storage: str, tmp_path: Path) -> None:
+    outlives_its_container(host, postgres, storage, tmp_path)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("storage", STORAGE)
+def test_mariadb(host: EngineProcess, mariadb: Program, storage: str, tmp_path: Path) -> None:
+    outlives_its_container(host, mariadb, storage, tmp_path)
