@@ -154,6 +154,11 @@ _QUOTES = "'\"\u2018\u2019`"
 _SHARED = r"(?P<program>[^:\s]+): error while loading shared libraries: (?P<library>[^:]+): "
 _GONE = "No such file or directory|Permission denied|Is a directory"
 _LOADERS: tuple[tuple[str, Explain], ...] = (
+    (
+        r'^\{"msg":"exec container process (?:\(missing dynamic library\?\) )?`(?P<name>/[^`]*)`: '
+        r"(?:no such file or directory|exec format error|permission denied)",
+        _command,
+    ),  # crun's, whose log is JSON
     (r"^exec (?P<name>/.*): (?:no such file or directory|exec format error|permission denied)$", _command),  # runc's
     (_SHARED + "cannot open shared object file: No such file", _library),
     (_SHARED + "(?P<why>.+)", _unusable),
