@@ -84,7 +84,8 @@ def test_targets(kind: str, text: str, expected: tuple[Any, ...]) -> None:
     [
         ("HTTP", ""), ("HTTP", ":"), ("HTTP", "/x"), ("HTTP", ":80x"), ("HTTP", ":0"), ("TCP", ":65536"),
         ("HTTP", "http://localhost:80/"), ("HTTP", "web:80"), ("HTTP", "::1:80"), ("HTTP", ":80/a b"),
-        ("HTTP", ":80/a\r\nX: y"), ("HTTP", ":80/é"), ("TCP", ":80/"), ("TCP", "[::1"), ("TCP", ":٣"), ("HTTP", ":80\n"),
+        ("HTTP", ":80/a\r\nX: y"),
+        ("HTTP", ":80/é"), ("TCP", ":80/"), ("TCP", "[::1"), ("TCP", ":٣"), ("HTTP", ":80\n"),
     ],
 )  # fmt: skip
 def test_targets_that_are_refused(kind: str, text: str) -> None:
