@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 ARGS ?=
 
-.PHONY: help setup setup-run demo test test-differential test-unit lint bench bench-build clean
+.PHONY: help setup setup-run demo test test-differential test-options test-unit lint bench bench-build clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -36,6 +36,9 @@ test: setup ## Run all tests (ARGS=tests/unit selects some)
 test-differential: setup ## Compare builds with a real Docker's, case by case (ARGS=--record writes its results)
 	$(VENV)/bin/python tests/differential/run.py $(ARGS)
 
+test-options: setup ## Compare what options of run do with a real Docker's, case by case (ARGS=--record writes its results)
+	$(VENV)/bin/python tests/differential/options/run_options.py $(ARGS)
+
 test-unit: setup ## Run the tests that need neither root nor the network
 	$(VENV)/bin/python -m pytest tests/unit tests/architecture $(ARGS)
 
@@ -45,8 +48,8 @@ lint: setup ## Check style, types and import directions
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-bench: setup ## Compare start-up times with another engine (ARGS="tare=unix://… docker=unix://…")
-	$(VENV)/bin/python bench/run_exec.py $(ARGS)
+bench: setup ## Compare containers with another engine's (ARGS="tare=unix://… docker=unix://…")
+	$(VENV)/bin/python bench/containers.py $(ARGS)
 
 bench-build: setup ## Compare builds with Docker's (ARGS="tare=unix://… docker=unix://…")
 	$(VENV)/bin/python bench/build.py $(ARGS)

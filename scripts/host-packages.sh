@@ -8,11 +8,12 @@ set -euo pipefail
 
 readonly run_packages=(
     runc crun conmon tini libnftables1 gpgv debian-archive-keyring ca-certificates iproute2 nftables util-linux python3-venv
+    s3fs # volumes in buckets
     git openssh-client # builds take sources from git, and keys from an agent
 )
-# The tests compile small static programs, make images of busybox, sign an archive of their own and drive
-# Docker's own command line.
-readonly test_packages=(gcc libc6-dev busybox-static gnupg procps)
+# The tests compile small static programs, make images of busybox, sign an archive of their own, drive Docker's own
+# command line, and copy volumes on file systems with reflinks and ACLs.
+readonly test_packages=(gcc libc6-dev busybox-static gnupg procps acl btrfs-progs e2fsprogs xfsprogs)
 
 readonly checkout=$(cd "$(dirname "$0")/.." && pwd)
 readonly tools=$checkout/.tools

@@ -23,14 +23,34 @@ Every message names the object, the cause and, where there is one, the fix; lowe
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """Why something did not work, found out afterwards.
+
+    ``code`` is one of ``tare.diagnosis.causes``, ``subject`` the file, name or number that it is about, ``cause`` and
+    ``fix`` are sentences without a full stop.
+    """
+
+    code: str
+    subject: str
+    cause: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.cause}; {self.fix}" if self.fix else self.cause
 
 
 class TareError(Exception):
     """Base of all errors that Tare raises on purpose.
 
     ``message`` says object and cause, ``hint`` the fix (may be empty), ``code`` is a stable machine-readable
-    name such as ``"port-in-use"`` (may be empty).
+    name such as ``"port-in-use"`` (may be empty). ``diagnosis`` is what looking closer has brought to light.
     """
+
+    diagnosis: Diagnosis | None = None
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(message)

@@ -348,3 +348,37 @@ async def test_cancelled_unpacking_leaves_nothing_and_can_be_repeated(bench: Ben
     async with bench.viewed(lower) as root:
         assert len(os.listdir(root)) == 3000
     assert len(os.listdir(bench.store.root / "snapshots")) == len(before) + 1
+
+
+async def test_an_active_snapshot_tells_what_it_changes_and_becomes_a_layer(bench: Bench) -> None:
+    base = await bench.layer(file("keep", b"k"), file("drop", b"d"), file("redo/a", b"a"), directory("etc"))
+    await bench.snapshots.prepare("live", [base])
+    assert await bench.snapshots.changes("live") == []
+    async with bench.mounted("live") as root:
+        (root / "drop").unlink()
+        (root / "redo/a").unlink()
+        (root / "redo").rmdir()
+        (root / "redo").mkdir()
+        (root / "new").write_text("n")
+        (root / "proc").mkdir()
+        (root / "etc/hosts").touch()
+        points = {"proc", "etc/hosts"}
+        found = await bench.snapshots.changes("live", points)
+        assert [(change.path, change.kind.name) for change in found] == [
+            ("drop", "DELETED"),
+            ("new", "ADDED"),
+            ("redo", "MODIFIED"),
+            ("redo/a", "DELETED"),
+        ]
+        assert {change.path for change in await bench.snapshots.changes("live")} >= {"proc", "etc", "etc/hosts"}
+        async with bench.store.leases.hold() as lease:
+            diff_id = await bench.snapshots.write_changes("live", lease=lease, mount_points=points)
+            layer = await bench.snapshots.ensure_layer(diff_id)
+        (root / "new").write_text("goes on")
+    async with bench.viewed(base, layer) as root:
+        assert tree(root) == {"keep": "k", "new": "n"}
+        assert sorted(path.name for path in root.iterdir()) == ["etc", "keep", "new", "redo"]
+    await bench.snapshots.remove("live")
+    for refused in (bench.snapshots.changes("live"), bench.snapshots.changes(str(base))):
+        with pytest.raises(NotFound):
+            await refused

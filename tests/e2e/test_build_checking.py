@@ -197,7 +197,7 @@ def test_an_interrupted_build_leaves_nothing(
 ) -> None:
     # The second build gets the cache when nothing is left of the first.
     step = "RUN --mount=type=cache,id=interrupted,sharing=locked,target=/c"
-    (context / "Dockerfile").write_text(f"FROM busybox\n{step} echo has begun; sleep 600\n")
+    (context / "Dockerfile").write_text(f"FROM busybox\n{step} echo has begun; sleep 60601\n")
     words = [sys.executable, "-m", "tare.cli.main", "--host", host.host, "build", "--no-cache"]
     words += ["--progress", progress, str(context)]
     reader, writer = pty.openpty() if terminal else os.pipe()
@@ -221,4 +221,4 @@ def test_an_interrupted_build_leaves_nothing(
     assert done.returncode == 0
     steps = host.run_root / "steps"
     assert not steps.exists() or not list(steps.iterdir())
-    assert "sleep 600" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "sleep 60601" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

@@ -45,8 +45,6 @@ def good(host: EngineProcess, *words: str, stdin: bytes | None = None) -> str:
 @pytest.mark.parametrize(
     "words",
     [
-        ("run", "--rm", "busybox", "nosuch"),
-        ("run", "--rm", "busybox", "/etc"),
         ("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 42"),
         ("run", "--rm", "-w", "/tmp", "-u", "1000:1000", "-e", "A=1", "busybox", "sh", "-c", "pwd; id -u; echo $A"),
         ("run", "--rm", "--entrypoint", "echo", "busybox", "a", "-b"),
@@ -81,6 +79,18 @@ def test_same_as_docker(host: EngineProcess, words: tuple[str, ...]) -> None:
     else:
         assert ours.stdout == theirs.stdout
     assert ours.stderr.replace(b"tare", b"docker") == theirs.stderr
+
+
+@pytest.mark.parametrize("name", ["nosuch", "/etc"])
+def test_same_as_docker_with_the_cause_on_lines_of_its_own(host: EngineProcess, name: str) -> None:
+    words = ("run", "--rm", "busybox", name)
+    ours = command(host, *words)
+    theirs = command(host, *words, program=[docker_program()])
+    assert ours.returncode == theirs.returncode
+    message, cause, fix, *rest = ours.stderr.replace(b"tare", b"docker").splitlines()
+    cause = cause.removeprefix(b"cause: ").rpartition(b" [")[0]
+    fix = fix.removeprefix(b"fix:   ")
+    assert [message + b" (" + cause + b"; " + fix + b")", *rest] == theirs.stderr.splitlines()
 
 
 def test_wrong_usage(host: EngineProcess) -> None:

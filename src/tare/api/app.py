@@ -12,7 +12,21 @@ from aiohttp import web
 from tare.api.context import ENGINE, Handler
 from tare.api.gate import Gate
 from tare.api.middleware import Requests, add_headers
-from tare.api.routes import builds, container_io, containers, debugging, execs, images, networks, system, tare, volumes
+from tare.api.routes import (
+    builds,
+    container_files,
+    container_io,
+    container_stats,
+    containers,
+    debugging,
+    execs,
+    images,
+    networks,
+    system,
+    tare,
+    volume_copies,
+    volumes,
+)
 
 if TYPE_CHECKING:
     from tare.engine.engine import Engine
@@ -32,7 +46,8 @@ Route = tuple[str, str, Handler]
 
 def all_routes() -> list[Route]:
     """Every route as (method, path without version, handler)."""
-    groups = (system, containers, container_io, execs, images, builds, networks, volumes, tare, debugging)
+    of_containers = (containers, container_io, container_files, container_stats, execs)
+    groups = (system, *of_containers, images, builds, networks, volumes, volume_copies, tare, debugging)
     return [route for group in groups for route in group.ROUTES]
 
 

@@ -8,6 +8,7 @@ from aiohttp import web
 from tare.errors import (
     Conflict,
     DataCorrupt,
+    Diagnosis,
     Exhausted,
     Forbidden,
     InternalError,
@@ -34,8 +35,8 @@ _STATUS: tuple[tuple[type[TareError], int], ...] = (
     (InternalError, 500),
 )
 
-_SERVER_ERROR_CODES = frozenset({"port-in-use"})
-"""Conflicts with the host, not with an object of the engine: Docker answers these with 500."""
+_SERVER_ERROR_CODES = frozenset({"port-in-use", "kind-differs", "file-operation", "update-refused", "ps-failed"})
+"""Conflicts with the host or among a container's files, not with an object of the engine: Docker answers with 500."""
 
 
 def status_of(error: TareError) -> int:
@@ -45,13 +46,15 @@ def status_of(error: TareError) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
-def error_document(message: str, *, code: str = "", hint: str = "") -> bytes:
-    """The body of an error answer: ``message`` is Docker's, ``code`` and ``hint`` are Tare's addition."""
-    document: dict[str, str] = {"message": message}
+def error_document(message: str, *, code: str = "", hint: str = "", diagnosis: Diagnosis | None = None) -> bytes:
+    """The body of an error answer: ``message`` is Docker's, the other members are Tare's addition."""
+    document: dict[str, object] = {"message": message}
     if code:
         document["code"] = code
     if hint:
         document["hint"] = hint
+    if diagnosis is not None:
+        document["diagnosis"] = diagnosis
     return msgspec.json.encode(document) + b"\n"
 
 
@@ -60,11 +63,12 @@ def error_response(error: TareError) -> web.Response:
     status = status_of(error)
     if status == 304:
         return web.Response(status=304)
-    return message_response(status, str(error), code=error.code, hint=error.hint)
+    return message_response(status, str(error), code=error.code, hint=error.hint, diagnosis=error.diagnosis)
 
 
-def message_response(status: int, message: str, *, code: str = "", hint: str = "") -> web.Response:
+def message_response(
+    status: int, message: str, *, code: str = "", hint: str = "", diagnosis: Diagnosis | None = None
+) -> web.Response:
     """An error answer with ``message``."""
-    return web.Response(
-        status=status, body=error_document(message, code=code, hint=hint), content_type="application/json"
-    )
+    body = error_document(message, code=code, hint=hint, diagnosis=diagnosis)
+    return web.Response(status=status, body=body, content_type="application/json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,9 +30,11 @@ def error_message(error: TareError, *, code: int | None = None) -> dict[str, Any
     return {"errorDetail": detail, "error": str(error)}
 
 
-async def open_stream(request: web.Request, content_type: str = "application/json") -> web.StreamResponse:
+async def open_stream(
+    request: web.Request, content_type: str = "application/json", *, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """An answer with status 200 whose headers are on their way; the body follows piece by piece."""
-    response = web.StreamResponse()
+    response = web.StreamResponse(headers=headers)
     response.content_type = content_type
     await response.prepare(request)
     return response

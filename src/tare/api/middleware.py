@@ -41,7 +41,7 @@ class Requests:
             request[VERSION] = negotiate(request.match_info.get("version"))
             return await self._run(request, handler)
         except TareError as error:
-            if isinstance(error, InternalError):
+            if isinstance(error, InternalError) and error.diagnosis is None:
                 logger.exception("%s %s", request.method, request.path)
             return error_response(error)
         except web.HTTPNotFound:

@@ -38,6 +38,12 @@ def frame(stream: int, data: bytes) -> bytes:
     return _FRAME.pack(stream, len(data)) + data
 
 
+def frames(pieces: list[tuple[int, bytes]]) -> bytes:
+    """One frame for each of ``pieces``, as clients take a frame for a line."""
+    pack = _FRAME.pack
+    return b"".join([part for stream, data in pieces for part in (pack(stream, len(data)), data)])
+
+
 def stream_type(*, tty: bool, version: Version) -> str:
     """The Content-Type of an output stream; a terminal's output is never framed."""
     return RAW_STREAM if tty or version < MULTIPLEXED_SINCE else MULTIPLEXED_STREAM

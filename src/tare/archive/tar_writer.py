@@ -121,7 +121,7 @@ def _member_headers(entry: Entry, size: int) -> bytes:
     """The member's ustar header, after a pax header where it is needed."""
     path = entry.path.encode("utf-8", "surrogateescape")
     if entry.kind is Kind.DIRECTORY:
-        path = path + b"/" if path else b"./"
+        path = path.rstrip(b"/") + b"/" if path else b"./"
     target = entry.target.encode("utf-8", "surrogateescape")
     records: dict[str, bytes] = {}
     name, prefix = path, b""

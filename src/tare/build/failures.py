@@ -48,6 +48,7 @@ class StepNotStarted(ExecutableError):
 
     def __init__(self, cause: ExecutableError) -> None:
         super().__init__(cause.message, exit_code=cause.exit_code, hint=cause.hint, code=cause.code)
+        self.diagnosis = cause.diagnosis
         self.step = ""
 
 

@@ -259,7 +259,7 @@ class StageState:
                 parse_signal(signal)
                 self._note(instruction, place, f"STOPSIGNAL {signal}", stop_signal=signal)
             case ins.Healthcheck():
-                check = _healthcheck(instruction)
+                check = healthcheck_of(instruction)
                 self._note(instruction, place, phrasing.healthcheck(check), healthcheck=check)
             case ins.Onbuild():
                 self._triggers.append(instruction.expression)
@@ -315,7 +315,8 @@ def _check_host_part(before: str, text: str) -> None:
         raise InvalidArgument(f"invalid containerPort: {text}", hint="write port[-port][/tcp|udp|sctp]")
 
 
-def _healthcheck(instruction: ins.Healthcheck) -> Healthcheck:
+def healthcheck_of(instruction: ins.Healthcheck) -> Healthcheck:
+    """The image configuration's form of ``HEALTHCHECK``."""
     command = instruction.command
     if command is None:
         return Healthcheck(test=["NONE"])

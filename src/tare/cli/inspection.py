@@ -26,6 +26,24 @@ _names = click.argument("names", nargs=-1, required=True)
 _format = click.option("-f", "--format", "template", default="", help="'json' or a Go template.")
 
 
+async def _with_size(client: Client, name: str, wanted: str | None) -> dict[str, Any]:
+    """A container with its sizes, or anything else and a word about it."""
+    for kind, look in _KINDS.items():
+        if wanted not in (None, kind):
+            continue
+        try:
+            if kind == "container":
+                return await client.containers.inspect(name, size=True)
+            found = await look(client, name)
+        except NotFound:
+            if wanted is not None:
+                raise
+            continue
+        print(f"WARNING: --size ignored for {kind}", file=sys.stderr)
+        return found
+    raise NotFound(f"no such object: {name}", code="no-such-object")
+
+
 async def _any(client: Client, name: str) -> dict[str, Any]:
     for look in _KINDS.values():
         try:
@@ -35,7 +53,8 @@ async def _any(client: Client, name: str) -> dict[str, Any]:
     raise NotFound(f"no such object: {name}", code="no-such-object")
 
 
-def _inspect(session: Session, names: tuple[str, ...], template: str, look: Look) -> None:
+def show(session: Session, names: tuple[str, ...], template: str, look: Look) -> None:
+    """Print what ``look`` finds for each name; ends the program with 1 when something is not there."""
     parsed = Template(template) if template not in ("", "json") else None
 
     async def work(client: Client) -> tuple[list[dict[str, Any]], list[TareError]]:
@@ -75,9 +94,9 @@ def _inspect(session: Session, names: tuple[str, ...], template: str, look: Look
 def inspect(session: Session, names: tuple[str, ...], template: str, kind: str | None, size: bool) -> None:
     """Show everything about containers, images, networks and volumes."""
     if size:
-        _inspect(session, names, template, lambda client, name: client.containers.inspect(name, size=True))
+        show(session, names, template, lambda client, name: _with_size(client, name, kind))
     else:
-        _inspect(session, names, template, _KINDS[kind] if kind else _any)
+        show(session, names, template, _KINDS[kind] if kind else _any)
 
 
 @click.command("inspect", short_help="Show everything about containers.")
@@ -87,7 +106,7 @@ def inspect(session: Session, names: tuple[str, ...], template: str, kind: str |
 @pass_session
 def inspect_container(session: Session, names: tuple[str, ...], template: str, size: bool) -> None:
     """Show everything about containers."""
-    _inspect(session, names, template, lambda client, name: client.containers.inspect(name, size=size))
+    show(session, names, template, lambda client, name: client.containers.inspect(name, size=size))
 
 
 @click.command("inspect", short_help="Show everything about images.")
@@ -96,7 +115,7 @@ def inspect_container(session: Session, names: tuple[str, ...], template: str, s
 @pass_session
 def inspect_image(session: Session, names: tuple[str, ...], template: str) -> None:
     """Show everything about images."""
-    _inspect(session, names, template, _KINDS["image"])
+    show(session, names, template, _KINDS["image"])
 
 
 @click.command("inspect", short_help="Show everything about networks.")
@@ -105,13 +124,4 @@ def inspect_image(session: Session, names: tuple[str, ...], template: str) -> No
 @pass_session
 def inspect_network(session: Session, names: tuple[str, ...], template: str) -> None:
     """Show everything about networks."""
-    _inspect(session, names, template, _KINDS["network"])
-
-
-@click.command("inspect", short_help="Show everything about volumes.")
-@_names
-@_format
-@pass_session
-def inspect_volume(session: Session, names: tuple[str, ...], template: str) -> None:
-    """Show everything about volumes."""
-    _inspect(session, names, template, _KINDS["volume"])
+    show(session, names, template, _KINDS["network"])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Awaitable
 
 import click
 
-from tare.cli.session import Session, pass_session
+from tare.cli.session import Session, pass_session, tell
+from tare.cli.unpersisted import notes_before_removal, tell_notes
 from tare.client.client import Client
-from tare.errors import NotFound, NotModified
+from tare.client.failures import is_answer
+from tare.errors import NotFound, NotModified, TareError
 
 _names = click.argument("containers", nargs=-1, required=True)
 _signal = click.option("-s", "--signal", default="", help="Signal to send.")
@@ -97,7 +100,14 @@ def unpause(session: Session, containers: tuple[str, ...]) -> None:
 @pass_session
 def rename(session: Session, container: str, new_name: str) -> None:
     """Rename a container."""
-    session.run(lambda client: client.containers.rename(container, new_name))
+    try:
+        session.run(lambda client: client.containers.rename(container, new_name))
+    except TareError as error:
+        if not is_answer(error):
+            raise
+        tell(error)
+        click.echo(f"Error: failed to rename container named {container}", err=True)
+        sys.exit(1)
 
 
 @click.command("rm", short_help="Remove containers.")
@@ -110,6 +120,7 @@ def remove(session: Session, containers: tuple[str, ...], force: bool, volumes: 
     """Remove containers."""
 
     async def act(client: Client, name: str) -> str | None:
+        notes = await notes_before_removal(client, name)
         try:
             await client.containers.remove(name, force=force, volumes=volumes, link=link)
         except NotFound:
@@ -118,6 +129,7 @@ def remove(session: Session, containers: tuple[str, ...], force: bool, volumes: 
                 raise
             click.echo(f"Error response from daemon: No such container: {name}", err=True)
             return None
+        tell_notes(notes)
         return name
 
     session.each(containers, act)

@@ -14,7 +14,6 @@ from tare.cli.session import Session, pass_session
 from tare.cli.tables import align, listing, short_id, shorten, write
 from tare.cli.units import ago, human_size, local_time
 from tare.client.client import Client
-from tare.errors import InvalidArgument
 
 _TITLES = {
     "ID": "CONTAINER ID",
@@ -61,7 +60,7 @@ def ps(
 ) -> None:
     """List containers."""
     limit = 1 if latest else max(last, 0)
-    wants_size = size or ".Size" in template
+    wants_size = size or ".Size" in template or "json ." in template
 
     async def work(client: Client) -> list[dict[str, Any]]:
         return await client.containers.list(
@@ -78,65 +77,79 @@ def ps(
     write(listing(rows, _TITLES, columns, template))
 
 
-def _row(document: dict[str, Any], now: float, *, full: bool) -> dict[str, str]:
+class _Row(dict[str, str]):
+    """A container's columns; ``labels`` are asked for by name."""
+
+    labels: dict[str, str]
+
+    def label(self, name: str) -> str:
+        """The value of a label; empty without it."""
+        return self.labels.get(name, "")
+
+
+def _row(document: dict[str, Any], now: float, *, full: bool) -> _Row:
     command = document["Command"]
     image = document["Image"]
     mounts = [mount.get("Name") or mount.get("Source", "") for mount in document.get("Mounts") or []]
-    return {
-        "ID": document["Id"] if full else short_id(document["Id"]),
-        "Image": short_id(image) if image.startswith("sha256:") and not full else image,
-        "Command": json.dumps(command if full else shorten(command, _COMMAND_WIDTH), ensure_ascii=False),
-        "RunningFor": ago(document["Created"], now),
-        "CreatedAt": local_time(document["Created"]),
-        "Status": document["Status"],
-        "State": document["State"],
-        "Ports": ports_text(document.get("Ports") or []),
-        "Names": ",".join(name.lstrip("/") for name in document["Names"]),
-        "Size": _size(document),
-        "Labels": ",".join(f"{key}={value}" for key, value in sorted((document.get("Labels") or {}).items())),
-        "Mounts": ",".join(mount if full else shorten(mount, 15) for mount in mounts),
-        "LocalVolumes": str(sum(1 for mount in document.get("Mounts") or [] if mount.get("Driver") == "local")),
-        "Networks": ",".join(sorted((document.get("NetworkSettings") or {}).get("Networks") or {})),
-    }
+    row = _Row(
+        {
+            "ID": document["Id"] if full else short_id(document["Id"]),
+            "Image": short_id(image) if image.startswith("sha256:") and not full else image,
+            "Command": json.dumps(command if full else shorten(command, _COMMAND_WIDTH), ensure_ascii=False),
+            "RunningFor": ago(document["Created"], now),
+            "CreatedAt": local_time(document["Created"]),
+            "Status": document["Status"],
+            "State": document["State"],
+            "Ports": ports_text(document.get("Ports") or []),
+            "Names": ",".join(name.lstrip("/") for name in document["Names"]),
+            "Size": _size(document),
+            "Labels": ",".join(f"{key}={value}" for key, value in sorted((document.get("Labels") or {}).items())),
+            "Mounts": ",".join(mount if full else shorten(mount, 15) for mount in mounts),
+            "LocalVolumes": str(sum(1 for mount in document.get("Mounts") or [] if mount.get("Driver") == "local")),
+            "Networks": ",".join(sorted((document.get("NetworkSettings") or {}).get("Networks") or {})),
+        }
+    )
+    row.labels = document.get("Labels") or {}
+    return row
 
 
 def _size(document: dict[str, Any]) -> str:
-    if "SizeRw" not in document:
-        return ""
-    return f"{human_size(document['SizeRw'])} (virtual {human_size(document.get('SizeRootFs', 0))})"
+    written = human_size(document.get("SizeRw", 0))
+    return f"{written} (virtual {human_size(document['SizeRootFs'])})" if document.get("SizeRootFs") else written
 
 
 def ports_text(ports: list[dict[str, Any]]) -> str:
-    """The PORTS column; neighbouring ports are one range."""
-    groups: dict[tuple[str, str, int | None], list[int]] = {}
-    for port in sorted(ports, key=lambda one: (one["Type"], one["PrivatePort"], one.get("IP", ""))):
-        public = port.get("PublicPort")
-        offset = public - port["PrivatePort"] if public else None
-        groups.setdefault((port.get("IP", "") if public else "", port["Type"], offset), []).append(port["PrivatePort"])
-    texts = []
-    for (address, protocol, offset), numbers in groups.items():
-        for first, last in _ranges(numbers):
-            inside = _span(first, last)
-            if offset is None:
-                texts.append((first, f"{inside}/{protocol}"))
-            else:
-                place = f"[{address}]" if ":" in address else address
-                texts.append((first, f"{place}:{_span(first + offset, last + offset)}->{inside}/{protocol}"))
-    return ", ".join(text for _, text in sorted(texts, key=lambda pair: pair[0]))
+    """The PORTS column as Docker writes it: neighbours are a range, ports under another number come last."""
+    groups: dict[tuple[str, str], tuple[int, int]] = {}
+    texts, mapped = [], []
+    for port in sorted(ports, key=_port_order):
+        number, public, address = port["PrivatePort"], port.get("PublicPort", 0), port.get("IP", "")
+        if address and public != number:
+            mapped.append(f"{_place(address, str(public))}->{number}/{port['Type']}")
+            continue
+        key = (address, port["Type"])
+        if key in groups and number == groups[key][1] + 1:
+            groups[key] = (groups[key][0], number)
+            continue
+        if key in groups:
+            texts.append(_group(key, groups[key]))
+        groups[key] = (number, number)
+    texts += [_group(key, span) for key, span in groups.items()]
+    return ", ".join([*texts, *mapped])
 
 
-def _ranges(numbers: list[int]) -> list[tuple[int, int]]:
-    ranges: list[tuple[int, int]] = []
-    for number in sorted(set(numbers)):
-        if ranges and number == ranges[-1][1] + 1:
-            ranges[-1] = (ranges[-1][0], number)
-        else:
-            ranges.append((number, number))
-    return ranges
+def _port_order(port: dict[str, Any]) -> tuple[int, str, int, str]:
+    return port["PrivatePort"], port.get("IP", ""), port.get("PublicPort", 0), port["Type"]
 
 
-def _span(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"
+def _group(key: tuple[str, str], span: tuple[int, int]) -> str:
+    address, protocol = key
+    numbers = str(span[0]) if span[0] == span[1] else f"{span[0]}-{span[1]}"
+    return f"{_place(address, numbers)}->{numbers}/{protocol}" if address else f"{numbers}/{protocol}"
+
+
+def _place(address: str, port: str) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 @click.command(short_help="Show the processes of a container.", context_settings={"ignore_unknown_options": True})
@@ -160,7 +173,8 @@ def port(session: Session, container: str, private_port: str | None) -> None:
     if private_port:
         wanted = private_port if "/" in private_port else f"{private_port}/tcp"
         if not published.get(wanted):
-            raise InvalidArgument(f"no public port '{wanted}' published for {container}")
+            print(f"Error: No public port '{private_port}' published for {container}", file=sys.stderr)
+            sys.exit(1)
         published = {wanted: published[wanted]}
     for inside, bindings in sorted(published.items()):
         for binding in bindings or []:

@@ -23,8 +23,12 @@ INTERRUPTED = 130
 
 _CONTAINER: Mapping[str, str] = {
     "attach": "run:attach",
+    "commit": "changes:commit",
+    "cp": "copying:copy_files",
     "create": "run:create",
+    "diff": "changes:diff",
     "exec": "execs:exec_command",
+    "export": "changes:export",
     "inspect": "inspection:inspect_container",
     "kill": "lifecycle:kill",
     "logs": "logs:logs",
@@ -37,10 +41,14 @@ _CONTAINER: Mapping[str, str] = {
     "rm": "lifecycle:remove",
     "run": "run:run",
     "start": "run:start",
+    "stats": "usage:stats",
     "stop": "lifecycle:stop",
     "top": "listing:top",
     "unpause": "lifecycle:unpause",
+    "unpersisted": "unpersisted:unpersisted",
+    "update": "updating:update",
     "wait": "lifecycle:wait",
+    "why": "why:why",
 }
 _BUILDER: Mapping[str, str] = {
     "build": "build:build",
@@ -69,11 +77,17 @@ _NETWORK: Mapping[str, str] = {
     "rm": "networks:remove",
 }
 _VOLUME: Mapping[str, str] = {
+    "backup": "volume_backups:backup",
+    "clone": "volume_copies:clone",
     "create": "volumes:create",
-    "inspect": "inspection:inspect_volume",
+    "inspect": "volumes:inspect",
     "ls": "volumes:list_volumes",
+    "protect": "volume_copies:protect",
     "prune": "prune:prune_volumes",
+    "restore": "volume_copies:restore",
     "rm": "volumes:remove",
+    "snapshot": "volume_copies:snapshot",
+    "unprotect": "volume_copies:unprotect",
 }
 _SYSTEM: Mapping[str, str] = {
     "df": "system:disk_usage",

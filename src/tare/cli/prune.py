@@ -10,6 +10,7 @@ import click
 from tare.cli.filters import read_filters
 from tare.cli.session import Session, pass_session
 from tare.cli.units import human_size
+from tare.cli.unpersisted import notes_before_prune, tell_notes
 from tare.client.client import Client
 
 _force = click.option("-f", "--force", is_flag=True, help="Don't ask.")
@@ -36,9 +37,20 @@ def report(title: str, names: list[str]) -> None:
 def prune_containers(session: Session, force: bool, filters: tuple[str, ...]) -> None:
     """Remove all stopped containers."""
     ask("This will remove all stopped containers.", force=force)
-    removed = session.run(lambda client: client.containers.prune(read_filters(filters)))
+
+    async def work(client: Client) -> tuple[dict[str, Any], dict[str, list[str]]]:
+        notes = await notes_before_prune(client)
+        return await client.containers.prune(read_filters(filters)), notes
+
+    removed, notes = session.run(work)
     report("Deleted Containers:", removed["ContainersDeleted"] or [])
+    _tell(removed, notes)
     print(f"Total reclaimed space: {human_size(removed['SpaceReclaimed'])}")
+
+
+def _tell(removed: dict[str, Any], notes: dict[str, list[str]]) -> None:
+    for identifier in removed.get("ContainersDeleted") or []:
+        tell_notes(notes.get(identifier, ()))
 
 
 @click.command("prune", short_help="Remove unused images.")
@@ -100,18 +112,20 @@ def prune_system(session: Session, force: bool, everything: bool, volumes: bool)
     """Remove stopped containers, unused networks, images and build cache, and on demand volumes."""
     ask(_everything_unused(everything=everything, volumes=volumes), force=force)
 
-    async def work(client: Client) -> list[dict[str, Any]]:
+    async def work(client: Client) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+        notes = await notes_before_prune(client)
         found = [await client.containers.prune(), await client.networks.prune()]
         if volumes:
             found.append(await client.volumes.prune())
         found.append(await client.images.prune(_dangling({}, everything=everything)))
-        return [*found, await client.builds.prune(everything=everything)]
+        return [*found, await client.builds.prune(everything=everything)], notes
 
-    removed = session.run(work)
+    removed, notes = session.run(work)
     reclaimed = 0
     for one in removed:
         for kind in ("Containers", "Networks", "Volumes"):
             report(f"Deleted {kind}:", one.get(f"{kind}Deleted") or [])
+        _tell(one, notes)
         if "ImagesDeleted" in one:
             _report_images(one)
         report("Deleted build cache objects:", one.get("CachesDeleted") or [])

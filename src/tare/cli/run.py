@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 
-from tare.cli.options import container_options, create_request
+from tare.cli.flags import FLAG_CODE
+from tare.cli.options import BooleanValues, check_before_pull, container_options, create_request, with_usage
 from tare.cli.relay import relay
-from tare.cli.session import Session, describe, pass_session
+from tare.cli.session import Session, describe, explain, pass_session
 from tare.cli.terminal import Detached, Signals, raw_mode, require_terminal
 from tare.client.client import Client
+from tare.client.failures import diagnosis_of, is_answer
 from tare.errors import Conflict, ExecutableError, InvalidArgument, NotFound, NotModified, TareError
 
 RUN_FAILED = 125
@@ -23,7 +25,7 @@ _NOT_FOUND = ("executable file not found", "no such file or directory")
 _PLAIN = {"allow_interspersed_args": False}
 
 
-@click.command(context_settings=_PLAIN, short_help="Create and run a container from an image.")
+@click.command(cls=BooleanValues, context_settings=_PLAIN, short_help="Create and run a container from an image.")
 @click.option("-d", "--detach", is_flag=True, help="Run in the background and print the container's ID.")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to the process.")
 @click.option("--detach-keys", default="", help="Keys that detach (only the default, ctrl-p,ctrl-q).")
@@ -57,14 +59,23 @@ def _check_run(given: dict[str, Any], *, detach: bool, detach_keys: str) -> None
         raise InvalidArgument("conflicting options: cannot specify both --attach and --detach")
     if detach_keys not in ("", "ctrl-p,ctrl-q"):
         raise InvalidArgument(f"--detach-keys {detach_keys!r}: only ctrl-p,ctrl-q is supported")
-    if given["auto_remove"] and given["restart"] not in ("", "no"):
-        raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
+    check_before_pull(given)
 
 
 def _run_failure(error: TareError) -> int:
     """Tell it as Docker's ``run`` does and return the exit status: 126, 127, or 125 for what is the engine's."""
-    print(f"tare: {describe(error)}\n\nRun 'tare run --help' for more information", file=sys.stderr)
-    return failure_status(error)
+    _tell_with_help(error, "run")
+    return failure_status(error) if is_answer(error) else RUN_FAILED
+
+
+def _tell_with_help(error: TareError, command: str) -> None:
+    text = describe(error)
+    if error.code == FLAG_CODE or error.message.startswith('invalid argument "'):
+        print(with_usage(text, command), file=sys.stderr)
+    else:
+        print(f"tare: {text}", file=sys.stderr)
+        explain(error.diagnosis)
+        print(f"\nRun 'tare {command} --help' for more information", file=sys.stderr)
 
 
 def failure_status(error: TareError) -> int:
@@ -167,17 +178,23 @@ async def _outcome(waiting: Any) -> int:
     if failure:
         print(f"tare: Error response from daemon: {failure}", file=sys.stderr)
         return RUN_FAILED
+    explain(diagnosis_of(outcome.get("Diagnosis")))
     return int(outcome["StatusCode"])
 
 
-@click.command(context_settings=_PLAIN, short_help="Create a container.")
+@click.command(cls=BooleanValues, context_settings=_PLAIN, short_help="Create a container.")
 @container_options
 @click.argument("image")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @pass_session
 def create(session: Session, /, *, image: str, command: tuple[str, ...], **given: Any) -> None:
     """Create a new container; ``start`` runs it."""
-    document = create_request(image, command, given)
+    try:
+        check_before_pull(given)
+        document = create_request(image, command, given)
+    except TareError as error:
+        _tell_with_help(error, "create")
+        sys.exit(RUN_FAILED)
     print(session.run(lambda client: make_container(client, image, document, given)))
 
 

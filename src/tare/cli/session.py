@@ -10,7 +10,7 @@ import click
 
 from tare.client.endpoint import Endpoint
 from tare.client.failures import is_answer
-from tare.errors import TareError
+from tare.errors import Diagnosis, TareError
 
 if TYPE_CHECKING:
     from tare.client.client import Client
@@ -69,7 +69,8 @@ pass_session = click.make_pass_decorator(Session)
 
 def describe(error: TareError) -> str:
     """A failure as Docker's command line words it."""
-    hint = f" ({error.hint})" if error.hint and error.hint not in error.message else ""
+    told_apart = error.diagnosis is not None
+    hint = f" ({error.hint})" if error.hint and error.hint not in error.message and not told_apart else ""
     return f"Error response from daemon: {error.message}{hint}" if is_answer(error) else f"{error.message}{hint}"
 
 
@@ -77,3 +78,18 @@ def tell(error: TareError) -> None:
     """Print a failure on standard error."""
     text = describe(error)
     print(text if is_answer(error) else f"tare: {text}", file=sys.stderr, flush=True)
+    explain(error.diagnosis)
+
+
+def explain(diagnosis: Diagnosis | None) -> None:
+    """Print why something did not start on standard error, if it is known."""
+    if diagnosis is not None:
+        print(explanation(diagnosis), file=sys.stderr, flush=True)
+
+
+def explanation(diagnosis: Diagnosis) -> str:
+    """A diagnosis for people, one or two lines."""
+    lines = [f"cause: {diagnosis.cause} [{diagnosis.code}]"]
+    if diagnosis.fix:
+        lines.append(f"fix:   {diagnosis.fix}")
+    return "\n".join(lines)

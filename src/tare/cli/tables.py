@@ -33,7 +33,7 @@ def listing(rows: Sequence[Row], titles: Mapping[str, str], columns: Sequence[st
     ``titles`` are the columns' headings by field name. Raises InvalidArgument for a template that cannot be done.
     """
     if template == "json":
-        return "".join(to_json(dict(row)) + "\n" for row in rows)
+        return "".join(to_json(dict(sorted(row.items()))) + "\n" for row in rows)
     if template in ("", "table"):
         return align([[titles[name] for name in columns], *([row[name] for name in columns] for row in rows)])
     if template.startswith("table "):

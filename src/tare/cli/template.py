@@ -197,6 +197,8 @@ class Template:
                 return function(*arguments)
             except (TypeError, LookupError, ValueError, AttributeError) as error:
                 raise _fail(self.text, f"error calling {head}: {error}") from error
+        if head == ".Label" and len(words) == 2 and not piped:
+            return _label(dot, self._operand(words[1], dot, scope))
         if len(words) > 1 or piped:
             raise _fail(self.text, f"{head!r} is not a function")
         return self._operand(head, dot, scope)
@@ -291,6 +293,13 @@ def _index(value: Any, *keys: Any) -> Any:
     for key in keys:
         value = value.get(key, "") if isinstance(value, Mapping) else value[key]
     return value
+
+
+def _label(dot: Any, name: Any) -> Any:
+    """The method ``Label`` of rows that have labels; a table's heading is the last part of the label's name."""
+    if isinstance(dot, _Titles):
+        return str(name).rpartition(".")[2].replace("-", " ").replace("_", " ")
+    return dot.label(str(name)) if hasattr(dot, "label") else ""
 
 
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {

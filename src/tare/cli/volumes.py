@@ -1,13 +1,17 @@
-"""``volume create|ls|rm``."""
+"""``volume create|inspect|ls|rm``."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
 from tare.cli.environment import read_labels
 from tare.cli.filters import read_filters
+from tare.cli.inspection import show
 from tare.cli.session import Session, pass_session
 from tare.cli.tables import listing, write
+from tare.cli.units import human_size
 from tare.client.client import Client
 
 _TITLES = {
@@ -16,7 +20,16 @@ _TITLES = {
     "Mountpoint": "MOUNTPOINT",
     "Scope": "SCOPE",
     "Labels": "LABELS",
+    "Availability": "AVAILABILITY",
+    "Group": "GROUP",
+    "Links": "LINKS",
+    "Size": "SIZE",
+    "Status": "STATUS",
+    "UsedBy": "USED BY",
+    "Snapshots": "SNAPSHOTS",
+    "Protected": "PROTECTED",
 }
+_USAGE = ("Size", "Snapshots", "Protected", "UsedBy")
 
 
 @click.command(short_help="Create a volume.")
@@ -35,24 +48,56 @@ def create(session: Session, name: str, driver: str, labels: tuple[str, ...], op
 @click.option("-q", "--quiet", is_flag=True, help="Only show names.")
 @click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only those that match.")
 @click.option("--format", "template", default="", help="'table', 'json', 'table TEMPLATE' or a Go template.")
+@click.option("-u", "--usage", is_flag=True, help="Also show who uses them, how big they are, and their snapshots.")
 @pass_session
-def list_volumes(session: Session, quiet: bool, filters: tuple[str, ...], template: str) -> None:
+def list_volumes(session: Session, quiet: bool, filters: tuple[str, ...], template: str, usage: bool) -> None:
     """List volumes."""
-    found = session.run(lambda client: client.volumes.list(read_filters(filters)))
-    rows = [
-        {
-            "Driver": one["Driver"],
-            "Name": one["Name"],
-            "Mountpoint": one["Mountpoint"],
-            "Scope": one["Scope"],
-            "Labels": ",".join(f"{key}={value}" for key, value in sorted((one["Labels"] or {}).items())),
-        }
-        for one in sorted(found, key=lambda one: one["Name"])
-    ]
+    wanted = read_filters(filters)
+    if usage:
+        found = session.run(lambda client: client.volumes.usages(wanted, size=True))
+    else:
+        found = session.run(lambda client: client.volumes.list(wanted))
+    rows = [_row(one) for one in sorted(found, key=lambda one: one["Name"])]
     if quiet and not template:
         write("".join(f"{row['Name']}\n" for row in rows))
         return
-    write(listing(rows, _TITLES, ("Driver", "Name"), template))
+    write(listing(rows, _TITLES, ("Driver", "Name", *(_USAGE if usage else ())), template))
+
+
+def _row(one: dict[str, Any]) -> dict[str, str]:
+    """The fields of Docker's ``--format``, in its order for JSON; those of usage only where they are known."""
+    data = one.get("UsageData")
+    row = {
+        "Availability": "N/A",
+        "Driver": one["Driver"],
+        "Group": "N/A",
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted((one["Labels"] or {}).items())),
+        "Links": str(data["RefCount"]) if data else "N/A",
+        "Mountpoint": one["Mountpoint"],
+        "Name": one["Name"],
+        "Scope": one["Scope"],
+        "Size": human_size(data["Size"]) if data and data["Size"] >= 0 else "N/A",
+        "Status": "N/A",
+    }
+    if data:
+        users = dict.fromkeys(f"{user['Name']} ({user['State']})" for user in one["UsedBy"])
+        row["UsedBy"] = ", ".join(users) or "-"
+        row["Snapshots"] = str(one["Snapshots"]["Count"])
+        row["Protected"] = "yes" if one["Protected"] else "no"
+    return row
+
+
+@click.command("inspect", short_help="Show everything about volumes.")
+@click.argument("names", nargs=-1, required=True)
+@click.option("-f", "--format", "template", default="", help="'json' or a Go template.")
+@click.option("-u", "--usage", is_flag=True, help="Also show who uses them, how big they are, and their snapshots.")
+@pass_session
+def inspect(session: Session, names: tuple[str, ...], template: str, usage: bool) -> None:
+    """Show everything about volumes."""
+    if usage:
+        show(session, names, template, lambda client, name: client.volumes.usage(name, size=True))
+    else:
+        show(session, names, template, lambda client, name: client.volumes.inspect(name))
 
 
 @click.command("rm", short_help="Remove volumes and their data.")

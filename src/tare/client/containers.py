@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import base64
+import json
+from collections.abc import AsyncIterator, Sequence
 
 from tare.client.caller import Document, Documents, Filters, Group, Values, filters_text
+from tare.client.failures import is_answer
 from tare.client.http import Response, segment
 from tare.client.streams import STDOUT, Attached, demultiplex
+from tare.errors import TareError
+
+
+def _path_stat(response: Response) -> Document:
+    found: Document = json.loads(base64.b64decode(response.headers.get("x-docker-container-path-stat", "e30=")))
+    return found
 
 
 class Waiting:
@@ -96,6 +105,12 @@ class Containers(Group):
         removed: Document = await self._caller.call("POST", "/containers/prune", query=query)
         return removed
 
+    async def unpersisted(self, name: str, *, entries: int | None = None) -> Document:
+        """Data in its writable layer, and what would keep it; at most ``entries`` directory entries are looked at."""
+        path = f"/tare{self._path(name, 'unpersisted')}"
+        found: Document = await self._caller.call("GET", path, query={"entries": entries})
+        return found
+
     async def wait(self, name: str, condition: str = "not-running") -> Waiting:
         """Begin to wait for ``not-running``, ``next-exit`` or ``removed``."""
         return Waiting(await self._caller.open("POST", self._path(name, "wait"), query={"condition": condition}))
@@ -128,6 +143,66 @@ class Containers(Group):
                 return
             async for piece in demultiplex(response.chunks()):
                 yield piece
+
+    async def stat_path(self, name: str, path: str) -> Document | None:
+        """What stands at a path in it (the API's ContainerPathStat); None when it cannot be told."""
+        try:
+            response = await self._caller.open("HEAD", self._path(name, "archive"), query={"path": path})
+        except TareError as error:
+            if not is_answer(error):
+                raise
+            return None
+        async with response:
+            return _path_stat(response)
+
+    async def copy_from(self, name: str, path: str) -> tuple[Document, Response]:
+        """What stands at a path in it, and the answer that carries a tar of it; close the answer."""
+        response = await self._caller.open("GET", self._path(name, "archive"), query={"path": path})
+        return _path_stat(response), response
+
+    async def copy_to(self, name: str, path: str, body: AsyncIterator[bytes], *, keep_owner: bool = False) -> None:
+        """Unpack the tar ``body`` in the directory ``path`` of it; ``keep_owner`` is the API's ``copyUIDGID``."""
+        query: Values = {"path": path, "noOverwriteDirNonDir": "true", "copyUIDGID": "true" if keep_owner else None}
+        async with await self._caller.open("PUT", self._path(name, "archive"), query=query, body=body) as response:
+            await response.read()
+
+    async def changes(self, name: str) -> Documents:
+        """What it has changed in its image's files."""
+        found: Documents | None = await self._caller.call("GET", self._path(name, "changes"))
+        return found or []
+
+    async def export(self, name: str) -> Response:
+        """The answer that carries a tar of its files; close it."""
+        return await self._caller.open("GET", self._path(name, "export"))
+
+    async def commit(
+        self,
+        name: str,
+        *,
+        repository: str = "",
+        tag: str = "",
+        author: str = "",
+        comment: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> str:
+        """Make an image of it; returns its identifier."""
+        query: Values = {"container": name, "repo": repository, "tag": tag, "author": author, "comment": comment}
+        query |= {"changes": [*changes], "pause": None if pause else "0"}
+        made: Document = await self._caller.call("POST", "/commit", query=query)
+        return str(made["Id"])
+
+    async def update(self, name: str, document: Document) -> Sequence[str]:
+        """Change its limits (the API's ContainerUpdate); returns warnings."""
+        answer: Document = await self._caller.call("POST", self._path(name, "update"), document=document)
+        return answer.get("Warnings") or []
+
+    async def stats(self, name: str, *, stream: bool = False) -> AsyncIterator[Document]:
+        """What it uses: once, reckoned over a second, or each second."""
+        query: Values = {"stream": "1" if stream else "0"}
+        async with await self._caller.open("GET", self._path(name, "stats"), query=query) as response:
+            async for document in response.documents():
+                yield document
 
     @staticmethod
     def _path(name: str, action: str = "") -> str:

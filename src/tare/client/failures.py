@@ -7,6 +7,7 @@ import json
 from tare.client.endpoint import Endpoint
 from tare.errors import (
     Conflict,
+    Diagnosis,
     Forbidden,
     InternalError,
     InvalidArgument,
@@ -40,7 +41,19 @@ def error_of(status: int, body: bytes) -> TareError:
     if isinstance(document, dict):
         message, hint, code = (str(document.get(name) or "") for name in ("message", "hint", "code"))
     kind = next((kind for known, kind in _KINDS if known == status), InternalError)
-    return kind(message.removesuffix(f" ({hint})") if hint else message, hint=hint, code=code or "engine")
+    error = kind(message.removesuffix(f" ({hint})") if hint else message, hint=hint, code=code or "engine")
+    if isinstance(document, dict):
+        error.diagnosis = diagnosis_of(document.get("diagnosis"))
+    return error
+
+
+def diagnosis_of(document: object) -> Diagnosis | None:
+    """A diagnosis from its members, in the spelling of errors or of a container's state."""
+    if not isinstance(document, dict):
+        return None
+    values = {str(name).lower(): str(value) for name, value in document.items()}
+    names = ("code", "subject", "cause", "fix")
+    return Diagnosis(**{name: values.get(name, "") for name in names})
 
 
 def connection_error(endpoint: Endpoint, error: OSError) -> TareError:
@@ -62,6 +75,10 @@ def interrupted() -> Unavailable:
     return Unavailable("the engine closed the connection in the middle of its answer")
 
 
+_OWN_CODES = frozenset({"engine-down", "engine-start", "invalid-flag", "cidfile", "template"})
+"""Codes of errors that the client itself raises."""
+
+
 def is_answer(error: TareError) -> bool:
     """Whether the engine gave this error, as against the client itself."""
-    return bool(error.code) and error.code not in ("engine-down", "engine-start")
+    return bool(error.code) and error.code not in _OWN_CODES

@@ -134,7 +134,7 @@ async def request(
         await _send(writer, method, path, document, body, upgrade=upgrade)
         response = await _read_head(reader, writer)
         if response.status >= 400 or response.status == 304:
-            raise error_of(response.status, await response.read())
+            raise error_of(response.status, b"" if method == "HEAD" else await response.read())
     except BaseException as error:
         writer.close()
         if isinstance(error, ConnectionError | asyncio.IncompleteReadError):
@@ -166,12 +166,15 @@ async def _send(
     await writer.drain()
     if body is None:
         return
-    async for chunk in body:
-        if chunk:
-            writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
-            await writer.drain()
-    writer.write(b"0\r\n\r\n")
-    await writer.drain()
+    try:
+        async for chunk in body:
+            if chunk:
+                writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+                await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+    except ConnectionError:
+        return  # the engine has heard enough; its answer says why
 
 
 async def _read_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Response:

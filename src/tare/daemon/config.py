@@ -26,9 +26,29 @@
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     check_dates = true          # refuse expired release files; default: as the host's apt does
 
+    [logs]
+    driver = "json-file"        # or local, none: for containers that name none
+    max_size = "20m"            # a log file; "-1": no limit
+    max_file = 5                # files kept of one log
+
     [network]
     default_subnet = ""
     mtu = 1500
+
+    [userns]
+    first = 1879048192          # ids of the host for --userns auto; those of several engines must not overlap
+    count = 268304384
+
+    [runtimes]                  # more OCI runtimes for --runtime: name = program
+    youki = "/usr/local/bin/youki"
+
+    [volumes]
+    plugin_sockets = "/run/docker/plugins"
+    plugin_specs = ["/etc/docker/plugins", "/usr/lib/docker/plugins"]
+    plugin_connect_seconds = 30.0    # until a plugin accepts connections, with retries
+    plugin_work_seconds = 120.0      # Create, Remove, Mount, Unmount
+    plugin_ask_seconds = 60.0        # the other calls
+    s3_mount_seconds = 30.0          # until a bucket is mounted
 """
 
 from __future__ import annotations
@@ -41,8 +61,13 @@ import msgspec
 
 from tare.build.cache.policy import CacheLimits
 from tare.build.sources.limits import SourceLimits
+from tare.engine.id_ranges import DEFAULT_COUNT, DEFAULT_FIRST
+from tare.engine.option_checks import MIN_USERNS_SIZE
 from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT
 from tare.errors import InvalidArgument, NotFound
+from tare.kernel.idmap import LAST_ID
+from tare.runtime.log_options import DEFAULT_DRIVER, LogDefaults, check
+from tare.volumes.plugins import SOCKETS, SPECS
 
 DEFAULT_CONFIG = Path("/etc/tare/tare.toml")
 
@@ -85,11 +110,52 @@ class ArchiveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     check_dates: bool | None = None
 
 
+class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section ``logs``: driver and options of containers that name none; empty values mean the driver's defaults."""
+
+    driver: str = DEFAULT_DRIVER
+    max_size: str = ""
+    max_file: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    @property
+    def defaults(self) -> LogDefaults:
+        """As the engine takes it. Raises InvalidArgument."""
+        given = {"max-size": self.max_size, "max-file": str(self.max_file) if self.max_file else ""}
+        options = {name: value for name, value in given.items() if value}
+        check(self.driver, options)
+        return LogDefaults(driver=self.driver, options=options)
+
+
 class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section ``network``; ``default_subnet`` is that of the network ``bridge``, ``mtu`` in bytes."""
 
     default_subnet: str = ""
     mtu: int = 0
+
+
+class UsernsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section ``userns``: the ids of the host that containers of ``--userns auto`` get ranges of."""
+
+    first: Annotated[int, msgspec.Meta(ge=1)] = DEFAULT_FIRST
+    count: Annotated[int, msgspec.Meta(ge=MIN_USERNS_SIZE)] = DEFAULT_COUNT
+
+    def __post_init__(self) -> None:
+        if self.first + self.count - 1 > LAST_ID:
+            raise ValueError(f"userns: ids go up to {LAST_ID}")
+
+
+_Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class VolumesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section ``volumes``: where plugins are found, and how long storage may take, in seconds."""
+
+    plugin_sockets: str = str(SOCKETS)
+    plugin_specs: tuple[str, ...] = tuple(str(path) for path in SPECS)
+    plugin_connect_seconds: _Seconds = 30.0
+    plugin_work_seconds: _Seconds = 120.0
+    plugin_ask_seconds: _Seconds = 60.0
+    s3_mount_seconds: _Seconds = 30.0
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,6 +168,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     build: BuildSettings = BuildSettings()
     archive: ArchiveSection = ArchiveSection()
     network: NetworkSection = NetworkSection()
+    userns: UsernsSection = UsernsSection()
+    runtimes: dict[str, str] = {}
+    volumes: VolumesSection = VolumesSection()
+    logs: LogSection = LogSection()
 
     @property
     def run_directory(self) -> Path:
@@ -134,6 +204,7 @@ def load_settings(path: Path | None, overrides: dict[str, Any]) -> Settings:
     try:
         settings = msgspec.convert(values, Settings)
         settings.build.cache_limits  # noqa: B018 - says now what is wrong with it
+        settings.logs.defaults  # noqa: B018 - as well
     except msgspec.ValidationError as error:
         raise InvalidArgument(f"{place}: {error}") from error
     except InvalidArgument as error:

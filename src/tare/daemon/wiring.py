@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,38 +17,59 @@ from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
+from tare.engine.commit import Commits
+from tare.engine.container_files import ContainerFiles
+from tare.engine.container_logs import ContainerLogs
 from tare.engine.container_maker import ContainerMaker
+from tare.engine.container_root import ContainerRoots
 from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
 from tare.engine.engine import Engine
 from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
+from tare.engine.failures import Failures
 from tare.engine.health import HealthMonitors
 from tare.engine.health_probes import HealthProbes
 from tare.engine.health_records import HealthRecords
+from tare.engine.id_ranges import IdRanges
 from tare.engine.images import Images
+from tare.engine.isolation import Isolation
 from tare.engine.launch import Launcher
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import LiveContainers
+from tare.engine.log_keeping import LogKeeping
+from tare.engine.mounts import ContainerMounts
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
+from tare.engine.quiesce import Quiescer
 from tare.engine.records import ContainerRecords
 from tare.engine.recovery import Recovery
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
+from tare.engine.stats import Stats
 from tare.engine.system import System
+from tare.engine.unpersisted import UnpersistedService
+from tare.engine.updates import Updates
 from tare.engine.views import NetworkView
+from tare.engine.volume_copies import VolumeCopies
 from tare.engine.volumes import Volumes
 from tare.engine.weigh import Weigher
+from tare.errors import InvalidArgument
 from tare.network.model import NetworkSettings
 from tare.network.service import NetworkService
+from tare.runtime.choice import RuntimeChoice, choose_runtimes
+from tare.runtime.filters import CompiledFilters
 from tare.runtime.host import HostFacts, probe_host
+from tare.runtime.log_rotation import LogKeeper
 from tare.runtime.oci_runtime import OciRuntime
-from tare.runtime.probe import RUNTIMES, probe_runtimes
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
-from tare.volumes.local import LocalVolumes
+from tare.volumes.catalogue import VolumeCatalogue
+from tare.volumes.plugin_client import PluginTimes
+from tare.volumes.plugins import Plugins
+from tare.volumes.s3 import S3Driver
+from tare.volumes.snapshots import SnapshotStore, check_removable
 
 SECONDS_PER_DAY = 86400.0
 
@@ -60,19 +82,25 @@ async def build_engine(settings: Settings) -> Engine:
     paths = EnginePaths(Path(settings.data_root), settings.run_directory)
     facts = await asyncio.to_thread(probe_host)
     await asyncio.to_thread(_make_directories, paths)
-    runtime = await probe_runtimes(
+    runtimes = await choose_runtimes(
         facts,
         paths.run_root,
-        names=(settings.runtime,) if settings.runtime else RUNTIMES,
+        default=settings.runtime,
+        configured=settings.runtimes,
         cache=paths.cache / "runtime.json",
         cgroup_parent=paths.cgroup_parent,
     )
     store = await Store.open(paths.data_root)
     try:
-        return _wire(settings, paths, store, runtime, facts)
+        engine = _wire(settings, paths, store, runtimes, facts)
+        for container in await ContainerRecords(store.db).list():
+            with contextlib.suppress(InvalidArgument):  # it is not there any more: the default has to do
+                await runtimes.check(container.host_config.runtime)
+            runtimes.assign(container.id, container.host_config.runtime)
     except BaseException:
         await store.close()
         raise
+    return engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +111,11 @@ class _Parts:
     paths: EnginePaths
     facts: HostFacts
     runtime: OciRuntime
+    runtimes: RuntimeChoice
     store: Store
     supervisor: Supervisor
     network: NetworkService
-    local_volumes: LocalVolumes
+    local_volumes: VolumeCatalogue
     records: ContainerRecords
     sandboxes: Sandboxes
     bundles: BundleWriter
@@ -95,33 +124,41 @@ class _Parts:
     health: HealthMonitors
     locks: KeyedLocks
     live: LiveContainers
+    failures: Failures
+    logs: LogKeeping
 
 
-def _wire(settings: Settings, paths: EnginePaths, store: Store, runtime: OciRuntime, facts: HostFacts) -> Engine:
+def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: RuntimeChoice, facts: HostFacts) -> Engine:
     events = Events()
     records = ContainerRecords(store.db)
     network = NetworkService(store.db, paths.run_root, paths.instance, _network_settings(settings))
-    local_volumes = LocalVolumes(store.db, paths.volumes)
-    supervisor = Supervisor(runtime, paths.run_root)
-    bundles = BundleWriter(paths=paths, facts=facts, records=records)
+    isolation = Isolation(paths, records)
+    local_volumes = _volume_catalogue(settings, paths, store)
+    mounts = ContainerMounts(volumes=local_volumes, store=store, paths=paths)
+    supervisor = Supervisor(runtimes.default, paths.run_root)
+    logs = LogKeeping(LogKeeper(), supervisor, paths)
+    bundles = BundleWriter(paths=paths, facts=facts, isolation=isolation)
     probes = HealthProbes(bundles=bundles, supervisor=supervisor, network=network, events=events)
     parts = _Parts(
         settings=settings,
         paths=paths,
         facts=facts,
-        runtime=runtime,
+        runtime=runtimes.default,
+        runtimes=runtimes,
         store=store,
         supervisor=supervisor,
         network=network,
         local_volumes=local_volumes,
         records=records,
-        sandboxes=Sandboxes(store, network, paths),
+        sandboxes=Sandboxes(store, network, paths, isolation, mounts),
         bundles=bundles,
         remover=Remover(records=records, store=store, volumes=local_volumes, events=events, paths=paths),
         events=events,
         health=HealthMonitors(records=HealthRecords(store.db, records), probes=probes, events=events),
         locks=KeyedLocks(),
         live=LiveContainers(),
+        failures=Failures(store=store, paths=paths, facts=facts, logs=logs),
+        logs=logs,
     )
     return _engine(parts)
 
@@ -134,23 +171,22 @@ def _engine(parts: _Parts) -> Engine:
     )
     images = _images(parts, executor, lifecycle)
     builder = _builder(parts, executor, images)
-    volumes = Volumes(parts.local_volumes, parts.events)
+    volumes = _volumes(parts)
     build_cache = BuildCacheService(builder.cache, parts.events, parts.settings.build.cache_limits)
     return Engine(
         paths=parts.paths,
         containers=containers,
-        execs=Execs(records=parts.records, bundles=parts.bundles, supervisor=parts.supervisor, events=parts.events),
+        container_logs=_container_logs(parts, containers),
+        container_files=_container_files(parts, lifecycle),
+        commits=Commits(records=parts.records, store=parts.store, lifecycle=lifecycle, events=parts.events),
+        stats=Stats(records=parts.records, cgroups=parts.facts.cgroups, paths=parts.paths),
+        updates=_updates(parts, lifecycle),
+        execs=_execs(parts),
         images=images,
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
         debugging=Debugging(builder=builder, executor=executor, supervisor=parts.supervisor),
-        networks=Networks(
-            network=parts.network,
-            records=parts.records,
-            sandboxes=parts.sandboxes,
-            events=parts.events,
-            locks=parts.locks,
-        ),
+        networks=_networks(parts),
         volumes=volumes,
         events=parts.events,
         system=System(
@@ -159,9 +195,11 @@ def _engine(parts: _Parts) -> Engine:
             volumes=volumes,
             build_cache=build_cache,
             runtime=parts.runtime,
+            runtimes=parts.runtimes,
             facts=parts.facts,
             paths=parts.paths,
             driver=parts.store.snapshots.name,
+            log_driver=parts.settings.logs.driver,
         ),
         lifecycle=lifecycle,
         health=parts.health,
@@ -171,12 +209,46 @@ def _engine(parts: _Parts) -> Engine:
         supervisor=parts.supervisor,
         local_volumes=parts.local_volumes,
         cgroups=parts.facts.cgroups,
+        unpersisted=UnpersistedService(records=parts.records, store=parts.store),
+        logs=parts.logs,
     )
+
+
+def _execs(parts: _Parts) -> Execs:
+    return Execs(
+        records=parts.records,
+        bundles=parts.bundles,
+        supervisor=parts.supervisor,
+        events=parts.events,
+        failures=parts.failures,
+    )
+
+
+def _networks(parts: _Parts) -> Networks:
+    return Networks(
+        network=parts.network,
+        records=parts.records,
+        sandboxes=parts.sandboxes,
+        events=parts.events,
+        locks=parts.locks,
+    )
+
+
+def _volumes(parts: _Parts) -> Volumes:
+    quiescer = Quiescer(parts.store.db, parts.records, parts.locks, parts.facts.cgroups, parts.paths)
+    snapshots = SnapshotStore(parts.store.db, parts.paths.volumes)
+    copies = VolumeCopies(parts.local_volumes, snapshots, quiescer, parts.events)
+    return Volumes(parts.store.db, parts.local_volumes, copies, parts.events)
 
 
 def _lifecycle(parts: _Parts) -> Lifecycle:
     launcher = Launcher(
-        sandboxes=parts.sandboxes, bundles=parts.bundles, supervisor=parts.supervisor, paths=parts.paths
+        sandboxes=parts.sandboxes,
+        bundles=parts.bundles,
+        supervisor=parts.supervisor,
+        filters=CompiledFilters(parts.runtime, parts.paths.cache / "seccomp"),
+        paths=parts.paths,
+        failures=parts.failures,
     )
     return Lifecycle(
         records=parts.records,
@@ -188,18 +260,24 @@ def _lifecycle(parts: _Parts) -> Lifecycle:
         health=parts.health,
         events=parts.events,
         locks=parts.locks,
+        failures=parts.failures,
+        logs=parts.logs,
     )
 
 
 def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
     maker = ContainerMaker(
+        mounts=parts.sandboxes.mounts,
         records=parts.records,
         store=parts.store,
         volumes=parts.local_volumes,
         network=parts.network,
         paths=parts.paths,
-        runtime=parts.runtime.name,
+        runtimes=parts.runtimes,
         cgroupns="private" if parts.facts.cgroups.kind == "v2" else "host",
+        support=parts.facts.limits,
+        ids=IdRanges(parts.records, first=parts.settings.userns.first, count=parts.settings.userns.count),
+        logs=parts.settings.logs.defaults,
     )
     return Containers(
         records=parts.records,
@@ -214,6 +292,32 @@ def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
         locks=parts.locks,
         cgroups=parts.facts.cgroups,
     )
+
+
+def _container_logs(parts: _Parts, containers: Containers) -> ContainerLogs:
+    return ContainerLogs(
+        records=parts.records,
+        live=parts.live,
+        supervisor=parts.supervisor,
+        keeping=parts.logs,
+        locks=parts.locks,
+        wait=containers.wait,
+    )
+
+
+def _updates(parts: _Parts, lifecycle: Lifecycle) -> Updates:
+    return Updates(
+        records=parts.records,
+        runtime=parts.runtime,
+        lifecycle=lifecycle,
+        locks=parts.locks,
+        cgroups=parts.facts.cgroups,
+    )
+
+
+def _container_files(parts: _Parts, lifecycle: Lifecycle) -> ContainerFiles:
+    roots = ContainerRoots(records=parts.records, sandboxes=parts.sandboxes, locks=parts.locks, paths=parts.paths)
+    return ContainerFiles(records=parts.records, roots=roots, store=parts.store, lifecycle=lifecycle)
 
 
 def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:
@@ -262,6 +366,20 @@ def _recovery(parts: _Parts, lifecycle: Lifecycle) -> Recovery:
         paths=parts.paths,
         cgroups=parts.facts.cgroups,
     )
+
+
+def _volume_catalogue(settings: Settings, paths: EnginePaths, store: Store) -> VolumeCatalogue:
+    section = settings.volumes
+    times = PluginTimes(
+        connect=section.plugin_connect_seconds, work=section.plugin_work_seconds, ask=section.plugin_ask_seconds
+    )
+    plugins = Plugins(
+        sockets=Path(section.plugin_sockets), specs=[Path(path) for path in section.plugin_specs], times=times
+    )
+    buckets = S3Driver(paths.volumes, paths.run_root / "s3", seconds=section.s3_mount_seconds)
+    volumes = VolumeCatalogue(store.db, paths.volumes, (buckets,), plugins)
+    volumes.add_guard(check_removable)
+    return volumes
 
 
 def _make_directories(paths: EnginePaths) -> None:

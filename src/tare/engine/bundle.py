@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,33 @@ import msgspec
 
 from tare.archive.confined import resolve_in_root
 from tare.base.atomic import write_atomic
+from tare.engine.isolation import Isolation, check_ids
 from tare.engine.paths import EnginePaths
-from tare.engine.records import ContainerRecords
 from tare.engine.requests import ExecConfig
-from tare.errors import Conflict, InvalidArgument
+from tare.engine.security_options import check_labels, read_security
+from tare.errors import InvalidArgument
 from tare.model.container import Container, HostConfig, MountPoint
 from tare.runtime.host import HostFacts, SpecDevice, host_device
 from tare.runtime.spec import make_process, make_spec
 from tare.runtime.spec_request import Resources, SpecMount, SpecRequest, SpecUlimit
-from tare.runtime.users import UserIds, resolve_user
+from tare.runtime.users import resolve_user
 
 RECURSIVE_BIND = "rbind"
+_THROTTLES = {
+    "throttleReadBpsDevice": "blkio_device_read_bps",
+    "throttleWriteBpsDevice": "blkio_device_write_bps",
+    "throttleReadIOPSDevice": "blkio_device_read_iops",
+    "throttleWriteIOPSDevice": "blkio_device_write_iops",
+}
 
 
 class BundleWriter:
     """Makes runtime configurations for containers and execs."""
 
-    def __init__(self, *, paths: EnginePaths, facts: HostFacts, records: ContainerRecords) -> None:
+    def __init__(self, *, paths: EnginePaths, facts: HostFacts, isolation: Isolation) -> None:
         self._paths = paths
         self._facts = facts
-        self._records = records
+        self._isolation = isolation
 
     async def spec(
         self, container: Container, root: Path, namespace: Path | None, files: dict[str, Path]
@@ -38,9 +46,14 @@ class BundleWriter:
         """The runtime configuration of a container whose root is mounted at ``root``."""
         config, host = container.config, container.host_config
         user = await asyncio.to_thread(resolve_user, root, config.user, host.group_add or [])
-        await asyncio.to_thread(_make_working_directory, root, config.working_dir, user)
+        check_ids(container.ids, user)
+        owner = container.ids.first if container.ids is not None else 0
+        await asyncio.to_thread(_make_working_directory, root, config.working_dir, owner)
         devices = await asyncio.to_thread(_devices, host)
-        security = _security(host)
+        resources = await asyncio.to_thread(_resources, host)
+        security = read_security(host)
+        check_labels(security, self._facts.security_modules)
+        mounts = (*_file_mounts(container, files), *(_mount(point) for point in container.mounts))
         request = SpecRequest(
             rootfs=root,
             args=(container.path, *container.args),
@@ -49,10 +62,13 @@ class BundleWriter:
             uid=user.uid,
             gid=user.gid,
             groups=tuple(user.groups),
+            home=user.home,
             terminal=config.tty,
             hostname=config.hostname,
             domainname=config.domainname,
-            mounts=(*_file_mounts(container, files), *(_mount(point) for point in container.mounts)),
+            mounts=await asyncio.to_thread(_resolved, root, await self._isolation.map_mounts(container, mounts)),
+            ids=None if container.ids is None else (container.ids.first, container.ids.size),
+            user_namespace=self._isolation.user_namespace(container),
             network_namespace=namespace,
             network_shared=host.network_mode.startswith("container:"),
             cgroup_path=f"{host.cgroup_parent or self._paths.cgroup_parent}/{container.id}",
@@ -62,7 +78,9 @@ class BundleWriter:
             readonly_rootfs=host.readonly_rootfs,
             no_new_privileges=security.no_new_privileges,
             seccomp=security.seccomp,
-            resources=_resources(host),
+            apparmor=security.apparmor,
+            writable_cgroups=security.writable_cgroups,
+            resources=resources,
             ulimits=tuple(SpecUlimit(name=item.name, soft=item.soft, hard=item.hard) for item in host.ulimits or ()),
             sysctls=dict(host.sysctls or {}),
             devices=devices,
@@ -70,10 +88,12 @@ class BundleWriter:
             shm_size=host.shm_size,
             masked_paths=None if host.masked_paths is None else tuple(host.masked_paths),
             readonly_paths=None if host.readonly_paths is None else tuple(host.readonly_paths),
-            pid_mode=await self._namespace(host.pid_mode, "pid"),
-            ipc_mode=await self._namespace("" if host.ipc_mode in ("private", "shareable") else host.ipc_mode, "ipc"),
+            pid_mode=await self._isolation.namespace(host.pid_mode, "pid"),
+            ipc_mode=await self._isolation.namespace(host.ipc_mode, "ipc"),
+            shared_memory=await self._isolation.shared_memory(container),
+            no_shared_memory=host.ipc_mode == "none",
             uts_mode=host.uts_mode,
-            cgroupns_mode="" if host.cgroupns_mode == "private" else host.cgroupns_mode,
+            cgroupns_mode=host.cgroupns_mode,
             init=bool(host.init),
             oom_score_adj=host.oom_score_adj,
             annotations=dict(host.annotations or {}),
@@ -86,6 +106,7 @@ class BundleWriter:
         root = self._paths.rootfs(container.id)
         groups = (host.group_add or []) if not asked.user else []
         user = await asyncio.to_thread(resolve_user, root, asked.user or container.config.user, groups)
+        check_ids(container.ids, user)
         request = SpecRequest(
             rootfs=root,
             args=asked.cmd,
@@ -94,49 +115,23 @@ class BundleWriter:
             uid=user.uid,
             gid=user.gid,
             groups=tuple(user.groups),
+            home=user.home,
             terminal=terminal,
             hostname=container.config.hostname,
             console_size=asked.console_size,
             cap_add=tuple(host.cap_add or ()),
             cap_drop=tuple(host.cap_drop or ()),
             privileged=asked.privileged or host.privileged,
-            no_new_privileges=_security(host).no_new_privileges,
+            no_new_privileges=read_security(host).no_new_privileges,
+            apparmor=read_security(host).apparmor,
             oom_score_adj=host.oom_score_adj,
         )
         return make_process(request, self._facts)
-
-    async def _namespace(self, mode: str, kind: str) -> str:
-        if not mode.startswith("container:"):
-            return mode
-        other = await self._records.get(mode.removeprefix("container:"))
-        if not other.state.pid:
-            raise Conflict(f"cannot join {kind} namespace of a non running container: {other.id}")
-        return f"/proc/{other.state.pid}/ns/{kind}"
 
 
 def write_spec(directory: Path, spec: dict[str, Any]) -> None:
     """Put ``config.json`` into a bundle directory."""
     write_atomic(directory / "config.json", msgspec.json.encode(spec), durable=False)
-
-
-class _Security(msgspec.Struct, frozen=True):
-    seccomp: str
-    no_new_privileges: bool
-
-
-def _security(host: HostConfig) -> _Security:
-    seccomp, no_new_privileges = "unconfined" if host.privileged else "default", False
-    for option in host.security_opt or []:
-        name, separator, value = option.partition("=" if "=" in option else ":")
-        if name == "no-new-privileges":
-            no_new_privileges = value in ("", "true")
-        elif name == "seccomp" and separator:
-            seccomp = "default" if value == "builtin" else value
-        elif name in ("label", "apparmor", "systempaths", "writable-cgroups"):
-            continue  # the host has no such module, or the client has turned it into other fields
-        else:
-            raise InvalidArgument(f'invalid --security-opt: "{option}"')
-    return _Security(seccomp, no_new_privileges)
 
 
 def _resources(host: HostConfig) -> Resources:
@@ -153,8 +148,27 @@ def _resources(host: HostConfig) -> Resources:
         cpuset_mems=host.cpuset_mems,
         pids_limit=host.pids_limit,
         blkio_weight=host.blkio_weight,
+        blkio_weight_device=tuple(
+            (*_device_numbers(item.path), item.weight) for item in host.blkio_weight_device or ()
+        ),
+        blkio_throttle={
+            kind: tuple((*_device_numbers(item.path), item.rate) for item in getattr(host, member) or ())
+            for kind, member in _THROTTLES.items()
+        },
+        cpu_realtime_period=host.cpu_realtime_period,
+        cpu_realtime_runtime=host.cpu_realtime_runtime,
         oom_kill_disable=bool(host.oom_kill_disable),
     )
+
+
+def _device_numbers(path: str) -> tuple[int, int]:
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise InvalidArgument(
+            f"stat {path}: {(error.strerror or str(error)).lower()}", code="no-such-device"
+        ) from error
+    return os.major(status.st_rdev), os.minor(status.st_rdev)
 
 
 def _devices(host: HostConfig) -> tuple[SpecDevice, ...]:
@@ -166,16 +180,28 @@ def _devices(host: HostConfig) -> tuple[SpecDevice, ...]:
 
 def _file_mounts(container: Container, files: dict[str, Path]) -> list[SpecMount]:
     taken = {point.destination for point in container.mounts}
+    access = "ro" if container.host_config.readonly_rootfs else "rw"
     return [
-        SpecMount(type="bind", source=str(source), destination=destination, options=(RECURSIVE_BIND, "rprivate"))
+        SpecMount(
+            type="bind", source=str(source), destination=destination, options=(RECURSIVE_BIND, "rprivate", access)
+        )
         for destination, source in files.items()
         if destination not in taken
     ]
 
 
+_TMPFS_DEFAULTS = {"noexec": "exec", "nosuid": "suid", "nodev": "dev"}
+
+
+def _merged_tmpfs(wanted: list[str]) -> tuple[str, ...]:
+    """Docker's options for a tmpfs, less those whose opposite is asked for: runtimes differ in which of two counts."""
+    kept = [word for word, opposite in _TMPFS_DEFAULTS.items() if opposite not in wanted]
+    return tuple(dict.fromkeys([*kept, "rprivate", *wanted]))
+
+
 def _mount(point: MountPoint) -> SpecMount:
     if point.type == "tmpfs":
-        options = ("noexec", "nosuid", "nodev", "rprivate", *(word for word in point.mode.split(",") if word))
+        options = _merged_tmpfs([word for word in point.mode.split(",") if word])
         return SpecMount(type="tmpfs", source="tmpfs", destination=point.destination, options=options)
     propagation = point.propagation or "rprivate"
     access = "rw" if point.rw else "ro"
@@ -184,14 +210,25 @@ def _mount(point: MountPoint) -> SpecMount:
     )
 
 
-def _make_working_directory(root: Path, directory: str, user: UserIds) -> None:
-    """Make a missing working directory for the container's user, as Docker does."""
+def _resolved(root: Path, mounts: tuple[SpecMount, ...]) -> tuple[SpecMount, ...]:
+    """Destinations without the image's links: where one leads to nothing, runtimes differ in what they make of it."""
+
+    def destination(mount: SpecMount) -> str:
+        return f"/{resolve_in_root(root, mount.destination).relative_to(root)}"
+
+    return tuple(replace(mount, destination=destination(mount)) for mount in mounts)
+
+
+def _make_working_directory(root: Path, directory: str, owner: int) -> None:
+    """Make a missing working directory, owned by the container's root (``owner`` on the host), as Docker does."""
     if not directory or directory == "/":
         return
     if not directory.startswith("/"):
         raise InvalidArgument(f"the working directory '{directory}' is invalid, it needs to be an absolute path")
     place = resolve_in_root(root, directory)
+    if place.exists() and not place.is_dir():
+        raise InvalidArgument(f"Cannot mkdir: {directory} is not a directory", code="workdir-not-a-directory")
     missing = [path for path in (place, *place.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(mode=0o755)
-        os.chown(path, user.uid, user.gid)
+        os.chown(path, owner, owner)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import UTC, datetime
 
+from tare.base.durations import parse_duration
 from tare.engine.clock import to_seconds
 from tare.engine.requests import Filters
 from tare.errors import InvalidArgument, NotFound
 from tare.model import ContainerStatus
 from tare.model.container import Container
 
-HEALTH_VALUES = ("none", "starting", "healthy", "unhealthy")
+_CHECKED = ("status", "exited", "health", "is-task", "expose", "publish")
+_HEALTH = ("none", "starting", "healthy", "unhealthy")
+
 Predicate = Callable[[Container, str], bool]
 
 
@@ -20,12 +24,11 @@ def select(containers: Sequence[Container], filters: Filters, *, running_only: b
 
     A ``status`` or ``exited`` filter looks at containers in any state. Raises InvalidArgument for an unknown filter.
     """
-    for name in filters:
-        if name not in _PREDICATES and name not in ("label", "before", "since", "until"):
+    for name, values in filters.items():
+        if name not in _PREDICATES and name not in ("label", "before", "since"):
             raise InvalidArgument(f"invalid filter '{name}'")
-    for value in filters.get("health", ()):
-        if value not in HEALTH_VALUES:
-            raise InvalidArgument(f"Unrecognised filter value for health: {value}")
+        for value in values if name in _CHECKED and containers else ():
+            _PREDICATES[name](containers[0], value)  # a wrong value is one whichever containers are left
     chosen = list(containers)
     if running_only and not (filters.get("status") or filters.get("exited")):
         chosen = [item for item in chosen if item.state.status in ("running", "paused", "restarting")]
@@ -50,6 +53,41 @@ def _by_age(everything: Sequence[Container], chosen: list[Container], name: str,
     return [item for item in chosen if to_seconds(item.created) > moment]
 
 
+def select_for_prune(containers: Sequence[Container], filters: Filters, now: float) -> list[Container]:
+    """The containers that ``prune`` may remove as far as its filters go; ``now`` in seconds since the epoch.
+
+    Filters: ``until`` (made before then: a duration or a moment), ``label`` and ``label!``, which all must fit. Raises
+    InvalidArgument.
+    """
+    for name in filters:
+        if name not in ("until", "label", "label!"):
+            raise InvalidArgument(f"invalid filter '{name}'")
+    moments = filters.get("until") or []
+    if len(moments) > 1:
+        raise InvalidArgument("more than one until filter specified")
+    limit = until_moment(moments[0], now) if moments else None
+    return [
+        item
+        for item in containers
+        if (limit is None or to_seconds(item.created) <= limit)
+        and all(_label(item, value) for value in filters.get("label") or [])
+        and not any(_label(item, value) for value in filters.get("label!") or [])
+    ]
+
+
+def until_moment(text: str, now: float) -> float:
+    """``24h`` before ``now``, a number of seconds, or RFC 3339, as seconds since the epoch. Raises InvalidArgument."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if (seconds := parse_duration(text)) is not None:
+        return now - seconds
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
 def _label(container: Container, wanted: str) -> bool:
     key, equals, value = wanted.partition("=")
     labels = container.config.labels or {}
@@ -66,16 +104,37 @@ def _fits(pattern: str, text: str) -> bool:
 
 def _status(container: Container, wanted: str) -> bool:
     if wanted not in set(ContainerStatus):
-        raise InvalidArgument(f"invalid filter 'status={wanted}'")
+        raise InvalidArgument(
+            f"invalid filter 'status={wanted}': invalid value for state ({wanted}): must be one of "
+            "created, running, paused, restarting, removing, exited, dead"
+        )
     return container.state.status == wanted
 
 
 def _exited(container: Container, wanted: str) -> bool:
-    return (
-        container.state.status == "exited"
-        and wanted.lstrip("-").isdecimal()
-        and container.state.exit_code == int(wanted)
-    )
+    if not re.fullmatch(r"[+-]?\d+", wanted):
+        raise InvalidArgument(f"invalid filter 'exited={wanted}': strconv.Atoi: parsing \"{wanted}\": invalid syntax")
+    return container.state.status == "exited" and container.state.exit_code == int(wanted)
+
+
+def _health(container: Container, wanted: str) -> bool:
+    if wanted not in _HEALTH:
+        raise InvalidArgument(
+            f"invalid filter 'health={wanted}': invalid value for health ({wanted}): "
+            f"must be one of {', '.join(_HEALTH)}"
+        )
+    return wanted == container_health(container)
+
+
+def container_health(container: Container) -> str:
+    """The health status of a container in the API's words; ``none`` where nothing was ever checked."""
+    return "none" if container.state.health is None else container.state.health.status
+
+
+def _is_task(_: Container, wanted: str) -> bool:
+    if wanted.lower() not in ("0", "1", "true", "false"):
+        raise InvalidArgument(f"invalid filter 'is-task=[{wanted}]'")
+    return wanted.lower() in ("0", "false")
 
 
 def _ancestor(container: Container, wanted: str) -> bool:
@@ -88,18 +147,27 @@ def _volume(container: Container, wanted: str) -> bool:
 
 
 def _publishes(container: Container, wanted: str) -> bool:
-    port = wanted if "/" in wanted else f"{wanted}/tcp"
-    return port in (container.host_config.port_bindings or {})
+    return _has_port(container, wanted, "publish", container.host_config.port_bindings or {})
 
 
 def _exposes(container: Container, wanted: str) -> bool:
-    port = wanted if "/" in wanted else f"{wanted}/tcp"
-    return port in (container.config.exposed_ports or {})
+    ports = {**(container.config.exposed_ports or {}), **(container.host_config.port_bindings or {})}
+    return _has_port(container, wanted, "expose", ports)
 
 
-def _health(container: Container, wanted: str) -> bool:
-    health = container.state.health
-    return wanted == ("none" if health is None else health.status)
+def _has_port(container: Container, wanted: str, name: str, ports: Collection[str]) -> bool:
+    """Whether a port of the range is there; as in Docker only containers that run have ports."""
+    span, _, protocol = wanted.partition("/")
+    first, _, last = span.partition("-")
+    for number in (first, last or first):
+        if not number.isdecimal():
+            raise InvalidArgument(
+                f'error while looking up for {name} {wanted}: strconv.ParseUint: parsing "{number}": invalid syntax'
+            )
+    if not ContainerStatus(container.state.status).is_live:
+        return False
+    asked = {f"{number}/{protocol or 'tcp'}" for number in range(int(first), min(int(last or first), 65535) + 1)}
+    return not asked.isdisjoint(ports)
 
 
 _PREDICATES: dict[str, Predicate] = {
@@ -113,5 +181,6 @@ _PREDICATES: dict[str, Predicate] = {
     "publish": _publishes,
     "expose": _exposes,
     "health": _health,
-    "is-task": lambda item, value: value in ("false", "0"),
+    "isolation": lambda item, value: value.lower() == (item.host_config.isolation or "default"),
+    "is-task": _is_task,
 }

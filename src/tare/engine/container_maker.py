@@ -7,29 +7,37 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tare.engine.clock import now
-from tare.engine.creation import check_config, command_of, complete_host_config, merge_config, wanted_ports
+from tare.engine.creation import command_of, complete_host_config, merge_config, wanted_ports
 from tare.engine.health_checks import settle_health
+from tare.engine.id_ranges import IdRanges
 from tare.engine.mount_plan import PlannedMount, plan_mounts
+from tare.engine.mounts import ContainerMounts, check_propagation
 from tare.engine.names import NAME, random_name
+from tare.engine.option_checks import check_process
 from tare.engine.paths import EnginePaths
 from tare.engine.records import ContainerRecords, name_taken
 from tare.engine.sandbox import remove_tree
-from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.kernel.cgroups import LimitSupport
 from tare.model import Platform, new_id
 from tare.model.container import (
     Container,
     ContainerConfig,
     EndpointSettings,
     HostConfig,
+    MountDetail,
     MountPoint,
     NetworkingConfig,
 )
 from tare.network.service import NetworkService
+from tare.runtime.choice import RuntimeChoice
+from tare.runtime.log_options import LogDefaults
 from tare.store.images import Image
 from tare.store.snapshotter import Lower
 from tare.store.store import Store
+from tare.volumes.catalogue import VolumeCatalogue
 from tare.volumes.copy_up import copy_up
-from tare.volumes.local import LocalVolumes
+from tare.volumes.local import own
 
 NAME_TRIES = 6
 
@@ -42,19 +50,27 @@ class ContainerMaker:
         *,
         records: ContainerRecords,
         store: Store,
-        volumes: LocalVolumes,
+        volumes: VolumeCatalogue,
         network: NetworkService,
+        mounts: ContainerMounts,
         paths: EnginePaths,
-        runtime: str,
+        runtimes: RuntimeChoice,
         cgroupns: str,
+        support: LimitSupport,
+        ids: IdRanges,
+        logs: LogDefaults,
     ) -> None:
         self._records = records
         self._store = store
         self._volumes = volumes
         self._network = network
+        self._mounts = mounts
         self._paths = paths
-        self._runtime = runtime
+        self._runtimes = runtimes
         self._cgroupns = cgroupns
+        self._support = support
+        self._ids = ids
+        self._logs = logs
 
     async def make(
         self, name: str, config: ContainerConfig, host: HostConfig, networking: NetworkingConfig | None, platform: str
@@ -64,13 +80,24 @@ class ContainerMaker:
         _check_platform(image, platform)
         health_warnings = settle_health(config, image.config.config)  # before labels of both are one
         merge_config(config, image.config.config)
-        check_config(config)
+        check_process(config)
         command = command_of(config)
-        warnings = complete_host_config(host, runtime=self._runtime, cgroupns=self._cgroupns) + health_warnings
+        warnings = health_warnings + complete_host_config(
+            host,
+            config,
+            runtime=self._runtimes.default.name,
+            cgroupns=self._cgroupns,
+            support=self._support,
+            logs=self._logs,
+        )
+        await self._runtimes.check(host.runtime)
         wanted_ports(config, host)  # refuses malformed ports before anything is made
         container_id = new_id()
         chosen_name = await self._choose_name(name)
         networks = await self._networks(host, networking, container_id)
+        for member in ("pid_mode", "ipc_mode"):
+            if (mode := getattr(host, member)).startswith("container:"):
+                setattr(host, member, f"container:{(await self._records.get(mode.removeprefix('container:'))).id}")
         config.hostname = config.hostname or _hostname(host, container_id)
         others = {
             ref.partition(":")[0]: await self._records.get(ref.partition(":")[0]) for ref in host.volumes_from or []
@@ -95,9 +122,12 @@ class ContainerMaker:
                 host_config=host,
                 networking=networks,
                 mounts=mounts,
+                mount_details=await self._details(plan),
             )
             await self._fill_volumes(container_id, plan, mounts)
-            await self._insert(container, generated=not name)
+            async with self._ids.reserve(host) as container.ids:
+                await self._insert(container, generated=not name)
+            self._runtimes.assign(container_id, host.runtime)
             undo.pop_all()
         return container, warnings
 
@@ -163,42 +193,68 @@ class ContainerMaker:
     async def _make_mounts(self, plan: list[PlannedMount], undo: AsyncExitStack) -> list[MountPoint]:
         points: list[MountPoint] = []
         for mount in plan:
+            if not mount.listed:
+                continue
             if mount.type == "bind":
                 await asyncio.to_thread(_check_bind_source, mount)
                 points.append(_point(mount, mount.source))
             elif mount.type == "volume":
-                point, is_new = await self._make_volume(mount)
-                points.append(point)
-                if is_new:
-                    undo.push_async_callback(self._volumes.remove, point.name, force=False)
+                points.append(await self._make_volume(mount, undo))
             else:
-                points.append(_point(mount, ""))
+                points.append(_point(mount, mount.source if mount.type == "image" else ""))
+                points[-1].name = mount.source if mount.type == "image" else ""
         return points
 
-    async def _make_volume(self, mount: PlannedMount) -> tuple[MountPoint, bool]:
-        if mount.subpath:
-            raise Unsupported("volume-subpath is not available in this version")
-        existing = {volume.name for volume in await self._volumes.list()} if mount.source else set()
+    async def _make_volume(self, mount: PlannedMount, undo: AsyncExitStack) -> MountPoint:
+        is_new = not mount.source or not await self._volumes.exists(mount.source)
         volume = await self._volumes.create(
-            mount.source or None, mount.driver or "local", dict(mount.driver_options), dict(mount.labels)
+            mount.source or None, mount.driver, dict(mount.driver_options), dict(mount.labels)
         )
-        point = _point(mount, str(self._volumes.path(volume.name)))
+        if is_new:
+            undo.push_async_callback(self._volumes.remove, volume.name, force=True)
+        point = _point(mount, volume.mountpoint)
         point.name = volume.name
         point.driver = volume.driver
-        return point, volume.name not in existing
+        return point
+
+    async def _details(self, plan: list[PlannedMount]) -> dict[str, MountDetail]:
+        details = {}
+        for mount in plan:
+            image = str((await self._store.images.resolve(mount.source)).id) if mount.type == "image" else ""
+            detail = MountDetail(
+                subpath=mount.subpath,
+                image=image,
+                recursive=mount.recursive,
+                read_only_below=mount.read_only_below,
+                idmap=mount.idmap,
+                tmpfs=",".join(mount.options) if mount.listed else "",
+            )
+            if detail != MountDetail():
+                details[mount.destination] = detail
+        return details
 
     async def _fill_volumes(self, container_id: str, plan: list[PlannedMount], points: list[MountPoint]) -> None:
-        """Copy what the image has at a volume's place into the volume, if that is empty."""
-        wanted = [point for mount, point in zip(plan, points, strict=True) if mount.type == "volume" and mount.copy_up]
-        if not wanted:
+        """Copy what the image has at a volume's place into the volume, if that is empty.
+
+        Volumes that are mounted only while in use are mounted here too: a container whose volume cannot be is not made.
+        """
+        listed = [mount for mount in plan if mount.listed]
+        pairs = [(mount, point) for mount, point in zip(listed, points, strict=True) if mount.type == "volume"]
+        if not any(mount.copy_up or mount.subpath for mount, _ in pairs):
             return
         target = self._paths.rootfs(container_id)
         await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
         await self._store.snapshots.mount(container_id, target)
         try:
-            for point in wanted:
-                await asyncio.to_thread(copy_up, target, point.destination, Path(point.source))
+            for number, (mount, point) in enumerate(pairs):
+                place = await self._mounts.volume(point.name, mount.subpath, container_id, number)
+                if mount.copy_up:
+                    in_place = bool(mount.subpath) or place != self._volumes.path_if_plain(point.name, point.driver)
+                    copied = await asyncio.to_thread(copy_up, target, point.destination, place, in_place=in_place)
+                    if copied and not mount.subpath:
+                        await asyncio.to_thread(own, place, await self._volumes.ownership(point.name))
         finally:
+            await self._mounts.release(container_id)
             await self._store.snapshots.unmount(target)
             await asyncio.to_thread(target.rmdir)
 
@@ -208,7 +264,7 @@ def _point(mount: PlannedMount, source: str) -> MountPoint:
         type=mount.type,
         source=source,
         destination=mount.destination,
-        mode=",".join(mount.options) if mount.type == "tmpfs" else mount.mode,
+        mode=mount.mode,
         rw=not mount.read_only,
         propagation=mount.propagation,
     )
@@ -217,6 +273,7 @@ def _point(mount: PlannedMount, source: str) -> MountPoint:
 def _check_bind_source(mount: PlannedMount) -> None:
     source = Path(mount.source)
     if source.exists():
+        check_propagation(mount.source, mount.propagation)
         return
     if not mount.create_source:
         raise InvalidArgument(
@@ -224,7 +281,15 @@ def _check_bind_source(mount: PlannedMount) -> None:
             hint="create it first, or use -v, which makes a directory",
             code="bind-source-missing",
         )
-    source.mkdir(parents=True, exist_ok=True)
+    try:
+        source.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidArgument(
+            f"error while creating mount source path '{source}': mkdir {error.filename}:"
+            f" {(error.strerror or str(error)).lower()}",
+            code="bind-source-missing",
+        ) from error
+    check_propagation(mount.source, mount.propagation)
 
 
 def _check_platform(image: Image, platform: str) -> None:

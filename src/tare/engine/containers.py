@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+import time
+from collections.abc import Awaitable
 
 from tare.base.locks import KeyedLocks
-from tare.engine.clock import to_nanoseconds
-from tare.engine.container_filters import select
+from tare.engine.container_filters import select, select_for_prune
 from tare.engine.container_maker import ContainerMaker
 from tare.engine.lifecycle import Lifecycle
-from tare.engine.live import WAIT_CONDITIONS, ContainerAttachment, LiveContainers
+from tare.engine.live import WAIT_CONDITIONS, LiveContainers
 from tare.engine.names import NAME
 from tare.engine.paths import EnginePaths
 from tare.engine.processes import cgroup_pids, list_processes
-from tare.engine.records import ContainerRecords
+from tare.engine.records import ContainerRecords, name_taken
 from tare.engine.removal import Remover
-from tare.engine.requests import AttachRequest, Created, Exit, Filters, LogRequest
+from tare.engine.requests import Created, Exit, Filters
 from tare.engine.views import NetworkView
-from tare.errors import Conflict, InvalidArgument, NotFound, NotModified, Unsupported
+from tare.errors import Conflict, InvalidArgument, NotFound, NotModified
 from tare.kernel.cgroups import CgroupLayout
 from tare.model import ContainerStatus
 from tare.model.container import (
@@ -30,7 +30,7 @@ from tare.model.container import (
     NetworkingConfig,
     PortBinding,
 )
-from tare.runtime.logs import LogLine, read_logs
+from tare.model.signals import parse_signal
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
 
@@ -96,6 +96,7 @@ class Containers:
 
     async def stop(self, reference: str, timeout: int | None = None, signal: str | None = None) -> None:
         """See :meth:`Lifecycle.stop`."""
+        _check_signal(signal, f"cannot stop container: {reference}")
         await self._lifecycle.stop(reference, timeout=timeout, signal=signal)
 
     async def restart(self, reference: str, timeout: int | None = None, signal: str | None = None) -> None:
@@ -104,10 +105,19 @@ class Containers:
 
     async def kill(self, reference: str, signal: str = "SIGKILL") -> None:
         """See :meth:`Lifecycle.kill`."""
+        prefix = f"cannot kill container: {reference}"
+        try:
+            await self._records.get(reference)
+        except NotFound as error:
+            raise NotFound(f"{prefix}: {error.message}", code=error.code) from error
+        _check_signal(signal, prefix)
         await self._lifecycle.kill(reference, signal)
 
     async def pause(self, reference: str) -> None:
         """See :meth:`Lifecycle.pause`."""
+        container = await self._running(reference)
+        if container.state.status == ContainerStatus.PAUSED:
+            raise Conflict(f"Container {container.id} is already paused", code="already-paused")
         await self._lifecycle.pause(reference)
 
     async def unpause(self, reference: str) -> None:
@@ -117,18 +127,19 @@ class Containers:
     async def rename(self, reference: str, name: str) -> None:
         """Give another name. Raises InvalidArgument, Conflict when it is taken."""
         wanted = name.removeprefix("/")
+        container = await self._records.get(reference)
+        if container.name == wanted:
+            raise InvalidArgument("Renaming a container with the same name as its current name", code="same-name")
+        prefix = "Error when allocating new name: "
         if not NAME.fullmatch(wanted):
             raise InvalidArgument(
-                f"Invalid container name ({wanted}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", code="invalid-name"
+                f"{prefix}Invalid container name (/{wanted}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+                code="invalid-name",
             )
-        container = await self._records.get(reference)
         with contextlib.suppress(NotFound):
             owner = await self._records.get(wanted)
             if owner.name == wanted:
-                raise Conflict(
-                    f'Conflict. The container name "/{wanted}" is already in use by container "{owner.id}". '
-                    "You have to remove (or rename) that container to be able to reuse that name."
-                )
+                raise Conflict(f"{prefix}{name_taken(wanted, owner.id).message}", code="name-in-use")
 
         def renamed(document: Container) -> None:
             document.name = wanted
@@ -143,9 +154,11 @@ class Containers:
         status = ContainerStatus(container.state.status)
         if not status.can_remove:
             if not force:
+                advice = f"{status}: stop the container before removing or force remove"
+                if status is ContainerStatus.PAUSED:
+                    advice = "paused and must be unpaused first"
                 raise Conflict(
-                    f'cannot remove container "{container.name}": container is {status}: '
-                    "stop the container before removing or force remove",
+                    f'cannot remove container "{container.name}": container is {advice}',
                     code="container-running",
                 )
             with contextlib.suppress(NotModified):
@@ -179,75 +192,31 @@ class Containers:
             ContainerStatus.RESTARTING,
         )
         if wanted == "not-running" and settled and not future.done():
-            future.set_result(Exit(code=container.state.exit_code, error=container.state.error))
+            future.set_result(
+                Exit(
+                    code=container.state.exit_code,
+                    error=container.state.error,
+                    diagnosis=container.state.diagnosis,
+                )
+            )
         return future
 
     async def wait(self, reference: str, condition: str = "") -> Exit:
         """Wait for ``condition``."""
         return await (await self.prepare_wait(reference, condition))
 
-    async def attach(self, reference: str, request: AttachRequest) -> ContainerAttachment:
-        """Connect to the streams; a container that has not started may be attached to in advance.
-
-        Raises Conflict when it is paused or restarting.
-        """
-        container = await self._records.get(reference)
-        status = ContainerStatus(container.state.status)
-        if status is ContainerStatus.PAUSED:
-            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
-        if status is ContainerStatus.RESTARTING:
-            raise Conflict(f"container {container.id} is restarting, wait until the container is running")
-        attachment = ContainerAttachment(request)
-        async with self._locks.hold(container.id):
-            container = await self._records.get(container.id)
-            if ContainerStatus(container.state.status).is_live:
-                attachment.begin(await self._supervisor.attach(container.id))
-            elif request.stream:
-                self._live.of(container.id).attachments.append(attachment)
-            else:
-                attachment.give_up()
-        return attachment
-
-    async def logs(self, reference: str, request: LogRequest) -> AsyncIterator[LogLine]:
-        """The container's log lines. Raises NotFound, Unsupported for the log driver ``none``."""
-        container = await self._records.get(reference)
-        if container.host_config.log_config.type == "none":
-            raise Unsupported("configured logging driver does not support reading")
-        done = asyncio.Event()
-        follow = request.follow and ContainerStatus(container.state.status).is_live
-        watcher = asyncio.create_task(self._set_when_ended(container.id, done)) if follow else None
-        if not follow:
-            done.set()
-        try:
-            async for line in read_logs(
-                self._paths.log(container.id),
-                stdout=request.stdout,
-                stderr=request.stderr,
-                since=_nanoseconds(request.since),
-                until=_nanoseconds(request.until),
-                tail=request.tail if request.tail >= 0 else None,
-                follow=follow,
-                done=done,
-            ):
-                yield line
-        finally:
-            if watcher is not None:
-                watcher.cancel()
-
-    async def _set_when_ended(self, container_id: str, done: asyncio.Event) -> None:
-        with contextlib.suppress(NotFound):
-            await self.wait(container_id, "not-running")
-        done.set()
-
     async def resize(self, reference: str, height: int, width: int) -> None:
         """Set the terminal's size in characters. Raises Conflict when the container does not run."""
         container = await self._running(reference)
         self._supervisor.resize(container.id, height, width)
+        self._lifecycle.emit(container, "resize", {"height": str(height), "width": str(width)})
 
     async def top(self, reference: str, ps_args: str = "-ef") -> tuple[list[str], list[list[str]]]:
         """The container's processes as ``ps`` shows them. Raises Conflict when it does not run."""
         container = await self._running(reference)
-        return await list_processes(await asyncio.to_thread(self._pids, container), ps_args)
+        found = await list_processes(await asyncio.to_thread(self._pids, container), ps_args)
+        self._lifecycle.emit(container, "top")
+        return found
 
     def _pids(self, container: Container) -> list[int]:
         path = f"{container.host_config.cgroup_parent or self._paths.cgroup_parent}/{container.id}"
@@ -267,9 +236,9 @@ class Containers:
         return written, written + image.size
 
     async def prune(self, filters: Filters | None = None) -> tuple[list[str], int]:
-        """Remove stopped containers; returns their ids and the bytes freed."""
+        """Remove stopped containers; returns their ids and the bytes freed. Raises InvalidArgument for a filter."""
         removed, freed = [], 0
-        for container in select(await self._records.list(), filters or {}, running_only=False):
+        for container in select_for_prune(await self._records.list(), filters or {}, time.time()):
             if not ContainerStatus(container.state.status).can_remove:
                 continue
             size, _ = await self.sizes(container.id)
@@ -286,10 +255,11 @@ class Containers:
         return chosen[:limit] if limit > 0 else chosen
 
 
-def _nanoseconds(text: str) -> int | None:
-    if not text or text == "0":
-        return None
+def _check_signal(signal: str | None, prefix: str) -> None:
     try:
-        return to_nanoseconds(text)
-    except ValueError as error:
-        raise InvalidArgument(f"invalid time {text!r}", hint="use RFC 3339 or seconds since the epoch") from error
+        parse_signal(signal or "SIGKILL")
+    except InvalidArgument as error:
+        cause = error.message
+        if signal and signal.isdecimal():
+            cause = f"the linux daemon does not support signal {signal}"
+        raise InvalidArgument(f"{prefix}: {cause}", code="invalid-signal") from error

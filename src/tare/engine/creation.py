@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tare.engine.option_checks import check_available, check_capabilities, check_modes, check_tmpfs
+from tare.engine.resource_limits import check_limits
 from tare.engine.restarts import check_policy
+from tare.engine.security_options import read_security
 from tare.errors import InvalidArgument, Unsupported
+from tare.kernel.cgroups import LimitSupport
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding
-from tare.model.signals import parse_signal
 from tare.oci.image import ExecutionConfig
+from tare.runtime.log_options import LogDefaults, complete_log_config
 from tare.runtime.spec_linux import MASKED_PATHS, READONLY_PATHS
 
 DEFAULT_SHM_SIZE = 64 << 20
-LOG_DRIVERS = ("json-file", "local", "none")
-MIN_MEMORY = 6 << 20  # Docker refuses less
 _PORT = re.compile(r"(\d+)(?:-(\d+))?(?:/(tcp|udp|sctp))?", re.ASCII)
 
 
@@ -45,8 +47,7 @@ def merge_config(config: ContainerConfig, image: ExecutionConfig) -> None:
     config.labels = {**(image.labels or {}), **(config.labels or {})}
     if image.exposed_ports or config.exposed_ports:
         config.exposed_ports = {**(image.exposed_ports or {}), **(config.exposed_ports or {})}
-    if image.volumes or config.volumes:
-        config.volumes = {**(image.volumes or {}), **(config.volumes or {})}
+    config.volumes = {**(image.volumes or {}), **(config.volumes or {})} or None
     config.on_build = config.on_build or image.on_build
     config.shell = config.shell or image.shell
     if image.healthcheck is not None:
@@ -62,12 +63,6 @@ def merge_config(config: ContainerConfig, image: ExecutionConfig) -> None:
         )
 
 
-def check_config(config: ContainerConfig) -> None:
-    """Refuse what could only fail later, when the container is started or stopped. Raises InvalidArgument."""
-    if config.stop_signal:
-        parse_signal(config.stop_signal)
-
-
 def command_of(config: ContainerConfig) -> Command:
     """What ``config`` executes. Raises InvalidArgument when it is nothing."""
     words = [*(config.entrypoint or []), *(config.cmd or [])]
@@ -76,61 +71,56 @@ def command_of(config: ContainerConfig) -> Command:
     return Command(words[0], tuple(words[1:]))
 
 
-def complete_host_config(host: HostConfig, *, runtime: str, cgroupns: str) -> list[str]:
-    """Fill Docker's defaults into ``host`` in place and check it; returns warnings. Raises InvalidArgument."""
+def complete_host_config(
+    host: HostConfig,
+    config: ContainerConfig | None = None,
+    *,
+    runtime: str,
+    cgroupns: str,
+    support: LimitSupport | None = None,
+    logs: LogDefaults | None = None,
+) -> list[str]:
+    """Fill Docker's defaults into ``host`` in place and check it; returns warnings. Raises InvalidArgument.
+
+    ``support`` tells which limits the kernel keeps (default: all).
+    """
     if host.network_mode in ("", "default"):
         host.network_mode = "bridge"
     host.ipc_mode = host.ipc_mode or "private"
     host.cgroupns_mode = host.cgroupns_mode or ("host" if host.privileged else cgroupns)
     host.shm_size = host.shm_size or DEFAULT_SHM_SIZE
+    host.pids_limit = host.pids_limit or None
+    if host.security_opt is None and (host.privileged or "host" in (host.ipc_mode, host.pid_mode)):
+        host.security_opt = ["label=disable"]  # as Docker shows it, with and without SELinux
     host.runtime = host.runtime or runtime
     host.restart_policy.name = host.restart_policy.name or "no"
-    host.log_config.type = host.log_config.type or "json-file"
-    host.log_config.config = host.log_config.config or {}
-    _check_available(host, runtime)
-    if host.log_config.type not in LOG_DRIVERS:
-        raise InvalidArgument(
-            f"logger: no log driver named '{host.log_config.type}' is registered", hint=f"use {', '.join(LOG_DRIVERS)}"
-        )
+    complete_log_config(host.log_config, logs or LogDefaults())
+    check_policy(host.restart_policy)
+    if host.auto_remove and host.restart_policy.name != "no":
+        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
+    check_capabilities(host)
+    support = support or LimitSupport()
+    warnings = check_limits(host, support)
+    if host.memory > 0 and host.memory_swap == 0:
+        host.memory_swap = 2 * host.memory  # as much swap as memory
+    check_modes(config or ContainerConfig(), host, warnings, cgroup_namespaces=support.cgroup_namespaces)
+    if host.shm_size < 0:
+        raise InvalidArgument("SHM size can not be less than 0")
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise InvalidArgument(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    check_available(host)
+    check_tmpfs(host)
+    read_security(host)
+    _default_paths(host)
+    if host.network_mode == "host" and host.port_bindings:
+        warnings.append("Published ports are discarded when using host network mode")
+    return warnings
+
+
+def _default_paths(host: HostConfig) -> None:
     if not host.privileged:
         host.masked_paths = list(MASKED_PATHS) if host.masked_paths is None else host.masked_paths
         host.readonly_paths = list(READONLY_PATHS) if host.readonly_paths is None else host.readonly_paths
-    _check_limits(host)
-    if host.auto_remove and host.restart_policy.name != "no":
-        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
-    check_policy(host.restart_policy)
-    if host.network_mode == "host" and host.port_bindings:
-        return ["Published ports are discarded when using host network mode"]
-    return []
-
-
-def _check_available(host: HostConfig, runtime: str) -> None:
-    """Refuse what this version would otherwise ignore."""
-    if host.runtime != runtime:
-        raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}", hint=f"this engine runs {runtime}")
-    missing = {
-        "--storage-opt": host.storage_opt,
-        "--link": host.links,
-        "--gpus": host.device_requests,
-        "--userns": host.userns_mode if host.userns_mode != "host" else "",
-        "--volume-driver": host.volume_driver if host.volume_driver != "local" else "",
-    }
-    for option, value in missing.items():
-        if value:
-            raise Unsupported(f"{option} is not available in this version", code="not-available")
-
-
-def _check_limits(host: HostConfig) -> None:
-    if 0 < host.memory < MIN_MEMORY:
-        raise InvalidArgument("Minimum memory limit allowed is 6MB")
-    if host.memory > 0 and 0 < host.memory_swap < host.memory:
-        raise InvalidArgument("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if host.memory == 0 and host.memory_swap > 0:
-        raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
-    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
-        raise InvalidArgument("Conflicting options: Nano CPUs and CPU Period cannot both be set")
-    if host.shm_size < 0:
-        raise InvalidArgument("SHM size can not be less than 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds
+from tare.engine.commit import Commits
+from tare.engine.container_files import ContainerFiles
+from tare.engine.container_logs import ContainerLogs
 from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
 from tare.engine.events import Events
@@ -16,16 +19,20 @@ from tare.engine.execs import Execs
 from tare.engine.health import HealthMonitors
 from tare.engine.images import Images
 from tare.engine.lifecycle import Lifecycle
+from tare.engine.log_keeping import LogKeeping
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.recovery import Recovery
+from tare.engine.stats import Stats
 from tare.engine.system import System
+from tare.engine.unpersisted import UnpersistedService
+from tare.engine.updates import Updates
 from tare.engine.volumes import Volumes
 from tare.kernel.cgroups import CgroupLayout, remove_cgroup
 from tare.network.service import NetworkService
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
-from tare.volumes.local import LocalVolumes
+from tare.volumes.catalogue import VolumeCatalogue
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +43,11 @@ class Engine:
 
     paths: EnginePaths
     containers: Containers
+    container_logs: ContainerLogs
+    container_files: ContainerFiles
+    commits: Commits
+    stats: Stats
+    updates: Updates
     execs: Execs
     images: Images
     builds: Builds
@@ -51,12 +63,15 @@ class Engine:
     store: Store
     network: NetworkService
     supervisor: Supervisor
-    local_volumes: LocalVolumes
+    local_volumes: VolumeCatalogue
     cgroups: CgroupLayout
+    unpersisted: UnpersistedService
+    logs: LogKeeping
 
     async def start(self) -> None:
         """Bring kernel and database in line and take over what runs."""
         await self.local_volumes.recover()
+        await self.volumes.copies.recover()
         await self.network.start()
         await self.recovery.end_build_steps()
         await self.builds.recover()  # before snapshots without an owner are looked for: they must not be mounted
@@ -73,6 +88,7 @@ class Engine:
             await self._stop_containers()
         await self.execs.close()
         await self.lifecycle.close()
+        await self.logs.close()
         self.events.close()
         await self.supervisor.close()
         await self.network.stop(remove_kernel_state=containers_too)

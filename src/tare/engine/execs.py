@@ -8,6 +8,7 @@ from typing import Any
 
 from tare.engine.bundle import BundleWriter
 from tare.engine.events import Events
+from tare.engine.failures import Failures
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Attachment, ExecConfig, ExecState
 from tare.errors import Conflict, ExecutableError, InvalidArgument, NotFound
@@ -25,12 +26,19 @@ class Execs:
     """The execs of this engine's life; they are not stored, as in Docker."""
 
     def __init__(
-        self, *, records: ContainerRecords, bundles: BundleWriter, supervisor: Supervisor, events: Events
+        self,
+        *,
+        records: ContainerRecords,
+        bundles: BundleWriter,
+        supervisor: Supervisor,
+        events: Events,
+        failures: Failures,
     ) -> None:
         self._records = records
         self._bundles = bundles
         self._supervisor = supervisor
         self._events = events
+        self._failures = failures
         self._execs: dict[str, ExecState] = {}
         self._sessions: dict[str, ExecSession] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -52,15 +60,16 @@ class Execs:
         state, container = await self._startable(exec_id)
         state.started = True
         try:
-            process = await self._process(container, state, terminal=tty)
-            session = await self._supervisor.exec(
-                container.id,
-                exec_id,
-                process,
-                terminal=tty,
-                open_stdin=state.config.attach_stdin and not detach,
-                detach=detach,
-            )
+            async with self._failures.explaining(container, state.config):
+                process = await self._process(container, state, terminal=tty)
+                session = await self._supervisor.exec(
+                    container.id,
+                    exec_id,
+                    process,
+                    terminal=tty,
+                    open_stdin=state.config.attach_stdin and not detach,
+                    detach=detach,
+                )
         except BaseException as error:
             state.exit_code = getattr(error, "exit_code", 126)
             raise
@@ -139,7 +148,7 @@ class Execs:
         container = await self._records.get(reference)
         status = ContainerStatus(container.state.status)
         if status is ContainerStatus.PAUSED:
-            raise Conflict(f"container {container.id} is paused, unpause the container before exec")
+            raise Conflict(f"Container {reference} is paused, unpause the container before exec")
         if not status.can_exec:
             raise Conflict(f"container {container.id} is not running")
         return container

@@ -14,9 +14,10 @@ from tare.archive.confined import resolve_in_root
 from tare.base.atomic import write_atomic
 from tare.base.shielding import finish, to_end
 from tare.engine.bundle import write_spec
+from tare.engine.failures import explain_step
 from tare.engine.paths import EnginePaths
 from tare.engine.sandbox import remove_tree
-from tare.errors import InvalidArgument, TareError
+from tare.errors import ExecutableError, InvalidArgument, TareError
 from tare.kernel.mounts import mount_tmpfs, unmount_below
 from tare.model import new_id
 from tare.model.execution import ExecRequest, MemoryFile, Output, Tmpfs
@@ -35,6 +36,8 @@ HOST_CA_BUNDLES = (
 )
 CA_INSIDE = "/dev/.tare/ca-certificates.crt"
 """In ``/dev``, which is a tmpfs of the step's own: the mount point leaves no trace in the snapshot."""
+
+ROOT_NAME = "rootfs"
 
 _BUNDLE_BYTES = 16 << 20  # most of a bundle in memory, without secret files
 
@@ -73,7 +76,12 @@ class StepExecutor:
     async def execute(self, request: ExecRequest, output: Output) -> int:
         """See the protocol."""
         async with self.prepared(request) as step:
-            return await self._runtime.run_once(step.bundle, step.id, output)
+            try:
+                return await step_runtime(self._runtime, step.bundle).run_once(step.bundle, step.id, output)
+            except ExecutableError as error:
+                root = step.bundle / ROOT_NAME
+                await asyncio.to_thread(explain_step, error, root, request, self._facts.architecture)
+                raise
 
     @asynccontextmanager
     async def prepared(self, request: ExecRequest, *, terminal: bool = False) -> AsyncIterator[PreparedStep]:
@@ -83,7 +91,7 @@ class StepExecutor:
         """
         step_id = new_id()
         bundle = self._paths.build_steps / step_id
-        root = bundle / "rootfs"
+        root = bundle / ROOT_NAME
         async with AsyncExitStack() as stack:
             await asyncio.to_thread(bundle.mkdir, parents=True)
             stack.push_async_callback(finish, asyncio.to_thread(remove_tree, bundle), what=f"bundle {bundle}")
@@ -171,6 +179,7 @@ class StepExecutor:
             uid=user.uid,
             gid=user.gid,
             groups=tuple(user.groups),
+            home=user.home,
             terminal=terminal,
             hostname=request.hostname,
             mounts=mounts,
@@ -182,6 +191,11 @@ class StepExecutor:
             annotations=dict(request.annotations),
         )
         return make_spec(spec_request, self._facts)
+
+
+def step_runtime(runtime: OciRuntime, bundle: Path) -> OciRuntime:
+    """The runtime with the state of a step in its bundle: runtimes keep the environment there, which may be secret."""
+    return runtime.at(bundle / "state")
 
 
 def host_ca_bundle() -> Path | None:

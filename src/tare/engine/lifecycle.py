@@ -18,16 +18,26 @@ from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
 from tare.engine.clock import ZERO_TIME, format_ns, now, to_seconds
 from tare.engine.events import Events
+from tare.engine.failures import Failures
 from tare.engine.health import UNHEALTHY, HealthMonitors, initial_health
 from tare.engine.health_checks import health_check
 from tare.engine.launch import Launcher
 from tare.engine.live import LiveContainers
+from tare.engine.log_keeping import LogKeeping
 from tare.engine.records import ContainerRecords
 from tare.engine.removal import Remover
 from tare.engine.requests import Exit
 from tare.engine.restarts import Ended, check_policy, ends_when_unhealthy, next_delay
 from tare.engine.sandbox import Sandboxes
-from tare.errors import Conflict, ExecutableError, InvalidArgument, NotFound, NotModified, TareError
+from tare.errors import (
+    Conflict,
+    Diagnosis,
+    ExecutableError,
+    InvalidArgument,
+    NotFound,
+    NotModified,
+    TareError,
+)
 from tare.model import ContainerStatus
 from tare.model.container import Container, ContainerState, RestartPolicy
 from tare.model.signals import parse_signal
@@ -55,6 +65,8 @@ class Lifecycle:
         health: HealthMonitors,
         events: Events,
         locks: KeyedLocks,
+        failures: Failures,
+        logs: LogKeeping,
     ) -> None:
         self._records = records
         self.live = live
@@ -66,6 +78,8 @@ class Lifecycle:
         health.on_unhealthy = self._found_unhealthy
         self._events = events
         self._locks = locks
+        self._failures = failures
+        self._logs = logs
         self._background: set[asyncio.Task[None]] = set()
         self._cleanups: set[asyncio.Task[None]] = set()
         self.closing = False
@@ -115,6 +129,7 @@ class Lifecycle:
             state.oom_killed = False
             state.started_at = now()
             state.stopped_by_user = False
+            state.diagnosis = None
             state.stopping = False
             state.restart_at = ZERO_TIME
             if afresh:
@@ -140,6 +155,7 @@ class Lifecycle:
                 state.status = ContainerStatus.EXITED
             state.exit_code = code
             state.error = error.message if isinstance(error, TareError) else str(error)
+            state.diagnosis = error.diagnosis if isinstance(error, TareError) else None
             state.pid = 0
 
         await self._records.set_state(container.id, failed)
@@ -152,12 +168,14 @@ class Lifecycle:
 
     def watch(self, container: Container) -> None:
         """Wait for the process's end in a task of its own."""
+        self._logs.begin(container)
         live = self.live.of(container.id)
         live.monitor = asyncio.create_task(self._monitor(container.id), name=f"monitor {container.id[:12]}")
 
     async def _monitor(self, container_id: str) -> None:
         try:
             outcome = await self._supervisor.wait(container_id)
+            await self._logs.end(container_id)
             async with self._locks.hold(container_id):
                 await self.ended(container_id, outcome)
         except asyncio.CancelledError:
@@ -173,10 +191,11 @@ class Lifecycle:
         await self._health.end(container_id)
         container = await self._records.get(container_id)
         run = _how_it_ended(container, outcome)
+        diagnosis = await self._diagnose(container, outcome)
         asked = self.live.of(container_id).restart_asked
         delay = None if asked or self.ending_containers else next_delay(container, run)
         if delay is None and container.host_config.auto_remove and not asked:
-            await self._vanish(container, outcome)
+            await self._vanish(container, outcome, diagnosis)
             return
         if delay is not None and restart_now:
             delay = 0.0
@@ -189,6 +208,7 @@ class Lifecycle:
             state.pid = 0
             state.conmon_pid = 0
             state.finished_at = now()
+            state.diagnosis = diagnosis
             state.stopping = False
             if state.health is not None:
                 state.health.status = UNHEALTHY  # as in Docker, while nothing checks it
@@ -204,7 +224,7 @@ class Lifecycle:
         self._announce_end(container, outcome, run)
         self.live.of(container_id).exited.set()
         waits = {"not-running", "next-exit"} if delay is None else {"next-exit"}
-        self.live.wake(container_id, waits, Exit(code=outcome.code))
+        self.live.wake(container_id, waits, Exit(code=outcome.code, diagnosis=diagnosis))
         if delay is not None and self.restarts_begun:
             self.restart_later(container)
 
@@ -213,14 +233,22 @@ class Lifecycle:
             self.emit(container, "oom")
         self.emit(container, "die", {"execDuration": str(int(run.ran)), "exitCode": str(outcome.code)})
 
-    async def _vanish(self, container: Container, outcome: ProcessExit) -> None:
+    async def _diagnose(self, container: Container, outcome: ProcessExit) -> Diagnosis | None:
+        """Why it ended; asked while its root is still mounted. What the user has stopped needs no reason."""
+        if container.state.stopped_by_user or container.state.stopping:
+            return None
+        return await self._failures.after_exit(container, outcome.code, oom_killed=outcome.oom_killed)
+
+    async def _vanish(self, container: Container, outcome: ProcessExit, diagnosis: Diagnosis | None) -> None:
         """End a container of ``--rm``: ports and name are free when waiters hear of it, files go afterwards."""
         live = self.live.of(container.id)
         await finish(self._sandboxes.disconnect(container.id), what=f"network of {container.name}")
         self._announce_end(container, outcome, _how_it_ended(container, outcome))
+        await finish(self._sandboxes.mounts.release(container.id), what=f"mounts of {container.name}")
         await self._remover.forget(container, volumes=True)
         live.exited.set()
-        self.live.wake(container.id, {"not-running", "next-exit", "removed"}, Exit(code=outcome.code))
+        ended = Exit(code=outcome.code, diagnosis=diagnosis)
+        self.live.wake(container.id, {"not-running", "next-exit", "removed"}, ended)
         self.live.forget(container.id)
         task = asyncio.create_task(self._clear_away(container.id))
         self._cleanups.add(task)

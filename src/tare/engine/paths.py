@@ -37,6 +37,10 @@ class EnginePaths:
         """Where a container's root file system is mounted while it runs."""
         return self.run_root / "rootfs" / container_id
 
+    def isolation(self, container_id: str) -> Path:
+        """What a running container has of its own on the host: user namespace, shared memory, id-mapped mounts."""
+        return self.run_root / "isolation" / container_id
+
     def log(self, container_id: str) -> Path:
         """A container's log, in conmon's k8s-file format."""
         return self.container(container_id) / "container.log"

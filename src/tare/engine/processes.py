@@ -6,7 +6,7 @@ import re
 import shlex
 
 from tare.base.process import run
-from tare.errors import InternalError, InvalidArgument
+from tare.errors import InvalidArgument
 from tare.kernel.cgroups import CgroupLayout
 
 
@@ -23,7 +23,7 @@ def cgroup_pids(layout: CgroupLayout, path: str) -> list[int]:
 async def list_processes(pids: list[int], ps_args: str) -> tuple[list[str], list[list[str]]]:
     """Titles and rows of ``ps <ps_args>`` for the given host process ids.
 
-    Raises InvalidArgument when the columns asked for have no PID, InternalError when ps fails.
+    Raises InvalidArgument when the columns asked for have no PID or ps does not know them.
     """
     try:
         arguments = shlex.split(ps_args or "-ef")
@@ -33,7 +33,8 @@ async def list_processes(pids: list[int], ps_args: str) -> tuple[list[str], list
         ["ps", *arguments, "-q", ",".join(map(str, pids))] if not _selects(arguments) else ["ps", *arguments]
     )
     if result.returncode != 0 and not result.stdout:
-        raise InternalError(f"ps: {result.error_text}")
+        lines = result.error_text.splitlines()
+        raise InvalidArgument(f"ps: {lines[0] if lines else result.returncode}", code="ps-failed")
     lines = result.stdout.decode(errors="replace").splitlines()
     titles = lines[0].split() if lines else []
     if "PID" not in titles:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
 from tare.engine.clock import ZERO_TIME, format_ns, to_seconds
+from tare.engine.executor import step_runtime
 from tare.engine.health import HealthMonitors
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import LiveContainers
@@ -171,8 +172,9 @@ class Recovery:
             return
         for bundle in await asyncio.to_thread(lambda: sorted(self._paths.build_steps.iterdir())):
             logger.info("ending build step %s of an earlier engine", bundle.name[:12])
-            with contextlib.suppress(TareError):
-                await self._runtime.delete(bundle.name, force=True)
+            for runtime in (step_runtime(self._runtime, bundle), self._runtime):  # the second ran a shell in the step
+                with contextlib.suppress(TareError):
+                    await runtime.delete(bundle.name, force=True)
             await asyncio.to_thread(unmount_below, bundle)
             await asyncio.to_thread(remove_tree, bundle)
 
@@ -188,7 +190,8 @@ class Recovery:
         for container_id in await self._supervisor.known():
             if container_id not in known:
                 await finish(self._supervisor.delete(container_id), what=f"runtime state of {container_id[:12]}")
-        for parent in (self._paths.run_root / "rootfs", self._paths.data_root / "containers"):
+        run_root = self._paths.run_root
+        for parent in (run_root / "rootfs", run_root / "isolation", self._paths.data_root / "containers"):
             if await asyncio.to_thread(parent.is_dir):
                 await asyncio.to_thread(_delete_unknown, parent, known)
         for key in await self._store.db.read(orphans):

@@ -12,7 +12,7 @@ from tare.engine.sandbox import remove_tree
 from tare.errors import TareError
 from tare.model.container import Container
 from tare.store.store import Store
-from tare.volumes.local import LocalVolumes
+from tare.volumes.catalogue import VolumeCatalogue
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class Remover:
     """Removes containers that do not run; the caller holds the container's lock."""
 
     def __init__(
-        self, *, records: ContainerRecords, store: Store, volumes: LocalVolumes, events: Events, paths: EnginePaths
+        self, *, records: ContainerRecords, store: Store, volumes: VolumeCatalogue, events: Events, paths: EnginePaths
     ) -> None:
         self._records = records
         self._store = store

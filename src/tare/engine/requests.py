@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tare.build.request import OutputRequest, Ulimit
+from tare.errors import Diagnosis
 from tare.model.container import EndpointSettings
 
 Filters = Mapping[str, list[str]]
@@ -28,6 +29,7 @@ class Exit:
 
     code: int
     error: str = ""
+    diagnosis: Diagnosis | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class LogRequest:
     timestamps: bool = False
     tail: int = -1
     follow: bool = False
+    details: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,3 +199,24 @@ class Event:
     actor_id: str
     attributes: Mapping[str, str]
     time_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnpersistedData:
+    """Files of a writable layer that look like data; ``size`` bytes, ``option`` would have kept them."""
+
+    path: str
+    kind: str
+    size: int
+    files: int
+    option: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpersisted:
+    """What is lost with a container, the largest first; ``complete`` unless there was too much to look at."""
+
+    container: str
+    data: list[UnpersistedData]
+    auto_remove: bool = False
+    complete: bool = True

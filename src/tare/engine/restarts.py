@@ -26,16 +26,16 @@ class Ended:
 def check_policy(policy: RestartPolicy) -> None:
     """Refuse a policy that does not exist or has a count it does not take. Raises InvalidArgument."""
     name, count = policy.name, policy.maximum_retry_count
-    if name and name not in POLICIES:
-        known = ", ".join(f"'{item}'" for item in POLICIES[:-1])
+    if name and name not in POLICIES:  # in Docker's words, which know nothing of on-unhealthy
         raise InvalidArgument(
-            f"invalid restart policy: unknown policy '{name}'; use one of {known}, or '{POLICIES[-1]}'",
+            f"invalid restart policy: unknown policy '{name}'; "
+            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
             code="restart-policy",
         )
     if name in _COUNTED and count < 0:
         raise InvalidArgument("invalid restart policy: maximum retry count cannot be negative", code="restart-policy")
     if name not in ("", *_COUNTED) and count != 0:
-        message = "invalid restart policy: maximum retry count can only be used with 'on-failure' or 'on-unhealthy'"
+        message = "invalid restart policy: maximum retry count can only be used with 'on-failure'"
         raise InvalidArgument(message + (" and cannot be negative" if count < 0 else ""), code="restart-policy")
 
 

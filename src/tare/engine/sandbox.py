@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 from tare.engine.creation import wanted_ports
+from tare.engine.isolation import Isolation
+from tare.engine.mounts import ContainerMounts
 from tare.engine.paths import EnginePaths
 from tare.errors import Conflict, InvalidArgument, NotFound
 from tare.model.container import Container, EndpointSettings
@@ -18,21 +20,39 @@ from tare.store.store import Store
 class Sandboxes:
     """Makes and takes down what a container's process needs around it."""
 
-    def __init__(self, store: Store, network: NetworkService, paths: EnginePaths) -> None:
+    def __init__(
+        self,
+        store: Store,
+        network: NetworkService,
+        paths: EnginePaths,
+        isolation: Isolation,
+        mounts: ContainerMounts,
+    ) -> None:
+        self._isolation = isolation
         self._store = store
         self._network = network
         self._paths = paths
+        self.mounts = mounts
 
-    async def mount_root(self, container: Container) -> Path:
-        """Mount the container's root file system and return where."""
+    async def mount_root(self, container: Container, *, running: bool = False) -> Path:
+        """Mount the container's root file system and return where.
+
+        A container with ids of its own is seen in these. One that is about to run (``running``) gets what it shares.
+        """
         target = self._paths.rootfs(container.id)
         await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
-        await self._store.snapshots.mount(container.id, target)
+        ids = container.ids
+        await self._isolation.release(container.id)
+        await self._store.snapshots.mount(container.id, target, None if ids is None else (ids.first, ids.size))
+        if running:
+            await self._isolation.prepare(container)
         return target
 
     async def unmount_root(self, container_id: str) -> None:
-        """Undo :meth:`mount_root`."""
+        """Undo :meth:`mount_root` and what was mounted for the container beside it."""
+        await self.mounts.release(container_id)
         target = self._paths.rootfs(container_id)
+        await self._isolation.release(container_id)
         await self._store.snapshots.unmount(target)
         await asyncio.to_thread(_remove_empty, target)
 
@@ -43,7 +63,7 @@ class Sandboxes:
             return None
         if mode.startswith("container:"):
             return await self._joined(mode.removeprefix("container:"))
-        return await self._network.create_sandbox(container.id)
+        return await self._network.create_sandbox(container.id, self._isolation.owner(container))
 
     async def connect(self, container: Container) -> None:
         """Connect the container's namespace to its networks and publish its ports."""

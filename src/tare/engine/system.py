@@ -15,6 +15,8 @@ from tare.engine.containers import Containers
 from tare.engine.images import Images
 from tare.engine.paths import EnginePaths
 from tare.engine.volumes import Volumes
+from tare.kernel.cgroups import LimitSupport
+from tare.runtime.choice import RuntimeChoice
 from tare.runtime.host import HostFacts
 from tare.runtime.oci_runtime import OciRuntime
 from tare.version import __version__
@@ -37,9 +39,14 @@ class SystemInfo:
     memory: int
     data_root: str
     driver: str
+    log_driver: str = "json-file"
     cgroup_version: str
     runtime: str
     runtime_version: str
+    runtimes: Mapping[str, str]
+    limits: LimitSupport
+    security_modules: tuple[str, ...]
+    init_binary: str
     version: str
     labels: Mapping[str, str]
     warnings: tuple[str, ...]
@@ -56,18 +63,22 @@ class System:
         volumes: Volumes,
         build_cache: BuildCacheService,
         runtime: OciRuntime,
+        runtimes: RuntimeChoice,
         facts: HostFacts,
         paths: EnginePaths,
         driver: str,
+        log_driver: str,
     ) -> None:
         self._containers = containers
         self._images = images
         self._volumes = volumes
         self._build_cache = build_cache
         self._runtime = runtime
+        self._runtimes = runtimes
         self._facts = facts
         self._paths = paths
         self._driver = driver
+        self._log_driver = log_driver
 
     async def info(self) -> SystemInfo:
         """Counts and host facts."""
@@ -82,8 +93,13 @@ class System:
             images=len(images),
             data_root=str(self._paths.data_root),
             driver=self._driver,
+            log_driver=self._log_driver,
             cgroup_version="2" if self._facts.cgroups.kind == "v2" else "1",
             runtime=self._runtime.name,
+            runtimes=self._runtimes.paths,
+            limits=self._facts.limits,
+            security_modules=tuple(sorted(self._facts.security_modules)),
+            init_binary=self._facts.init.name if self._facts.init is not None else "",
             runtime_version=await self._runtime_version(),
             version=__version__,
             labels={},
@@ -110,12 +126,12 @@ class System:
         """Space used by images, containers, volumes and the build cache (API ``SystemDataUsageResponse``'s sources)."""
         images = await self._images.list(all=True)
         containers = await self._containers.list(all=True)
-        volumes = await self._volumes.list()
+        volumes = await self._volumes.usages(size=True)
         return {
             "images": images,
             "layers_size": await self._images.layers_size(),
             "containers": [(item, await self._containers.sizes(item.id)) for item in containers],
-            "volumes": [(volume, await self._volumes.usage(volume.name)) for volume in volumes],
+            "volumes": [(one.volume, one.size + one.snapshots_size) for one in volumes],
             "build_cache": await self._build_cache.list(),
         }
 

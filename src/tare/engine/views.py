@@ -31,7 +31,7 @@ class NetworkView:
                     ip_address=endpoint.address,
                     ip_prefix_len=endpoint.prefix_len,
                     mac_address=endpoint.mac,
-                    dns_names=list(endpoint.dns_names) or None,
+                    dns_names=(list(endpoint.dns_names) or None) if name != "bridge" else None,  # no names there
                 )
             result[name] = settings
         return result

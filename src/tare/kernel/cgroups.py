@@ -51,6 +51,70 @@ class CgroupLayout:
         return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSupport:
+    """Which limits this host's kernel can keep; ``cpus`` and ``mems`` are those there are (``0-3``, empty: unknown)."""
+
+    memory: bool = True
+    swap: bool = True
+    reservation: bool = True
+    swappiness: bool = True
+    oom_kill_disable: bool = True
+    pids: bool = True
+    cpu_shares: bool = True
+    cpu_quota: bool = True
+    cpu_realtime: bool = True
+    cpuset: bool = True
+    blkio_weight: bool = True
+    blkio_weight_device: bool = True
+    blkio_throttle: frozenset[str] = frozenset({"read_bps", "write_bps", "read_iops", "write_iops"})
+    cgroup_namespaces: bool = True
+    cpus: str = ""
+    mems: str = ""
+
+
+def limit_support(layout: CgroupLayout, proc: Path = Path("/proc")) -> LimitSupport:
+    """What the control groups of ``layout`` offer; reads a few directories. Controllers may be split over v1 and v2."""
+
+    def offers(controller: str, v1_file: str, on_v2: bool) -> bool:
+        directory = layout.v1.get(controller)
+        return (directory / v1_file).exists() if directory is not None else on_v2 and controller in layout.controllers
+
+    def block(v1_file: str) -> bool:
+        directory = layout.v1.get("blkio")
+        return (directory / v1_file).exists() if directory is not None else "io" in layout.controllers
+
+    def available(name: str) -> str:
+        directory = layout.controller_directory("cpuset", "/")
+        names = (f"cpuset.{name}",) if "cpuset" in layout.v1 else (f"cpuset.{name}.effective", f"cpuset.{name}")
+        for candidate in names if directory is not None else ():
+            try:
+                return (directory / candidate).read_text().strip()  # type: ignore[operator]
+            except OSError:
+                continue
+        return ""
+
+    kinds = ("read_bps", "write_bps", "read_iops", "write_iops")
+    return LimitSupport(
+        memory=offers("memory", "memory.limit_in_bytes", True),
+        swap=layout.swap,
+        reservation=offers("memory", "memory.soft_limit_in_bytes", True),
+        swappiness=offers("memory", "memory.swappiness", False),
+        oom_kill_disable=offers("memory", "memory.oom_control", False),
+        pids="pids" in layout.controllers,
+        cpu_shares=offers("cpu", "cpu.shares", True),
+        cpu_quota=offers("cpu", "cpu.cfs_quota_us", True),
+        cpu_realtime=offers("cpu", "cpu.rt_period_us", False),
+        cpuset="cpuset" in layout.controllers,
+        blkio_weight=block("blkio.weight"),
+        blkio_weight_device=block("blkio.weight_device"),
+        blkio_throttle=frozenset(kind for kind in kinds if block(f"blkio.throttle.{kind}_device")),
+        cgroup_namespaces=(proc / "self/ns/cgroup").exists(),
+        cpus=available("cpus"),
+        mems=available("mems"),
+    )
+
+
 def parse_mountinfo(text: str) -> tuple[dict[str, Path], Path | None]:
     """v1 controllers with their mount points, and the v2 mount point, from ``/proc/self/mountinfo`` (proc(5))."""
     v1: dict[str, Path] = {}

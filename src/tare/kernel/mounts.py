@@ -12,7 +12,7 @@ import functools
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,17 @@ class MountEntry:
     fstype: str
     source: str
     super_options: str
+    tags: tuple[str, ...] = ()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether mounts made here appear in peers (mount_namespaces(7))."""
+        return any(tag.startswith("shared:") for tag in self.tags)
+
+    @property
+    def is_slave(self) -> bool:
+        """Whether mounts made in a master appear here."""
+        return any(tag.startswith("master:") for tag in self.tags)
 
     def super_option(self, name: str) -> str | None:
         """The value of ``name=value`` among the file system's options."""
@@ -115,7 +126,12 @@ def mount_tmpfs(target: Path, *, size: int, mode: int = 0o700) -> None:
 def mount_table() -> list[MountEntry]:
     """The mounts that this process sees, in the order they were made."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:  # noqa: PTH123
-        return [_parse(line) for line in table]
+        return parse_mount_table(table)
+
+
+def parse_mount_table(lines: Iterable[str]) -> list[MountEntry]:
+    """Read lines of a mountinfo file, proc_pid_mountinfo(5)."""
+    return [_parse(line) for line in lines]
 
 
 def is_mount_point(path: Path) -> bool:
@@ -231,7 +247,7 @@ def _bind(source: str, target: str, *, read_only: bool, recursive: bool) -> None
 
 def _parse(line: str) -> MountEntry:
     before, _, after = line.rstrip("\n").partition(" - ")
-    mount_id, parent_id, device, root, target, options, *_rest = before.split(" ")
+    mount_id, parent_id, device, root, target, options, *tags = before.split(" ")
     fstype, source, super_options = after.split(" ", 2)
     return MountEntry(
         int(mount_id),
@@ -243,6 +259,7 @@ def _parse(line: str) -> MountEntry:
         fstype,
         _unescape(source),
         super_options,
+        tuple(tags),
     )
 
 

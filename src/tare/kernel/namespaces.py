@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 
 from tare.errors import NotFound
 from tare.kernel import syscalls
+from tare.kernel.idmap import IdMap, waiting_child, write_maps
 
 T = TypeVar("T")
 
@@ -69,6 +70,26 @@ def create_network_namespace(path: Path) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def create_user_and_network_namespace(user_path: Path, network_path: Path, first: int, size: int) -> None:
+    """Make a user namespace whose 0 is the host's ``first``, and a network namespace that it owns, kept at the paths.
+
+    A network namespace has to belong to the container's user namespace: otherwise sysfs cannot be mounted in there.
+    Raises FileExistsError when a path exists, Unsupported, InvalidArgument; then nothing is left behind.
+    """
+    maps = [IdMap(0, first, size)]
+    with contextlib.ExitStack() as undo:
+        for path in (user_path, network_path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+            undo.callback(remove_network_namespace, path)
+        with waiting_child(["--user", "--net"]) as pid:
+            write_maps(pid, maps, maps)
+            syscalls.mount(f"/proc/{pid}/ns/user", str(user_path), flags=syscalls.MS_BIND)
+            syscalls.mount(f"/proc/{pid}/ns/net", str(network_path), flags=syscalls.MS_BIND)
+        run_in_network_namespace(network_path, lambda: _raise_interface("lo"))
+        undo.pop_all()
 
 
 def remove_network_namespace(path: Path) -> None:

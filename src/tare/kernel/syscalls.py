@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import struct
 
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
@@ -21,6 +22,11 @@ MNT_DETACH = 0x2
 SYNC_FILE_RANGE_WAIT_BEFORE, SYNC_FILE_RANGE_WRITE, SYNC_FILE_RANGE_WAIT_AFTER = 0x1, 0x2, 0x4
 CLONE_NEWNET = 0x40000000
 CLONE_NEWNS = 0x00020000
+OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC = 0x1, 0x80000
+MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
+AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_IDMAP = 0x1, 0x100000
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # the same on every architecture
 
 
 @functools.cache
@@ -31,6 +37,7 @@ def _libc() -> ctypes.CDLL:
     library.setns.argtypes = [ctypes.c_int, ctypes.c_int]
     library.unshare.argtypes = [ctypes.c_int]
     library.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    library.syscall.restype = ctypes.c_long
     return library
 
 
@@ -77,3 +84,33 @@ def setns(fd: int, kind: int) -> None:
 def unshare(flags: int) -> None:
     """unshare(2) for the calling thread. Raises OSError."""
     _check(_libc().unshare(flags), "unshare", f"{flags:#x}")
+
+
+def open_tree(path: str, flags: int) -> int:
+    """open_tree(2): a descriptor of the mount at ``path``, with OPEN_TREE_CLONE of a detached copy. Raises OSError."""
+    return _syscall(_OPEN_TREE, "open_tree", path, AT_FDCWD, os.fsencode(path), flags)
+
+
+def move_mount(tree: int, target: str) -> None:
+    """move_mount(2): attach the detached mount ``tree`` at ``target``. Raises OSError with ``target``."""
+    _syscall(_MOVE_MOUNT, "move_mount", target, tree, b"", AT_FDCWD, os.fsencode(target), MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def move_mount_to(tree: int, fd: int) -> None:
+    """move_mount(2) onto the file or directory that ``fd`` (O_PATH) stands for. Raises OSError."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    _syscall(_MOVE_MOUNT, "move_mount", f"fd {fd}", tree, b"", fd, b"", flags)
+
+
+def mount_setattr(tree: int, subject: str, *, attributes: int, userns: int = 0, recursive: bool = False) -> None:
+    """mount_setattr(2) on the mount ``tree``: set ``attributes``. Raises OSError naming ``subject``."""
+    block = struct.pack("=QQQQ", attributes, 0, 0, userns)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    _syscall(_MOUNT_SETATTR, "mount_setattr", subject, tree, b"", flags, block, len(block))
+
+
+def _syscall(number: int, call: str, subject: str, *arguments: int | bytes) -> int:
+    converted = [
+        ctypes.c_long(argument) if isinstance(argument, int) else ctypes.c_char_p(argument) for argument in arguments
+    ]
+    return _check(int(_libc().syscall(ctypes.c_long(number), *converted)), call, subject)

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from tare.errors import Diagnosis
+
 
 class HealthConfig(msgspec.Struct, rename="pascal", omit_defaults=True, kw_only=True):
     """A health check; durations in nanoseconds."""
@@ -89,6 +91,20 @@ class DeviceMapping(msgspec.Struct, rename="pascal", kw_only=True):
     cgroup_permissions: str = "rwm"
 
 
+class WeightDevice(msgspec.Struct, rename="pascal", kw_only=True):
+    """The block I/O weight of one device of the host, 10 to 1000."""
+
+    path: str
+    weight: int = 0
+
+
+class ThrottleDevice(msgspec.Struct, rename="pascal", kw_only=True):
+    """Bytes or operations per second of one device of the host."""
+
+    path: str
+    rate: int = 0
+
+
 class MountRequest(msgspec.Struct, rename="pascal", omit_defaults=True, kw_only=True):
     """One ``--mount`` (API ``Mount``): type is bind, volume, tmpfs or image."""
 
@@ -147,6 +163,11 @@ class HostConfig(
         "nano_cpus": "NanoCpus",
         "cgroup_parent": "CgroupParent",
         "blkio_weight": "BlkioWeight",
+        "blkio_weight_device": "BlkioWeightDevice",
+        "blkio_device_read_bps": "BlkioDeviceReadBps",
+        "blkio_device_write_bps": "BlkioDeviceWriteBps",
+        "blkio_device_read_iops": "BlkioDeviceReadIOps",
+        "blkio_device_write_iops": "BlkioDeviceWriteIOps",
         "cpu_period": "CpuPeriod",
         "cpu_quota": "CpuQuota",
         "cpu_realtime_period": "CpuRealtimePeriod",
@@ -212,6 +233,11 @@ class HostConfig(
     nano_cpus: int = 0
     cgroup_parent: str = ""
     blkio_weight: int = 0
+    blkio_weight_device: list[WeightDevice] | None = None
+    blkio_device_read_bps: list[ThrottleDevice] | None = None
+    blkio_device_write_bps: list[ThrottleDevice] | None = None
+    blkio_device_read_iops: list[ThrottleDevice] | None = None
+    blkio_device_write_iops: list[ThrottleDevice] | None = None
     cpu_period: int = 0
     cpu_quota: int = 0
     cpu_realtime_period: int = 0
@@ -323,6 +349,23 @@ class MountPoint(
     propagation: str = ""
 
 
+class MountDetail(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What a mount is beyond its MountPoint.
+
+    ``subpath`` is inside the volume or image, ``image`` the image's id. ``recursive``: with the mounts below the
+    source. ``read_only_below``: empty (those are read-only too where the kernel can), ``force``, ``never``.
+    ``idmap``: None, or Podman's grammar; empty maps the container's user to the owner of the files. ``tmpfs`` are the
+    mount options of one.
+    """
+
+    subpath: str = ""
+    image: str = ""
+    recursive: bool = True
+    read_only_below: str = ""
+    idmap: str | None = None
+    tmpfs: str = ""
+
+
 class HealthState(msgspec.Struct, kw_only=True):
     """What is known of a container's health: ``starting``, ``healthy`` or ``unhealthy``, and failures in a row."""
 
@@ -344,10 +387,18 @@ class ContainerState(msgspec.Struct, kw_only=True):
     restart_count: int = 0
     removing: bool = False
     stopped_by_user: bool = False
+    diagnosis: Diagnosis | None = None
     stopping: bool = False  # a stop was asked for and has not come to its end
     restart_delay: float = 0.0  # seconds before the last restart; doubled with each quick end
     restart_at: str = "0001-01-01T00:00:00Z"  # when a container that is restarting is started
     health: HealthState | None = None  # none as long as nothing was ever checked
+
+
+class IdRange(msgspec.Struct, frozen=True, kw_only=True):
+    """The ids of the host that a container has to itself: its 0 is ``first``, and there are ``size`` of them."""
+
+    first: int
+    size: int
 
 
 class Container(msgspec.Struct, kw_only=True):
@@ -367,3 +418,5 @@ class Container(msgspec.Struct, kw_only=True):
     state: ContainerState = msgspec.field(default_factory=ContainerState)
     ports: dict[str, list[PortBinding] | None] = {}
     platform: str = "linux"
+    ids: IdRange | None = None
+    mount_details: dict[str, MountDetail] = {}

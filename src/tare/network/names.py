@@ -104,7 +104,8 @@ def hosts_file(
         "ff02::2\tip6-allrouters",
     ]
     lines += [f"{address}\t{name}" for name, address in extra_hosts]
-    own = f"{hostname}.{domainname} {hostname}" if domainname else hostname
+    short, dot, _ = hostname.partition(".")
+    own = f"{hostname}.{domainname} {hostname}" if domainname else f"{hostname} {short}" if dot else hostname
     lines += [f"{endpoint.address}\t{own}" for endpoint in endpoints if endpoint.address]
     return "\n".join(lines) + "\n"
 

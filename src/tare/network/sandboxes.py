@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 
 from tare.errors import NotFound
-from tare.kernel.namespaces import create_network_namespace, is_network_namespace, remove_network_namespace
+from tare.kernel.namespaces import (
+    create_network_namespace,
+    create_user_and_network_namespace,
+    is_network_namespace,
+    remove_network_namespace,
+)
 
 _BUILD_PREFIX = "build-"
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceOwner:
+    """A user namespace kept at ``path``: its id 0 is the host's ``first``, it has ``size`` ids."""
+
+    path: Path
+    first: int
+    size: int
 
 
 class Sandboxes:
@@ -25,12 +40,19 @@ class Sandboxes:
         """Where a build step's namespace is, or would be."""
         return self._directory / f"{_BUILD_PREFIX}{identifier}"
 
-    async def create(self, path: Path) -> Path:
-        """Make the namespace, loopback up. A leftover of a crash or of an earlier run at this path is replaced."""
+    async def create(self, path: Path, owner: NamespaceOwner | None = None) -> Path:
+        """Make the namespace, loopback up. A leftover of a crash or of an earlier run at this path is replaced.
+
+        With ``owner`` it belongs to a user namespace that is made with it.
+        """
 
         def work() -> None:
             remove_network_namespace(path)
-            create_network_namespace(path)
+            if owner is None:
+                create_network_namespace(path)
+                return
+            remove_network_namespace(owner.path)
+            create_user_and_network_namespace(owner.path, path, owner.first, owner.size)
 
         await asyncio.to_thread(work)
         return path

@@ -37,7 +37,7 @@ from tare.network.model import (
 from tare.network.names import container_resolver, host_resolver, hosts_file, read_resolv_conf
 from tare.network.netlink import VethPlan
 from tare.network.ruleset import Forwarding
-from tare.network.sandboxes import Sandboxes
+from tare.network.sandboxes import NamespaceOwner, Sandboxes
 from tare.network.steering import Steering
 from tare.store.database import Database
 
@@ -168,9 +168,9 @@ class NetworkService:
         """The file that keeps the container's network namespace (whether it exists or not)."""
         return self._sandboxes.path(container_id)
 
-    async def create_sandbox(self, container_id: str) -> Path:
+    async def create_sandbox(self, container_id: str, owner: NamespaceOwner | None = None) -> Path:
         """Make the container's network namespace with its loopback up; one left from an earlier run is replaced."""
-        return await self._sandboxes.create(self._sandboxes.path(container_id))
+        return await self._sandboxes.create(self._sandboxes.path(container_id), owner)
 
     async def remove_sandbox(self, container_id: str) -> None:
         """Let the container's network namespace go; absence is no error."""

@@ -40,7 +40,7 @@ def normalise(names: Iterable[str]) -> list[str]:
         if upper == "CAP_ALL":
             upper = "ALL"
         if upper != "ALL" and upper not in ALL_CAPABILITIES:
-            raise InvalidArgument(f'unknown capability: "{name}"', hint="see capabilities(7)")
+            raise InvalidArgument(f'unknown capability: "{upper}"', hint="see capabilities(7)")
         result.append(upper)
     return result
 

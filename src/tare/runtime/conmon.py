@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -47,17 +48,14 @@ class ConmonRequest:
 def arguments(program: str, runtime: OciRuntime, request: ConmonRequest) -> list[str]:
     """conmon's command line. Raises InvalidArgument for a log path that conmon cannot be told."""
     directory = request.directory
-    if request.log_path is None:
-        log = "none"
-    elif ":" in str(request.log_path):
-        raise InvalidArgument(f"log path {request.log_path} has a colon", hint="choose another data root")
-    else:
-        log = f"k8s-file:{request.log_path}"
+    runtime = runtime.of(request.container_id)
     argv = [program, "--api-version", "1", "--cid", request.container_id, "--cuuid", request.exit_name]
-    argv += ["--runtime", runtime.path, "--bundle", str(directory), "--full-attach", "--no-sync-log"]
+    # conmon takes one program: what stands in front of the runtime is that, and the runtime its first argument.
+    program_name, *further = [runtime.path] if request.process_spec is not None else runtime.creating
+    argv += ["--runtime", program_name, "--bundle", str(directory), "--full-attach", "--no-sync-log"]
     argv += ["--container-pidfile", str(directory / CONTAINER_PID), "--conmon-pidfile", str(directory / CONMON_PID)]
-    argv += ["--exit-dir", str(directory), "--log-path", log, "--log-level", "error"]
-    for option in runtime.options(directory / LOG_NAME):
+    argv += ["--exit-dir", str(directory), "--log-path", _log_option(request), "--log-level", "error"]
+    for option in [*further, *runtime.options(directory / LOG_NAME)]:
         argv += ["--runtime-arg", option]
     flags = {
         "--terminal": request.terminal,
@@ -69,6 +67,34 @@ def arguments(program: str, runtime: OciRuntime, request: ConmonRequest) -> list
     if request.process_spec is not None:
         argv += ["--exec", "--exec-process-spec", str(request.process_spec)]
     return argv
+
+
+def _log_option(request: ConmonRequest) -> str:
+    if request.log_path is None:
+        return "none"
+    if ":" in str(request.log_path):
+        raise InvalidArgument(f"log path {request.log_path} has a colon", hint="choose another data root")
+    return f"k8s-file:{request.log_path}"
+
+
+def reopen_log(directory: Path) -> bool:
+    """Tell the conmon of ``directory`` to write to a new file; False when it has ended.
+
+    It opens ``<log>.tmp``, emptied, and renames it to the log's name (control message 2; 1 is the terminal's size).
+    """
+    try:
+        fd = os.open(directory / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return False
+        raise
+    try:
+        os.write(fd, b"2 0 0\n")
+    finally:
+        os.close(fd)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

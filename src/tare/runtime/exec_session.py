@@ -161,7 +161,8 @@ async def _launch(argv: list[str], request: conmon_part.ConmonRequest, process_s
             launch.release()
         report = await launch.report()
         if report.data <= 0:
-            raise await _failure(request.container_id, directory, report)
+            command = str(next(iter(process_spec["args"]), ""))
+            raise await _failure(request.container_id, directory, report, command)
         undo.pop_all()
     return ExecSession(report.data, exec_id, streams, launch, directory)
 
@@ -180,10 +181,11 @@ def _prepare(directory: Path, process_spec: dict[str, Any]) -> None:
     (directory / "process.json").write_text(json.dumps(process_spec))
 
 
-async def _failure(container_id: str, directory: Path, report: conmon_part.Report) -> TareError:
+async def _failure(container_id: str, directory: Path, report: conmon_part.Report, command: str) -> TareError:
     logged = await asyncio.to_thread(last_error, directory / LOG_NAME)
     message = logged or error_in(report.message) or report.message.strip()
     lowered = message.lower()
-    if "cannot exec" in lowered and ("stopped" in lowered or "paused" in lowered):
+    stopped = "cannot exec" in lowered and ("stopped" in lowered or "paused" in lowered)
+    if stopped or f"the container `{container_id}` is not running" in message:
         return Conflict(f"container {container_id} is not running: {message}")
-    return execution_error(EXEC_FAILED, message)
+    return execution_error(EXEC_FAILED, message, command=command, verb="exec failed")

@@ -8,11 +8,12 @@ import re
 import resource
 import shutil
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tare.errors import InvalidArgument, NotFound
 from tare.kernel import cgroups
+from tare.kernel.cgroups import LimitSupport
 from tare.runtime import capabilities
 
 _GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386", "loongarch64": "loong64"}
@@ -48,7 +49,8 @@ class HostFacts:
 
     ``hard_limits``: the engine's own hard rlimits by Docker's names (-1: unlimited); a container cannot have more where
     the engine lacks CAP_SYS_RESOURCE. ``sysctls``: which of the namespaced settings that Tare sets by itself exist.
-    ``init`` is the host's static init program for ``--init``.
+    ``init`` is the host's static init program for ``--init``. ``security_modules``: apparmor and selinux where they
+    are on.
     """
 
     cgroups: cgroups.CgroupLayout
@@ -61,6 +63,8 @@ class HostFacts:
     init: Path | None = None
     devices: tuple[SpecDevice, ...] = ()
     userns: bool = False
+    limits: LimitSupport = field(default_factory=LimitSupport)
+    security_modules: frozenset[str] = frozenset()
 
 
 def probe_host() -> HostFacts:
@@ -71,8 +75,11 @@ def probe_host() -> HostFacts:
     machine = platform.machine()
     init = next((found for name in _INIT_PROGRAMS if (found := shutil.which(name))), None)
     candidates = ("net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range")
+    layout = cgroups.detect()
     return HostFacts(
-        cgroups=cgroups.detect(),
+        cgroups=layout,
+        limits=cgroups.limit_support(layout),
+        security_modules=_security_modules(),
         capabilities=capabilities.from_mask(int(match[1], 16) if match else 0),
         kernel=(int(release[1]), int(release[2])) if release else (0, 0),
         architecture=_GO_ARCHITECTURES.get(machine, machine),
@@ -83,6 +90,17 @@ def probe_host() -> HostFacts:
         devices=host_devices(),
         userns=Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"],
     )
+
+
+def _security_modules() -> frozenset[str]:
+    """``apparmor`` and ``selinux`` where the kernel has them switched on."""
+    found = set()
+    enabled = Path("/sys/module/apparmor/parameters/enabled")
+    if enabled.exists() and enabled.read_text().strip() == "Y":
+        found.add("apparmor")
+    if Path("/sys/fs/selinux/enforce").exists():
+        found.add("selinux")
+    return frozenset(found)
 
 
 def host_devices() -> tuple[SpecDevice, ...]:
@@ -109,7 +127,11 @@ def host_device(path_on_host: str, path_in_container: str = "", permissions: str
         raise InvalidArgument(f"invalid device mode: {permissions}", hint="use a combination of r, w and m")
     source, target = Path(path_on_host).resolve(), path_in_container or path_on_host
     if not source.exists():
-        raise NotFound(f'error gathering device information while adding custom device "{path_on_host}": no such file')
+        raise NotFound(
+            f'error gathering device information while adding custom device "{path_on_host}": '
+            "no such file or directory",
+            code="no-such-device",
+        )
     if not source.is_dir():
         return [_device(source, target, permissions)]
     found = [

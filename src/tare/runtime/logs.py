@@ -1,32 +1,45 @@
 """Reads the log that conmon writes: one record ``<time> <stream> <F|P> <text>`` per line or piece of a line.
 
 F ends a line of the program, P is a piece without its newline, so that the program's bytes can be had back exactly.
+Lines come in batches, as tuples: a log of a gigabyte has tens of millions of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Iterator
+import re
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import BinaryIO, Literal
 
-from tare.kernel.inotify import IN_MODIFY, Inotify
+from tare.runtime.log_files import LogFile, LogReading, seek_tail
+
+LogRecord = tuple[int, bytes, bytes]
+"""A line: stream (1 stdout, 2 stderr), time of its first byte, and its bytes with the newline that the program wrote.
+
+Times are RFC 3339 in UTC with nine decimals and without the zone, so that they sort as they are.
+"""
+LogBatch = list[LogRecord]
 
 MAX_LINE = 1 << 20
 """Bytes of one line that are put together; a longer line comes in several parts."""
-_BLOCK = 1 << 16
+_BLOCK = 1 << 18
+_TIME = len("2026-01-02T03:04:05.123456789")
+_HEAD = _TIME + len("+00:00 stdout F ")
+_WHOLE = {b"+00:00 stdout F ": 1, b"+00:00 stderr F ": 2}
+_MARK = b"+00:00 std"
+_RECORD = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}\+00:00 std(?:out|err) [FP] ")
+_NUMBERS = {b"stdout": 1, b"stderr": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line of output (with its newline, if the program wrote one) and the time of its first byte, RFC 3339 UTC."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogQuery:
+    """Which lines: stream numbers, times as in :data:`LogRecord` (empty: no limit), the last ``tail`` lines."""
 
-    stream: Literal["stdout", "stderr"]
-    timestamp: str
-    data: bytes
+    streams: frozenset[int] = frozenset({1, 2})
+    since: bytes = b""
+    until: bytes = b""
+    tail: int | None = None
 
 
 @dataclass(slots=True)
@@ -34,163 +47,151 @@ class LineJoiner:
     """Turns log records into the program's lines. Pure: feed bytes, take lines."""
 
     _rest: bytes = b""
-    _partial: dict[str, tuple[str, bytearray]] = field(default_factory=dict)
+    _partial: dict[int, tuple[bytes, bytearray]] = field(default_factory=dict)
 
-    def feed(self, data: bytes) -> Iterator[LogLine]:
+    def feed(self, data: bytes) -> LogBatch:
         """Lines completed by ``data``; records that are not in the format are passed over."""
-        *records, self._rest = (self._rest + data).split(b"\n")
+        if self._rest:
+            data = self._rest + data
+        end = data.rfind(b"\n")
+        if end < 0:
+            self._rest = data if len(data) <= MAX_LINE else b""
+            return []
+        self._rest = data[end + 1 :]
+        records = data[:end].split(b"\n")
+        if data.count(_MARK, 0, end) != len(records):
+            records = [part for record in records for part in _untorn(record)]
+        lines: LogBatch = []
+        append, partial, whole = lines.append, self._partial, _WHOLE
         for record in records:
-            yield from self._record(record)
+            stream = whole.get(record[_TIME:_HEAD])
+            if stream and stream not in partial:
+                append((stream, record[:_TIME], record[_HEAD:] + b"\n"))
+            else:
+                self._piece(record, append)
+        return lines
 
-    def flush(self) -> Iterator[LogLine]:
+    def flush(self) -> LogBatch:
         """What has come without a newline."""
-        for stream, (timestamp, data) in list(self._partial.items()):
-            yield LogLine("stderr" if stream == "stderr" else "stdout", timestamp, bytes(data))
+        lines = [(stream, moment, bytes(data)) for stream, (moment, data) in self._partial.items()]
         self._partial.clear()
+        return lines
 
-    def _record(self, record: bytes) -> Iterator[LogLine]:
+    def _piece(self, record: bytes, append: Callable[[LogRecord], None]) -> None:
         fields = record.split(b" ", 3)
-        if len(fields) != 4 or fields[1] not in (b"stdout", b"stderr"):
+        if len(fields) != 4 or fields[1] not in _NUMBERS:
             return
-        stream: Literal["stdout", "stderr"] = "stderr" if fields[1] == b"stderr" else "stdout"
-        timestamp, data = self._partial.pop(stream, ("", bytearray()))
-        timestamp = timestamp or _utc(fields[0].decode(errors="replace"))
+        stream = _NUMBERS[fields[1]]
+        moment, data = self._partial.pop(stream, (b"", bytearray()))
+        moment = moment or _utc(fields[0])
         data += fields[3]
         if fields[2] == b"F":
-            yield LogLine(stream, timestamp, bytes(data) + b"\n")
+            append((stream, moment, bytes(data) + b"\n"))
         elif len(data) >= MAX_LINE:
-            yield LogLine(stream, timestamp, bytes(data))
+            append((stream, moment, bytes(data)))
         else:
-            self._partial[stream] = (timestamp, data)
+            self._partial[stream] = (moment, data)
 
 
-def _utc(timestamp: str) -> str:
+def _untorn(record: bytes) -> list[bytes]:
+    """Where the disk was full a record breaks off and a later one follows on the same line: take them apart.
+
+    What a program prints has an older time in it than the record around it, so it is not taken for one.
+    """
+    parts = []
+    begun = _RECORD.match(record)
+    while found := _RECORD.search(record, 1 if begun else 0):
+        if begun and found[0][:_TIME] <= record[:_TIME]:
+            break
+        if begun:
+            parts.append(record[: found.start()])
+        record, begun = record[found.start() :], found
+    return [*parts, record]
+
+
+def _utc(moment: bytes) -> bytes:
     """conmon's local time as UTC, with all nine decimals."""
-    if timestamp.endswith("Z"):
-        return timestamp
-    if timestamp.endswith("+00:00"):
-        return f"{timestamp[:-6]}Z"
+    if moment.endswith((b"Z", b"+00:00")):
+        return moment[:_TIME]
+    text = moment.decode(errors="replace")
     try:
-        whole, _, rest = timestamp.partition(".")
+        whole, _, rest = text.partition(".")
         local = datetime.fromisoformat(whole + rest[9:])
     except ValueError:
-        return timestamp
-    return f"{local.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{rest[:9]}Z"
+        return moment
+    return f"{local.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{rest[:9]}".encode()
 
 
-def nanoseconds(timestamp: str) -> int:
-    """An RFC 3339 UTC time as nanoseconds since the epoch; 0 when it cannot be read."""
+def log_time(nanoseconds: int) -> bytes:
+    """Nanoseconds since the epoch as a time of :data:`LogRecord`."""
+    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
     try:
-        whole, _, rest = timestamp.rstrip("Z").partition(".")
-        return int(datetime.fromisoformat(f"{whole}+00:00").timestamp()) * 1_000_000_000 + int(rest.ljust(9, "0")[:9])
-    except ValueError:
-        return 0
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}".encode()
+    except (ValueError, OverflowError):
+        return b"0001" if nanoseconds < 0 else b"9999"
 
 
-async def read_logs(
-    path: Path,
-    *,
-    stdout: bool = True,
-    stderr: bool = True,
-    since: int | None = None,
-    until: int | None = None,
-    tail: int | None = None,
-    follow: bool = False,
-    done: asyncio.Event | None = None,
-) -> AsyncIterator[LogLine]:
-    """The lines of the log at ``path``; a missing log is empty.
+def select(lines: LogBatch, query: LogQuery) -> tuple[LogBatch, bool]:
+    """The lines that ``query`` asks for, and whether a line came after its end."""
+    if query.since:
+        lines = [line for line in lines if line[1] >= query.since]
+    past = False
+    if query.until:
+        known = len(lines)
+        lines = [line for line in lines if line[1] <= query.until]
+        past = len(lines) < known
+    if len(query.streams) == 1:
+        lines = [line for line in lines if line[0] in query.streams]
+    return lines, past
 
-    ``since`` and ``until`` are nanoseconds since the epoch; ``tail`` counts the last lines of both streams, before any
-    are left out (as in Docker); ``follow`` goes on until ``done`` is set, woken by the kernel; a line is handed out
-    when its newline has come, or the program has ended.
+
+async def read_logs(reading: LogReading, query: LogQuery, done: asyncio.Event | None = None) -> AsyncIterator[LogBatch]:
+    """The lines of the opened logs that ``query`` asks for.
+
+    ``tail`` counts the last lines of both streams before any are left out (as in Docker). A reading that follows goes
+    on until ``done`` is set, woken by the kernel; a line is handed out when its newline has come, or the program has
+    ended.
     """
-    try:
-        stream = await asyncio.to_thread(path.open, "rb", buffering=0)
-    except FileNotFoundError:
-        return
-    wanted = {name for name, on in (("stdout", stdout), ("stderr", stderr)) if on}
-    with stream:
-        if tail is not None:
-            await asyncio.to_thread(_seek_tail, stream, tail)
-        lines = _follow(stream, path, done or asyncio.Event()) if follow else _read(stream, LineJoiner(), final=True)
-        async for line in lines:
-            moment = nanoseconds(line.timestamp) if since is not None or until is not None else 0
-            if until is not None and moment > until:
-                return
-            if line.stream in wanted and (since is None or moment >= since):
-                yield line
-
-
-async def _read(stream: BinaryIO, joiner: LineJoiner, *, final: bool) -> AsyncIterator[LogLine]:
-    while data := await asyncio.to_thread(stream.read, _BLOCK):
-        for line in joiner.feed(data):
-            yield line
-    if final:
-        for line in joiner.flush():
-            yield line
-
-
-async def _follow(stream: BinaryIO, path: Path, done: asyncio.Event) -> AsyncIterator[LogLine]:
+    if query.tail is not None:
+        await asyncio.to_thread(seek_tail, reading.files, query.tail)
     joiner = LineJoiner()
-    with Inotify() as inotify:
-        inotify.watch(path, IN_MODIFY)
-        ended = asyncio.ensure_future(done.wait())
-        try:
-            while True:
-                last_round = done.is_set()
-                async for line in _read(stream, joiner, final=last_round):
-                    yield line
-                if last_round:
-                    return
-                changed = asyncio.ensure_future(inotify.wait_changed())
-                try:
-                    await asyncio.wait({changed, ended}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    changed.cancel()
-        finally:
-            ended.cancel()
+    finished = done is None or not reading.follows
+    while True:
+        last_round = finished or (done is not None and done.is_set())
+        if last_round and not finished:
+            await reading.catch_up()
+        async for lines in _to_end(reading, joiner):
+            chosen, past = select(lines, query)
+            if chosen:
+                yield chosen
+            if past:
+                return
+        if last_round:
+            chosen, _ = select(joiner.flush(), query)
+            if chosen:
+                yield chosen
+            return
+        assert done is not None
+        await reading.wait_more(done)
 
 
-def _seek_tail(stream: BinaryIO, count: int) -> None:
-    """Move to the start of the last ``count`` lines, reading backwards from the end."""
-    end = stream.seek(0, os.SEEK_END)
-    if count <= 0:
-        return
-    position, data, target, block = end, b"", 0, _BLOCK
-    while position > 0:
-        step = min(block, position)
-        block *= 2  # the data are looked at anew in each round
-        position -= step
-        stream.seek(position)
-        data = _read_exactly(stream, step) + data
-        found = _line_starts(data, count, whole=position == 0)
-        if found is not None:
-            target = position + found
-            break
-    stream.seek(target)
+async def _to_end(reading: LogReading, joiner: LineJoiner) -> AsyncIterator[LogBatch]:
+    """All that is there now; a file ends for good when there is a next one."""
+    while True:
+        has_next = len(reading.files) > 1 or reading.take_next()
+        if not reading.files:
+            return
+        while lines := await asyncio.to_thread(_read_block, reading.files[0], joiner):
+            yield lines
+        if not has_next:
+            reading.check_complete()
+            return
+        reading.drop_first()
 
 
-def _read_exactly(stream: BinaryIO, size: int) -> bytes:
-    parts = b""
-    while len(parts) < size and (part := stream.read(size - len(parts))):
-        parts += part
-    return parts
-
-
-def _line_starts(data: bytes, count: int, *, whole: bool) -> int | None:
-    """Offset in ``data`` where the last ``count`` lines begin, None when more must be read; ``whole``: it is all."""
-    start = 0 if whole else data.find(b"\n") + 1
-    if start == 0 and not whole:
-        return None
-    ends: list[int] = []
-    offset = start
-    for record in data[start:].split(b"\n"):
-        offset += len(record) + 1
-        fields = record.split(b" ", 3)
-        if len(fields) == 4 and fields[2] == b"F":
-            ends.append(offset)
-    trailing = 1 if not ends or ends[-1] < len(data) else 0
-    needed = count - trailing
-    if len(ends) > needed:
-        return ends[len(ends) - needed - 1]
-    return start if whole else None
+def _read_block(file: LogFile, joiner: LineJoiner) -> LogBatch:
+    """Lines of the next block of ``file``; empty at its end. Blocks of unfinished lines are read on."""
+    while data := file.read(_BLOCK):
+        if lines := joiner.feed(data):
+            return lines
+    return []

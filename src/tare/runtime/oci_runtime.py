@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tare.base import process
 from tare.base.shielding import finish
-from tare.errors import Conflict, ExecutableError, InternalError, NotFound, TareError
+from tare.errors import Conflict, ExecutableError, InternalError, InvalidArgument, NotFound, TareError
+from tare.kernel.cgroups import detect, kill_cgroup
 from tare.model.execution import Output
+from tare.runtime.crun_words import docker_words
 
 logger = logging.getLogger(__name__)
 
@@ -22,20 +25,42 @@ CREATE_FAILED = "failed to create task for container: failed to create shim task
 EXEC_FAILED = "OCI runtime exec failed: "
 _NOT_FOUND = ("executable file not found", "no such file or directory", "not found in $path")
 _NOT_EXECUTABLE = ("permission denied", "is a directory", "exec format error")
+_REFUSED = ("sethostname: invalid", "error setting cgroup config", "unable to apply cgroup configuration", "sysctl ")
+"""What the runtime says when an option has a value that the kernel does not take."""
 _MAX_LOG = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class OciRuntime:
-    """A runtime program and the directory of its state (``--root``)."""
+    """A runtime program and the directory of its state (``--root``).
+
+    ``view`` is a command that shows the program another host while it creates containers (see ``runtime/view.py``); it
+    takes the program and its arguments. All else works without it.
+    ``assigned`` are the containers, by id, that another runtime runs (``--runtime``); operations on them go there.
+    """
 
     path: str
     root: Path
+    view: tuple[str, ...] = ()
+    assigned: dict[str, OciRuntime] = field(default_factory=dict, compare=False, repr=False)
+
+    def of(self, container_id: str) -> OciRuntime:
+        """The runtime that runs this container."""
+        return self.assigned.get(container_id, self)
 
     @property
     def name(self) -> str:
         """The program's name without its directory."""
         return Path(self.path).name
+
+    def at(self, root: Path) -> OciRuntime:
+        """The same program with its state somewhere else."""
+        return replace(self, root=root)
+
+    @property
+    def creating(self) -> list[str]:
+        """The command that creates containers, without options."""
+        return [*self.view, self.path]
 
     def options(self, log: Path | None = None) -> list[str]:
         """The global options, to stand before the command."""
@@ -76,6 +101,10 @@ class OciRuntime:
         state: dict[str, Any] = json.loads(result.stdout)
         return state
 
+    async def update(self, container_id: str, resources: dict[str, Any]) -> None:
+        """Change the limits of a created or running container: runtime-spec ``resources``, only what is to change."""
+        await self._call("update", "--resources", "-", container_id, stdin=json.dumps(resources).encode())
+
     async def list_ids(self) -> list[str]:
         """The ids of all containers under ``root``."""
         try:
@@ -85,8 +114,10 @@ class OciRuntime:
         except FileNotFoundError:
             return []
 
-    async def _call(self, command: str, *arguments: str) -> process.Completed:
-        result = await process.run([self.path, *self.options(), command, *arguments], timeout=60)
+    async def _call(self, command: str, *arguments: str, stdin: bytes | None = None) -> process.Completed:
+        runtime = next((self.assigned[word] for word in arguments if word in self.assigned), self)
+        argv = [runtime.path, *runtime.options(), command, *arguments]
+        result = await process.run(argv, stdin=stdin, timeout=60)
         if result.returncode != 0:
             raise call_error(command, arguments, result.error_text)
         return result
@@ -113,7 +144,7 @@ class OciRuntime:
         ExecutableError and InternalError.
         """
         log = bundle / LOG_NAME
-        argv = [self.path, *self.options(log), "run", "--bundle", str(bundle), container_id]
+        argv = [*self.creating, *self.options(log), "run", "--bundle", str(bundle), container_id]
         logger.debug("run %s", shlex.join(argv))
         child = await asyncio.create_subprocess_exec(
             *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -132,21 +163,30 @@ class OciRuntime:
             _, tail = await asyncio.gather(pump(child.stdout, "stdout"), pump(child.stderr, "stderr"))
             code = await child.wait()
         except BaseException:
-            await finish(self._abandon(child, container_id), what=f"end container {container_id}")
+            await finish(self._abandon(child, container_id, bundle), what=f"end container {container_id}")
             raise
         if code != 0 and (message := await asyncio.to_thread(last_error, log)):
             await finish(self.delete(container_id, force=True), what=f"delete container {container_id}")
-            raise execution_error(CREATE_FAILED, message)
+            command = await asyncio.to_thread(command_of, bundle)
+            raise execution_error(CREATE_FAILED, message, command=command, verb=f"{self.name} create failed")
         if code < 0:
             await finish(self.delete(container_id, force=True), what=f"delete container {container_id}")
             raise InternalError(f"{self.name} run {container_id} was killed by signal {-code}: {tail!r}")
         return code
 
-    async def _abandon(self, child: asyncio.subprocess.Process, container_id: str) -> None:
+    async def _abandon(self, child: asyncio.subprocess.Process, container_id: str, bundle: Path) -> None:
         if child.returncode is None:
             child.kill()
-        await child.wait()
         await self.delete(container_id, force=True)
+        # crun notes a container only after it has started it: one that was killed in between knows of none
+        await asyncio.to_thread(_end_cgroup, bundle)
+        await child.wait()  # comes back only when the container has closed its pipes, too
+
+
+def _end_cgroup(bundle: Path) -> None:
+    """Kill what is left in the cgroup of a bundle's container."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kill_cgroup(detect(), str(json.loads((bundle / "config.json").read_bytes())["linux"]["cgroupsPath"]))
 
 
 def last_error(log: Path) -> str:
@@ -171,15 +211,29 @@ def error_in(text: str) -> str:
     return found
 
 
-def execution_error(prefix: str, message: str) -> TareError:
-    """The error for a container or exec that could not be started, in Docker's words."""
-    text = f"{prefix}{message}: unknown"
-    lowered = message.lower()
+def command_of(bundle: Path) -> str:
+    """What a bundle's container was to execute, without arguments; empty when that cannot be read."""
+    try:
+        return str(json.loads((bundle / "config.json").read_bytes())["process"]["args"][0])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return ""
+
+
+def execution_error(prefix: str, message: str, *, command: str = "", verb: str = "create failed") -> TareError:
+    """The error for a container or exec that could not be started, in Docker's words.
+
+    ``command`` is what was to be executed; ``verb`` says what failed, where the runtime does not.
+    """
+    told = docker_words(message, command=command, verb=verb)
+    text = f"{prefix}{told}"
+    lowered = told.lower()
     if "exec" in lowered and "mount" not in lowered:
         if any(words in lowered for words in _NOT_FOUND):
             return ExecutableError(text, exit_code=127)
         if any(words in lowered for words in _NOT_EXECUTABLE):
             return ExecutableError(text, exit_code=126)
+    if any(words in lowered for words in _REFUSED):
+        return InvalidArgument(text, code="runtime-refused")
     return InternalError(text)
 
 

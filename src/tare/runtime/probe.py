@@ -21,6 +21,7 @@ from tare.runtime.host import HostFacts
 from tare.runtime.oci_runtime import OciRuntime
 from tare.runtime.spec import make_spec
 from tare.runtime.spec_request import Resources, SpecMount, SpecRequest
+from tare.runtime.view import without_v2
 
 logger = logging.getLogger(__name__)
 
@@ -49,23 +50,31 @@ async def probe_runtimes(
         if path is None:
             reasons.append(f"{name}: program not found")
             continue
-        runtime, key = OciRuntime(path, root / Path(name).name), _key(path, facts)
-        if key not in known:
-            known[key] = await _try(runtime, facts, cgroup_parent)
-            if cache is not None:
-                await asyncio.to_thread(write_atomic, cache, json.dumps(known))
-        if not known[key]:
-            return runtime
-        reasons.append(f"{name}: {known[key]}")
+        for view in _views(name, facts):
+            runtime, key = OciRuntime(path, root / Path(name).name, view), _key(path, view, facts)
+            if key not in known:
+                known[key] = await _try(runtime, facts, cgroup_parent)
+                if cache is not None:
+                    await asyncio.to_thread(write_atomic, cache, json.dumps(known))
+            if not known[key]:
+                return runtime
+            reasons.append(f"{name}: {known[key]}")
     raise Unavailable(
         f"no OCI runtime works on this host: {'; '.join(reasons)}", hint="run `tare doctor`", code="no-runtime"
     )
 
 
-def _key(path: str, facts: HostFacts) -> str:
+def _views(name: str, facts: HostFacts) -> list[tuple[str, ...]]:
+    """How a runtime is tried: as it is, and crun on a hybrid host also without sight of cgroup v2."""
+    restricted = without_v2(facts.cgroups) if Path(name).name == "crun" else ()
+    return [(), restricted] if restricted else [()]
+
+
+def _key(path: str, view: tuple[str, ...], facts: HostFacts) -> str:
     """What the answer depends on; size and time stand for the version, which would cost a process to ask."""
     status = Path(path).stat()
-    return f"{path} {status.st_size} {status.st_mtime_ns} {platform.release()} {facts.cgroups.kind}"
+    words = (path, status.st_size, status.st_mtime_ns, platform.release(), facts.cgroups.kind, *view)
+    return " ".join(map(str, words))
 
 
 def _load(cache: Path | None) -> dict[str, str]:

@@ -60,18 +60,22 @@ def make_process(request: SpecRequest, facts: HostFacts) -> dict[str, Any]:
     }
     if request.terminal and request.console_size is not None and all(request.console_size):
         process["consoleSize"] = {"height": request.console_size[0], "width": request.console_size[1]}
+    if request.apparmor and "apparmor" in facts.security_modules:
+        process["apparmorProfile"] = request.apparmor
     if limits := make_rlimits(request.ulimits, facts):
         process["rlimits"] = limits
     return process
 
 
 def make_environment(request: SpecRequest) -> list[str]:
-    """Docker's environment: ``PATH``, ``HOSTNAME`` and (with a terminal) ``TERM``, overridden by the request's own."""
+    """Docker's environment: PATH, HOSTNAME, HOME and (with a terminal) TERM, overridden by the request's own."""
     defaults = [DEFAULT_PATH]
     if request.hostname:
         defaults.append(f"HOSTNAME={request.hostname}")
     if request.terminal:
         defaults.append("TERM=xterm")
+    if request.home is not None:
+        defaults.append(f"HOME={request.home}")
     values: dict[str, str] = {}
     for entry in [*defaults, *request.env]:
         name, equals, value = entry.partition("=")

@@ -41,6 +41,10 @@ def make_linux(request: SpecRequest, facts: HostFacts) -> dict[str, Any]:
         "resources": make_resources(request, facts),
         "devices": [_device(device) for device in {device.path: device for device in devices}.values()],
     }
+    if request.ids is not None:
+        first, size = request.ids
+        mapping = {"containerID": 0, "hostID": first, "size": size}
+        linux["uidMappings"], linux["gidMappings"] = [mapping], [dict(mapping)]
     if request.cgroup_path:
         linux["cgroupsPath"] = request.cgroup_path
     if sysctls := _sysctls(request, facts):
@@ -54,6 +58,8 @@ def make_linux(request: SpecRequest, facts: HostFacts) -> dict[str, Any]:
 
 def _namespaces(request: SpecRequest, facts: HostFacts) -> list[dict[str, str]]:
     namespaces = [{"type": "mount"}]
+    if request.user_namespace is not None:
+        namespaces.append({"type": "user", "path": str(request.user_namespace)})
     if request.network_namespace is not None:
         namespaces.append({"type": "network", "path": str(request.network_namespace)})
     cgroup = request.cgroupns_mode or ("private" if facts.cgroups.kind == "v2" and not request.privileged else "host")
@@ -75,7 +81,7 @@ def _sysctls(request: SpecRequest, facts: HostFacts) -> dict[str, str]:
     if request.network_namespace is not None and not request.network_shared:
         if "net.ipv4.ip_unprivileged_port_start" in facts.sysctls:
             values["net.ipv4.ip_unprivileged_port_start"] = "0"
-        if "net.ipv4.ping_group_range" in facts.sysctls and not facts.userns:
+        if "net.ipv4.ping_group_range" in facts.sysctls and not (facts.userns or request.ids):
             values["net.ipv4.ping_group_range"] = "0 2147483647"
     if request.domainname and request.uts_mode == "":
         values["kernel.domainname"] = request.domainname  # runtime-spec 1.0 has no field for it
@@ -122,13 +128,27 @@ def make_resources(request: SpecRequest, facts: HostFacts) -> dict[str, Any]:
         resources["memory"] = memory
     if cpu := _cpu(wanted, facts):
         resources["cpu"] = cpu
-    if wanted.pids_limit and "pids" in has:
-        resources["pids"] = {"limit": wanted.pids_limit if wanted.pids_limit > 0 else -1}
-    if wanted.blkio_weight and {"blkio", "io"} & has:
+    if wanted.pids_limit is not None and wanted.pids_limit > 0 and "pids" in has:
+        resources["pids"] = {"limit": wanted.pids_limit}  # a new control group has none, and crun takes no -1
+    if {"blkio", "io"} & has and (block_io := _block_io(wanted)):
+        resources["blockIO"] = block_io
+    return resources
+
+
+def _block_io(wanted: Resources) -> dict[str, Any]:
+    block_io: dict[str, Any] = {}
+    if wanted.blkio_weight:
         if not 10 <= wanted.blkio_weight <= 1000:
             raise InvalidArgument("range of blkio weight is from 10 to 1000")
-        resources["blockIO"] = {"weight": wanted.blkio_weight}
-    return resources
+        block_io["weight"] = wanted.blkio_weight
+    if wanted.blkio_weight_device:
+        block_io["weightDevice"] = [
+            {"major": major, "minor": minor, "weight": weight} for major, minor, weight in wanted.blkio_weight_device
+        ]
+    for member, devices in wanted.blkio_throttle.items():
+        if devices:
+            block_io[member] = [{"major": major, "minor": minor, "rate": rate} for major, minor, rate in devices]
+    return block_io
 
 
 def _device_rules(request: SpecRequest) -> list[dict[str, Any]]:
@@ -192,7 +212,7 @@ def _cpu(wanted: Resources, facts: HostFacts) -> dict[str, Any]:
     cpu: dict[str, Any] = {}
     if "cpu" in facts.cgroups.controllers:
         if wanted.cpu_shares > 0:
-            cpu["shares"] = max(2, wanted.cpu_shares)
+            cpu["shares"] = wanted.cpu_shares
         if wanted.nano_cpus > 0:
             cpu["period"] = CPU_PERIOD
             cpu["quota"] = wanted.nano_cpus * CPU_PERIOD // 1_000_000_000
@@ -200,6 +220,10 @@ def _cpu(wanted: Resources, facts: HostFacts) -> dict[str, Any]:
             cpu["period"] = wanted.cpu_period
         if wanted.cpu_quota:
             cpu["quota"] = wanted.cpu_quota
+        if wanted.cpu_realtime_period and "cpu" in facts.cgroups.v1:
+            cpu["realtimePeriod"] = wanted.cpu_realtime_period
+        if wanted.cpu_realtime_runtime and "cpu" in facts.cgroups.v1:
+            cpu["realtimeRuntime"] = wanted.cpu_realtime_runtime
     if "cpuset" in facts.cgroups.controllers:
         if wanted.cpuset_cpus:
             cpu["cpus"] = wanted.cpuset_cpus

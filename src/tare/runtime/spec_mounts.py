@@ -20,7 +20,8 @@ def make_mounts(request: SpecRequest, facts: HostFacts) -> list[Mount]:
     for mount in _defaults(request, facts):
         if mount["destination"] in own:
             continue
-        if request.privileged and mount["type"] in ("sysfs", "cgroup"):
+        writable = request.privileged or (request.writable_cgroups and mount["type"] == "cgroup")
+        if writable and mount["type"] in ("sysfs", "cgroup"):
             mount["options"] = [option if option != "ro" else "rw" for option in mount["options"]]
         if request.readonly_rootfs and mount["destination"] not in _WRITABLE_WITH_READONLY_ROOT:
             mount["options"] = list(dict.fromkeys([*(o for o in mount["options"] if o != "rw"), "ro"]))
@@ -46,13 +47,16 @@ def _defaults(request: SpecRequest, facts: HostFacts) -> list[Mount]:
     ]
     if facts.cgroups.kind != "none":
         mounts.append(_mount("/sys/fs/cgroup", "cgroup", "cgroup", "ro", "nosuid", "noexec", "nodev"))
+    mounts.append(_mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"))
     if request.ipc_mode == "host":
-        mounts.append(_mount("/dev/mqueue", "bind", "/dev/mqueue", "rbind", "nosuid", "noexec", "nodev"))
         mounts.append(_mount("/dev/shm", "bind", "/dev/shm", "rbind", "nosuid", "noexec", "nodev"))
     else:
         size = f"size={request.shm_size}"
-        mounts.append(_mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"))
-        mounts.append(_mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", size))
+        if request.shared_memory is not None:
+            shared = str(request.shared_memory)
+            mounts.append(_mount("/dev/shm", "bind", shared, "rbind", "nosuid", "noexec", "nodev", "rprivate"))
+        elif not request.no_shared_memory:
+            mounts.append(_mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", size))
     if request.network_namespace is None and request.pid_mode == "host" and facts.userns:
         # sysfs cannot be mounted where the network namespace is not ours to see
         mounts[3] = _mount("/sys", "bind", "/sys", "rbind", "nosuid", "noexec", "nodev", "ro")

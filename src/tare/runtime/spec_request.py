@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -33,7 +34,10 @@ class SpecUlimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Limits, in bytes, microseconds and 10⁻⁹ CPUs; 0, empty or None means none (as in the Engine API)."""
+    """Limits, in bytes, microseconds and 10⁻⁹ CPUs; 0, empty or None means none (as in the Engine API).
+
+    Devices of block I/O are (major, minor, weight or rate); ``blkio_throttle`` goes by runtime-spec's member names.
+    """
 
     memory: int = 0
     memory_swap: int = 0
@@ -47,6 +51,10 @@ class Resources:
     cpuset_mems: str = ""
     pids_limit: int | None = None
     blkio_weight: int = 0
+    blkio_weight_device: tuple[tuple[int, int, int], ...] = ()
+    blkio_throttle: Mapping[str, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
+    cpu_realtime_period: int = 0
+    cpu_realtime_runtime: int = 0
     oom_kill_disable: bool = False
 
 
@@ -58,7 +66,9 @@ class SpecRequest:
     container, so that its settings are left alone. ``pid_mode``, ``ipc_mode``, ``uts_mode``: ``""`` (private), ``host``
     or the path of a namespace; ``cgroupns_mode`` likewise, where ``""`` is Docker's default (private on v2, else host).
     ``seccomp`` is ``default``, ``unconfined`` or a profile's JSON text. For ``masked_paths`` and
-    ``readonly_paths`` None is Docker's list. ``env`` wins over the defaults (``PATH``, ``HOSTNAME``, ``TERM``).
+    ``readonly_paths`` None is Docker's list. ``env`` wins over the defaults (PATH, HOSTNAME, HOME, TERM).
+    ``ids`` (first, size) are those of ``user_namespace`` on the host. ``shared_memory`` is a directory of the host for
+    /dev/shm, which there is not with ``no_shared_memory``.
     """
 
     rootfs: Path
@@ -68,6 +78,7 @@ class SpecRequest:
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
+    home: str | None = None
     terminal: bool = False
     console_size: tuple[int, int] | None = None
     hostname: str = ""
@@ -96,4 +107,10 @@ class SpecRequest:
     cgroupns_mode: str = ""
     init: bool = False
     oom_score_adj: int = 0
+    user_namespace: Path | None = None
+    ids: tuple[int, int] | None = None
+    shared_memory: Path | None = None
+    no_shared_memory: bool = False
+    apparmor: str = ""
+    writable_cgroups: bool = False
     annotations: dict[str, str] = field(default_factory=dict)

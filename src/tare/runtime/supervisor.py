@@ -22,7 +22,15 @@ from tare.runtime import conmon as conmon_part
 from tare.runtime.attach import AttachSession, set_terminal_size
 from tare.runtime.exec_probe import ProbeOutcome, end_leftover, run_probe
 from tare.runtime.exec_session import ExecSession, start_exec
-from tare.runtime.oci_runtime import CREATE_FAILED, LOG_NAME, OciRuntime, error_in, execution_error, last_error
+from tare.runtime.oci_runtime import (
+    CREATE_FAILED,
+    LOG_NAME,
+    OciRuntime,
+    command_of,
+    error_in,
+    execution_error,
+    last_error,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +155,10 @@ class Supervisor:
             if report.data <= 0:
                 logged = await asyncio.to_thread(last_error, directory / LOG_NAME)
                 message = logged or error_in(report.message) or report.message.strip()
-                raise execution_error(CREATE_FAILED, message)
+                command = await asyncio.to_thread(command_of, bundle_dir)
+                raise execution_error(
+                    CREATE_FAILED, message, command=command, verb=f"{self.runtime.name} create failed"
+                )
             task.init = PidFd(report.data)
             if task.conmon is None:
                 raise InternalError(f"the supervisor of container {container_id} has ended")
@@ -229,7 +240,13 @@ class Supervisor:
         """Run a short process without supervisor in the container; one at a time. See ``exec_probe.run_probe``."""
         directory = self._task(container_id).directory / PROBE_NAME
         return await run_probe(
-            self.runtime, container_id, directory, process_spec, timeout=timeout, limit=limit, on_start=on_start
+            self.runtime.of(container_id),
+            container_id,
+            directory,
+            process_spec,
+            timeout=timeout,
+            limit=limit,
+            on_start=on_start,
         )
 
     async def known(self) -> list[str]:

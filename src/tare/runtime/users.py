@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,11 @@ def resolve_user(root: Path, user: str, group_add: Sequence[str] = ()) -> UserId
     entry = _find(passwd, user_part or "0")
     if entry is not None:
         uid, gid = _number(entry[2], user), _number(entry[3], user)
-        name, home = entry[0], (entry[5] if len(entry) > 5 else "") or "/"
+        name, home = entry[0], entry[5] if len(entry) > 5 else ""
     elif user_part.isdigit() or not user_part:
         uid, gid, name, home = _number(user_part or "0", user), 0, "", "/"
+    elif re.fullmatch(r"-\d+", user_part):
+        raise InvalidArgument(f"uids and gids must be in range 0-{MAX_ID}")
     else:
         raise InvalidArgument(f"unable to find user {user_part}: no matching entries in passwd file")
     groups: list[int] = []
@@ -91,5 +94,5 @@ def _group(table: list[list[str]], key: str) -> int:
 
 def _number(text: str, subject: str) -> int:
     if not text.isdigit() or int(text) > MAX_ID:
-        raise InvalidArgument(f"invalid user {subject!r}: uids and gids must be in range 0-{MAX_ID}")
+        raise InvalidArgument(f"uids and gids must be in range 0-{MAX_ID}", hint=f"{subject!r} is not")
     return int(text)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NewType, Protocol
 
+from tare.archive.changes import Change
 from tare.model import Digest
 
 Lower = NewType("Lower", str)
@@ -38,8 +39,12 @@ class Snapshotter(Protocol):
         """Make an active snapshot over ``lowers``. Raises Conflict when the key exists, NotFound for a lower."""
         ...
 
-    async def mount(self, key: str, target: Path) -> None:
-        """Mount an active snapshot, writable, at the existing directory ``target``. Raises NotFound, InternalError."""
+    async def mount(self, key: str, target: Path, ids: tuple[int, int] | None = None) -> None:
+        """Mount an active snapshot, writable, at the existing directory ``target``.
+
+        With ``ids`` (first, size) the stored ids from 0 on are seen as those from ``first`` on, and what their owners
+        write is stored with plain ids. Raises NotFound, InternalError, Unsupported where ids cannot be mapped.
+        """
         ...
 
     async def view(self, lowers: Sequence[Lower], target: Path) -> None:
@@ -63,6 +68,20 @@ class Snapshotter(Protocol):
 
     async def upper_path(self, key: str) -> Path:
         """The directory on the host that holds what an active or committed snapshot adds. Raises NotFound."""
+        ...
+
+    async def changes(self, key: str, mount_points: Collection[str] = ()) -> list[Change]:
+        """What an active snapshot changes in the lowers that it stands on; it may be mounted, and change meanwhile.
+
+        ``mount_points``: see :func:`tare.archive.changes.list_changes`. Raises NotFound, InternalError.
+        """
+        ...
+
+    async def write_changes(self, key: str, *, lease: str, mount_points: Collection[str] = ()) -> Digest:
+        """Write what :meth:`changes` says as a layer tar, held by ``lease``; the snapshot stays active.
+
+        Raises NotFound, Exhausted, InternalError.
+        """
         ...
 
     async def usage(self, key: str) -> int:

@@ -9,18 +9,22 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from tare.archive.changes import Change, list_changes
 from tare.archive.diff import write_upper
+from tare.archive.resource import write_changes
 from tare.archive.tar_reader import extract_layer
 from tare.archive.tar_writer import TarWriter
 from tare.base.locks import KeyedLocks
 from tare.base.readers import Readable
 from tare.errors import Conflict, InternalError, NotFound
 from tare.kernel import mounts
+from tare.kernel.idmap import IdMap, container_maps, mount_mapped_overlay
+from tare.kernel.private_mounts import in_private_mounts
 from tare.model import Digest
 from tare.store.database import Database
 from tare.store.layers import LayerStore
@@ -126,24 +130,33 @@ class UnpackedSnapshotter:
 
         await self._db.write(insert, durable=False)
 
-    async def mount(self, key: str, target: Path) -> None:
-        """Mount an active snapshot at ``target``. Raises NotFound, InternalError."""
-
-        def load(connection: sqlite3.Connection) -> tuple[_Snapshot, list[Path]]:
-            snapshot = _require(connection, key)
-            if snapshot.kind != "active":
-                raise NotFound(f"no active snapshot {key}: it is {snapshot.kind}")
-            rows = connection.execute(
-                "SELECT s.id, s.kind FROM snapshot_lowers l JOIN snapshots s ON s.id = l.lower"
-                " WHERE l.snapshot = ? ORDER BY l.position",
-                (snapshot.id,),
-            ).fetchall()
-            return snapshot, [self._content_path(number, kind) for number, kind in rows]
+    async def mount(self, key: str, target: Path, ids: tuple[int, int] | None = None) -> None:
+        """Mount an active snapshot at ``target``, see Snapshotter. Raises NotFound, InternalError, Unsupported."""
 
         async with self._locks.hold(f"snapshot {key}"):
-            snapshot, lowers = await self._db.read(load)
+            snapshot, lowers = await self._db.read(lambda connection: self._active(connection, key))
             directory = self._directory(snapshot.id)
-            await self._mount(lowers, directory / "upper", directory / "work", target)
+            if ids is None:
+                await self._mount(lowers, directory / "upper", directory / "work", target)
+            else:
+                await self._mount_mapped(lowers, directory, target, container_maps(*ids))
+
+    async def _mount_mapped(self, lowers: Sequence[Path], snapshot: Path, target: Path, maps: Sequence[IdMap]) -> None:
+        await run_undoable(
+            lambda _: mount_mapped_overlay(lowers, snapshot, target, maps, empty=self._root / EMPTY),
+            lambda _: mounts.unmount(target),
+        )
+
+    def _active(self, connection: sqlite3.Connection, key: str) -> tuple[_Snapshot, list[Path]]:
+        snapshot = _require(connection, key)
+        if snapshot.kind != "active":
+            raise NotFound(f"no active snapshot {key}: it is {snapshot.kind}")
+        rows = connection.execute(
+            "SELECT s.id, s.kind FROM snapshot_lowers l JOIN snapshots s ON s.id = l.lower"
+            " WHERE l.snapshot = ? ORDER BY l.position",
+            (snapshot.id,),
+        ).fetchall()
+        return snapshot, [self._content_path(number, kind) for number, kind in rows]
 
     async def view(self, lowers: Sequence[Lower], target: Path) -> None:
         """Mount ``lowers`` read-only at ``target``. Raises NotFound, InternalError."""
@@ -210,6 +223,37 @@ class UnpackedSnapshotter:
                 )
             return layer.diff_id
 
+    async def changes(self, key: str, mount_points: Collection[str] = ()) -> list[Change]:
+        """What an active snapshot changes in its lowers. Raises NotFound, InternalError."""
+        snapshot, lowers = await self._db.read(lambda connection: self._active(connection, key))
+        upper = self._content_path(snapshot.id, snapshot.kind)
+        return await in_private_mounts(self._comparison(snapshot, lowers, upper, mount_points))
+
+    def _comparison(
+        self, snapshot: _Snapshot, lowers: Sequence[Path], upper: Path, mount_points: Collection[str]
+    ) -> Callable[[], list[Change]]:
+        # The thread's own mounts may hide the work directory, which a mounted overlay holds by other means.
+        target = self._directory(snapshot.id) / "work"
+
+        def compare() -> list[Change]:
+            mounts.mount_overlay(lowers, None, None, target, empty=self._root / EMPTY)
+            return list_changes(upper, target, mount_points=mount_points)
+
+        return compare
+
+    async def write_changes(self, key: str, *, lease: str, mount_points: Collection[str] = ()) -> Digest:
+        """Write what an active snapshot changes as a layer tar. Raises NotFound, Exhausted, InternalError."""
+        changed = await self.changes(key, mount_points)
+        wanted = {parent for change in changed for parent in _with_parents(change.path)}
+        upper = await self.upper_path(key)
+
+        def produce(sink: BinaryIO) -> None:
+            writer = TarWriter(sink)
+            write_changes(upper, writer, wanted.__contains__)
+            writer.finish()
+
+        return (await self._layers.write(produce, lease=lease)).diff_id
+
     async def upper_path(self, key: str) -> Path:
         """The directory with what an active or committed snapshot adds. Raises NotFound."""
         snapshot = await self._db.read(lambda connection: _require(connection, key))
@@ -267,6 +311,11 @@ def remove_tree(path: Path) -> None:
         return
     except OSError as error:
         raise InternalError(f"{path}: cannot delete: {error.strerror}") from error
+
+
+def _with_parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 class _AbortableReader:

@@ -16,7 +16,7 @@ from tare.store.space import disk_errors
 _STAGING = "_data.new"  # beside _data: the same file system, and not inside what is mounted
 
 
-def copy_up(source_root: Path, destination: str, volume_data: Path) -> bool:
+def copy_up(source_root: Path, destination: str, volume_data: Path, *, in_place: bool = False) -> bool:
     """Copy the image's content at ``destination`` into the volume's directory if that is empty; tells whether it did.
 
     ``source_root`` is the mounted image. Owner, mode, times, attributes and hard links are kept, links are not
@@ -27,13 +27,18 @@ def copy_up(source_root: Path, destination: str, volume_data: Path) -> bool:
     staging = volume_data.parent / _STAGING
     with disk_errors(volume_data):
         try:
-            if staging.exists():
+            if not volume_data.is_dir():
+                return False
+            if not in_place and staging.exists():
                 shutil.rmtree(staging)  # left by a crash
             if next(volume_data.iterdir(), None) is not None:
                 return False
             source = resolve_in_root(source_root, destination)
             if not source.is_dir() or source.is_symlink():
                 return False
+            if in_place:
+                _copy_in_place(source, volume_data)
+                return True
             staging.mkdir(mode=0o700)
             _copy_tree(os.fspath(source), os.fspath(staging))
             _sync(staging)
@@ -50,6 +55,18 @@ def copy_up(source_root: Path, destination: str, volume_data: Path) -> bool:
             shutil.rmtree(staging, ignore_errors=True)
             raise
     return True
+
+
+def _copy_in_place(source: Path, target: Path) -> None:
+    try:
+        _copy_tree(os.fspath(source), os.fspath(target))
+    except BaseException:
+        for item in target.iterdir():
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item, ignore_errors=True)
+            else:
+                item.unlink(missing_ok=True)
+        raise
 
 
 def _copy_tree(source: str, target: str) -> None:

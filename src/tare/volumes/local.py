@@ -1,156 +1,124 @@
-"""The ``local`` volume driver: directories ``<root>/<name>/_data``."""
+"""The ``local`` volume driver: directories ``<root>/<name>/_data``, with something mounted on them where asked for."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import os
 import re
 import shutil
-import sqlite3
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tare.base.atomic import fsync_directory
-from tare.base.locks import KeyedLocks
-from tare.errors import Conflict, InternalError, InvalidArgument, NotFound, Unsupported
-from tare.model import new_id
-from tare.store.database import Database
+from tare.errors import Conflict, InternalError, InvalidArgument, NotFound
+from tare.kernel.mounts import unmount
 from tare.store.space import disk_errors
-from tare.volumes.model import ANONYMOUS_LABEL, Volume
-
-__all__ = ["DRIVER", "LocalVolumes", "Volume"]
+from tare.volumes.driver import Capabilities, Found, VolumeSpec
+from tare.volumes.live_mounts import holder_of, mounted_at
+from tare.volumes.local_options import Ownership, parse_options
+from tare.volumes.mounting import mount_volume
 
 DRIVER = "local"
 DATA = "_data"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _DELETING = ".deleting-"  # not a valid name, so never a volume's directory
-_QUERY = (
-    "SELECT name, driver, created, anonymous, options, labels,"
-    " (SELECT json_group_array(DISTINCT container) FROM container_volumes WHERE volume = volumes.name) FROM volumes"
-)
 
 
-class LocalVolumes:
-    """The volumes of one engine."""
+class LocalDriver:
+    """Volumes on this host (:class:`tare.volumes.driver.VolumeDriver`)."""
 
-    def __init__(self, db: Database, root: Path) -> None:
-        self._db = db
+    name = DRIVER
+
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._locks = KeyedLocks()
 
     async def recover(self) -> None:
-        """Finish deletions that a crash cut short. Directories of data are never deleted because a row is missing."""
+        """Finish deletions that a crash cut short."""
         await asyncio.to_thread(self._sweep)
 
-    async def create(
-        self,
-        name: str | None,
-        driver: str = "",
-        options: Mapping[str, str] | None = None,
-        labels: Mapping[str, str] | None = None,
-    ) -> Volume:
-        """Make a volume, or return the one that has the name already. Without a name it is anonymous.
+    async def unmount_strangers(self, names: Iterable[str]) -> None:
+        """Undo what is mounted on the directories of these volumes; nobody refers to it."""
+        for name in names:
+            path = self.path(name)
+            if await asyncio.to_thread(mounted_at, path) is not None:
+                await asyncio.to_thread(unmount, path)
 
-        Raises InvalidArgument for the name or an unknown option, NotFound for another driver, Unsupported for mount
-        options, Conflict when the volume exists with other options, Exhausted.
-        """
-        _check_driver(driver)
-        _check_options(options or {})
-        anonymous = not name
-        chosen = name or new_id()
-        _check_name(chosen)
-        all_labels = dict(labels or {})
-        if anonymous:
-            all_labels[ANONYMOUS_LABEL] = ""
+    async def create(self, spec: VolumeSpec) -> None:
+        """Make the directory; what ``device`` names is looked at when it is mounted, as in Docker."""
+        options = parse_options(spec.options)
+        check_name(spec.name)
+        await asyncio.to_thread(self._make, spec.name, Ownership() if options.is_mounted else options.ownership)
 
-        def insert(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?)",
-                (chosen, DRIVER, time.time(), anonymous, json.dumps(dict(options or {})), json.dumps(all_labels)),
+    async def remove(self, spec: VolumeSpec) -> None:
+        """Delete the directory; of a volume that is mounted from elsewhere, only the mount point."""
+        await asyncio.to_thread(self._delete, spec.name)
+
+    async def remove_if_empty(self, spec: VolumeSpec) -> None:
+        """Undo :meth:`create` unless there is something in it."""
+        await asyncio.to_thread(self._remove_if_empty, spec.name)
+
+    async def find(self, spec: VolumeSpec) -> Found | None:
+        """The directory; whether it is there is not asked."""
+        return Found(name=spec.name, mountpoint=os.fspath(self.path(spec.name)))
+
+    def needs_mount(self, spec: VolumeSpec) -> bool:
+        """Whether its options ask for a mount."""
+        return parse_options(spec.options).is_mounted
+
+    async def existing(self, spec: VolumeSpec) -> Path:
+        """The directory of a plain volume. Raises NotFound when somebody has deleted it."""
+        path = self.path(spec.name)
+        if not await asyncio.to_thread(path.is_dir):
+            raise NotFound(
+                f"volume {spec.name}: its directory {path} is gone",
+                hint=f"restore it there, or tare volume rm {spec.name}",
+                code="volume-data-missing",
             )
+        return path
 
-        async with self._locks.hold(chosen):
-            if (existing := await self._find(chosen)) is not None:
-                if options and dict(existing.options) != dict(options):
-                    raise Conflict(
-                        f"create {chosen}: a volume with the same name exists with different options",
-                        hint="remove it first or choose another name",
-                    )
-                return existing
-            await asyncio.to_thread(self._make, chosen)
-            try:
-                await self._db.write(insert)
-            except BaseException:
-                await asyncio.to_thread(self._remove_if_empty, chosen)
-                raise
-        return await self.get(chosen)
+    async def adopt(self, spec: VolumeSpec) -> None:
+        """Nothing: the kernel looks after it."""
 
-    async def get(self, name: str) -> Volume:
-        """The volume. Raises NotFound."""
-        if (volume := await self._find(name)) is None:
-            raise NotFound(f"get {name}: no such volume")
-        return volume
+    async def mount(self, spec: VolumeSpec, reference: str) -> Path:
+        """Mount what the options say, unless it is mounted. Raises NotFound, InvalidArgument, Unavailable."""
+        path = self.path(spec.name)
+        if await asyncio.to_thread(mounted_at, path) is None:  # else not touched: its storage may not answer now
+            await mount_volume(parse_options(spec.options), await self.existing(spec))
+        return path
 
-    async def list(self) -> list[Volume]:
-        """All volumes, sorted by name."""
-        rows = await self._db.read(lambda connection: connection.execute(f"{_QUERY} ORDER BY name").fetchall())
-        return [self._volume(row) for row in rows]
+    async def unmount(self, spec: VolumeSpec, reference: str, *, last: bool) -> None:
+        """Unmount after the last user; a tmpfs loses its content, as in Docker."""
+        path = self.path(spec.name)
+        if last and await asyncio.to_thread(mounted_at, path) is not None:
+            await asyncio.to_thread(unmount, path)
 
-    async def remove(self, name: str, force: bool = False) -> None:
-        """Delete a volume and its data; with ``force`` quiet when there is none.
+    async def list(self) -> Sequence[Found]:
+        """Nothing: rows tell which local volumes there are."""
+        return ()
 
-        Raises NotFound, and Conflict naming the containers that have it (``force`` does not change that).
-        """
+    async def capabilities(self) -> Capabilities:
+        """A driver of this host alone."""
+        return Capabilities(scope="local")
 
-        def delete(connection: sqlite3.Connection) -> bool:
-            users = [
-                row[0]
-                for row in connection.execute(
-                    "SELECT DISTINCT container FROM container_volumes WHERE volume = ? ORDER BY container", (name,)
-                )
-            ]
-            if users:
-                raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]", code="volume-in-use")
-            return connection.execute("DELETE FROM volumes WHERE name = ?", (name,)).rowcount > 0
-
-        async with self._locks.hold(name):
-            if not await self._db.write(delete):
-                if force:
-                    return
-                raise NotFound(f"get {name}: no such volume")
-            await asyncio.to_thread(self._delete, name)
+    async def refuse_mounted(self, spec: VolumeSpec) -> None:
+        """Raise Conflict when the volume's directory is mounted anywhere, or something is mounted in it."""
+        directory = self._root / spec.name
+        if not await asyncio.to_thread(directory.is_dir):
+            return
+        if (holder := await asyncio.to_thread(holder_of, directory)) is not None:
+            raise Conflict(
+                f"remove {spec.name}: volume is in use - its directory is mounted {holder}",
+                hint="unmount it there" if not holder.pid else f"end process {holder.pid}, or unmount it there",
+                code="volume-mounted",
+            )
 
     def path(self, name: str) -> Path:
         """The directory with the volume's content, whether or not the volume exists. Raises InvalidArgument."""
-        _check_name(name)
+        check_name(name)
         return self._root / name / DATA
 
-    async def usage(self, name: str) -> int:
-        """Bytes on disk. Raises NotFound."""
-        await self.get(name)
-        return await asyncio.to_thread(_disk_usage, self.path(name))
-
-    async def _find(self, name: str) -> Volume | None:
-        row = await self._db.read(lambda connection: connection.execute(f"{_QUERY} WHERE name = ?", (name,)).fetchone())
-        return self._volume(row) if row is not None else None
-
-    def _volume(self, row: tuple[str, str, float, int, str, str, str]) -> Volume:
-        name, driver, created, anonymous, options, labels, users = row
-        return Volume(
-            name=name,
-            driver=driver,
-            mountpoint=os.fspath(self._root / name / DATA),
-            created=created,
-            anonymous=bool(anonymous),
-            options=json.loads(options),
-            labels=json.loads(labels),
-            users=tuple(sorted(json.loads(users))),
-        )
-
-    def _make(self, name: str) -> None:
+    def _make(self, name: str, ownership: Ownership) -> None:
         directory = self._root / name
         with disk_errors(self._root):
             self._root.mkdir(mode=0o701, parents=True, exist_ok=True)
@@ -159,6 +127,7 @@ class LocalVolumes:
             if not data.exists():
                 data.mkdir(mode=0o755)
                 data.chmod(0o755)
+                own(data, ownership)
             fsync_directory(self._root)
 
     def _remove_if_empty(self, name: str) -> None:
@@ -184,33 +153,38 @@ class LocalVolumes:
     def _sweep(self) -> None:
         self._root.mkdir(mode=0o701, parents=True, exist_ok=True)
         for path in self._root.iterdir():
-            if path.name.startswith(_DELETING):
+            if path.name.startswith(_DELETING) and holder_of(path) is None:
                 shutil.rmtree(path)
 
 
-def _check_name(name: str) -> None:
+def own(path: Path, ownership: Ownership) -> None:
+    """Give a directory the owner and mode that were asked for. Raises OSError."""
+    if ownership.uid is not None or ownership.gid is not None:
+        os.chown(
+            path,
+            -1 if ownership.uid is None else ownership.uid,
+            -1 if ownership.gid is None else ownership.gid,
+            follow_symlinks=False,
+        )
+    if ownership.mode is not None:
+        path.chmod(ownership.mode)
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a local volume, in Docker's words. Raises InvalidArgument."""
+    if len(name) == 1 and name.isascii() and name.isalnum():
+        raise InvalidArgument("volume name is too short, names should be at least two alphanumeric characters")
     if not _NAME.fullmatch(name) or len(name) > 255:
         raise InvalidArgument(
-            f'create {name}: "{name}" includes invalid characters for a local volume name,'
-            ' only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed',
-            hint="a host directory is named by its absolute path",
+            f'"{name}" includes invalid characters for a local volume name,'
+            ' only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed.'
+            " If you intended to pass a host directory, use absolute path",
+            code="invalid-volume-name",
         )
 
 
-def _check_driver(driver: str) -> None:
-    if driver not in ("", DRIVER):
-        raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
-
-
-def _check_options(options: Mapping[str, str]) -> None:
-    for key in options:
-        if key not in ("type", "o", "device", "size"):
-            raise InvalidArgument(f'invalid option: "{key}"')
-    if options:
-        raise Unsupported("mount options of the local driver are not available in this version")
-
-
-def _disk_usage(directory: Path) -> int:
+def disk_usage(directory: Path) -> int:
+    """Bytes on disk of everything in ``directory``."""
     total = 0
     for parent, _, files in os.walk(directory):
         for path in (parent, *(os.path.join(parent, name) for name in files)):  # noqa: PTH118 - many short strings

@@ -30,6 +30,7 @@ from tare.engine.requests import (
 )
 from tare.engine.system import SystemInfo
 from tare.errors import Conflict, ExecutableError, NotFound
+from tare.kernel.cgroups import LimitSupport
 from tare.model import Digest, Reference
 from tare.model.container import (
     Container,
@@ -42,7 +43,7 @@ from tare.model.container import (
 )
 from tare.network.model import Driver, Endpoint, Network, Subnet
 from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
-from tare.runtime.logs import LogLine
+from tare.runtime.logs import LogBatch
 from tare.volumes.model import Volume
 
 CONTAINER_ID = "ab" * 32
@@ -126,7 +127,7 @@ class FakeContainers:
     known: dict[str, Container] = field(default_factory=dict)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     process: FakeProcess = field(default_factory=FakeProcess)
-    lines: list[LogLine] = field(default_factory=list)
+    lines: LogBatch = field(default_factory=list)
     exit: asyncio.Future[Exit] | None = None
     created: tuple[ContainerConfig, HostConfig, NetworkingConfig | None] | None = None
     error: Exception | None = None
@@ -210,10 +211,10 @@ class FakeContainers:
         self.calls.append(("attach", request))
         return self.process
 
-    async def logs(self, ref: str, request: LogRequest) -> AsyncIterator[LogLine]:
+    async def logs(self, ref: str, request: LogRequest) -> AsyncIterator[LogBatch]:
         self.calls.append(("logs", request))
-        for line in self.lines:
-            yield line
+        if self.lines:
+            yield self.lines
 
     async def resize(self, ref: str, height: int, width: int) -> None:
         self.calls.append(("resize", (height, width)))
@@ -475,6 +476,8 @@ class FakeSystem:
             kernel="6.1",
             architecture="x86_64", cpus=2, memory=1 << 30, data_root="/data", driver="unpacked", cgroup_version="1",
             runtime="runc", runtime_version="1.1.5", version="0.1.0", labels={}, warnings=(),
+            runtimes={"runc": "/usr/sbin/runc", "other": "/opt/other"}, limits=LimitSupport(oom_kill_disable=False),
+            security_modules=("apparmor",), init_binary="tini",
         )  # fmt: skip
 
     async def version(self) -> dict[str, str]:
@@ -495,6 +498,7 @@ class FakeSystem:
 class FakeEngine:
     def __init__(self) -> None:
         self.containers = FakeContainers()
+        self.container_logs = self.containers
         self.execs = FakeExecs()
         self.images = FakeImages()
         self.builds = FakeBuilds()

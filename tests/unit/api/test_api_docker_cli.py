@@ -15,7 +15,6 @@ from tare.build.failures import BuildStepFailed
 from tare.engine.requests import Exit
 from tare.errors import Conflict, NotFound
 from tare.model.container import ContainerState
-from tare.runtime.logs import LogLine
 
 
 async def test_version_names_engine_and_components(docker: Docker) -> None:
@@ -126,7 +125,8 @@ async def test_run_reports_a_name_in_use_with_125(engine: FakeEngine, docker: Do
 
 async def test_logs_keeps_streams_apart(engine: FakeEngine, docker: Docker) -> None:
     engine.containers.add(make_container())
-    engine.containers.lines = [LogLine("stdout", CREATED_AT, b"one\n"), LogLine("stderr", CREATED_AT, b"two\n")]
+    moment = CREATED_AT.removesuffix("Z").encode()
+    engine.containers.lines = [(1, moment, b"one\n"), (2, moment, b"two\n")]
     ended = await docker("logs", "-t", "--tail", "5", "web")
     assert ended.out == f"{CREATED_AT} one\n".encode()
     assert ended.err == f"{CREATED_AT} two\n".encode()

@@ -128,7 +128,7 @@ def test_changes_of_an_import() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [("RUN x", "RUN is not a valid change"), ("NOPE", "unknown instruction")]
+    ("change", "message"), [("RUN x", "RUN is not a valid change"), ("NOPE", "NOPE is not a valid change")]
 )
 def test_changes_that_do_not_fit(change: str, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):

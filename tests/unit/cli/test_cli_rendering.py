@@ -145,8 +145,9 @@ def test_ports_column() -> None:
 
     assert ports_text([port(80)]) == "80/tcp"
     assert ports_text([port(80, 8080)]) == "0.0.0.0:8080->80/tcp"
-    assert ports_text([port(80, 8080), port(81, 8081)]) == "0.0.0.0:8080-8081->80-81/tcp"
-    assert ports_text([port(80, 8080, "::1"), port(443)]) == "[::1]:8080->80/tcp, 443/tcp"
+    assert ports_text([port(80, 8080), port(81, 8081)]) == "0.0.0.0:8080->80/tcp, 0.0.0.0:8081->81/tcp"
+    assert ports_text([port(90, 90), port(91, 91), port(5), port(6)]) == "5-6/tcp, 0.0.0.0:90-91->90-91/tcp"
+    assert ports_text([port(80, 8080, "::1"), port(443)]) == "443/tcp, [::1]:8080->80/tcp"
 
 
 def test_detach_keys() -> None:

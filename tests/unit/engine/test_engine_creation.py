@@ -9,13 +9,13 @@ import pytest
 from tare.engine.creation import (
     DEFAULT_SHM_SIZE,
     WantedPort,
-    check_config,
     command_of,
     complete_host_config,
     merge_config,
     parse_port,
     wanted_ports,
 )
+from tare.engine.option_checks import check_process
 from tare.errors import InvalidArgument, Unsupported
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding, RestartPolicy
 from tare.oci.image import ExecutionConfig, Healthcheck
@@ -165,7 +165,7 @@ def test_wanted_ports_that_cannot_be(port: str, kind: type[Exception]) -> None:
 
 
 def test_stop_signal_is_checked() -> None:
-    check_config(ContainerConfig(stop_signal="SIGINT"))
-    check_config(ContainerConfig())
+    check_process(ContainerConfig(stop_signal="SIGINT"))
+    check_process(ContainerConfig())
     with pytest.raises(InvalidArgument, match="invalid signal: NOPE"):
-        check_config(ContainerConfig(stop_signal="NOPE"))
+        check_process(ContainerConfig(stop_signal="NOPE"))

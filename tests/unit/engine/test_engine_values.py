@@ -138,7 +138,6 @@ ALL = [
         ({"status": ["exited"]}, "2"),
         ({"status": ["exited", "created"]}, "23"),
         ({"exited": ["3"]}, "2"),
-        ({"exited": ["x"]}, ""),
         ({"name": ["name1"]}, "1"),
         ({"name": ["^/?name1$"]}, "1"),
         ({"name": ["/name1"]}, "1"),

@@ -1,4 +1,4 @@
-"""Container routes that stream: attach, logs, wait, stats, archive, export."""
+"""Container routes that stream: attach, logs, wait."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from tare.api import params
 from tare.api.context import VERSION, cancellable, engine_of
 from tare.api.jsonstream import open_stream, write_document
 from tare.api.routes.containers import ref_of
-from tare.api.streams import HijackedConnection, HijackedResponse, frame, hijack, relay, stream_type
+from tare.api.schema.container import render_diagnosis
+from tare.api.streams import HijackedConnection, HijackedResponse, frame, frames, hijack, relay, stream_type
 from tare.engine.requests import AttachRequest, LogRequest
 from tare.errors import InvalidArgument, TareError, Unsupported
+from tare.runtime.log_options import details_prefix
 
 if TYPE_CHECKING:
-    from tare.runtime.logs import LogLine
+    from tare.runtime.logs import LogBatch
 
-STREAMS = {"stdout": 1, "stderr": 2}
 ENGINE_ERROR = 3
 """The frame type for an error in the middle of a stream (stdcopy ``Systemerr``); clients print it and fail."""
 
@@ -40,7 +41,7 @@ async def attach(request: web.Request) -> web.StreamResponse:
         stream=params.flag(query, "stream"),
         detach_keys=query.get("detachKeys", ""),
     )
-    attachment = await containers.attach(container.id, asked)
+    attachment = await engine_of(request).container_logs.attach(container.id, asked)
     tty = container.config.tty
     try:
         connection = await hijack(request, stream_type(tty=tty, version=request[VERSION]))
@@ -48,7 +49,7 @@ async def attach(request: web.Request) -> web.StreamResponse:
         attachment.close()
         raise
     if asked.logs:
-        await _replay(connection, containers.logs(container.id, _logs_of(asked)), tty=tty)
+        await _replay(connection, engine_of(request).container_logs.logs(container.id, _logs_of(asked)), tty=tty)
     await relay(connection, attachment, framed=not tty, stdin=asked.stdin and asked.stream)
     return HijackedResponse()
 
@@ -57,9 +58,9 @@ def _logs_of(asked: AttachRequest) -> LogRequest:
     return LogRequest(stdout=asked.stdout, stderr=asked.stderr)
 
 
-async def _replay(connection: HijackedConnection, lines: AsyncIterator[LogLine], *, tty: bool) -> None:
-    async for line in lines:
-        await connection.write(_log_bytes(line, tty=tty, timestamps=False))
+async def _replay(connection: HijackedConnection, batches: AsyncIterator[LogBatch], *, tty: bool) -> None:
+    async for lines in batches:
+        await connection.write(log_bytes(lines, tty=tty))
 
 
 async def attach_websocket(request: web.Request) -> web.StreamResponse:
@@ -79,6 +80,7 @@ async def logs(request: web.Request) -> web.StreamResponse:
         timestamps=params.flag(query, "timestamps"),
         tail=_tail(query.get("tail", "")),
         follow=params.flag(query, "follow"),
+        details=params.flag(query, "details"),
     )
     if not (asked.stdout or asked.stderr):
         raise InvalidArgument("Bad parameters: you must choose at least one stream")
@@ -87,16 +89,23 @@ async def logs(request: web.Request) -> web.StreamResponse:
     tty = container.config.tty
     response = await open_stream(request, stream_type(tty=tty, version=request[VERSION]))
     try:
-        async for line in containers.logs(container.id, asked):
-            await response.write(_log_bytes(line, tty=tty, timestamps=asked.timestamps))
+        prefix = details_prefix(container) if asked.details else b""
+        async for lines in engine_of(request).container_logs.logs(container.id, asked):
+            await response.write(log_bytes(lines, tty=tty, timestamps=asked.timestamps, prefix=prefix))
     except TareError as error:
         await response.write(str(error).encode() if tty else frame(ENGINE_ERROR, str(error).encode()))
     return response
 
 
-def _log_bytes(line: LogLine, *, tty: bool, timestamps: bool) -> bytes:
-    data = f"{line.timestamp} ".encode() + line.data if timestamps else line.data
-    return data if tty else frame(STREAMS[line.stream], data)
+def log_bytes(lines: LogBatch, *, tty: bool, timestamps: bool = False, prefix: bytes = b"") -> bytes:
+    """Log lines as they go to the client: each with its time and ``prefix``, framed unless there is a terminal."""
+    if timestamps:
+        lines = [(stream, moment, b"%bZ %b%b" % (moment, prefix, data)) for stream, moment, data in lines]
+    elif prefix:
+        lines = [(stream, moment, prefix + data) for stream, moment, data in lines]
+    if tty:
+        return b"".join([line[2] for line in lines])
+    return frames([(stream, data) for stream, _, data in lines])
 
 
 def _tail(text: str) -> int:
@@ -120,27 +129,10 @@ async def wait(request: web.Request) -> web.StreamResponse:
     document: dict[str, Any] = {"StatusCode": outcome.code}
     if outcome.error:
         document["Error"] = {"Message": outcome.error}
+    if outcome.diagnosis is not None:
+        document["Diagnosis"] = render_diagnosis(outcome.diagnosis)
     await write_document(response, document)
     return response
-
-
-@cancellable
-async def stats(request: web.Request) -> web.StreamResponse:
-    """``GET /containers/{id}/stats``."""
-    await engine_of(request).containers.get(ref_of(request))
-    raise Unsupported("resource statistics are not supported yet")
-
-
-async def archive(request: web.Request) -> web.StreamResponse:
-    """``GET|PUT|HEAD /containers/{id}/archive``."""
-    await engine_of(request).containers.get(ref_of(request))
-    raise Unsupported("copying files in and out of containers is not supported yet; mount a volume or a directory")
-
-
-async def export(request: web.Request) -> web.StreamResponse:
-    """``GET /containers/{id}/export``."""
-    await engine_of(request).containers.get(ref_of(request))
-    raise Unsupported("exporting a container's file system is not supported yet")
 
 
 ROUTES: list[Any] = [
@@ -148,9 +140,4 @@ ROUTES: list[Any] = [
     ("GET", "/containers/{id}/attach/ws", attach_websocket),
     ("GET", "/containers/{id}/logs", logs),
     ("POST", "/containers/{id}/wait", wait),
-    ("GET", "/containers/{id}/stats", stats),
-    ("GET", "/containers/{id}/archive", archive),
-    ("HEAD", "/containers/{id}/archive", archive),
-    ("PUT", "/containers/{id}/archive", archive),
-    ("GET", "/containers/{id}/export", export),
 ]

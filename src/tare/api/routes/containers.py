@@ -11,8 +11,8 @@ from tare.api import params
 from tare.api.context import engine_of
 from tare.api.respond import json_response, no_content
 from tare.api.schema.container import render_inspect, render_summary
-from tare.api.schema.requests import read_create
-from tare.errors import InvalidArgument, NotFound, Unsupported
+from tare.api.schema.requests import read_create, read_host_config
+from tare.errors import Conflict, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from tare.engine.engine import Engine
@@ -139,7 +139,9 @@ async def remove(request: web.Request) -> web.StreamResponse:
     """``DELETE /containers/{id}``; ``v`` removes its anonymous volumes too."""
     query = request.query
     if params.flag(query, "link"):
-        raise Unsupported("links between containers are not supported; use a user-defined network")
+        # This engine makes no links, so the only one that a name can mean is the container's own.
+        await engine_of(request).containers.get(ref_of(request))
+        raise Conflict("Conflict, cannot remove the default link name of the container", code="no-link")
     await engine_of(request).containers.remove(
         ref_of(request), force=params.flag(query, "force"), volumes=params.flag(query, "v")
     )
@@ -159,15 +161,11 @@ async def top(request: web.Request) -> web.StreamResponse:
     return json_response({"Titles": list(titles), "Processes": [list(row) for row in rows]})
 
 
-async def changes(request: web.Request) -> web.StreamResponse:
-    """``GET /containers/{id}/changes``."""
-    await engine_of(request).containers.get(ref_of(request))
-    raise Unsupported("listing what a container changed is not supported yet")
-
-
 async def update(request: web.Request) -> web.StreamResponse:
     """``POST /containers/{id}/update``."""
-    raise Unsupported("changing a container's limits is not supported yet; create a new container")
+    asked = read_host_config(await params.body_document(request))
+    warnings = await engine_of(request).updates.update(ref_of(request), asked)
+    return json_response({"Warnings": warnings or None})
 
 
 async def prune(request: web.Request) -> web.StreamResponse:
@@ -182,7 +180,6 @@ ROUTES: list[Any] = [
     ("GET", "/containers/json", list_containers),
     ("GET", "/containers/{id}/json", inspect),
     ("GET", "/containers/{id}/top", top),
-    ("GET", "/containers/{id}/changes", changes),
     ("POST", "/containers/{id}/start", start),
     ("POST", "/containers/{id}/stop", stop),
     ("POST", "/containers/{id}/restart", restart),

@@ -120,11 +120,6 @@ async def search(request: web.Request) -> web.StreamResponse:
     raise Unsupported("searching a registry is not supported")
 
 
-async def commit(request: web.Request) -> web.StreamResponse:
-    """``POST /commit``."""
-    raise Unsupported("committing a container is not supported yet; write a Dockerfile and build it")
-
-
 ROUTES: list[Any] = [
     ("GET", "/images/json", list_images),
     ("GET", "/images/search", search),
@@ -138,5 +133,4 @@ ROUTES: list[Any] = [
     ("POST", "/images/{name:.*}/tag", tag),
     ("POST", "/images/{name:.*}/push", push),
     ("DELETE", "/images/{name:.*}", remove),
-    ("POST", "/commit", commit),
 ]

@@ -18,6 +18,7 @@ from tare.api import params
 from tare.api.context import cancellable, engine_of
 from tare.api.jsonstream import JsonStream
 from tare.api.respond import json_response
+from tare.api.routes.containers import ref_of
 from tare.api.schema.builds import (
     read_build,
     render_build_event,
@@ -28,6 +29,7 @@ from tare.api.schema.builds import (
     render_result,
 )
 from tare.api.schema.cache import render_record
+from tare.api.schema.unpersisted import render_unpersisted
 from tare.build.events import BuildEvent
 from tare.engine.requests import BuildJob
 
@@ -80,10 +82,21 @@ async def build_context(request: web.Request) -> web.StreamResponse:
     return await stream.run(running, lambda summary: [render_context(summary)], render_failure)
 
 
+async def unpersisted(request: web.Request) -> web.StreamResponse:
+    """``GET /tare/containers/{id}/unpersisted``: data in the writable layer, with the options that would keep it.
+
+    Query ``entries``: how many directory entries are looked at, at most.
+    """
+    entries = params.number(request.query, "entries") or 0
+    found = await engine_of(request).unpersisted.find(ref_of(request), entries=entries)
+    return json_response(render_unpersisted(found))
+
+
 ROUTES: list[Any] = [
     ("GET", "/tare/info", info),
     ("GET", "/tare/images/{name:.*}/weigh", weigh),
     ("POST", "/tare/build", build),
     ("GET", "/tare/build/cache", build_cache),
     ("POST", "/tare/build/context", build_context),
+    ("GET", "/tare/containers/{id}/unpersisted", unpersisted),
 ]

@@ -10,6 +10,7 @@ from tare.api import params
 from tare.api.context import engine_of
 from tare.api.respond import json_response, no_content
 from tare.api.schema.volumes import read_create, render_volume
+from tare.errors import Unavailable
 
 
 async def list_volumes(request: web.Request) -> web.StreamResponse:
@@ -36,6 +37,11 @@ async def remove(request: web.Request) -> web.StreamResponse:
     return no_content()
 
 
+async def update(request: web.Request) -> web.StreamResponse:
+    """``PUT /volumes/{name}``: Docker changes volumes of a cluster only."""
+    raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable", code="no-swarm")
+
+
 async def prune(request: web.Request) -> web.StreamResponse:
     """``POST /volumes/prune``."""
     removed, reclaimed = await engine_of(request).volumes.prune(params.filters(request.query))
@@ -47,5 +53,6 @@ ROUTES: list[Any] = [
     ("POST", "/volumes/create", create),
     ("POST", "/volumes/prune", prune),
     ("GET", "/volumes/{name}", inspect),
+    ("PUT", "/volumes/{name}", update),
     ("DELETE", "/volumes/{name}", remove),
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from tare.api.wording import parse_time, status_text
+from tare.errors import Diagnosis
 from tare.model.container import Container, EndpointSettings, HostConfig, PortBinding
 from tare.model.state import ContainerStatus
 
@@ -17,18 +18,19 @@ Ports = Mapping[str, list[PortBinding] | None]
 
 # HostConfig members of API 1.51 that Tare does not act on; clients expect them to be there.
 _HOST_CONFIG_REST: dict[str, Any] = {
-    "BlkioWeightDevice": [],
-    "BlkioDeviceReadBps": [],
-    "BlkioDeviceWriteBps": [],
-    "BlkioDeviceReadIOps": [],
-    "BlkioDeviceWriteIOps": [],
-    "DeviceRequests": None,
     "CpuCount": 0,
     "CpuPercent": 0,
     "IOMaximumIOps": 0,
     "IOMaximumBandwidth": 0,
 }
 
+_LISTS = (
+    "BlkioWeightDevice",
+    "BlkioDeviceReadBps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteIOps",
+)
 _OPTIONAL_CONFIG = {"Healthcheck", "ArgsEscaped", "NetworkDisabled", "MacAddress", "StopSignal", "StopTimeout", "Shell"}
 """ContainerConfig members that Docker leaves out when they say nothing."""
 
@@ -43,6 +45,7 @@ def render_config(config: msgspec.Struct) -> dict[str, Any]:
         document.pop("ExposedPorts", None)
     document["Env"] = document.get("Env") or []
     document["Labels"] = document.get("Labels") or {}
+    document["Volumes"] = document.get("Volumes") or None
     return document
 
 
@@ -52,10 +55,13 @@ def render_host_config(host: HostConfig) -> dict[str, Any]:
     for name in ("Annotations", "StorageOpt", "Tmpfs", "Sysctls", "Mounts", "Init"):
         if document[name] is None:
             del document[name]
+    if document["MemorySwappiness"] == -1:
+        document["MemorySwappiness"] = None  # what clients send for none
+    document["PidsLimit"] = document["PidsLimit"] or None
     document["ConsoleSize"] = document["ConsoleSize"] or [0, 0]
     document["LogConfig"]["Config"] = document["LogConfig"]["Config"] or {}
     document["PortBindings"] = document["PortBindings"] or {}
-    for name in ("Dns", "DnsOptions", "DnsSearch", "Devices"):
+    for name in (*_LISTS, "Dns", "DnsOptions", "DnsSearch", "Devices"):
         document[name] = document[name] or []
     return document
 
@@ -73,7 +79,7 @@ def render_state(container: Container) -> dict[str, Any]:
     """ContainerState."""
     state = container.state
     status = ContainerStatus(state.status)
-    return {
+    document: dict[str, Any] = {
         "Status": status.value,
         "Running": status.is_live or status is ContainerStatus.RESTARTING,
         "Paused": status is ContainerStatus.PAUSED,
@@ -85,6 +91,19 @@ def render_state(container: Container) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": state.started_at,
         "FinishedAt": state.finished_at,
+    }
+    if state.diagnosis is not None:
+        document["Diagnosis"] = render_diagnosis(state.diagnosis)
+    return document
+
+
+def render_diagnosis(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Why a container did not start, or ended at once; Docker has no such member."""
+    return {
+        "Code": diagnosis.code,
+        "Subject": diagnosis.subject,
+        "Cause": diagnosis.cause,
+        "Fix": diagnosis.fix,
     }
 
 

@@ -46,7 +46,16 @@ def read_host_config(document: object) -> HostConfig:
     for name in ("LogConfig", "RestartPolicy"):
         if name in values:
             values[name] = _object(values[name], name)
-    for name in ("Mounts", "Devices", "Ulimits"):
+    for name in (
+        "Mounts",
+        "Devices",
+        "Ulimits",
+        "BlkioWeightDevice",
+        "BlkioDeviceReadBps",
+        "BlkioDeviceWriteBps",
+        "BlkioDeviceReadIOps",
+        "BlkioDeviceWriteIOps",
+    ):
         if isinstance(values.get(name), list):
             values[name] = [_object(item, name) for item in values[name]]
     bindings = values.get("PortBindings")
