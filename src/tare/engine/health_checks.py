@@ -28,7 +28,7 @@ _DURATIONS = {
     "start-interval": "start_interval",
 }
 _NETWORK_LABELS = ("http", "tcp")
-_TARGET = re.compile(r"(?P<address>\[[^\]/]*\]|[^:/\[\]]*)(?::)?(?P<port>\d+)(?P<path>/.*)?", re.ASCII | re.DOTALL)
+_TARGET = re.compile(r"(?:(?P<address>\[[^\]/]*\]|[^:/\[\]]*):)?(?P<port>\d+)(?P<path>/.*)?", re.ASCII | re.DOTALL)
 _PATH = re.compile(r"/[!-~]*", re.ASCII)
 
 
@@ -157,7 +157,7 @@ def read_target(kind: str, text: str) -> NetworkTarget:
         return InvalidArgument(f'health check {kind}: "{text}": {why}', hint=hint, code="health-target")
 
     match = _TARGET.fullmatch(text)
-    if match is None or (match["address"] and f"{match['address']}:" not in text):
+    if match is None:
         raise refused("not [ADDRESS]:PORT" + ("[/PATH]" if kind == "HTTP" else ""))
     port, path = int(match["port"]), match["path"] or ""
     if not 0 < port < 65536:
@@ -168,7 +168,7 @@ def read_target(kind: str, text: str) -> NetworkTarget:
         path = path or "/"
         if not _PATH.fullmatch(path):
             raise refused("the path has characters that must be percent-encoded")
-    addresses = _addresses(match["address"])
+    addresses = _addresses(match["address"] or "")
     if not addresses:
         raise refused(f"{match['address']} is not an IP address")
     return NetworkTarget("http" if kind == "HTTP" else "tcp", addresses, port, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -84,7 +85,7 @@ class HealthProbes:
             return FAILED, _too_long(timeout, "")
         except OSError as error:
             kind = target.kind.upper()
-            return 1, f"{kind} port {target.port}: {(error.strerror or str(error)).lower()}"
+            return 1, f"{kind} port {target.port}: {os.strerror(error.errno or 0).lower()}"
         text = _text(answer.body, truncated=answer.truncated)
         code = 0 if 200 <= answer.status < 400 else 1
         return code, f"HTTP {answer.status} {answer.reason}\n{text}"

@@ -83,6 +83,7 @@ class Lifecycle:
         self._background: set[asyncio.Task[None]] = set()
         self._cleanups: set[asyncio.Task[None]] = set()
         self.closing = False
+        self.restarts_begun = False  # set when recovery has told what is left from what is new
         self.ending_containers = False  # the engine takes its containers with it: no policy applies
 
     async def start(self, reference: str) -> None:
@@ -224,7 +225,7 @@ class Lifecycle:
         self.live.of(container_id).exited.set()
         waits = {"not-running", "next-exit"} if delay is None else {"next-exit"}
         self.live.wake(container_id, waits, Exit(code=outcome.code, diagnosis=diagnosis))
-        if delay is not None:
+        if delay is not None and self.restarts_begun:
             self.restart_later(container)
 
     def _announce_end(self, container: Container, outcome: ProcessExit, run: Ended) -> None:

@@ -78,6 +78,7 @@ class Recovery:
                 adopted.add(container.id)
         await self._delete_orphans({container.id for container in containers})
         await asyncio.to_thread(self._sweep_cgroups, adopted)
+        self._lifecycle.restarts_begun = True
         await self._restart_what_is_due()
 
     async def _restart_what_is_due(self) -> None:
@@ -205,7 +206,7 @@ class Recovery:
                 continue
             for child in directory.iterdir():
                 if child.is_dir() and child.name not in adopted:
-                    kill_cgroup(self._cgroups, f"{self._paths.cgroup_parent}/{child.name}")
+                    _end_cgroup(self._cgroups, f"{self._paths.cgroup_parent}/{child.name}")
 
 
 def _delete_unknown(parent: Path, known: set[str]) -> None:
@@ -213,3 +214,17 @@ def _delete_unknown(parent: Path, known: set[str]) -> None:
         if path.name not in known:
             unmount_below(path)
             remove_tree(path)
+
+
+def _end_cgroup(layout: CgroupLayout, path: str) -> None:
+    try:
+        gone = kill_cgroup(layout, path)
+    except OSError as error:
+        logger.warning("cgroup %s, which no container has, stays: %s", path, error)
+    else:
+        logger.log(
+            logging.INFO if gone else logging.WARNING,
+            "cgroup %s, which no container has: %s",
+            path,
+            "removed" if gone else "cannot be removed",
+        )

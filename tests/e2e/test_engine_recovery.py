@@ -1,0 +1,347 @@
+"""Engines killed between any two steps, supervisors and containers killed, machines started again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import select
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import leftovers
+from engine_process import EngineProcess
+from engine_state import assert_consistent, conmons, container_processes
+
+pytestmark = [pytest.mark.root, pytest.mark.e2e]
+
+SCRIPT = Path(__file__).parents[1] / "crashing_engine.py"
+FIRST_TO_LAST = 60  # more steps than any operation has
+STRIDE = int(os.environ.get("TARE_TEST_CRASH_STRIDE", "9"))
+"""Every how many steps the engine is killed; 1 tries every step and takes minutes."""
+
+
+@dataclass
+class CrashingEngine(EngineProcess):
+    """An engine that kills itself at the step that :meth:`crash_at` names."""
+
+    crashed: bool = False
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan"
+
+    @property
+    def starts(self) -> Path:
+        return self.root / "starts"
+
+    def command(self) -> list[str]:
+        plain = super().command()
+        return [sys.executable, str(SCRIPT), str(self.plan), *plain[plain.index("--data-root") :]]
+
+    def crash_at(self, step: int) -> None:
+        self.plan.write_text(str(step))
+
+    def has_crashed(self) -> bool:
+        """Disarm, and tell whether the engine has killed itself."""
+        assert self.process is not None
+        self.plan.unlink()
+        try:
+            self.process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            self.crashed = False
+        else:
+            self.crashed = self.process.returncode == -signal.SIGKILL
+        return self.crashed
+
+    def begin_again(self) -> None:
+        """Start on what the crash has left."""
+        assert self._reader is not None
+        self._reader.join()
+        self.start()
+
+    def run(self, name: str, *options: str, check: bool = True) -> None:
+        """A container that notes each start of its process."""
+        mount = ("-v", f"{self.starts}:/starts", "--stop-timeout", "1")
+        words = ("busybox", "sh", "-c", f"echo x >> /starts/{name}; exec sleep 1000")
+        self.docker("run", "-d", "--name", name, *mount, *options, *words, check=check)
+
+    def started(self, name: str) -> int:
+        """How often the process of :meth:`run` began."""
+        path = self.starts / name
+        return len(path.read_text().split()) if path.exists() else 0
+
+    def await_event(self, name: str, action: str, since: str = "1h") -> None:
+        """Return when the event has come in this engine's life since ``since``, or when that life ends."""
+        command = ("events", "--since", since, "--filter", f"container={name}", "--filter", f"event={action}")
+        events = self.start_docker(*command)
+        try:
+            assert events.stdout is not None
+            assert select.select([events.stdout], [], [], 30)[0], f"no event {action} of {name}:\n{self.log}"
+        finally:
+            events.kill()
+            events.communicate()
+
+    @property
+    def instance(self) -> str:
+        return hashlib.sha256(str(self.data_root).encode()).hexdigest()[:6]
+
+    def state(self, name: str, template: str = "{{.State.Status}}") -> str:
+        return self.text("inspect", "-f", template, name)
+
+
+@pytest.fixture(scope="module")
+def own(busybox_tar: bytes) -> Iterator[CrashingEngine]:
+    engine = CrashingEngine.make()
+    assert isinstance(engine, CrashingEngine)
+    engine.starts.mkdir()
+    engine.import_busybox(busybox_tar)
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(own: CrashingEngine) -> Iterator[None]:
+    yield
+    own.plan.unlink(missing_ok=True)
+    if own.process is not None and own.process.poll() is not None:
+        own.begin_again()
+    own.remove_containers()
+    for path in own.starts.iterdir():
+        path.unlink()
+
+
+def wait_gone(pid: int) -> None:
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([fd], [], [], 30)[0]
+    finally:
+        os.close(fd)
+
+
+def crash_points(own: CrashingEngine) -> Iterator[int]:
+    """The steps at which to crash; ends after the first that the operation does not have."""
+    for step in range(1, FIRST_TO_LAST, STRIDE):
+        own.crash_at(step)
+        yield step
+        if not own.crashed:
+            return
+
+
+def test_killed_while_a_container_is_made_and_started(own: CrashingEngine) -> None:
+    for step in crash_points(own):
+        own.run("crash", check=False)
+        if own.has_crashed():
+            own.begin_again()
+        states = assert_consistent(own)
+        assert states.get("crash", "created") in ("created", "running"), step
+        assert own.started("crash") <= 1
+        if "crash" in states:  # what is there is whole: it can be started, or runs
+            own.docker("start", "crash")
+            assert assert_consistent(own) == {"crash": "running"}
+            own.docker("rm", "-f", "crash")
+        (own.starts / "crash").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("policy", ["no", "unless-stopped"])
+def test_a_stop_is_not_taken_back(own: CrashingEngine, policy: str) -> None:
+    own.run("crash", "--restart", policy)
+    for step in crash_points(own):
+        own.docker("stop", "crash", check=False)
+        if own.has_crashed():
+            own.begin_again()
+        expected = "running" if step == 1 else "exited"  # from the second step on it is stored, and brought to its end
+        if expected == "exited":
+            own.docker("wait", "crash")
+        assert assert_consistent(own) == {"crash": expected}, step
+        assert own.started("crash") == 1
+        own.docker("rm", "-f", "crash")
+        (own.starts / "crash").unlink()
+        own.run("crash", "--restart", policy)
+
+
+def test_killed_while_a_container_is_removed(own: CrashingEngine) -> None:
+    own.run("crash")
+    for _ in crash_points(own):
+        own.docker("rm", "-f", "crash", check=False)
+        if own.has_crashed():
+            own.begin_again()
+        states = assert_consistent(own)
+        assert states.get("crash", "exited") in ("running", "exited")
+        own.docker("rm", "-f", "crash", check=False)
+        assert assert_consistent(own) == {}
+        own.run("crash")
+
+
+def test_killed_while_a_container_is_restarted_by_its_policy(own: CrashingEngine) -> None:
+    own.run("crash", "--restart", "always")
+    for step in crash_points(own):
+        since = f"{time.time():.9f}"
+        (pid,) = container_processes(own.state("crash", "{{.Id}}"))
+        os.kill(pid, signal.SIGKILL)
+        own.await_event("crash", "start", since)
+        if own.has_crashed():
+            own.begin_again()
+        wait_running(own, "crash")
+        assert assert_consistent(own) == {"crash": "running"}, step
+        assert own.started("crash") in (2, 3), step  # a start that no row tells of is undone and made again
+        assert int(own.state("crash", "{{.RestartCount}}")) >= 1
+        own.docker("rm", "-f", "crash")  # each run has its back-off from the beginning
+        (own.starts / "crash").unlink()
+        own.run("crash", "--restart", "always")
+
+
+def test_back_off_and_counter_outlive_the_engine(own: CrashingEngine) -> None:
+    own.docker("run", "-d", "--name", "crash", "--restart", "on-failure:4", "busybox", "false")
+    own.await_event("crash", "die")
+    own.kill()
+    own.start()
+    assert own.docker("wait", "crash").stdout == b"1\n"
+    assert own.state("crash", "{{.State.Status}} {{.RestartCount}}") == "exited 4"
+    assert own.docker("start", "crash").returncode == 0
+    own.docker("wait", "crash")
+    own.docker("rm", "-f", "crash")
+
+
+def wait_running(own: CrashingEngine, name: str, since: str = "1h") -> None:
+    """Return when the container runs; a start of its policy's that is under way is waited for."""
+    if own.state(name) != "running":
+        own.await_event(name, "start", since)
+    assert own.state(name) == "running"
+
+
+def test_supervisor_killed_while_the_engine_is_there(own: CrashingEngine) -> None:
+    own.run("plain")
+    own.run("again", "--restart", "always")
+    own.run("frozen")
+    own.docker("pause", "frozen")
+    since = ""
+    for name in ("plain", "frozen", "again"):
+        since = f"{time.time():.9f}"
+        os.kill(int(conmon_of(own, name)), signal.SIGKILL)
+        own.await_event(name, "die", since)
+    assert own.state("plain", "{{.State.Status}} {{.State.ExitCode}}") == "exited 137"
+    assert own.state("frozen", "{{.State.Status}} {{.State.ExitCode}}") == "exited 137"
+    assert "conmon" in own.state("plain", "{{.State.Error}}")
+    wait_running(own, "again", since)
+    assert assert_consistent(own) == {"plain": "exited", "frozen": "exited", "again": "running"}
+    assert own.started("again") == 2
+
+
+def test_what_happens_while_there_is_no_engine(own: CrashingEngine) -> None:
+    own.run("unseen")
+    own.run("ended")
+    own.run("brief", "--rm")
+    own.run("frozen")
+    own.docker("pause", "frozen")
+    supervisor = int(conmon_of(own, "unseen"))
+    pids = {name: int(own.state(name, "{{.State.Pid}}")) for name in ("ended", "brief")}
+    own.kill()
+    os.kill(supervisor, signal.SIGKILL)
+    wait_gone(supervisor)
+    for pid in pids.values():
+        os.kill(pid, signal.SIGKILL)
+        wait_gone(pid)
+    own.start()
+    assert assert_consistent(own) == {"unseen": "exited", "ended": "exited", "frozen": "paused"}
+    assert own.state("unseen", "{{.State.ExitCode}}") == "137"
+    assert own.state("ended", "{{.State.ExitCode}}{{.State.Error}}") == "137"
+    own.docker("unpause", "frozen")
+    assert own.text("exec", "frozen", "echo", "alive") == "alive"
+
+
+def test_the_machine_is_started_again(own: CrashingEngine) -> None:
+    own.run("always", "--restart", "always")
+    own.run("stopped", "--restart", "unless-stopped")
+    own.docker("stop", "stopped")
+    own.run("plain")
+    own.run("brief", "--rm")
+    own.run("frozen", "--restart", "unless-stopped")
+    own.docker("pause", "frozen")
+    reboot(own)
+    for name in ("always", "frozen"):
+        wait_running(own, name)
+    expected = {"always": "running", "frozen": "running", "stopped": "exited", "plain": "exited"}
+    assert assert_consistent(own) == expected
+    assert own.state("plain", "{{.State.ExitCode}}") == "255"
+    assert own.state("always", "{{.RestartCount}}") == "0"
+    assert [own.started(name) for name in ("always", "stopped", "plain", "frozen")] == [2, 1, 1, 2]
+
+
+def test_process_ids_of_another_boot_are_not_looked_at(own: CrashingEngine) -> None:
+    own.run("plain")
+    supervisor = int(conmon_of(own, "plain"))
+    own.kill()
+    other_boot(own)
+    own.start()
+    assert own.state("plain", "{{.State.Status}} {{.State.ExitCode}}") == "exited 255"
+    wait_gone(supervisor)
+    assert assert_consistent(own) == {"plain": "exited"}
+
+
+def conmon_of(own: CrashingEngine, name: str) -> str:
+    identifier = own.state(name, "{{.Id}}")
+    (found,) = [item.name for item in conmons(own) if identifier in item.detail]
+    return found
+
+
+def other_boot(own: CrashingEngine) -> None:
+    """Make the stored boot another than this one."""
+    database = sqlite3.connect(own.data_root / "tare.db")
+    try:
+        with database:
+            assert database.execute("UPDATE boots SET boot = 'of the past'").rowcount == 1
+    finally:
+        database.close()
+
+
+def reboot(own: CrashingEngine) -> None:
+    """What a reboot leaves of an engine: its data. Processes, mounts, links, tables, cgroups, run root are gone."""
+    own.kill()
+    marks = (f"{own.root}/", f"tr{own.instance}-", f"tare-{own.instance}")
+    ours = [item for item in leftovers.survey() if any(mark in f"{item.name} {item.detail}" for mark in marks)]
+    for item in ours:
+        if item.kind == "process" and item.name != str(own.pid):
+            os.kill(int(item.name), signal.SIGKILL)
+    groups = [Path(item.name) for item in ours if item.kind == "cgroup"]
+    for step in (thaw, end_processes):
+        for group in groups:
+            step(group)
+    for item in sorted(ours, key=lambda item: -len(item.name)):
+        if item.kind in ("mount", "network namespace"):
+            subprocess.run(["umount", "-l", item.name], check=True)
+        elif item.kind == "link":
+            subprocess.run(["ip", "link", "del", item.name], check=False, capture_output=True)
+        elif item.kind == "cgroup":
+            Path(item.name).rmdir()
+    for item in ours:
+        if item.kind == "bridge":
+            subprocess.run(["ip", "link", "del", item.name], check=True)
+        elif item.kind == "nftables table":
+            subprocess.run(["nft", "delete", "table", *item.name.split()], check=True)
+    shutil.rmtree(own.run_root)
+    other_boot(own)
+    own.start()
+
+
+def end_processes(cgroup: Path) -> None:
+    for line in (cgroup / "cgroup.procs").read_text().split():
+        os.kill(int(line), signal.SIGKILL)
+        wait_gone(int(line))
+
+
+def thaw(cgroup: Path) -> None:
+    for name, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+        if (cgroup / name).exists():
+            (cgroup / name).write_text(word)
