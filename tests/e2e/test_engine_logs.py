@@ -86,7 +86,10 @@ def test_a_log_goes_on_without_the_engine_and_the_next_one_rotates_it(host: Engi
     ("options", "words"),
     [
         (("--log-driver", "gelf"), 'error looking up logging plugin gelf: plugin "gelf" not found'),
-        (("--log-driver", "journald"), 'error looking up logging plugin journald: plugin "journald" not found'),
+        (
+            ("--log-driver", "journald", "--log-opt", "max-size=1m"),
+            "unknown log opt 'max-size' for journald log driver",
+        ),
         (("--log-opt", "max-sise=1"), "unknown log opt 'max-sise' for json-file log driver"),
         (("--log-opt", "max-size=much"), "failed to initialize logging driver: invalid size: 'much'"),
         (("--log-opt", "max-size=0"), "failed to initialize logging driver: max-size must be a positive number"),
@@ -110,5 +113,6 @@ def test_details_tell_labels_variables_and_tag(host: EngineProcess) -> None:
         "run", "--name", "told", "-l", "team=a b", "-e", "APP=1", "-e", "B=2", *options, "busybox", "echo", "hi"
     )
     assert host.docker("logs", "--details", "told").stdout == b"APP=1,tag=told%2Fx,team=a+b hi\n"
+    assert host.tare("logs", "--details", "told").stdout == b"APP=1,tag=told%2Fx,team=a+b hi\n"
     host.docker("run", "--name", "plain", "busybox", "echo", "hi")
     assert host.docker("logs", "--details", "plain").stdout == b" hi\n"

@@ -15,13 +15,22 @@ from tare.client.client import Client
 @click.command(short_help="Show the output of a container.")
 @click.option("-f", "--follow", is_flag=True, help="Follow the output.")
 @click.option("-t", "--timestamps", is_flag=True, help="Show when each line came.")
+@click.option("--details", is_flag=True, help="Show the labels, variables and tag that the log options choose.")
 @click.option("-n", "--tail", default="all", help="Number of lines from the end.")
 @click.option("--since", default="", help="Only what came since then: 2026-01-02T13:23:37Z, or 42m.")
 @click.option("--until", default="", help="Only what came before.")
 @click.argument("container")
 @pass_session
 def logs(
-    session: Session, *, follow: bool, timestamps: bool, tail: str, since: str, until: str, container: str
+    session: Session,
+    *,
+    follow: bool,
+    timestamps: bool,
+    details: bool,
+    tail: str,
+    since: str,
+    until: str,
+    container: str,
 ) -> None:
     """Show the output of a container."""
     now = time.time()
@@ -37,6 +46,7 @@ def logs(
             since=first,
             until=last,
             timestamps=timestamps,
+            details=details,
         )
         async for stream, data in pieces:
             write_out(stream, data)

@@ -132,10 +132,11 @@ class Containers(Group):
         since: str = "",
         until: str = "",
         timestamps: bool = False,
+        details: bool = False,
     ) -> AsyncIterator[tuple[int, bytes]]:
         """Its output so far as ``(stream, data)``, with ``follow`` also what comes; ``tty`` as in its configuration."""
         query: Values = {"stdout": True, "stderr": True, "follow": follow, "tail": tail, "timestamps": timestamps}
-        query |= {"since": since, "until": until}
+        query |= {"since": since, "until": until, "details": details}
         async with await self._caller.open("GET", self._path(name, "logs"), query=query) as response:
             if tty:
                 async for data in response.chunks():

@@ -27,7 +27,7 @@
     check_dates = true          # refuse expired release files; default: as the host's apt does
 
     [logs]
-    driver = "json-file"        # or local, none: for containers that name none
+    driver = "json-file"        # or local, journald, none: for containers that name none
     max_size = "20m"            # a log file; "-1": no limit
     max_file = 5                # files kept of one log
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 
 from tare.base.locks import KeyedLocks
 from tare.engine.clock import to_nanoseconds
@@ -14,7 +15,7 @@ from tare.engine.records import ContainerRecords
 from tare.engine.requests import AttachRequest, Exit, LogRequest
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from tare.model import ContainerStatus
-from tare.runtime.logs import LogBatch, LogQuery, log_time, read_logs
+from tare.runtime.logs import LogBatch, LogQuery, log_time
 from tare.runtime.supervisor import Supervisor
 
 
@@ -75,8 +76,8 @@ class ContainerLogs:
         follow = request.follow and ContainerStatus(container.state.status).is_live
         watcher = asyncio.create_task(self._set_when_ended(container.id, done)) if follow else None
         try:
-            with await self._keeping.open(container.id, follow=follow) as reading:
-                async for lines in read_logs(reading, query, done):
+            async with aclosing(self._keeping.read(container, query, done if follow else None)) as batches:
+                async for lines in batches:
                     yield lines
         finally:
             if watcher is not None:

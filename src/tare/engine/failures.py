@@ -11,6 +11,7 @@ import logging
 import posixpath
 import re
 from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 
@@ -28,7 +29,7 @@ from tare.model.container import Container, MountPoint
 from tare.model.execution import ExecRequest
 from tare.runtime.capabilities import effective
 from tare.runtime.host import HostFacts
-from tare.runtime.logs import LogQuery, read_logs
+from tare.runtime.logs import LogQuery
 from tare.runtime.users import UserIds, resolve_user
 from tare.store.store import Store
 
@@ -169,8 +170,8 @@ class Failures:
         if container.host_config.log_config.type == "none":
             return ""
         data = bytearray()
-        with await self._logs.open(container.id, follow=False) as reading:
-            async for lines in read_logs(reading, LogQuery(tail=_TAIL_LINES)):
+        async with aclosing(self._logs.read(container, LogQuery(tail=_TAIL_LINES))) as batches:
+            async for lines in batches:
                 for _, _, line in lines:
                     data += line if line.endswith(b"\n") else line + b"\n"
                 del data[:-_TAIL_BYTES]

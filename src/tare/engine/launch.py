@@ -15,7 +15,7 @@ from tare.engine.paths import EnginePaths
 from tare.engine.sandbox import Sandboxes
 from tare.model.container import Container
 from tare.runtime.filters import CompiledFilters
-from tare.runtime.log_options import writes_files
+from tare.runtime.log_options import journal_entry, writes_files
 from tare.runtime.supervisor import Created, Supervisor
 
 
@@ -69,6 +69,7 @@ class Launcher:
                 container.id,
                 directory,
                 log_path=self._paths.log(container.id) if writes_files(container) else None,
+                journal=journal_entry(container),
                 terminal=container.config.tty,
                 open_stdin=container.config.open_stdin,
                 # A terminal outlives the client that leaves it by the detach keys and comes back.

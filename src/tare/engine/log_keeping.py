@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from tare.engine.paths import EnginePaths
 from tare.errors import InvalidArgument
 from tare.model.container import Container
-from tare.runtime.log_files import LogReading
+from tare.runtime.journal import read_journal
 from tare.runtime.log_options import FILE_DRIVERS, rotation_of
 from tare.runtime.log_rotation import LogKeeper
+from tare.runtime.logs import LogBatch, LogQuery, read_logs
 from tare.runtime.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -39,9 +43,18 @@ class LogKeeping:
         """The container's supervisor has ended."""
         await self._keeper.unwatch(self._paths.log(container_id))
 
-    async def open(self, container_id: str, *, follow: bool) -> LogReading:
-        """Open the container's log. A context manager."""
-        return await self._keeper.open(self._paths.log(container_id), follow=follow)
+    async def read(
+        self, container: Container, query: LogQuery, done: asyncio.Event | None = None
+    ) -> AsyncGenerator[LogBatch, None]:
+        """The container's log from where its driver keeps it; with ``done``, it is followed until that is set."""
+        if container.host_config.log_config.type == "journald":
+            async with aclosing(read_journal(container.id, query, done)) as batches:
+                async for lines in batches:
+                    yield lines
+            return
+        with await self._keeper.open(self._paths.log(container.id), follow=done is not None) as reading:
+            async for lines in read_logs(reading, query, done):
+                yield lines
 
     async def close(self) -> None:
         """Let go of all logs."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tare.errors import InternalError, InvalidArgument, Unavailable
+from tare.runtime.log_options import JournalEntry
 from tare.runtime.oci_runtime import LOG_NAME, OciRuntime
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class ConmonRequest:
     exit_name: str
     directory: Path
     log_path: Path | None = None
+    journal: JournalEntry | None = None
     terminal: bool = False
     open_stdin: bool = False
     leave_stdin_open: bool = False
@@ -49,12 +51,13 @@ def arguments(program: str, runtime: OciRuntime, request: ConmonRequest) -> list
     """conmon's command line. Raises InvalidArgument for a log path that conmon cannot be told."""
     directory = request.directory
     runtime = runtime.of(request.container_id)
+    log, journal = _log_options(request)
     argv = [program, "--api-version", "1", "--cid", request.container_id, "--cuuid", request.exit_name]
     # conmon takes one program: what stands in front of the runtime is that, and the runtime its first argument.
     program_name, *further = [runtime.path] if request.process_spec is not None else runtime.creating
     argv += ["--runtime", program_name, "--bundle", str(directory), "--full-attach", "--no-sync-log"]
     argv += ["--container-pidfile", str(directory / CONTAINER_PID), "--conmon-pidfile", str(directory / CONMON_PID)]
-    argv += ["--exit-dir", str(directory), "--log-path", _log_option(request), "--log-level", "error"]
+    argv += ["--exit-dir", str(directory), "--log-path", log, "--log-level", "error", *journal]
     for option in [*further, *runtime.options(directory / LOG_NAME)]:
         argv += ["--runtime-arg", option]
     flags = {
@@ -69,12 +72,14 @@ def arguments(program: str, runtime: OciRuntime, request: ConmonRequest) -> list
     return argv
 
 
-def _log_option(request: ConmonRequest) -> str:
+def _log_options(request: ConmonRequest) -> tuple[str, list[str]]:
+    if request.journal is not None:
+        return "journald", ["--name", request.journal.name, "--log-tag", request.journal.tag]
     if request.log_path is None:
-        return "none"
+        return "none", []
     if ":" in str(request.log_path):
         raise InvalidArgument(f"log path {request.log_path} has a colon", hint="choose another data root")
-    return f"k8s-file:{request.log_path}"
+    return f"k8s-file:{request.log_path}", []
 
 
 def reopen_log(directory: Path) -> bool:

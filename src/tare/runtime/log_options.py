@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import quote_plus
 
-from tare.errors import InvalidArgument
+from tare.errors import InvalidArgument, Unavailable
 from tare.model.container import Container, LogConfig
 
-DRIVERS = ("json-file", "local", "none")
+JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
+DRIVERS = ("json-file", "local", "journald", "none")
 FILE_DRIVERS = frozenset({"json-file", "local"})
 DEFAULT_DRIVER = "json-file"
 DEFAULT_MAX_SIZE = 20_000_000
@@ -25,10 +27,12 @@ _ROTATION = frozenset({"max-size", "max-file", "compress"})
 _KNOWN = {
     "json-file": _ATTRIBUTES | _ROTATION,
     "local": _ATTRIBUTES | _ROTATION,
+    "journald": _ATTRIBUTES,
 }
 _UNKNOWN_OPTION = {
     "json-file": "unknown log opt '{}' for json-file log driver",
     "local": "unknown log opt '{}' for log driver local",
+    "journald": "unknown log opt '{}' for journald log driver",
 }
 _SIZE = re.compile(r"(-?[0-9.]*) ?([a-zA-Z]*)")
 _UNITS = ("b", "k", "m", "g", "t", "p")
@@ -54,9 +58,30 @@ class Rotation:
     compress: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """What conmon writes beside each line in the journal: the container's ``name`` and ``tag``."""
+
+    name: str
+    tag: str
+
+
 def writes_files(container: Container) -> bool:
     """Whether the log of ``container`` is kept in files of its own."""
     return container.host_config.log_config.type in FILE_DRIVERS
+
+
+def journal_entry(container: Container) -> JournalEntry | None:
+    """For a container whose log goes to the journal, else None. Raises Unavailable when the host has no journal."""
+    if container.host_config.log_config.type != "journald":
+        return None
+    if not JOURNAL_SOCKET.exists():
+        raise Unavailable(
+            "failed to initialize logging driver: journald is not enabled on this host",
+            hint="start systemd-journald or choose another log driver",
+            code="no-journal",
+        )
+    return JournalEntry(name=container.name, tag=tag_of(container))
 
 
 def complete_log_config(config: LogConfig, defaults: LogDefaults) -> None:

@@ -22,6 +22,7 @@ from tare.runtime import conmon as conmon_part
 from tare.runtime.attach import AttachSession, set_terminal_size
 from tare.runtime.exec_probe import ProbeOutcome, end_leftover, run_probe
 from tare.runtime.exec_session import ExecSession, start_exec
+from tare.runtime.log_options import JournalEntry
 from tare.runtime.oci_runtime import (
     CREATE_FAILED,
     LOG_NAME,
@@ -103,6 +104,7 @@ class Supervisor:
         bundle_dir: Path,
         *,
         log_path: Path | None,
+        journal: JournalEntry | None = None,
         terminal: bool = False,
         open_stdin: bool = False,
         stdin_once: bool = False,
@@ -118,6 +120,7 @@ class Supervisor:
             exit_name=container_id,
             directory=directory,
             log_path=log_path,
+            journal=journal,
             terminal=terminal,
             open_stdin=open_stdin,
             leave_stdin_open=open_stdin and not stdin_once,

@@ -26,7 +26,7 @@ _INFO_DEFAULTS: dict[str, Any] = {
         "Volume": ["local"],
         "Network": ["bridge", "host", "null"],
         "Authorization": None,
-        "Log": ["json-file", "local"],
+        "Log": ["journald", "json-file", "local"],
     },
     "MemoryLimit": True,
     "SwapLimit": True,
