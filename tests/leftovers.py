@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -94,7 +95,8 @@ def cgroups() -> list[Leftover]:
     for hierarchy in hierarchies:
         for path in hierarchy.glob("tare*"):
             found.append(Leftover("cgroup", str(path)))
-            found.extend(Leftover("cgroup", str(inner)) for inner in path.iterdir() if inner.is_dir())
+            with contextlib.suppress(FileNotFoundError):  # another engine's, removed at this moment
+                found.extend(Leftover("cgroup", str(inner)) for inner in path.iterdir() if inner.is_dir())
     return found
 
 
