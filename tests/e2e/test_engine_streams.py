@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
+import docker as docker_py
 import pytest
 
 from engine_process import EngineProcess, docker_program
@@ -168,3 +172,56 @@ def test_detach_keys_leave_the_container_running(host: EngineProcess, terminals:
     terminal.send(b"\x10\x11")
     assert terminal.close() == 0
     assert host.text("inspect", "-f", "{{.State.Running}}", "left") == "true"
+
+
+@pytest.mark.timeout(60)
+def test_detach_keys_of_ones_own(host: EngineProcess, terminals: list[Terminal], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"detachKeys": "ctrl-x,y"}')
+    tare = [sys.executable, "-m", "tare.cli.main", "-H", host.host]
+    environment = {**host.environment(), "DOCKER_CONFIG": str(tmp_path)}
+
+    def leave(keys: bytes, *words: str) -> None:
+        terminal = Terminal([*tare, *words], environment)
+        terminals.append(terminal)
+        terminal.until(b"ready")  # the terminal is raw by now
+        # ctrl-p,ctrl-q mean nothing here: they come out as they went in
+        terminal.send(b"\x10\x11-typed\r")
+        terminal.until(b"^P^Q-typed")
+        terminal.send(keys)
+        terminal.until(b"read escape sequence")
+        assert terminal.close() == 0
+        assert host.text("inspect", "-f", "{{.State.Running}}", "own") == "true"
+
+    script = "stty -icanon -ixon; echo ready; exec cat"
+    leave(b"\x18y", "run", "-it", "--name", "own", "busybox", "sh", "-c", script)
+    leave(b"\x18y", "exec", "-it", "own", "sh", "-c", script)
+    host.docker("stop", "-t", "0", "own")
+    leave(b"zz", "start", "-ai", "--detach-keys", "z,z", "own")
+    refused = subprocess.run(
+        [*tare, "attach", "--detach-keys", "ctrl-nothing", "own"], capture_output=True, check=False
+    )
+    assert (refused.returncode, b"Invalid detach keys (ctrl-nothing) provided" in refused.stderr) == (1, True)
+
+
+@pytest.mark.timeout(60)
+def test_the_engine_knows_detach_keys_too(host: EngineProcess) -> None:
+    host.docker("run", "-dit", "--name", "raw", "busybox", "cat")
+    api = docker_py.APIClient(base_url=host.host)
+    with pytest.raises(docker_py.errors.APIError, match="Invalid detach keys") as raised:
+        api.attach_socket("raw", {"stdin": 1, "stdout": 1, "stream": 1, "detachKeys": "ctrl-nothing"})
+    assert raised.value.status_code == 400
+    attached = api.attach_socket("raw", {"stdin": 1, "stdout": 1, "stream": 1, "detachKeys": "ctrl-a,b"})
+    run = api.exec_create("raw", "cat", stdin=True, tty=True, detach_keys="ctrl-a,b")["Id"]
+    executed = api.exec_start(run, tty=True, socket=True)
+    for stream in (attached._sock, executed._sock):
+        stream.settimeout(30)
+        stream.sendall(b"x\r")
+        seen = b""
+        while b"x\r\nx\r\n" not in seen:
+            seen += stream.recv(4096)
+        stream.sendall(b"\x01")
+        stream.sendall(b"b")
+        assert stream.recv(4096) == b""
+    assert api.inspect_container("raw")["State"]["Running"]
+    assert api.exec_inspect(run)["Running"]
+    api.close()

@@ -20,6 +20,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from tare.api.gate import Gate
 from tare.api.versions import MULTIPLEXED_SINCE, Version
+from tare.model.detach_keys import Detached, DetachFilter
 
 if TYPE_CHECKING:
     from tare.engine.requests import Attachment
@@ -211,16 +212,40 @@ class Ending(Protocol):
         ...
 
 
-async def relay(connection: HijackedConnection, attached: Attachment, *, framed: bool, stdin: bool) -> None:
+class Connection(Protocol):
+    """A client's end of a process's streams; ``lost`` is done when the client is gone."""
+
+    lost: asyncio.Future[None]
+
+    async def read(self) -> bytes:
+        """The next bytes from the client; empty when it sends no more."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send ``data``. Raises ConnectionResetError when the client is gone."""
+        ...
+
+    def close(self) -> None:
+        """Send what is buffered, then close."""
+        ...
+
+
+async def relay(
+    connection: Connection, attached: Attachment, *, framed: bool, stdin: bool, detach_keys: bytes | None = None
+) -> None:
     """Carry bytes both ways until the process's output ends or the client is gone; closes both ends.
+
+    ``detach_keys`` in the input, given for a terminal only, end it too.
 
     Where the attachment knows its process's end, the connection stays open until then: clients ask for the exit code
     as soon as it closes.
     """
     sender = asyncio.create_task(_send(connection, attached, framed=framed))
-    receiver = asyncio.create_task(_receive(connection, attached, stdin=stdin))
+    receiver = asyncio.create_task(_receive(connection, attached, stdin=stdin, keys=detach_keys))
     try:
-        await asyncio.wait({sender, connection.lost}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({sender, receiver, connection.lost}, return_when=asyncio.FIRST_COMPLETED)
+        if done == {receiver} and receiver.exception() is None:  # the end of input; output goes on
+            await asyncio.wait({sender, connection.lost}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in (sender, receiver):
             if not task.done():
@@ -229,22 +254,25 @@ async def relay(connection: HijackedConnection, attached: Attachment, *, framed:
         attached.close()
         connection.close()
     for result in results:
-        if isinstance(result, Exception) and not isinstance(result, ConnectionError):
+        if isinstance(result, Exception) and not isinstance(result, ConnectionError | Detached):
             raise result
 
 
-async def _send(connection: HijackedConnection, attached: Attachment, *, framed: bool) -> None:
+async def _send(connection: Connection, attached: Attachment, *, framed: bool) -> None:
     async for stream, data in attached:
         await connection.write(frame(stream, data) if framed else data)
     if isinstance(attached, Ending):
         await attached.wait()
 
 
-async def _receive(connection: HijackedConnection, attached: Attachment, *, stdin: bool) -> None:
+async def _receive(connection: Connection, attached: Attachment, *, stdin: bool, keys: bytes | None) -> None:
+    typed = DetachFilter(keys) if keys and stdin else None
     # Input is read even where stdin is not attached: otherwise the end of the connection would go unnoticed.
     while data := await connection.read():
         if stdin:
             with contextlib.suppress(BrokenPipeError):
-                await attached.write(data)
+                await attached.write(typed.feed(data) if typed else data)
     if stdin and not connection.lost.done():
+        if typed and (held := typed.flush()):
+            await attached.write(held)
         await attached.close_stdin()

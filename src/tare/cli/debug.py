@@ -157,7 +157,7 @@ async def enter(client: Client, step: str, document: dict[str, Any], *, terminal
             if not stdin:
                 shell.close_stdin()
             with raw_mode(wanted=terminal):
-                await relay(shell, tty=terminal, stdin=stdin, detach_keys=False)
+                await relay(shell, tty=terminal, stdin=stdin, detach_keys=None)
             code = await client.steps.exit_code(shell.id)
     return ENDED if code is None else code
 

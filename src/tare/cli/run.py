@@ -13,10 +13,12 @@ from tare.cli.flags import FLAG_CODE
 from tare.cli.options import BooleanValues, check_before_pull, container_options, create_request, with_usage
 from tare.cli.relay import relay
 from tare.cli.session import Session, describe, explain, pass_session
-from tare.cli.terminal import Detached, Signals, raw_mode, require_terminal
+from tare.cli.terminal import Signals, raw_mode, require_terminal
+from tare.cli.terminal import detach_keys as keys_that_detach
 from tare.client.client import Client
 from tare.client.failures import diagnosis_of, is_answer
 from tare.errors import Conflict, ExecutableError, InvalidArgument, NotFound, NotModified, TareError
+from tare.model.detach_keys import Detached
 
 RUN_FAILED = 125
 _CANNOT_EXECUTE = ("permission denied", "is a directory")
@@ -28,7 +30,7 @@ _PLAIN = {"allow_interspersed_args": False}
 @click.command(cls=BooleanValues, context_settings=_PLAIN, short_help="Create and run a container from an image.")
 @click.option("-d", "--detach", is_flag=True, help="Run in the background and print the container's ID.")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to the process.")
-@click.option("--detach-keys", default="", help="Keys that detach (only the default, ctrl-p,ctrl-q).")
+@click.option("--detach-keys", default="", help="Override the key sequence for detaching a container.")
 @container_options
 @click.argument("image")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -48,17 +50,16 @@ def run(
     if not detach:
         require_terminal(tty_wanted=given["tty"], stdin_wanted=given["interactive"])
     try:
-        _check_run(given, detach=detach, detach_keys=detach_keys)
+        _check_run(given, detach=detach)
+        given["detach_keys"] = detach_keys if detach else keys_that_detach(detach_keys)
         sys.exit(session.run(lambda client: _run(client, image, command, given, detach=detach, sig_proxy=sig_proxy)))
     except TareError as error:
         sys.exit(_run_failure(error))
 
 
-def _check_run(given: dict[str, Any], *, detach: bool, detach_keys: str) -> None:
+def _check_run(given: dict[str, Any], *, detach: bool) -> None:
     if detach and given["attach"]:
         raise InvalidArgument("conflicting options: cannot specify both --attach and --detach")
-    if detach_keys not in ("", "ctrl-p,ctrl-q"):
-        raise InvalidArgument(f"--detach-keys {detach_keys!r}: only ctrl-p,ctrl-q is supported")
     check_before_pull(given)
 
 
@@ -149,10 +150,11 @@ async def _start_or_remove(client: Client, identifier: str, given: dict[str, Any
 async def _run_attached(
     client: Client, identifier: str, given: dict[str, Any], *, streams: tuple[bool, bool, bool], sig_proxy: bool
 ) -> int:
-    tty, (stdin, stdout, stderr) = given["tty"], streams
+    tty, keys, (stdin, stdout, stderr) = given["tty"], given["detach_keys"], streams
     containers = client.containers
     with Signals() as signals:
-        async with await containers.attach(identifier, stdin=stdin, stdout=stdout, stderr=stderr) as attached:
+        connecting = containers.attach(identifier, stdin=stdin, stdout=stdout, stderr=stderr, detach_keys=keys)
+        async with await connecting as attached:
             waiting = await containers.wait(identifier, "removed" if given["auto_remove"] else "next-exit")
             try:
                 if sig_proxy and not tty:
@@ -161,7 +163,7 @@ async def _run_attached(
                 if tty:
                     signals.on_resize(lambda height, width: containers.resize(identifier, height, width))
                 with raw_mode(wanted=tty and stdin):
-                    await relay(attached, tty=tty, stdin=stdin, detach_keys=tty)
+                    await relay(attached, tty=tty, stdin=stdin, detach_keys=keys if tty else None)
             except Detached:
                 waiting.close()
                 print("read escape sequence", file=sys.stderr)
@@ -201,17 +203,24 @@ def create(session: Session, /, *, image: str, command: tuple[str, ...], **given
 @click.command(short_help="Start stopped containers.")
 @click.option("-a", "--attach", "attach_output", is_flag=True, help="Show its output and pass signals on.")
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input on.")
+@click.option("--detach-keys", default="", help="Override the key sequence for detaching a container.")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to the process.")
 @click.argument("containers", nargs=-1, required=True)
 @pass_session
-def start(
-    session: Session, attach_output: bool, interactive: bool, sig_proxy: bool, containers: tuple[str, ...]
+def start(  # noqa: PLR0917 - click passes them by name
+    session: Session,
+    attach_output: bool,
+    interactive: bool,
+    detach_keys: str,
+    sig_proxy: bool,
+    containers: tuple[str, ...],
 ) -> None:
     """Start stopped containers."""
     if attach_output or interactive:
         if len(containers) > 1:
             raise InvalidArgument("you cannot start and attach multiple containers at once")
-        sys.exit(session.run(lambda client: _start_attached(client, containers[0], interactive, sig_proxy)))
+        keys = keys_that_detach(detach_keys)
+        sys.exit(session.run(lambda client: _start_attached(client, containers[0], interactive, sig_proxy, keys)))
 
     async def act(client: Client, name: str) -> str:
         with contextlib.suppress(NotModified):
@@ -225,25 +234,27 @@ def start(
         raise
 
 
-async def _start_attached(client: Client, name: str, interactive: bool, sig_proxy: bool) -> int:
+async def _start_attached(client: Client, name: str, interactive: bool, sig_proxy: bool, keys: str) -> int:
     found = await client.containers.inspect(name)
     config = found["Config"]
-    given = {"tty": config["Tty"], "auto_remove": False}
+    given = {"tty": config["Tty"], "auto_remove": False, "detach_keys": keys}
     stdin = interactive and config["OpenStdin"]
     return await _run_attached(client, found["Id"], given, streams=(stdin, True, True), sig_proxy=sig_proxy)
 
 
 @click.command(short_help="Attach to a running container.")
 @click.option("--no-stdin", is_flag=True, help="Don't pass standard input on.")
+@click.option("--detach-keys", default="", help="Override the key sequence for detaching a container.")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to the process.")
 @click.argument("container")
 @pass_session
-def attach(session: Session, container: str, no_stdin: bool, sig_proxy: bool) -> None:
+def attach(session: Session, container: str, no_stdin: bool, detach_keys: str, sig_proxy: bool) -> None:
     """Attach this terminal to a running container."""
-    sys.exit(session.run(lambda client: _attach(client, container, no_stdin, sig_proxy)))
+    keys = keys_that_detach(detach_keys)
+    sys.exit(session.run(lambda client: _attach(client, container, no_stdin, sig_proxy, keys)))
 
 
-async def _attach(client: Client, name: str, no_stdin: bool, sig_proxy: bool) -> int:
+async def _attach(client: Client, name: str, no_stdin: bool, sig_proxy: bool, keys: str) -> int:
     found = await client.containers.inspect(name)
     if not found["State"]["Running"]:
         raise Conflict("cannot attach to a stopped container, start it first")
@@ -255,14 +266,14 @@ async def _attach(client: Client, name: str, no_stdin: bool, sig_proxy: bool) ->
     containers = client.containers
     waiting = await containers.wait(identifier, "not-running")
     with Signals() as signals:
-        async with await containers.attach(identifier, stdin=stdin) as attached:
+        async with await containers.attach(identifier, stdin=stdin, detach_keys=keys) as attached:
             if sig_proxy and not tty:
                 signals.proxy(lambda name: containers.kill(identifier, signal=name))
             if tty:
                 signals.on_resize(lambda height, width: containers.resize(identifier, height, width))
             try:
                 with raw_mode(wanted=tty and stdin):
-                    await relay(attached, tty=tty, stdin=stdin, detach_keys=tty)
+                    await relay(attached, tty=tty, stdin=stdin, detach_keys=keys if tty else None)
             except Detached:
                 waiting.close()
                 print("read escape sequence", file=sys.stderr)

@@ -11,16 +11,38 @@ import threading
 import tty
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tare.errors import InvalidArgument
 
 CHUNK = 32 * 1024
-DETACH = b"\x10\x11"  # ctrl-p, ctrl-q
 _UNPROXIED = {"SIGCHLD", "SIGPIPE", "SIGURG", "SIGWINCH", "SIGKILL", "SIGSTOP"}
 
 
-class Detached(Exception):
-    """The user typed the detach keys."""
+def detach_keys(option: str) -> str:
+    """The detach keys that count: ``option``, or else ``detachKeys`` of the Docker client's configuration.
+
+    Raises InvalidArgument when they are no keys, or when the configuration cannot be read.
+    """
+    from tare.model.detach_keys import parse_detach_keys
+
+    text = option or _configured_keys()
+    parse_detach_keys(text)
+    return text
+
+
+def _configured_keys() -> str:
+    import json
+
+    path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        raise InvalidArgument(f"cannot read the detach keys of {path}: {error}", hint="correct the file") from error
+    keys = found.get("detachKeys", "") if isinstance(found, dict) else ""
+    return keys if isinstance(keys, str) else ""
 
 
 @contextmanager
@@ -76,23 +98,6 @@ async def read_stdin() -> AsyncIterator[bytes]:
     threading.Thread(target=pump, name="stdin", daemon=True).start()
     while data := await queue.get():
         yield data
-
-
-class DetachFilter:
-    """Finds the detach keys in what is typed; half of them is held back until the next key."""
-
-    def __init__(self, keys: bytes = DETACH) -> None:
-        self._keys = keys
-        self._held = b""
-
-    def feed(self, data: bytes) -> bytes:
-        """What to pass on. Raises Detached."""
-        data = self._held + data
-        if self._keys in data:
-            raise Detached
-        keep = next((n for n in range(len(self._keys) - 1, 0, -1) if data.endswith(self._keys[:n])), 0)
-        self._held = data[len(data) - keep :]
-        return data[: len(data) - keep]
 
 
 def write_out(fd: int, data: bytes) -> None:

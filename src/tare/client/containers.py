@@ -116,10 +116,19 @@ class Containers(Group):
         return Waiting(await self._caller.open("POST", self._path(name, "wait"), query={"condition": condition}))
 
     async def attach(
-        self, name: str, *, stdin: bool = False, stdout: bool = True, stderr: bool = True, logs: bool = False
+        self,
+        name: str,
+        *,
+        stdin: bool = False,
+        stdout: bool = True,
+        stderr: bool = True,
+        logs: bool = False,
+        detach_keys: str = "",
     ) -> Attached:
-        """Connect to its streams."""
+        """Connect to its streams; ``detach_keys`` as ``ctrl-p,ctrl-q``, the default."""
         query: Values = {"stream": True, "stdin": stdin, "stdout": stdout, "stderr": stderr, "logs": logs}
+        if detach_keys:
+            query = {**query, "detachKeys": detach_keys}
         return Attached(await self._caller.open("POST", self._path(name, "attach"), query=query, upgrade=True))
 
     async def logs(

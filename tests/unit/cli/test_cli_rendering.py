@@ -12,7 +12,6 @@ from tare.cli.listing import ports_text
 from tare.cli.run import failure_status
 from tare.cli.tables import align, listing, shorten
 from tare.cli.template import Template
-from tare.cli.terminal import Detached, DetachFilter
 from tare.cli.units import ago, human_binary, human_duration, human_size, parse_rfc3339
 from tare.errors import ExecutableError, InternalError, InvalidArgument
 
@@ -148,16 +147,6 @@ def test_ports_column() -> None:
     assert ports_text([port(80, 8080), port(81, 8081)]) == "0.0.0.0:8080->80/tcp, 0.0.0.0:8081->81/tcp"
     assert ports_text([port(90, 90), port(91, 91), port(5), port(6)]) == "5-6/tcp, 0.0.0.0:90-91->90-91/tcp"
     assert ports_text([port(80, 8080, "::1"), port(443)]) == "443/tcp, [::1]:8080->80/tcp"
-
-
-def test_detach_keys() -> None:
-    keys = DetachFilter()
-    assert keys.feed(b"abc") == b"abc"
-    assert keys.feed(b"\x10") == b""
-    assert keys.feed(b"x") == b"\x10x"
-    assert keys.feed(b"y\x10") == b"y"
-    with pytest.raises(Detached):
-        keys.feed(b"\x11")
 
 
 def test_exit_status_of_run() -> None:

@@ -15,6 +15,7 @@ from tare.api.schema.container import render_diagnosis
 from tare.api.streams import HijackedConnection, HijackedResponse, frame, frames, hijack, relay, stream_type
 from tare.engine.requests import AttachRequest, LogRequest
 from tare.errors import InvalidArgument, TareError, Unsupported
+from tare.model.detach_keys import parse_detach_keys
 from tare.runtime.log_options import details_prefix
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ async def attach(request: web.Request) -> web.StreamResponse:
         stream=params.flag(query, "stream"),
         detach_keys=query.get("detachKeys", ""),
     )
+    keys = parse_detach_keys(asked.detach_keys)
     attachment = await engine_of(request).container_logs.attach(container.id, asked)
     tty = container.config.tty
     try:
@@ -50,7 +52,8 @@ async def attach(request: web.Request) -> web.StreamResponse:
         raise
     if asked.logs:
         await _replay(connection, engine_of(request).container_logs.logs(container.id, _logs_of(asked)), tty=tty)
-    await relay(connection, attachment, framed=not tty, stdin=asked.stdin and asked.stream)
+    stdin = asked.stdin and asked.stream
+    await relay(connection, attachment, framed=not tty, stdin=stdin, detach_keys=keys if tty else None)
     return HijackedResponse()
 
 

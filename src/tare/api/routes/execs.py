@@ -14,6 +14,7 @@ from tare.api.respond import json_response
 from tare.api.schema.execs import read_exec_config, read_size, render_exec
 from tare.api.streams import HijackedResponse, frame, hijack, relay, stream_type
 from tare.errors import TareError
+from tare.model.detach_keys import parse_detach_keys
 
 STDOUT = 1
 
@@ -54,7 +55,8 @@ async def start(request: web.Request) -> web.StreamResponse:
         connection.close()
         raise
     assert attachment is not None, "only a detached exec has no streams"
-    await relay(connection, attachment, framed=not config.tty, stdin=config.attach_stdin)
+    keys = parse_detach_keys(config.detach_keys) if config.tty else None
+    await relay(connection, attachment, framed=not config.tty, stdin=config.attach_stdin, detach_keys=keys)
     return HijackedResponse()
 
 

@@ -9,6 +9,7 @@ import msgspec
 from tare.api.params import convert, without_nulls
 from tare.engine.requests import ExecConfig, ExecState
 from tare.errors import InvalidArgument
+from tare.model.detach_keys import parse_detach_keys
 
 
 class _ExecBody(msgspec.Struct, rename="pascal", kw_only=True):
@@ -30,9 +31,12 @@ def read_exec_config(document: dict[str, Any]) -> ExecConfig:
     values = without_nulls(document)
     if isinstance(values.get("Cmd"), str):
         values["Cmd"] = [values["Cmd"]]
+    if "detachKeys" in values:  # docker-py's spelling; Go, which Docker is written in, takes any case
+        values["DetachKeys"] = values.pop("detachKeys")
     body = convert(values, _ExecBody)
     if not body.cmd:
         raise InvalidArgument("No exec command specified")
+    parse_detach_keys(body.detach_keys)
     return ExecConfig(
         cmd=tuple(body.cmd),
         user=body.user,
