@@ -27,19 +27,18 @@ from tare.engine.log_keeping import LogKeeping
 from tare.engine.records import ContainerRecords
 from tare.engine.removal import Remover
 from tare.engine.requests import Exit
-from tare.engine.restarts import Ended, check_policy, ends_when_unhealthy, next_delay
+from tare.engine.restarts import Ended, ends_when_unhealthy, next_delay
 from tare.engine.sandbox import Sandboxes
 from tare.errors import (
     Conflict,
     Diagnosis,
     ExecutableError,
-    InvalidArgument,
     NotFound,
     NotModified,
     TareError,
 )
 from tare.model import ContainerStatus
-from tare.model.container import Container, ContainerState, RestartPolicy
+from tare.model.container import Container, ContainerState
 from tare.model.signals import parse_signal
 from tare.runtime.supervisor import Exit as ProcessExit
 from tare.runtime.supervisor import Supervisor
@@ -312,19 +311,6 @@ class Lifecycle:
                     await self._start_locked(container)
         except TareError as error:
             logger.warning("container %s does not start again: %s", container_id[:12], error)
-
-    async def set_restart_policy(self, container_id: str, policy: RestartPolicy) -> Container:
-        """Give a container another restart policy; it holds from the next end on. Raises NotFound, InvalidArgument."""
-        check_policy(policy)
-
-        def changed(container: Container) -> None:
-            if container.host_config.auto_remove and policy.name not in ("", "no"):
-                raise InvalidArgument(
-                    "Restart policy cannot be updated because AutoRemove is enabled for the container"
-                )
-            container.host_config.restart_policy = policy
-
-        return await self._records.update(container_id, changed, durable=True)
 
     def _found_unhealthy(self, container_id: str) -> None:
         self._spawn(self._end_unhealthy(container_id))

@@ -29,10 +29,10 @@ from tare.model.container import Container, ContainerState
 from tare.runtime.oci_runtime import OciRuntime
 from tare.runtime.supervisor import Supervisor
 from tare.store.store import Store
+from tare.volumes.live_mounts import boot_id
 
 logger = logging.getLogger(__name__)
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _LIVE = (ContainerStatus.RUNNING, ContainerStatus.PAUSED)
 
 
@@ -95,7 +95,7 @@ class Recovery:
 
     async def _note_boot(self) -> bool:
         """Store which boot of the machine this is; False when the engine ran last in another one."""
-        boot = (await asyncio.to_thread(BOOT_ID.read_text)).strip()
+        boot = await asyncio.to_thread(boot_id)
 
         def transaction(connection: sqlite3.Connection) -> bool:
             row = connection.execute("SELECT boot FROM boots").fetchone()

@@ -14,15 +14,15 @@ from tare.base.locks import KeyedLocks
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.records import ContainerRecords
 from tare.engine.resource_limits import MIN_MEMORY
+from tare.engine.restarts import check_policy
 from tare.errors import Conflict, InvalidArgument, TareError
 from tare.kernel.cgroups import CgroupLayout
 from tare.model import ContainerStatus
-from tare.model.container import Container, HostConfig, RestartPolicy
+from tare.model.container import Container, HostConfig
 from tare.runtime.oci_runtime import OciRuntime
 
 CPU_PERIOD = 100_000  # microseconds; what a number of CPUs is given in
 _SPAN = re.compile(r"(\d+)(?:-(\d+))?", re.ASCII)
-_POLICIES = ("no", "always", "on-failure", "unless-stopped")
 _FIELDS = (
     "cpu_shares", "nano_cpus", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems", "cpu_realtime_period",
     "cpu_realtime_runtime", "memory", "memory_swap", "memory_reservation", "blkio_weight",
@@ -146,19 +146,6 @@ def _has_weight(cgroups: CgroupLayout) -> bool:
     if "blkio" in cgroups.v1:
         return any((cgroups.v1["blkio"] / f"blkio.{name}").exists() for name in ("weight", "bfq.weight"))
     return "io" in cgroups.controllers
-
-
-def check_policy(policy: RestartPolicy) -> None:
-    """Refuse a restart policy that means nothing. Raises InvalidArgument."""
-    if policy.name and policy.name not in _POLICIES:
-        raise InvalidArgument(
-            f"invalid restart policy: unknown policy '{policy.name}'; "
-            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-        )
-    if policy.maximum_retry_count < 0:
-        raise InvalidArgument("invalid restart policy: maximum retry count cannot be negative")
-    if policy.maximum_retry_count and policy.name != "on-failure":
-        raise InvalidArgument("invalid restart policy: maximum retry count can only be used with 'on-failure'")
 
 
 def _refuse_conflicts(container: Container, asked: HostConfig) -> None:
