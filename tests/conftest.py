@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import subprocess
@@ -68,6 +69,13 @@ def _settled(before: frozenset[leftovers.Leftover]) -> list[leftovers.Leftover]:
         finally:
             os.close(fd)
     return leftovers.difference(before, leftovers.survey()) if found else []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_open() -> Iterator[None]:
+    """A socket or file that a module leaves open is that module's failure, not that of whoever meets the collector."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

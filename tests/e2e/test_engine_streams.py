@@ -222,6 +222,10 @@ def test_the_engine_knows_detach_keys_too(host: EngineProcess) -> None:
         stream.sendall(b"\x01")
         stream.sendall(b"b")
         assert stream.recv(4096) == b""
+        stream.close()
     assert api.inspect_container("raw")["State"]["Running"]
     assert api.exec_inspect(run)["Running"]
+    for opened in (attached, executed):
+        opened._response.close()
+        opened.close()
     api.close()
