@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import tempfile
@@ -58,7 +57,7 @@ def export(session: Session, container: str, output: str) -> None:
 
 async def _pour(chunks: AsyncIterator[bytes], sink: BinaryIO) -> None:
     async for chunk in chunks:
-        await asyncio.to_thread(sink.write, chunk)
+        sink.write(chunk)
     sink.flush()
 
 

@@ -45,10 +45,12 @@ def copy_files(session: Session, *, source: str, destination: str, keep_owner: b
     if from_container and to_container:
         raise InvalidArgument("copying between containers is not supported")
     if from_container:
-        copied = session.run(lambda client: _copy_out(client, from_container, source, destination, follow=follow))
+        copied = session.run_on_loop(
+            lambda client: _copy_out(client, from_container, source, destination, follow=follow)
+        )
         shown = destination
     elif to_container:
-        copied = session.run(
+        copied = session.run_on_loop(
             lambda client: _copy_in(client, source, to_container, destination, follow=follow, keep_owner=keep_owner)
         )
         shown = f"{to_container}:{destination}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import ipaddress
 import json
 import re
 from collections.abc import Iterable
@@ -91,6 +90,8 @@ def read_dns_search(texts: Iterable[str]) -> list[str]:
 
 
 def _is_address(text: str) -> bool:
+    import ipaddress
+
     try:
         ipaddress.ip_address(text)
     except ValueError:

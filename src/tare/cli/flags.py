@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from typing import Any
 
 from tare.base.durations import parse_duration
@@ -71,6 +70,8 @@ def read_cpus(text: str) -> int:
     """``--cpus`` in 10⁻⁹ CPUs. Raises InvalidArgument."""
     if not text:
         return 0
+    from fractions import Fraction
+
     try:
         if len(text) > _LONGEST_NUMBER or _HUGE_EXPONENT.search(text):  # which take long to compute with
             raise ValueError(text)

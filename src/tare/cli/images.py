@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -180,21 +179,21 @@ def import_image(session: Session, source: str, name: str, changes: tuple[str, .
     if source != "-" and not Path(source).is_file():
         raise NotFound(f"open {source}: no such file or directory")
 
-    async def work(client: Client) -> str:
-        with sys.stdin.buffer if source == "-" else await asyncio.to_thread(Path(source).open, "rb") as stream:
-            messages = client.images.import_tar(
-                _chunks(stream), repository=repository, tag=label, message=message, changes=list(changes)
-            )
-            status = ""
-            async for document in messages:
-                if "error" in document:
-                    raise InternalError(str(document["error"]), code="engine")
-                status = str(document.get("status", status))
-            return status
+    async def work(client: Client, stream: BinaryIO) -> str:
+        messages = client.images.import_tar(
+            _chunks(stream), repository=repository, tag=label, message=message, changes=list(changes)
+        )
+        status = ""
+        async for document in messages:
+            if "error" in document:
+                raise InternalError(str(document["error"]), code="engine")
+            status = str(document.get("status", status))
+        return status
 
-    print(session.run(work))
+    with sys.stdin.buffer if source == "-" else Path(source).open("rb") as opened:
+        print(session.run(lambda client: work(client, opened)))
 
 
 async def _chunks(stream: BinaryIO) -> AsyncIterator[bytes]:
-    while data := await asyncio.to_thread(stream.read, CHUNK):
+    while data := stream.read(CHUNK):
         yield data

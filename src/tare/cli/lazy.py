@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -45,6 +44,8 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def _unknown(self, ctx: click.Context, name: str) -> str:
+        import difflib
+
         near = difflib.get_close_matches(name, self.list_commands(ctx), n=3, cutoff=0.5)
         meant = f" (did you mean {' or '.join(near)}?)" if near else ""
         return f"unknown command: {ctx.command_path} {name}{meant}"

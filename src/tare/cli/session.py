@@ -30,8 +30,17 @@ class Session:
         return Endpoint.find(self.host)
 
     def run(self, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-        """Run ``work`` with a client to its end."""
-        # loaded here: `tare build` does without, and asyncio is half of the command line's start-up time
+        """Run ``work``, one request after the other, with a client to its end.
+
+        Without a loop: importing asyncio would be half of the command line's start-up time.
+        """
+        from tare.client.client import Client
+        from tare.client.transport import drive
+
+        return drive(work(Client(self.host, blocking=True)))
+
+    def run_on_loop(self, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+        """Run ``work``, which does several things at the same time, with a client to its end."""
         import asyncio
 
         from tare.client.client import Client

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
 import termios
-import threading
 import tty
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tare.errors import InvalidArgument
 
@@ -75,31 +74,6 @@ def window_size() -> tuple[int, int] | None:
     return (size.lines, size.columns) if size.lines and size.columns else None
 
 
-async def read_stdin() -> AsyncIterator[bytes]:
-    """Standard input as it comes.
-
-    A thread reads: epoll refuses regular files, and making a terminal non-blocking would do so for the shell too.
-    """
-    loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[bytes] = asyncio.Queue(maxsize=4)
-
-    def pump() -> None:
-        data = b"-"
-        while data:
-            try:
-                data = os.read(0, CHUNK)
-            except OSError:
-                data = b""
-            try:
-                asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()
-            except (RuntimeError, asyncio.CancelledError):
-                return  # the loop has ended
-
-    threading.Thread(target=pump, name="stdin", daemon=True).start()
-    while data := await queue.get():
-        yield data
-
-
 def write_out(fd: int, data: bytes) -> None:
     """All of ``data`` to a standard stream."""
     view = memoryview(data)
@@ -108,34 +82,33 @@ def write_out(fd: int, data: bytes) -> None:
 
 
 class Signals:
-    """Signal handlers of the loop, taken back at the end."""
+    """Signal handlers that make requests; those from before come back at the end.
+
+    Python runs them between the steps of the main thread, and a read that a signal has interrupted goes on afterwards.
+    """
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._numbers: list[signal.Signals] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Signals:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for number in self._numbers:
-            self._loop.remove_signal_handler(number)
-        for task in self._tasks:
-            task.cancel()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def on_resize(self, resize: Callable[[int, int], Awaitable[None]]) -> None:
+    def on_resize(self, resize: Callable[[int, int], Coroutine[Any, Any, None]]) -> None:
         """Call ``resize(height, width)`` now and whenever the window changes."""
 
-        async def tell() -> None:
+        def tell() -> None:
             size = window_size()
             if size is not None:
-                await resize(*size)
+                _quietly(resize(*size))
 
         self._add(signal.SIGWINCH, tell)
-        self._spawn(tell)
+        tell()
 
-    def proxy(self, send: Callable[[str], Awaitable[None]]) -> None:
+    def proxy(self, send: Callable[[str], Coroutine[Any, Any, None]]) -> None:
         """Pass every signal that can be caught on to ``send``, by name."""
         for number in signal.valid_signals():
             if not isinstance(number, signal.Signals) or number.name in _UNPROXIED or number >= signal.SIGRTMIN:
@@ -143,21 +116,16 @@ class Signals:
             if number in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal.SIGCONT):
                 continue  # job control of this process, not of the container's
             name = number.name
-            self._add(number, lambda name=name: send(name))  # type: ignore[misc]
+            self._add(number, lambda name=name: _quietly(send(name)))  # type: ignore[misc]
 
-    def _add(self, number: signal.Signals, act: Callable[[], Awaitable[None]]) -> None:
-        self._loop.add_signal_handler(number, self._spawn, act)
-        self._numbers.append(number)
+    def _add(self, number: signal.Signals, act: Callable[[], None]) -> None:
+        before = signal.signal(number, lambda *_: act())
+        self._before.setdefault(number, before)
 
-    def _spawn(self, act: Callable[[], Awaitable[None]]) -> None:
-        async def quietly() -> None:
-            from tare.errors import TareError
 
-            try:
-                await act()
-            except TareError:
-                return  # the process has ended in between
+def _quietly(request: Coroutine[Any, Any, None]) -> None:
+    from tare.client.transport import drive
+    from tare.errors import TareError
 
-        task = asyncio.ensure_future(quietly())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    with suppress(TareError):  # the process has ended in between
+        drive(request)

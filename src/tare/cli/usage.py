@@ -44,7 +44,7 @@ def stats(
 ) -> None:
     """Show the CPU time, memory, network and disk access of containers."""
     board = _Board(containers, everything=everything, template=template, full=no_trunc)
-    session.run(board.show_once if no_stream else board.show)
+    session.run_on_loop(board.show_once if no_stream else board.show)
 
 
 class _Board:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -48,8 +47,8 @@ def backup(session: Session, volume: str, destination: str, compression: str | N
 
 async def _write(client: Client, volume: str, sink: IO[bytes], compression: str, snapshot: str) -> None:
     async for chunk in client.volumes.backup(volume, compression=compression, snapshot=snapshot):
-        await asyncio.to_thread(sink.write, chunk)
-    await asyncio.to_thread(sink.flush)
+        sink.write(chunk)
+    sink.flush()
 
 
 def _write_file(session: Session, volume: str, path: Path, compression: str, snapshot: str) -> None:
@@ -117,5 +116,5 @@ def _send(session: Session, volume: str, stream: IO[bytes]) -> dict[str, Any] | 
 
 
 async def _chunks(stream: IO[bytes]) -> AsyncIterator[bytes]:
-    while chunk := await asyncio.to_thread(stream.read, CHUNK):
+    while chunk := stream.read(CHUNK):
         yield chunk

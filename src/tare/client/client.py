@@ -22,11 +22,13 @@ class Client:
     """A client of the engine at ``host`` (``unix://…``, ``tcp://…``; default: ``TARE_HOST``, else the default socket).
 
     The default engine is started when it does not answer, unless ``start`` is false. Documents go in and come out as
-    the Engine API defines them. Every call may raise the errors of :mod:`tare.errors`.
+    the Engine API defines them. Every call may raise the errors of :mod:`tare.errors`. With ``blocking`` the coroutines
+    need no loop: :func:`tare.client.transport.drive` runs them.
     """
 
-    def __init__(self, host: str | None = None, *, start: bool = True) -> None:
+    def __init__(self, host: str | None = None, *, start: bool = True, blocking: bool = False) -> None:
         self.endpoint = Endpoint.find(host)
+        self._blocking = blocking
         self._start = start and self.endpoint.is_default
         self.containers = Containers(self)
         self.execs = Execs(self)
@@ -54,18 +56,37 @@ class Client:
         upgrade: bool = False,
     ) -> Response:
         """Send a request; the caller reads and closes the answer."""
-        try:
+
+        async def ask() -> Response:
             return await request(
-                self.endpoint, method, path, query=query, document=document, body=body, upgrade=upgrade
+                self.endpoint,
+                method,
+                path,
+                query=query,
+                document=document,
+                body=body,
+                upgrade=upgrade,
+                blocking=self._blocking,
             )
+
+        try:
+            return await ask()
         except Unavailable as error:
             if error.code != "engine-down" or not self._start:
                 raise
+        await self._start_engine()
+        return await ask()
+
+    async def _start_engine(self) -> None:
         from tare.client.launcher import start_engine
 
-        await start_engine(self.endpoint)
+        if self._blocking:
+            import asyncio
+
+            asyncio.run(start_engine(self.endpoint))
+        else:
+            await start_engine(self.endpoint)
         self._start = False
-        return await request(self.endpoint, method, path, query=query, document=document, body=body, upgrade=upgrade)
 
     async def call(self, method: str, path: str, *, query: Query | None = None, document: object = None) -> Any:
         """Send a request and return the answer's JSON document."""

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client over asyncio streams, for one request per connection.
+"""A small HTTP/1.1 client for one request per connection, over asyncio's streams or a plain socket.
 
 It exists for start-up time: importing aiohttp takes about 130 ms on a two-core machine, the interpreter with asyncio
 40 ms, and ``tare ps`` talks to its engine for 3 ms. It does what the Engine API needs: bodies with a length or in
@@ -7,7 +7,6 @@ chunks, answers that go on for ever, and connections that are taken over (``Upgr
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
@@ -15,11 +14,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from tare.client.endpoint import Endpoint
-from tare.client.failures import connection_error, error_of, interrupted
+from tare.client.failures import error_of, interrupted
+from tare.client.transport import CHUNK, Reader, Writer, connect_socket, connect_streams
 from tare.errors import DataCorrupt, Unavailable
-
-CHUNK = 64 * 1024
-HEAD_LIMIT = 1 << 20  # bytes of a status or header line
 
 Query = Mapping[str, "str | int | bool | list[str] | None"]
 Body = AsyncIterator[bytes]
@@ -28,9 +25,7 @@ Body = AsyncIterator[bytes]
 class Response:
     """An answer whose body is read piece by piece; close it (or use it as a context manager) when done."""
 
-    def __init__(
-        self, status: int, headers: Mapping[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], reader: Reader, writer: Writer) -> None:
         self.status = status
         self.headers = headers
         self.reader = reader
@@ -62,7 +57,7 @@ class Response:
                 yield data
             if left > 0:
                 raise interrupted()
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
+        except (EOFError, ConnectionError) as error:
             raise interrupted() from error
         except ValueError as error:
             raise DataCorrupt("the engine's answer is not HTTP") from error
@@ -122,39 +117,29 @@ async def request(
     document: object = None,
     body: Body | None = None,
     upgrade: bool = False,
+    blocking: bool = False,
 ) -> Response:
-    """Send one request and read the head of the answer.
+    """Send one request and read the head of the answer; ``blocking`` takes a plain socket, see ``transport.drive``.
 
     Raises what the engine's error answer says (see :mod:`tare.client.failures`), Unavailable when nobody listens.
     """
     if query and (text := encode_query(query)):
         path = f"{path}?{text}"
-    reader, writer = await _connect(endpoint)
+    reader, writer = await (connect_socket(endpoint) if blocking else connect_streams(endpoint))
     try:
         await _send(writer, method, path, document, body, upgrade=upgrade)
-        response = await _read_head(reader, writer)
+        response = await read_head(reader, writer)
         if response.status >= 400 or response.status == 304:
             raise error_of(response.status, b"" if method == "HEAD" else await response.read())
     except BaseException as error:
         writer.close()
-        if isinstance(error, ConnectionError | asyncio.IncompleteReadError):
+        if isinstance(error, ConnectionError | EOFError):
             raise Unavailable(f"the engine at {endpoint} closed the connection") from error
         raise
     return response
 
 
-async def _connect(endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    try:
-        if endpoint.path:
-            return await asyncio.open_unix_connection(endpoint.path, limit=HEAD_LIMIT)
-        return await asyncio.open_connection(endpoint.address, endpoint.port, limit=HEAD_LIMIT)
-    except OSError as error:
-        raise connection_error(endpoint, error) from error
-
-
-async def _send(
-    writer: asyncio.StreamWriter, method: str, path: str, document: object, body: Body | None, *, upgrade: bool
-) -> None:
+async def _send(writer: Writer, method: str, path: str, document: object, body: Body | None, *, upgrade: bool) -> None:
     head = [f"{method} {path} HTTP/1.1", "Host: tare", "User-Agent: tare"]
     head += ["Connection: Upgrade", "Upgrade: tcp"] if upgrade else ["Connection: close"]
     data = b"" if document is None else json.dumps(document).encode()
@@ -177,7 +162,8 @@ async def _send(
         return  # the engine has heard enough; its answer says why
 
 
-async def _read_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Response:
+async def read_head(reader: Reader, writer: Writer) -> Response:
+    """The head of an answer. Raises DataCorrupt, EOFError when there is none."""
     status_line = await reader.readuntil(b"\r\n")
     parts = status_line.split(None, 2)
     if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not parts[1].isdigit():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from types import TracebackType
 
-from tare.client.http import CHUNK, Response
+from tare.client.http import Response
+from tare.client.transport import CHUNK
 from tare.errors import InternalError, Unavailable
 
 STDOUT = 1

@@ -12,6 +12,7 @@ from tare.engine.failures import Failures
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Attachment, ExecConfig, ExecState
 from tare.errors import Conflict, ExecutableError, InvalidArgument, NotFound
+from tare.kernel.cgroup_moves import hasten_moves
 from tare.model import ContainerStatus, new_id
 from tare.model.container import Container
 from tare.runtime.exec_session import ExecSession
@@ -45,6 +46,7 @@ class Execs:
 
     async def create(self, container_ref: str, config: ExecConfig) -> str:
         """Prepare an exec and return its id. Raises NotFound, Conflict when the container does not run."""
+        asyncio.get_running_loop().run_in_executor(None, hasten_moves)  # whoever prepares one will start it soon
         container = await self._running(container_ref)
         if not config.cmd:
             raise InvalidArgument("No exec command specified")

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tare.errors import InternalError, InvalidArgument, Unavailable
+from tare.kernel.cgroup_moves import hasten_moves
 from tare.runtime.log_options import JournalEntry
 from tare.runtime.oci_runtime import LOG_NAME, OciRuntime
 
@@ -156,6 +157,7 @@ class Launch:
                 os.write(self._start_fd, b"\0")
             errors = theirs.enter_context((self._directory / ERROR_NAME).open("wb"))
             logger.debug("start %s", shlex.join(self._argv))
+            asyncio.get_running_loop().run_in_executor(None, hasten_moves)
             try:
                 child = await asyncio.create_subprocess_exec(
                     *self._argv,

@@ -14,6 +14,7 @@ from typing import Any
 from tare.base import process
 from tare.base.shielding import finish
 from tare.errors import Conflict, ExecutableError, InternalError, InvalidArgument, NotFound, TareError
+from tare.kernel.cgroup_moves import hasten_moves
 from tare.kernel.cgroups import detect, kill_cgroup
 from tare.model.execution import Output
 from tare.runtime.crun_words import docker_words
@@ -130,6 +131,7 @@ class OciRuntime:
         Its standard output carries both output streams; ``pid_file`` appears when the process runs.
         """
         options = ["--process", str(process_spec), "--pid-file", str(pid_file)]
+        asyncio.get_running_loop().run_in_executor(None, hasten_moves)
         return await asyncio.create_subprocess_exec(
             *[self.path, *self.options(log), "exec", *options, container_id],
             stdin=asyncio.subprocess.DEVNULL,
@@ -146,6 +148,7 @@ class OciRuntime:
         log = bundle / LOG_NAME
         argv = [*self.creating, *self.options(log), "run", "--bundle", str(bundle), container_id]
         logger.debug("run %s", shlex.join(argv))
+        asyncio.get_running_loop().run_in_executor(None, hasten_moves)
         child = await asyncio.create_subprocess_exec(
             *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
