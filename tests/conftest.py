@@ -23,8 +23,8 @@ _found = pytest.StashKey[list[leftovers.Leftover]]()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Note what is there before the first test."""
-    if os.geteuid() == 0:
+    """Note what is there before the first test; of several processes (pytest-xdist) the one that begins first."""
+    if os.geteuid() == 0 and not hasattr(session.config, "workerinput"):
         session.config.stash[_before] = leftovers.survey()
 
 
