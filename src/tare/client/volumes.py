@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from tare.client.archives import Archives
 from tare.client.caller import Document, Documents, Filters, Values, filters_text
@@ -12,14 +12,14 @@ from tare.client.http import Body, segment
 class Volumes(Archives):
     """Volumes, by name."""
 
-    async def list(self, filters: Filters | None = None) -> list[Document]:
+    async def list(self, filters: Filters | None = None) -> Documents:
         """All volumes."""
         return (await self.list_with_warnings(filters))[0]
 
-    async def list_with_warnings(self, filters: Filters | None = None) -> tuple[list[Document], list[str]]:
+    async def list_with_warnings(self, filters: Filters | None = None) -> tuple[Documents, Sequence[str]]:
         """All volumes, and a sentence for each driver that does not answer."""
         answer = await self._caller.call("GET", "/volumes", query={"filters": filters_text(filters)})
-        return list(answer["Volumes"] or []), list(answer["Warnings"] or [])
+        return answer["Volumes"] or [], answer["Warnings"] or []
 
     async def inspect(self, name: str) -> Document:
         """Everything about one volume."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tare.engine.events import Events
@@ -166,9 +166,9 @@ class Volumes:
 
     async def list(self, filters: Filters | None = None) -> list[Volume]:
         """Volumes, by name. Filters: name, driver, dangling, label. Raises InvalidArgument for another."""
-        return (await self.list_with_warnings(filters))[0]
+        return [*(await self.list_with_warnings(filters))[0]]
 
-    async def list_with_warnings(self, filters: Filters | None = None) -> tuple[list[Volume], list[str]]:
+    async def list_with_warnings(self, filters: Filters | None = None) -> tuple[Sequence[Volume], Sequence[str]]:
         """The same, and a sentence for each driver that does not answer, whose own volumes may be missing."""
         values = filters or {}
         _check_filters(values, _LIST_FILTERS)
@@ -184,7 +184,7 @@ class Volumes:
             )
             if fits:
                 chosen.append(volume)
-        return chosen, list(warnings)
+        return chosen, warnings
 
 
 def _check_filters(filters: Filters, known: tuple[str, ...]) -> None:
