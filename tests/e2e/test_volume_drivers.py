@@ -239,6 +239,10 @@ def test_bucket(host: EngineProcess, s3: str, place: Path) -> None:
     host.docker("restart", "-t", "0", "writer")
     assert host.text("exec", "writer", "cat", "/data/d/file") == "text"
     host.docker("rm", "-f", "writer")
+    (place / "local").write_bytes(os.urandom(6 << 20))
+    host.tare("volume", "cp", f"{place}/local", "objects:/d/copied")
+    host.tare("volume", "cp", "objects:d/copied", f"{place}/back")
+    assert (place / "back").read_bytes() == (place / "local").read_bytes()
     nothing_is_mounted(host, "objects")
     host.docker("volume", "rm", "objects")
     with fetch(f"{s3}/bucket-1/a/b/d/file") as stored:

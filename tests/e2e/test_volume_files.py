@@ -6,6 +6,7 @@ import io
 import json
 import os
 import socket
+import struct
 import subprocess
 import tarfile
 import time
@@ -15,13 +16,20 @@ from pathlib import Path
 
 import pytest
 
+import tare
 from engine_process import EngineProcess, add_file
 from file_events import IN_CREATE, watching
+from tare import Client
+from tare.errors import NotFound
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
 ONE, TWO = "files-one", "files-two"
 MIB = 1 << 20
+ACL = "system.posix_acl_access"
+USER_1000_MAY_READ = struct.pack(  # acl(5) as the kernel stores it: version, then tag, permissions and id of each entry
+    "<I" + "HHI" * 5, 2, 1, 7, 2**32 - 1, 2, 4, 1000, 4, 5, 2**32 - 1, 16, 5, 2**32 - 1, 32, 5, 2**32 - 1
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -58,6 +66,7 @@ def make_tree(top: Path) -> Path:
     (top / "f").write_text("text")
     (top / "f").chmod(0o640)
     os.setxattr(top / "f", "user.kind", b"\xff\x00binary")
+    os.setxattr(top / "d", ACL, USER_1000_MAY_READ)
     os.link(top / "f", top / "d/again")
     (top / "l").symlink_to("f")
     os.mkfifo(top / "p")
@@ -83,6 +92,7 @@ def check_tree(top: Path, *, owner: tuple[int, int], attributes: bool) -> None:
     assert os.listxattr(top / "f") == (["user.kind"] if attributes else [])
     if attributes:
         assert os.getxattr(top / "f", "user.kind") == b"\xff\x00binary"
+        assert os.getxattr(top / "d", ACL) == USER_1000_MAY_READ
     with (top / "sparse").open("rb") as sparse:
         assert sparse.read(32 * MIB).count(0) == 32 * MIB and sparse.read() == b"end"
 
@@ -138,6 +148,24 @@ def test_streams(host: EngineProcess, two: str) -> None:
         assert [(one.name, one.uid) for one in archive] == [("dir", 0), ("dir/file", 7)]
     host.tare("volume", "cp", "-", f"{two}:/", stdin=out)
     assert (place(host, two) / "dir/file").read_text() == "text"
+
+
+def test_the_client_library_copies(host: EngineProcess, two: str) -> None:
+    (place(host, ONE) / "f").write_text("text")
+
+    async def copy(client: Client) -> None:
+        found, answer = await client.volumes.copy_from(ONE, "/f", rename="g")
+        assert (found["name"], found["size"], found["mode"]) == ("f", 4, 0o644)
+        async with answer:
+            await client.volumes.copy_to(two, "/", answer.chunks())
+        assert await client.volumes.stat_path(two, "/ghost") is None
+        with pytest.raises(NotFound, match="Could not find the file /ghost in volume") as error:
+            await client.volumes.copy_from(two, "/ghost")
+        assert error.value.code == "no-such-file"
+
+    with tare.connect(host.host) as connection:
+        connection.run(copy)
+    assert [path.name for path in place(host, two).iterdir()] == ["g"]
 
 
 def test_no_path_and_no_link_leads_out(host: EngineProcess, one: str, tmp_path: Path) -> None:
@@ -198,6 +226,8 @@ def test_bad_input(host: EngineProcess, one: str, tmp_path: Path) -> None:
     assert (status, refusal["message"].startswith("name 'a/b': not the name of a file")) == (400, True)
     assert answer(host, "GET", one)[1]["message"] == "bad parameter: pathcannot be empty"
     assert answer(host, "GET", one, path="/ghost")[1]["code"] == "no-such-file"
+    status, refusal = answer(host, "GET", one, path="f\0f")
+    assert (status, refusal["message"]) == (500, "lstat /f\0f: invalid argument")
     assert "tar archive has a damaged header" in refused(host, "-", f"{one}:/", stdin=b"x" * 2000)
     assert sorted(os.listdir(place(host, one))) == ["f"] and not Path(out).exists()
 

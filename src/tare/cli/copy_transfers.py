@@ -43,6 +43,7 @@ async def copy_out(
         base = copy_paths.split_entry(posixpath.join("/", source))[1]
         reader = _Chunks(response.chunks())
         await asyncio.to_thread(_unpack, reader, directory, base, own_name or rename, keep=keep)
+        await reader.finish()
         return reader.size
 
 
@@ -95,6 +96,11 @@ class _Chunks:
             self.size += len(self._rest)
         data, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
         return data
+
+    async def finish(self) -> None:
+        """Read what follows the archive's end: the answer ends when the engine has let go of what it copied from."""
+        async for _ in self._chunks:
+            pass
 
     async def _next(self) -> bytes:
         return await anext(self._chunks, b"")

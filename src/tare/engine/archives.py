@@ -77,6 +77,6 @@ def file_error(error: OSError, what: str) -> TareError:
     text = f"{error.filename or what}: {error.strerror}"
     if error.errno in _FULL:
         return Exhausted(text, hint="free some space", code="disk-full")
-    if error.errno == errno.ENOTDIR:
-        text = f"lstat {error.filename}: not a directory"
+    if error.errno in (errno.ENOTDIR, errno.EINVAL):
+        text = f"lstat {error.filename}: {(error.strerror or '').lower()}"
     return InvalidArgument(text, code="file-operation")
