@@ -71,6 +71,12 @@ class EngineProcess:
         return self.process.pid
 
     @property
+    def peak_memory(self) -> int:
+        """The highest resident size of the engine so far, in KiB."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+    @property
     def log(self) -> str:
         """What the engine has said so far."""
         return "".join(self._lines)

@@ -108,6 +108,9 @@ def test_life_of_a_container(host: EngineProcess) -> None:
     )
     assert len(identifier.strip()) == 64
     assert good(host, "ps", "--format", "{{.Names}} {{.State}} {{.Mounts}}") == "cli1 running cli-data\n"
+    for form in ("{{.Platform}} {{json .Platform}}", r"table {{.ID}}\t{{.Platform}}"):
+        assert good(host, "ps", "--format", form) == host.docker("ps", "--format", form).stdout.decode()
+    assert '"Networks":"bridge","Platform":null,"Ports":""' in good(host, "ps", "--format", "json")
     assert good(host, "inspect", "-f", "{{.State.Status}} {{json .Config.Labels}}", "cli1") == 'running {"a":"b"}\n'
     ended = command(host, "exec", "cli1", "sh", "-c", "echo in; exit 9")
     assert (ended.returncode, ended.stdout) == (9, b"in\n")

@@ -277,6 +277,13 @@ def test_events_of_a_container(host: EngineProcess) -> None:
         "create", "start", "die", "destroy",
     ]  # fmt: skip
     assert "die 2" in told
+    until = ("--until", f"{time.time():.6f}", "--filter", "container=told", "--filter", "type=container")
+    for since in ((), ("--since", "0")):  # all that the engine remembers
+        for program in (host.docker, host.tare):
+            history = program("events", *since, *until, "--format", "{{.Action}}").stdout.decode()
+            assert history.splitlines()[-len(actions) :] == actions
+    backwards = host.docker("events", "--since", "20", "--until", "10.5", check=False)
+    assert b"`since` time (20) cannot be after `until` time (10.5)" in backwards.stderr
 
 
 def test_removal_needs_force_while_running(host: EngineProcess) -> None:

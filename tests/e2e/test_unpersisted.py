@@ -75,7 +75,11 @@ def test_logs_of_a_running_container(host: EngineProcess, client: docker_py.Dock
     host.docker("exec", "logger", "sh", "-c", "while [ ! -e /done ]; do :; done")
     (loss,) = found(client, "logger")
     assert (loss["Path"], loss["Kind"], loss["Option"]) == ("/var/log/app", "logs", "-v logger-logs:/var/log/app")
-    listed = host.tare("unpersisted", "logger").stdout.decode().splitlines()
+    shown = host.tare("diff", "--unpersisted", "logger").stdout
+    assert shown == host.tare("unpersisted", "logger").stdout
+    absent = host.tare("diff", "--unpersisted", "ghost", check=False)
+    assert (absent.returncode, absent.stdout) == (1, b"") and b"No such container: ghost" in absent.stderr
+    listed = shown.decode().splitlines()
     assert listed[0].split() == ["SIZE", "FILES", "KIND", "PATH", "KEEP", "WITH"]
     assert listed[1].endswith("-v logger-logs:/var/log/app")
     assert b"note: logger: " in host.tare("rm", "-f", "logger").stderr

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from http.client import HTTPResponse
 from pathlib import Path
 
+import docker as docker_py
 import pytest
 
 from engine_process import Completed, EngineProcess
@@ -238,6 +239,10 @@ def test_bucket(host: EngineProcess, s3: str, place: Path) -> None:
     host.docker("restart", "-t", "0", "writer")
     assert host.text("exec", "writer", "cat", "/data/d/file") == "text"
     host.docker("rm", "-f", "writer")
+    (place / "local").write_bytes(os.urandom(6 << 20))
+    host.tare("volume", "cp", f"{place}/local", "objects:/d/copied")
+    host.tare("volume", "cp", "objects:d/copied", f"{place}/back")
+    assert (place / "back").read_bytes() == (place / "local").read_bytes()
     nothing_is_mounted(host, "objects")
     host.docker("volume", "rm", "objects")
     with fetch(f"{s3}/bucket-1/a/b/d/file") as stored:
@@ -305,6 +310,32 @@ def test_plugin(host: EngineProcess, plugin: Program, place: Path) -> None:
     assert json.loads((place / "array" / "state.json").read_text())["lun"]["mounts"] == []
     host.docker("volume", "rm", "lun")
     assert "lun" not in json.loads((place / "array" / "state.json").read_text())
+
+
+def test_files_of_a_plugins_volumes(host: EngineProcess, plugin: Program, place: Path, tmp_path: Path) -> None:
+    host.docker("volume", "create", "-d", "array", "lun")
+    (tmp_path / "file").write_text("text")
+    host.tare("volume", "cp", f"{tmp_path}/file", "lun:/")
+    assert (place / "array" / "vol-lun" / "file").read_text() == "text"
+    (place / "array" / "vol-own").mkdir()
+    (place / "array" / "vol-own" / "file").write_text("of the plugin's own")
+    state = json.loads((place / "array" / "state.json").read_text())
+    state["own"] = {"path": str(place / "array" / "vol-own"), "options": {}, "mounts": []}
+    (place / "array" / "state.json").write_text(json.dumps(state))
+    host.tare("volume", "cp", "own:/file", f"{tmp_path}/back")
+    assert (tmp_path / "back").read_text() == "of the plugin's own"
+    state = json.loads((place / "array" / "state.json").read_text())
+    assert [one["mounts"] for one in state.values()] == [[], []]
+    assert host.tare("volume", "ls", "-q").stderr == b""
+    plugin.stop()
+    listed = host.tare("volume", "ls", "-q")
+    cause = f"cannot connect to plugin 'array' at unix://{place}/plugins/array.sock"
+    assert listed.stdout == b"lun\nown\n" and listed.stderr.startswith(b"WARNING: list array: VolumeDriver.List: ")
+    client = docker_py.APIClient(base_url=host.host)
+    (warning,) = client.volumes()["Warnings"]
+    client.close()
+    assert cause in warning and f"WARNING: {warning}\n" == listed.stderr.decode()
+    refused(host.tare("volume", "cp", "lun:/file", "-", check=False), "error while mounting volume", cause)
 
 
 @pytest.mark.parametrize(

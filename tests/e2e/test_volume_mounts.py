@@ -153,7 +153,7 @@ def test_a_volume_that_is_mounted_elsewhere_is_kept(host: EngineProcess, volume:
     subprocess.run(["mount", "--bind", place, tmp_path], check=True)
     try:
         refused = host.docker("volume", "rm", volume, check=False)
-        assert f"volume is in use - its directory is mounted at {tmp_path}".encode() in refused.stderr
+        assert f"its directory is mounted at {tmp_path} (umount {tmp_path})\n".encode() in refused.stderr
     finally:
         subprocess.run(["umount", tmp_path], check=True)
     holder = subprocess.Popen(
@@ -165,6 +165,7 @@ def test_a_volume_that_is_mounted_elsewhere_is_kept(host: EngineProcess, volume:
         assert holder.stdout is not None and holder.stdout.readline() == b"ready\n"
         refused = host.docker("volume", "rm", "-f", volume, check=False)
         assert f"its directory is mounted at {tmp_path} of process".encode() in refused.stderr
+        assert f" -m umount {tmp_path})\n".encode() in refused.stderr
         assert (Path(place) / "file").exists()
     finally:
         holder.communicate(b"\n")

@@ -15,6 +15,7 @@ from tare.engine.paths import EnginePaths
 from tare.engine.quiesce import Quiescer
 from tare.engine.records import ContainerRecords
 from tare.engine.volume_copies import VolumeCopies, local_directory
+from tare.engine.volume_files import VolumeFiles
 from tare.errors import Exhausted, NotFound, Unsupported
 from tare.kernel.cgroups import detect
 from tare.store.database import Database
@@ -53,7 +54,8 @@ def volumes(db: Database, disk: Path) -> VolumeCatalogue:
 def copies(db: Database, disk: Path, tmp_path: Path, volumes: VolumeCatalogue) -> VolumeCopies:
     paths = EnginePaths(tmp_path, tmp_path / "run")
     quiescer = Quiescer(db, ContainerRecords(db), KeyedLocks(), detect(), paths)
-    return VolumeCopies(volumes, SnapshotStore(db, disk / "volumes"), quiescer, Events())
+    events = Events()
+    return VolumeCopies(volumes, SnapshotStore(db, disk / "volumes"), quiescer, VolumeFiles(volumes, events), events)
 
 
 async def test_a_full_disk_leaves_nothing(copies: VolumeCopies, volumes: VolumeCatalogue, disk: Path) -> None:

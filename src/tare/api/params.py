@@ -92,11 +92,16 @@ def string_map(query: Mapping[str, str], name: str) -> dict[str, str | None]:
     return document
 
 
-def unix_time(query: Mapping[str, str], name: str) -> float | None:
-    """A point in time: seconds since 1970 with an optional fraction, or RFC 3339; None where absent, 0 means absent."""
+def unix_time(query: Mapping[str, str], name: str, *, zero: float | None = None) -> float | None:
+    """A point in time: seconds since 1970 with an optional fraction, or RFC 3339; None where absent.
+
+    ``zero`` is what 0 stands for: absent, too, if nothing is said.
+    """
     value = query.get(name, "")
-    if not value or value == "0":
+    if not value:
         return None
+    if value == "0":
+        return zero
     if _UNIX_TIME.fullmatch(value):
         return float(value)
     try:

@@ -27,8 +27,10 @@ def _libc() -> ctypes.CDLL:
 def open_beneath(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
     """Open ``path`` with the directory ``root_fd`` as ``/`` (openat2(2), RESOLVE_IN_ROOT); returns a descriptor.
 
-    Raises OSError as open(2) does; ELOOP for link cycles.
+    Raises OSError as open(2) does; ELOOP for link cycles, EINVAL for zero bytes.
     """
+    if "\0" in path:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     encoded = os.fsencode(path or ".")
     for _ in range(100):

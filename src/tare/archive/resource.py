@@ -28,6 +28,7 @@ _KINDS = {
     stat.S_IFIFO: Kind.FIFO,
 }
 _CAPABILITY = "security.capability"  # the one attribute that Docker's archives carry
+_OVERLAY = "trusted.overlay."  # the overlay file system's own, which must not steer another one
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME_ONLY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -80,19 +81,22 @@ def base_name(place: str) -> str:
     return place.rstrip("/").rpartition("/")[2] or "/"
 
 
-def write_resource(root: Path, path: str, writer: TarWriter, *, first_id: int = 0) -> None:
-    """Add what stands at ``path`` inside ``root``; members' names begin with the last part of the path. Raises OSError.
+def write_resource(
+    root: Path, path: str, writer: TarWriter, *, first_id: int = 0, name: str = "", all_attributes: bool = False
+) -> None:
+    """Add what stands at ``path`` inside ``root``; members' names begin with ``name``, or the last part of the path.
 
     A file's further names are hard links to the first; sockets are left out. What vanishes meanwhile is left out, a
     file that shrinks is filled with zeros, one that grows is cut: the archive stays whole. ``first_id`` is seen
-    where the owner's id is 0 (id-mapped mounts).
+    where the owner's id is 0 (id-mapped mounts). Of the extended attributes only capabilities are kept, as in Docker,
+    unless ``all_attributes``. Raises OSError.
     """
     place = clean_path(path)
     with _Root(root) as top:
         fd = open_beneath(top, place, _NAME_ONLY)
         try:
-            tree = _Tree(writer, first_id)
-            name = base_name(place)
+            tree = _Whole(writer, first_id) if all_attributes else _Tree(writer, first_id)
+            name = name or base_name(place)
             if stat.S_ISDIR(os.fstat(fd).st_mode):
                 tree.add_directory(fd, name)
             else:
@@ -211,6 +215,11 @@ class _Tree:
 
     def attributes(self, fd: int) -> dict[str, bytes]:
         return _attributes(fd, lambda name: name == _CAPABILITY)
+
+
+class _Whole(_Tree):
+    def attributes(self, fd: int) -> dict[str, bytes]:
+        return _attributes(fd, lambda name: not name.startswith(_OVERLAY))
 
 
 class _Layer(_Tree):

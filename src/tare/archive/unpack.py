@@ -6,6 +6,7 @@ through its descriptor only. So a process inside that swaps names for links can 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -22,6 +23,7 @@ _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOREIGN_ATTRIBUTE = (errno.ENOTSUP, errno.EPERM, errno.EINVAL, errno.ENODATA)
+_HOLE = 4096  # zeros, in bytes, that are worth a hole
 _REFUSED_ATTRIBUTES = "trusted.overlay."
 _NODES = {Kind.CHARACTER: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
 
@@ -34,15 +36,17 @@ def unpack_into(
     keep_kinds: bool = False,
     owner: tuple[int, int] | None = None,
     first_id: int = 0,
+    holes: bool = False,
 ) -> None:
     """Unpack the tar ``stream`` at the path ``directory`` inside ``root``; what is there already stays or is replaced.
 
     ``keep_kinds`` refuses to put a directory in the place of something else or the other way round; ``owner`` (uid,
-    gid) replaces the owners in the archive. ``first_id`` is what owner 0 is seen as (id-mapped mounts). What
-    was unpacked before an error stays. Raises DataCorrupt for damaged archives and names that lead out,
+    gid) replaces the owners in the archive. ``first_id`` is what owner 0 is seen as (id-mapped mounts). ``holes``: long
+    rows of zeros take no space. What was unpacked before an error stays, a file that could not be written in full
+    does not. Raises DataCorrupt for damaged archives and names that lead out,
     InvalidArgument for what may not be replaced, OSError.
     """
-    with _Unpacker(root, directory, keep_kinds=keep_kinds, owner=owner, first_id=first_id) as unpacker:
+    with _Unpacker(root, directory, keep_kinds=keep_kinds, owner=owner, first_id=first_id, holes=holes) as unpacker:
         for entry, content in iter_entries(stream, allow_absolute=True):
             try:
                 unpacker.add(entry, content)
@@ -53,9 +57,17 @@ def unpack_into(
 
 class _Unpacker:
     def __init__(
-        self, root: Path, directory: str, *, keep_kinds: bool, owner: tuple[int, int] | None, first_id: int
+        self,
+        root: Path,
+        directory: str,
+        *,
+        keep_kinds: bool,
+        owner: tuple[int, int] | None,
+        first_id: int,
+        holes: bool,
     ) -> None:
         self._first_id = first_id
+        self._holes = holes
         self._root_path = root
         self._base = directory.strip("/")
         self._keep_kinds = keep_kinds
@@ -164,16 +176,30 @@ class _Unpacker:
     def _write(self, entry: Entry, content: Readable, parent: int, name: str) -> None:
         fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
-            while chunk := content.read(CHUNK):
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(fd, view) :]
+            self._fill(fd, content)
             os.fchown(fd, *self._owner_of(entry))
             os.fchmod(fd, entry.mode)
             _set_attributes(entry, fd)
             os.utime(fd, (entry.mtime, entry.mtime))
+        except BaseException:
+            _remove_torn(fd, parent, name)
+            raise
         finally:
             os.close(fd)
+
+    def _fill(self, fd: int, content: Readable) -> None:
+        size = written = 0
+        while chunk := content.read(CHUNK):
+            size += len(chunk)
+            if self._holes and len(chunk) >= _HOLE and chunk.count(0) == len(chunk):
+                os.lseek(fd, len(chunk), os.SEEK_CUR)
+                continue
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(fd, view) :]
+            written = size
+        if written < size:  # it ends in a hole
+            os.truncate(fd, size)
 
     def _link(self, entry: Entry, parent: int, name: str) -> None:
         upper, _, target = entry.target.rpartition("/")
@@ -200,6 +226,13 @@ class _Unpacker:
     def _owner_of(self, entry: Entry) -> tuple[int, int]:
         uid, gid = self._owner or (entry.uid, entry.gid)
         return uid + self._first_id, gid + self._first_id
+
+
+def _remove_torn(fd: int, parent: int, name: str) -> None:
+    """Remove the file ``fd``, of which a part is missing, unless its name stands for something else by now."""
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.fstat(fd), os.stat(name, dir_fd=parent, follow_symlinks=False)):
+            os.unlink(name, dir_fd=parent)
 
 
 def _set_attributes(entry: Entry, target: int | str) -> None:

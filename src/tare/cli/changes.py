@@ -13,6 +13,7 @@ import click
 
 from tare.cli.copy_paths import check_output
 from tare.cli.session import Session, pass_session
+from tare.cli.unpersisted import show_unpersisted
 from tare.client.client import Client
 from tare.errors import InvalidArgument
 
@@ -21,11 +22,15 @@ _LETTERS = ("C", "A", "D")
 
 @click.command(short_help="Show what a container changed in its image's files.")
 @click.argument("container")
+@click.option("--unpersisted", is_flag=True, help="Show the data that would be lost with it, and what would keep them.")
 @pass_session
-def diff(session: Session, container: str) -> None:
+def diff(session: Session, container: str, unpersisted: bool) -> None:
     """Show the files that a container has added (A), changed (C) and deleted (D)."""
     if not container:
         raise InvalidArgument("Container name cannot be empty")
+    if unpersisted:
+        session.run(lambda client: show_unpersisted(client, container))
+        return
     found = session.run(lambda client: client.containers.changes(container))
     sys.stdout.write("".join(f"{_LETTERS[change['Kind']]} {change['Path']}\n" for change in found))
     sys.stdout.flush()

@@ -17,21 +17,23 @@ from typing import BinaryIO
 from tare.errors import DataCorrupt, InvalidArgument
 
 _CHUNK = 1 << 20
+_XATTR = "SCHILY.xattr."
+_FOREIGN_ATTRIBUTE = (errno.ENOTSUP, errno.EPERM, errno.EINVAL, errno.ENODATA)
 _BUFFER = 1 << 14  # what tarfile copies at a time
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def pack(path: str, name: str, sink: BinaryIO) -> None:
+def pack(path: str, name: str, sink: BinaryIO, *, attributes: bool = False) -> None:
     """Write the file or directory ``path`` as a tar whose members begin with ``name``; sockets are left out.
 
-    Raises OSError.
+    ``attributes``: with extended attributes. Raises OSError.
     """
     # Its own buffer is copied with each piece that comes: pieces of the buffer's size pass through.
     with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BUFFER) as archive:
-        _pack_one(archive, path, name)
+        _pack_one(archive, path, name, attributes=attributes)
 
 
-def _pack_one(archive: tarfile.TarFile, path: str, name: str) -> None:
+def _pack_one(archive: tarfile.TarFile, path: str, name: str, *, attributes: bool) -> None:
     status = os.lstat(path)
     if stat.S_ISSOCK(status.st_mode):
         return
@@ -39,6 +41,8 @@ def _pack_one(archive: tarfile.TarFile, path: str, name: str) -> None:
     member.name = name  # as it is: `./x` would lose its dot
     member.uname = member.gname = ""
     member.mtime = int(member.mtime)
+    if attributes and (member.isreg() or member.isdir()):
+        member.pax_headers = _attributes(path)
     if member.isreg():
         with open(path, "rb") as content:  # noqa: PTH123
             archive.addfile(member, content)
@@ -46,14 +50,27 @@ def _pack_one(archive: tarfile.TarFile, path: str, name: str) -> None:
     archive.addfile(member)
     if member.isdir():
         for child in sorted(os.listdir(path)):  # noqa: PTH208 - plain strings
-            _pack_one(archive, posixpath.join(path, child), f"{name.rstrip('/')}/{child}")
+            _pack_one(archive, posixpath.join(path, child), f"{name.rstrip('/')}/{child}", attributes=attributes)
 
 
-def unpack(source: BinaryIO, directory: str, rename: Callable[[str], str]) -> None:
+def _attributes(path: str) -> dict[str, str]:
+    """Extended attributes as pax records; bytes that are no text are written as they are (``hdrcharset``)."""
+    try:
+        return {
+            f"{_XATTR}{name}": os.getxattr(path, name).decode("utf-8", "surrogateescape")
+            for name in sorted(os.listxattr(path))
+        }
+    except OSError as error:
+        if error.errno in _FOREIGN_ATTRIBUTE:
+            return {}
+        raise
+
+
+def unpack(source: BinaryIO, directory: str, rename: Callable[[str], str], *, keep: bool = False) -> None:
     """Unpack a tar stream into ``directory``; members get the names that ``rename`` gives them.
 
-    Owners stay the caller's. Raises DataCorrupt, InvalidArgument when a directory would replace a file or the other way
-    round, OSError.
+    Owners stay the caller's unless ``keep``, which keeps extended attributes, too. Raises DataCorrupt, InvalidArgument
+    when a directory would replace a file or the other way round and for owners that only root can give, OSError.
     """
     top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     times: list[tuple[list[str], float, int]] = []
@@ -62,6 +79,8 @@ def unpack(source: BinaryIO, directory: str, rename: Callable[[str], str]) -> No
             for member in archive:
                 parts = _parts(rename(member.name))
                 _unpack_one(archive, member, top, parts, rename)
+                if keep and not member.islnk():
+                    _keep(member, top, parts)
                 if member.isdir():
                     times.append((parts, member.mtime, member.mode))
         for parts, mtime, mode in reversed(times):
@@ -73,6 +92,41 @@ def unpack(source: BinaryIO, directory: str, rename: Callable[[str], str]) -> No
         raise DataCorrupt(f"the copy is not a tar archive: {error}") from error
     finally:
         os.close(top)
+
+
+def _keep(member: tarfile.TarInfo, top: int, parts: list[str]) -> None:
+    """Give what was unpacked its owner and, as a change of owner takes some of it away, mode and attributes again."""
+    if not parts:
+        return
+    parent = _open(top, parts[:-1])
+    try:
+        fd = os.open(parts[-1], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    finally:
+        os.close(parent)
+    itself = f"/proc/self/fd/{fd}"
+    try:
+        if os.geteuid() == 0 or (member.uid, member.gid) != (os.geteuid(), os.getegid()):
+            os.chown(itself, member.uid, member.gid)
+        if member.issym():
+            return
+        os.chmod(itself, member.mode & 0o7777)  # noqa: PTH101
+        for key, value in member.pax_headers.items():
+            if key.startswith(_XATTR):
+                _set_attribute(itself, key.removeprefix(_XATTR), value.encode("utf-8", "surrogateescape"))
+    except PermissionError as error:
+        raise InvalidArgument(
+            f"{'/'.join(parts)}: only root can keep the owner {member.uid}:{member.gid}", hint="leave out --archive"
+        ) from error
+    finally:
+        os.close(fd)
+
+
+def _set_attribute(path: str, name: str, value: bytes) -> None:
+    try:
+        os.setxattr(path, name, value)
+    except OSError as error:
+        if error.errno not in _FOREIGN_ATTRIBUTE:
+            raise
 
 
 def _parts(name: str) -> list[str]:

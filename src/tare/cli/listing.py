@@ -12,6 +12,7 @@ import click
 from tare.cli.filters import read_filters
 from tare.cli.session import Session, pass_session
 from tare.cli.tables import align, listing, short_id, shorten, write
+from tare.cli.template import Nil
 from tare.cli.units import ago, human_size, local_time
 from tare.client.client import Client
 
@@ -30,6 +31,7 @@ _TITLES = {
     "Mounts": "MOUNTS",
     "LocalVolumes": "LOCAL VOLUMES",
     "Networks": "NETWORKS",
+    "Platform": "PLATFORM",
 }
 _COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 _COMMAND_WIDTH = 20
@@ -77,7 +79,7 @@ def ps(
     write(listing(rows, _TITLES, columns, template))
 
 
-class _Row(dict[str, str]):
+class _Row(dict[str, Any]):
     """A container's columns; ``labels`` are asked for by name."""
 
     labels: dict[str, str]
@@ -107,10 +109,19 @@ def _row(document: dict[str, Any], now: float, *, full: bool) -> _Row:
             "Mounts": ",".join(mount if full else shorten(mount, 15) for mount in mounts),
             "LocalVolumes": str(sum(1 for mount in document.get("Mounts") or [] if mount.get("Driver") == "local")),
             "Networks": ",".join(sorted((document.get("NetworkSettings") or {}).get("Networks") or {})),
+            "Platform": _platform(document),
         }
     )
     row.labels = document.get("Labels") or {}
     return row
+
+
+def _platform(document: dict[str, Any]) -> str | Nil:
+    """``OS/ARCHITECTURE[/VARIANT]``, where the engine knows the manifest that the container was made of."""
+    found = (document.get("ImageManifestDescriptor") or {}).get("platform")
+    if not found:
+        return Nil()
+    return "/".join(filter(None, (found.get("os"), found.get("architecture"), found.get("variant"))))
 
 
 def _size(document: dict[str, Any]) -> str:

@@ -79,6 +79,7 @@ _NETWORK: Mapping[str, str] = {
 _VOLUME: Mapping[str, str] = {
     "backup": "volume_backups:backup",
     "clone": "volume_copies:clone",
+    "cp": "copying:copy_volume_files",
     "create": "volumes:create",
     "inspect": "volumes:inspect",
     "ls": "volumes:list_volumes",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tare.cli.template import Template, to_json
 
 _MIN_WIDTH = 10
 _PADDING = 3
 
-Row = Mapping[str, str]
+Row = Mapping[str, Any]
 
 
 def align(lines: Sequence[Sequence[str]], *, min_width: int = _MIN_WIDTH) -> str:

@@ -286,7 +286,22 @@ def _text(value: Any) -> str:
 
 def to_json(value: Any) -> str:
     """Compact JSON."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=_as_null)
+
+
+class Nil:
+    """A pointer of Go's that points to nothing: ``<nil>`` as text, null in JSON."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return "<nil>"
+
+
+def _as_null(value: Any) -> None:
+    if not isinstance(value, Nil):
+        raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _index(value: Any, *keys: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -56,7 +57,9 @@ def list_volumes(session: Session, quiet: bool, filters: tuple[str, ...], templa
     if usage:
         found = session.run(lambda client: client.volumes.usages(wanted, size=True))
     else:
-        found = session.run(lambda client: client.volumes.list(wanted))
+        found, warnings = session.run(lambda client: client.volumes.list_with_warnings(wanted))
+        for warning in warnings:
+            print(f"WARNING: {warning}", file=sys.stderr, flush=True)
     rows = [_row(one) for one in sorted(found, key=lambda one: one["Name"])]
     if quiet and not template:
         write("".join(f"{row['Name']}\n" for row in rows))

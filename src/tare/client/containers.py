@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import AsyncIterator, Sequence
 
-from tare.client.caller import Document, Documents, Filters, Group, Values, filters_text
-from tare.client.failures import is_answer
+from tare.client.archives import Archives
+from tare.client.caller import Document, Documents, Filters, Values, filters_text
 from tare.client.http import Response, segment
 from tare.client.streams import STDOUT, Attached, demultiplex
-from tare.errors import TareError
-
-
-def _path_stat(response: Response) -> Document:
-    found: Document = json.loads(base64.b64decode(response.headers.get("x-docker-container-path-stat", "e30=")))
-    return found
 
 
 class Waiting:
@@ -35,7 +27,7 @@ class Waiting:
         self._response.close()
 
 
-class Containers(Group):
+class Containers(Archives):
     """Containers; ``name`` is a name, an identifier or a unique beginning of one."""
 
     async def create(self, document: Document, *, name: str = "", platform: str = "") -> Document:
@@ -154,28 +146,6 @@ class Containers(Group):
             async for piece in demultiplex(response.chunks()):
                 yield piece
 
-    async def stat_path(self, name: str, path: str) -> Document | None:
-        """What stands at a path in it (the API's ContainerPathStat); None when it cannot be told."""
-        try:
-            response = await self._caller.open("HEAD", self._path(name, "archive"), query={"path": path})
-        except TareError as error:
-            if not is_answer(error):
-                raise
-            return None
-        async with response:
-            return _path_stat(response)
-
-    async def copy_from(self, name: str, path: str) -> tuple[Document, Response]:
-        """What stands at a path in it, and the answer that carries a tar of it; close the answer."""
-        response = await self._caller.open("GET", self._path(name, "archive"), query={"path": path})
-        return _path_stat(response), response
-
-    async def copy_to(self, name: str, path: str, body: AsyncIterator[bytes], *, keep_owner: bool = False) -> None:
-        """Unpack the tar ``body`` in the directory ``path`` of it; ``keep_owner`` is the API's ``copyUIDGID``."""
-        query: Values = {"path": path, "noOverwriteDirNonDir": "true", "copyUIDGID": "true" if keep_owner else None}
-        async with await self._caller.open("PUT", self._path(name, "archive"), query=query, body=body) as response:
-            await response.read()
-
     async def changes(self, name: str) -> Documents:
         """What it has changed in its image's files."""
         found: Documents | None = await self._caller.call("GET", self._path(name, "changes"))
@@ -213,6 +183,9 @@ class Containers(Group):
         async with await self._caller.open("GET", self._path(name, "stats"), query=query) as response:
             async for document in response.documents():
                 yield document
+
+    def _archive_path(self, name: str) -> str:
+        return self._path(name, "archive")
 
     @staticmethod
     def _path(name: str, action: str = "") -> str:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
-from tare.client.caller import Document, Documents, Filters, Group, Values, filters_text
+from tare.client.archives import Archives
+from tare.client.caller import Document, Documents, Filters, Values, filters_text
 from tare.client.http import Body, segment
 
 
-class Volumes(Group):
+class Volumes(Archives):
     """Volumes, by name."""
 
-    async def list(self, filters: Filters | None = None) -> list[Document]:
+    async def list(self, filters: Filters | None = None) -> Documents:
         """All volumes."""
+        return (await self.list_with_warnings(filters))[0]
+
+    async def list_with_warnings(self, filters: Filters | None = None) -> tuple[Documents, Sequence[str]]:
+        """All volumes, and a sentence for each driver that does not answer."""
         answer = await self._caller.call("GET", "/volumes", query={"filters": filters_text(filters)})
-        return list(answer["Volumes"] or [])
+        return answer["Volumes"] or [], answer["Warnings"] or []
 
     async def inspect(self, name: str) -> Document:
         """Everything about one volume."""
@@ -95,3 +100,6 @@ class Volumes(Group):
         async with await self._caller.open("PUT", f"/tare/volumes/{segment(name)}/backup", body=body) as response:
             kept: Document | None = await response.json()
             return kept
+
+    def _archive_path(self, name: str) -> str:
+        return f"/tare/volumes/{segment(name)}/archive"

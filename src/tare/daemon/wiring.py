@@ -53,6 +53,7 @@ from tare.engine.unpersisted import UnpersistedService
 from tare.engine.updates import Updates
 from tare.engine.views import NetworkView
 from tare.engine.volume_copies import VolumeCopies
+from tare.engine.volume_files import VolumeFiles
 from tare.engine.volumes import Volumes
 from tare.engine.weigh import Weigher
 from tare.errors import InvalidArgument
@@ -237,8 +238,9 @@ def _networks(parts: _Parts) -> Networks:
 def _volumes(parts: _Parts) -> Volumes:
     quiescer = Quiescer(parts.store.db, parts.records, parts.locks, parts.facts.cgroups, parts.paths)
     snapshots = SnapshotStore(parts.store.db, parts.paths.volumes)
-    copies = VolumeCopies(parts.local_volumes, snapshots, quiescer, parts.events)
-    return Volumes(parts.store.db, parts.local_volumes, copies, parts.events)
+    files = VolumeFiles(parts.local_volumes, parts.events)
+    copies = VolumeCopies(parts.local_volumes, snapshots, quiescer, files, parts.events)
+    return Volumes(parts.store.db, parts.local_volumes, copies, files, parts.events)
 
 
 def _lifecycle(parts: _Parts) -> Lifecycle:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import errno
-import os
-import stat
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TypeVar
 
 from tare.archive.changes import Change
 from tare.archive.compression import decompress
-from tare.archive.confined import open_in_root, resolve_in_root
 from tare.archive.resource import ResourceStat, stat_resource, write_members, write_resource
 from tare.archive.tar_writer import TarWriter
 from tare.archive.unpack import unpack_into
-from tare.base.readers import CHUNK, Readable
+from tare.base.readers import Readable
+from tare.engine.archives import extraction_point, file_error, stream_tar
 from tare.engine.container_root import ContainerRoots, first_id
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.records import ContainerRecords
-from tare.errors import Exhausted, InvalidArgument, NotFound, TareError
+from tare.errors import InvalidArgument, NotFound
 from tare.model.container import Container
 from tare.runtime.users import resolve_user
 from tare.store.store import Store
@@ -35,8 +30,6 @@ MOUNT_POINTS = frozenset(
     }
 )  # fmt: skip
 """Places that the runtime makes in a root file system to mount something there; Docker has them in a layer apart."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ContainerFiles:
@@ -86,7 +79,7 @@ class ContainerFiles:
         container = await self._records.get(reference)
 
         def work(root: Path) -> None:
-            place = _extraction_point(root, path)
+            place = extraction_point(root, path)
             _refuse_read_only(container, place)
             owner = None
             if user_owns and container.config.user:
@@ -110,56 +103,14 @@ class ContainerFiles:
         except FileNotFoundError as error:
             raise NotFound(f"Could not find the file {path} in container {reference}", code="no-such-file") from error
         except OSError as error:
-            raise _as_tare_error(error) from error
+            raise file_error(error, "the container") from error
 
-    async def _stream(
+    def _stream(
         self, container: Container, write: Callable[[Path, TarWriter], None], *, volumes: bool
     ) -> AsyncGenerator[bytes, None]:
-        """What a thread writes into a pipe; it waits while nobody reads and ends with its reader."""
-        reading, writing = os.pipe()
-        sink = os.fdopen(writing, "wb", buffering=CHUNK)
-
-        def work(root: Path) -> None:
-            writer = TarWriter(sink)
-            write(root, writer)
-            writer.finish()
-            sink.flush()
-
-        async def produce() -> None:
-            try:
-                await self._roots.visit(container, work, volumes=volumes)
-            finally:
-                with contextlib.suppress(BrokenPipeError):  # what is left in its buffer
-                    sink.close()
-
-        reader = asyncio.StreamReader(limit=CHUNK)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", buffering=0)
+        return stream_tar(
+            lambda work: self._roots.visit(container, work, volumes=volumes), write, f"container {container.id[:12]}"
         )
-        task = asyncio.create_task(produce(), name=f"files of {container.id[:12]}")
-        try:
-            while data := await reader.read(CHUNK):
-                yield data
-            await task
-        except OSError as error:
-            raise _as_tare_error(error) from error
-        finally:
-            transport.close()
-            await asyncio.wait([task])
-            if not task.cancelled():
-                task.exception()  # a reader that has gone is no error
-
-
-def _extraction_point(root: Path, path: str) -> str:
-    """The directory that ``path`` leads to, all links followed. Raises FileNotFoundError, InvalidArgument."""
-    place = "/" + os.fspath(resolve_in_root(root, path).relative_to(root)).removeprefix(".")
-    fd = open_in_root(root, place, os.O_PATH)
-    try:
-        if not stat.S_ISDIR(os.fstat(fd).st_mode):
-            raise InvalidArgument("extraction point is not a directory", code="not-a-directory")
-    finally:
-        os.close(fd)
-    return place
 
 
 def _refuse_read_only(container: Container, place: str) -> None:
@@ -173,12 +124,3 @@ def _refuse_read_only(container: Container, place: str) -> None:
             raise InvalidArgument("mounted volume is marked read-only", code="read-only")
     elif container.host_config.readonly_rootfs:
         raise InvalidArgument("container rootfs is marked read-only", code="read-only")
-
-
-def _as_tare_error(error: OSError) -> TareError:
-    text = f"{error.filename or 'the container'}: {error.strerror}"
-    if error.errno in _FULL:
-        return Exhausted(text, hint="free some space", code="disk-full")
-    if error.errno == errno.ENOTDIR:
-        text = f"lstat {error.filename}: not a directory"
-    return InvalidArgument(text, code="file-operation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -38,15 +39,16 @@ class Events:
     ) -> AsyncIterator[Event]:
         """Events from ``since`` to ``until`` (seconds since the epoch), then new ones as they come.
 
-        Without ``since`` only new ones; an ``until`` in the past ends the stream after the history.
+        With neither only new ones. An ``until`` in the past ends the stream after the history; 0 does so, too, and
+        leaves nothing out (as in Docker).
         """
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._subscribers.add(queue)
         try:
-            if since is not None:
+            if since is not None or until is not None:
                 for event in list(self._history):
                     seconds = event.time_ns / 1e9
-                    if since <= seconds and (until is None or seconds <= until) and _matches(event, filters):
+                    if (since or 0.0) <= seconds <= (until or math.inf) and _matches(event, filters):
                         yield event
             while True:
                 remaining = None if until is None else until - time.time()

@@ -17,6 +17,7 @@ from tare.base.readers import Readable
 from tare.base.shielding import finish
 from tare.engine.events import Events
 from tare.engine.quiesce import Quiescer
+from tare.engine.volume_files import VolumeFiles
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from tare.model.container import Container
 from tare.store.space import disk_errors
@@ -36,8 +37,16 @@ _RUNNING = ("running", "paused", "restarting")
 class VolumeCopies:
     """The service; each operation has its volume to itself."""
 
-    def __init__(self, volumes: VolumeCatalogue, store: SnapshotStore, quiescer: Quiescer, events: Events) -> None:
+    def __init__(
+        self,
+        volumes: VolumeCatalogue,
+        store: SnapshotStore,
+        quiescer: Quiescer,
+        files: VolumeFiles,
+        events: Events,
+    ) -> None:
         self._volumes = volumes
+        self._files = files
         self._store = store
         self._quiescer = quiescer
         self._events = events
@@ -236,7 +245,8 @@ class VolumeCopies:
         async def swap(held: frozenset[str]) -> None:
             await self._store.swap(kept, lambda connection: _check_users(connection, volume.name, held))
 
-        await self._quiescer.held(volume.name, swap)
+        with self._files.closed(volume.name):
+            await self._quiescer.held(volume.name, swap)
         self._events.publish("volume", "restore", volume.name, {"driver": volume.driver, "previous": name})
         return kept
 

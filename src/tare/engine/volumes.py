@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tare.engine.events import Events
 from tare.engine.requests import Filters
 from tare.engine.volume_copies import VolumeCopies
+from tare.engine.volume_files import VolumeFiles
 from tare.errors import Conflict, InvalidArgument, NotFound
 from tare.store.database import Database
 from tare.volumes.catalogue import Volume, VolumeCatalogue
@@ -42,14 +43,17 @@ class VolumeUsage:
 
 
 class Volumes:
-    """Make, list, protect and remove volumes; :attr:`copies` has their snapshots and backups."""
+    """Make, list, protect and remove volumes; :attr:`copies` has their snapshots and backups, :attr:`files` theirs."""
 
-    def __init__(self, db: Database, volumes: VolumeCatalogue, copies: VolumeCopies, events: Events) -> None:
+    def __init__(
+        self, db: Database, volumes: VolumeCatalogue, copies: VolumeCopies, files: VolumeFiles, events: Events
+    ) -> None:
         self._db = db
         self._volumes = volumes
         self._protections = Protections(db)
         self._events = events
         self.copies = copies
+        self.files = files
 
     async def create(
         self,
@@ -162,11 +166,16 @@ class Volumes:
 
     async def list(self, filters: Filters | None = None) -> list[Volume]:
         """Volumes, by name. Filters: name, driver, dangling, label. Raises InvalidArgument for another."""
+        return [*(await self.list_with_warnings(filters))[0]]
+
+    async def list_with_warnings(self, filters: Filters | None = None) -> tuple[Sequence[Volume], Sequence[str]]:
+        """The same, and a sentence for each driver that does not answer, whose own volumes may be missing."""
         values = filters or {}
         _check_filters(values, _LIST_FILTERS)
         wanted = _boolean(values, "dangling")
         chosen = []
-        for volume in await self._volumes.list():
+        volumes, warnings = await self._volumes.list_with_warnings()
+        for volume in volumes:
             fits = (
                 (not values.get("name") or any(_named(volume.name, value) for value in values["name"]))
                 and (not values.get("driver") or volume.driver in values["driver"])
@@ -175,7 +184,7 @@ class Volumes:
             )
             if fits:
                 chosen.append(volume)
-        return chosen
+        return chosen, warnings
 
 
 def _check_filters(filters: Filters, known: tuple[str, ...]) -> None:

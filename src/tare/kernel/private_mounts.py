@@ -7,14 +7,13 @@ process is forked. The thread's root stays the host's: nothing of a container is
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from tare.base.shielding import to_end
+from tare.base.own_thread import in_own_thread
 from tare.kernel import syscalls
 from tare.kernel.mounts import mount_table
 
@@ -27,26 +26,12 @@ async def in_private_mounts(function: Callable[[], T]) -> T:
     It has a thread of its own, so that slow work takes no place among the threads that others share. Waits for its end
     even when cancelled. Raises what ``function`` raises.
     """
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[T] = loop.create_future()
 
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if error is not None:
-            ended.set_exception(error)
-        else:
-            ended.set_result(result)  # type: ignore[arg-type]
+    def work() -> T:
+        _enter()
+        return function()
 
-    def work() -> None:
-        try:
-            _enter()
-            result = function()
-        except BaseException as error:
-            loop.call_soon_threadsafe(settle, None, error)
-        else:
-            loop.call_soon_threadsafe(settle, result, None)
-
-    threading.Thread(target=work, name="mounts", daemon=True).start()
-    return await to_end(ended)
+    return await in_own_thread(work, name="mounts")
 
 
 def wait_in_private_mounts(function: Callable[[], T]) -> T:

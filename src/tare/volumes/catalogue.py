@@ -163,7 +163,7 @@ class VolumeCatalogue:
                     {found.name: found for found in await driver.list()},
                 )
             except TareError as error:
-                warnings.append(str(error))
+                warnings.append(f"list {driver.name}: {error}")
         described = []
         for volume in volumes:
             if volume.driver in self._drivers:

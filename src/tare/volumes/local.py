@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from tare.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.kernel.mounts import unmount
 from tare.store.space import disk_errors
 from tare.volumes.driver import Capabilities, Found, VolumeSpec
-from tare.volumes.live_mounts import holder_of, mounted_at
+from tare.volumes.live_mounts import Holder, holder_of, mounted_at
 from tare.volumes.local_options import Ownership, parse_options
 from tare.volumes.mounting import mount_volume
 
@@ -109,7 +110,7 @@ class LocalDriver:
         if (holder := await asyncio.to_thread(holder_of, directory)) is not None:
             raise Conflict(
                 f"remove {spec.name}: volume is in use - its directory is mounted {holder}",
-                hint="unmount it there" if not holder.pid else f"end process {holder.pid}, or unmount it there",
+                hint=_freeing(holder),
                 code="volume-mounted",
             )
 
@@ -155,6 +156,11 @@ class LocalDriver:
         for path in self._root.iterdir():
             if path.name.startswith(_DELETING) and holder_of(path) is None:
                 shutil.rmtree(path)
+
+
+def _freeing(holder: Holder) -> str:
+    unmount = shlex.join(["umount", holder.target])
+    return f"end that process, or nsenter -t {holder.pid} -m {unmount}" if holder.pid else unmount
 
 
 def own(path: Path, ownership: Ownership) -> None:

@@ -92,6 +92,8 @@ class VolumeRecords:
     def _refuse(self, connection: sqlite3.Connection, name: str) -> None:
         if users := _users(connection, name):
             raise in_use(name, users)
+        for guard in self._guards:
+            guard(connection, name)
         mounted = connection.execute("SELECT reference FROM volume_mounts WHERE volume = ?", (name,)).fetchone()
         if mounted is not None:
             raise Conflict(
@@ -99,8 +101,6 @@ class VolumeRecords:
                 hint="it is still mounted for a container that is being removed: try again",
                 code="volume-in-use",
             )
-        for guard in self._guards:
-            guard(connection, name)
 
     async def begin_mount(self, name: str, reference: str, boot: str) -> None:
         """Note that a driver is about to mount. Raises sqlite3.IntegrityError when the volume is gone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -430,8 +430,8 @@ class FakeVolumes:
         self.names.append(name)
         return self._volume(name)
 
-    async def list(self, filters: dict[str, list[str]]) -> list[Volume]:
-        return [self._volume(name) for name in self.names]
+    async def list_with_warnings(self, filters: dict[str, list[str]]) -> tuple[Sequence[Volume], Sequence[str]]:
+        return [self._volume(name) for name in self.names], []
 
     async def inspect(self, name: str) -> Volume:
         if name not in self.names:

@@ -111,6 +111,24 @@ def test_what_is_packed_can_be_unpacked_under_another_name(tmp_path: Path) -> No
     assert new.joinpath("p").is_fifo()
 
 
+def test_owners_and_attributes_are_kept_on_request(tmp_path: Path) -> None:
+    source = tmp_path / "s"
+    source.mkdir()
+    (source / "f").write_text("x")
+    for path in (source, source / "f"):
+        os.setxattr(path, "user.kind", b"\xff\n=\x00")
+    (source / "f").chmod(0o4755)
+    for keep in (False, True):
+        buffer = io.BytesIO()
+        pack(str(source), "s", buffer, attributes=True)
+        buffer.seek(0)
+        unpack(buffer, str(tmp_path), lambda name, keep=keep: f"{keep}" + name.removeprefix("s"), keep=keep)  # type: ignore[misc]
+        for path in (tmp_path / f"{keep}", tmp_path / f"{keep}/f"):
+            assert os.listxattr(path) == (["user.kind"] if keep else [])
+        assert (tmp_path / f"{keep}/f").stat().st_mode & 0o7777 == 0o4755
+    assert os.getxattr(tmp_path / "True/f", "user.kind") == b"\xff\n=\x00"
+
+
 @pytest.mark.parametrize(
     "members",
     [

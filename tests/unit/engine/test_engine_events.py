@@ -44,6 +44,8 @@ async def test_history_since_and_until() -> None:
         events.publish("container", str(number), "1")
     assert await past(events) == [str(number) for number in range(5, HISTORY + 5)]
     assert await collect(events.subscribe(time.time() + 100, time.time())) == []
+    assert await collect(events.subscribe(None, time.time())) == await past(events)
+    assert await collect(events.subscribe(0, 0)) == await past(events)
     assert await collect(events.subscribe(None, time.time() - 1)) == []
 
 

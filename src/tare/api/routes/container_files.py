@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
 from tare.api import params
+from tare.api.archives import path_of, send_tar
 from tare.api.context import cancellable, engine_of
-from tare.api.jsonstream import open_stream
 from tare.api.respond import json_response
 from tare.api.routes.containers import ref_of
 from tare.api.schema.changes import config_from_changes
@@ -17,34 +16,21 @@ from tare.api.schema.files import STAT_HEADER, render_changes, render_stat
 from tare.api.schema.requests import read_config
 from tare.api.uploads import UploadReader
 from tare.engine.commit import CommitRequest, execution_config, merge
-from tare.errors import InvalidArgument
 from tare.model import Reference
 from tare.oci.image import ExecutionConfig
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-_TAR = "application/x-tar"
-
-
-def _path_of(request: web.Request) -> str:
-    path = request.query.get("path", "")
-    if not path:
-        raise InvalidArgument("bad parameter: pathcannot be empty")
-    return path
 
 
 async def stat_archive(request: web.Request) -> web.StreamResponse:
     """``HEAD /containers/{id}/archive``: what stands at a path, in a header."""
-    found = await engine_of(request).container_files.stat(ref_of(request), _path_of(request))
+    found = await engine_of(request).container_files.stat(ref_of(request), path_of(request))
     return web.Response(headers={STAT_HEADER: render_stat(found)})
 
 
 @cancellable
 async def get_archive(request: web.Request) -> web.StreamResponse:
     """``GET /containers/{id}/archive``: a tar of what stands at a path."""
-    found, chunks = await engine_of(request).container_files.read(ref_of(request), _path_of(request))
-    return await _send(request, chunks, {STAT_HEADER: render_stat(found)})
+    found, chunks = await engine_of(request).container_files.read(ref_of(request), path_of(request))
+    return await send_tar(request, chunks, {STAT_HEADER: render_stat(found)})
 
 
 async def put_archive(request: web.Request) -> web.StreamResponse:
@@ -52,7 +38,7 @@ async def put_archive(request: web.Request) -> web.StreamResponse:
     query = request.query
     await engine_of(request).container_files.write(
         ref_of(request),
-        _path_of(request),
+        path_of(request),
         UploadReader(request.content),
         keep_kinds=params.flag(query, "noOverwriteDirNonDir"),
         user_owns=params.flag(query, "copyUIDGID"),
@@ -68,7 +54,7 @@ async def changes(request: web.Request) -> web.StreamResponse:
 @cancellable
 async def export(request: web.Request) -> web.StreamResponse:
     """``GET /containers/{id}/export``."""
-    return await _send(request, await engine_of(request).container_files.export(ref_of(request)), {})
+    return await send_tar(request, await engine_of(request).container_files.export(ref_of(request)), {})
 
 
 async def commit(request: web.Request) -> web.StreamResponse:
@@ -91,16 +77,6 @@ async def commit(request: web.Request) -> web.StreamResponse:
         ),
     )
     return json_response({"Id": str(image)}, status=201)
-
-
-async def _send(
-    request: web.Request, chunks: AsyncGenerator[bytes, None], headers: dict[str, str]
-) -> web.StreamResponse:
-    async with aclosing(chunks):
-        response = await open_stream(request, _TAR, headers=headers)
-        async for data in chunks:
-            await response.write(data)
-    return response
 
 
 ROUTES: list[Any] = [

@@ -14,7 +14,7 @@ from tare.api.respond import json_response
 from tare.api.schema.events import render_event
 from tare.api.schema.system import render_info, render_version
 from tare.api.schema.usage import render_usage
-from tare.errors import Unsupported
+from tare.errors import InvalidArgument, Unsupported
 
 _CLASSIC_BUILDER = "1"
 """Builder-Version: makes Docker's CLI send builds to ``POST /build`` and not ask for BuildKit's gRPC session."""
@@ -49,7 +49,11 @@ async def disk_usage(request: web.Request) -> web.StreamResponse:
 @cancellable
 async def events(request: web.Request) -> web.StreamResponse:
     """``GET /events``: past and coming events as JSON documents."""
-    since, until = params.unix_time(request.query, "since"), params.unix_time(request.query, "until")
+    since, until = (params.unix_time(request.query, name, zero=0.0) for name in ("since", "until"))
+    if since is not None and until is not None and until < since:
+        raise InvalidArgument(
+            f"`since` time ({request.query['since']}) cannot be after `until` time ({request.query['until']})"
+        )
     stream = engine_of(request).events.subscribe(since, until, params.filters(request.query))
     response = await open_stream(request)
     async for event in stream:

@@ -15,8 +15,8 @@ from tare.errors import Unavailable
 
 async def list_volumes(request: web.Request) -> web.StreamResponse:
     """``GET /volumes``."""
-    volumes = await engine_of(request).volumes.list(params.filters(request.query))
-    return json_response({"Volumes": [render_volume(volume) for volume in volumes], "Warnings": None})
+    volumes, warnings = await engine_of(request).volumes.list_with_warnings(params.filters(request.query))
+    return json_response({"Volumes": [render_volume(volume) for volume in volumes], "Warnings": [*warnings] or None})
 
 
 async def create(request: web.Request) -> web.StreamResponse:
