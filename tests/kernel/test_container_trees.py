@@ -110,6 +110,33 @@ def test_owners_modes_and_replacing(root: Path) -> None:
         unpack_into(tar(("n", None)), root, "/d", keep_kinds=True)
 
 
+def test_a_torn_file_does_not_stay(root: Path) -> None:
+    whole = tar(("n", None), ("n/whole", b"1"), ("n/torn", b"2" * 5000)).getvalue()
+    with pytest.raises(DataCorrupt, match="ends within 'n/torn'"):
+        unpack_into(io.BytesIO(whole[:4000]), root, "/d")
+    assert sorted(path.name for path in (root / "d/n").iterdir()) == ["whole"]
+
+    class Swapping(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() > 3000:
+                (root / "d/n/torn").rename(root / "d/n/moved")
+                (root / "d/n/torn").write_text("of somebody else")
+            return super().read(size)
+
+    with pytest.raises(DataCorrupt):
+        unpack_into(Swapping(whole[:3001]), root, "/d")
+    assert (root / "d/n/torn").read_text() == "of somebody else"
+
+
+def test_rows_of_zeros_become_holes_on_request(root: Path) -> None:
+    content = bytes(1 << 20) + b"x" + bytes(1 << 20)
+    unpack_into(tar(("full", content)), root, "/d")
+    unpack_into(tar(("holes", content), ("end", bytes(1 << 20)), ("small", bytes(10))), root, "/d", holes=True)
+    assert (root / "d/holes").read_bytes() == (root / "d/full").read_bytes() == content
+    assert ((root / "d/end").read_bytes(), (root / "d/small").read_bytes()) == (bytes(1 << 20), bytes(10))
+    assert (root / "d/end").stat().st_blocks == 0 and (root / "d/full").stat().st_blocks * 512 > 2 << 20
+
+
 @pytest.mark.parametrize("target", ["/../../outside", "../../../outside", "/outside"])
 def test_links_in_parents_are_followed_inside_the_root(root: Path, target: str) -> None:
     (root / "outside").mkdir()

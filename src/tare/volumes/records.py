@@ -98,7 +98,7 @@ class VolumeRecords:
         if mounted is not None:
             raise Conflict(
                 f"remove {name}: volume is in use - [{mounted[0]}]",
-                hint="it is still mounted for a container that is being removed: try again",
+                hint="it is still mounted for a container or a copy that is ending: try again",
                 code="volume-in-use",
             )
 
