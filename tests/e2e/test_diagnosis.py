@@ -137,10 +137,10 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[EngineProcess]:
-    """An engine with runc, whose words and exit statuses are those that Docker's clients know best."""
-    running = EngineProcess.make("--runtime", "runc")
+@pytest.fixture(scope="module", params=["runc", "crun"])
+def engine(request: pytest.FixtureRequest) -> Iterator[EngineProcess]:
+    """runc's words and exit statuses are those that Docker's clients know best; crun's must be the same."""
+    running = EngineProcess.make("--runtime", request.param)
     yield running
     running.stop()
 

@@ -179,3 +179,23 @@ def test_volumes_from_with_details(host: EngineProcess, volume: str) -> None:
     assert host.text("run", "--rm", "--volumes-from", "giver:ro", "busybox", "cat", "/x/file") == "text"
     refused = host.docker("run", "--rm", "--volumes-from", "giver:odd", "busybox", "true", check=False)
     assert b"invalid mode: odd" in refused.stderr
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_what_the_source_s_mount_forbids_stays_forbidden(host: EngineProcess, tmp_path: Path, runtime: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec,nosuid,nodev", "none", tmp_path], check=True)
+    try:
+        (tmp_path / "program").write_text("#!/bin/sh\n")
+        (tmp_path / "program").chmod(0o755)
+        script = "grep ' /x ' /proc/mounts | cut -d' ' -f4; /x/program; touch /x/file"
+        run = ("run", "--rm", "--runtime", runtime, "-v", f"{tmp_path}:/x", "busybox", "sh", "-c", script)
+        seen = host.docker(*run, check=False)
+        options = seen.stdout.decode().strip().split(",")
+        assert (seen.returncode, options[0], {"noexec", "nosuid", "nodev"} <= set(options)) == (0, "rw", True)
+        assert b"Permission denied" in seen.stderr
+        subprocess.run(["mount", "-o", "remount,bind,ro", tmp_path], check=True)
+        seen = host.docker(*run, check=False)
+        assert (seen.returncode, seen.stdout[:3]) == (1, b"ro,")
+        assert b"Read-only file system" in seen.stderr
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)

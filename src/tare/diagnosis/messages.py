@@ -121,13 +121,12 @@ def _mount_kinds(found: re.Match[str], view: View, _: Settings) -> Diagnosis | N
 
 
 def _mount_source(found: re.Match[str], view: View, _: Settings) -> Diagnosis | None:
-    target = found["target"]
-    mount = next((item for item in view.tree.mounts if item.destination == target), None)
+    mount = next((item for item in view.tree.mounts if str(item.source) == found["source"]), None)
     if mount is None or mount.source is None or mount.source.exists():
         return None
     return Diagnosis(
         code="bind-source-missing", subject=str(mount.source),
-        cause=f"{mount.source}, to be mounted at {target}, does not exist any more", fix="make it again",
+        cause=f"{mount.source}, to be mounted at {mount.destination}, does not exist any more", fix="make it again",
     )  # fmt: skip
 
 
@@ -245,6 +244,7 @@ _KNOWN: tuple[tuple[str, Explain], ...] = (
     (r"unable to find group (?P<name>[^\s:]+)", _group),
     (rf"{_MOUNTING}.*not a directory", _mount_kinds),
     (rf"{_MOUNTING}.*no such file or directory", _mount_source),
+    (r"bind source path does not exist: (?P<source>.+)", _mount_source),
     (rf"{_MOUNTING}.*read-only file system", _read_only_root),
     (r"OOM-killed|memory limit too low", _memory_at_start),
     (r"adding custom device \"(?P<name>[^\"]+)\"", _device),

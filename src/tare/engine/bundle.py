@@ -17,6 +17,7 @@ from tare.engine.paths import EnginePaths
 from tare.engine.requests import ExecConfig
 from tare.engine.security_options import check_labels, read_security
 from tare.errors import InvalidArgument
+from tare.kernel.mounts import restrictions
 from tare.model.container import Container, HostConfig, MountPoint
 from tare.runtime.host import HostFacts, SpecDevice, host_device
 from tare.runtime.spec import make_process, make_spec
@@ -211,12 +212,20 @@ def _mount(point: MountPoint) -> SpecMount:
 
 
 def _resolved(root: Path, mounts: tuple[SpecMount, ...]) -> tuple[SpecMount, ...]:
-    """Destinations without the image's links: where one leads to nothing, runtimes differ in what they make of it."""
+    """Destinations without the image's links: where one leads to nothing, runtimes differ in what they make of it.
 
-    def destination(mount: SpecMount) -> str:
-        return f"/{resolve_in_root(root, mount.destination).relative_to(root)}"
+    What a source's file system forbids stays forbidden in the container.
+    """
 
-    return tuple(replace(mount, destination=destination(mount)) for mount in mounts)
+    def resolve(mount: SpecMount) -> SpecMount:
+        destination = f"/{resolve_in_root(root, mount.destination).relative_to(root)}"
+        if mount.type != "bind":
+            return replace(mount, destination=destination)
+        kept = restrictions(Path(mount.source))
+        options = [word for word in mount.options if word != "rw" or "ro" not in kept]
+        return replace(mount, destination=destination, options=tuple(dict.fromkeys([*options, *kept])))
+
+    return tuple(resolve(mount) for mount in mounts)
 
 
 def _make_working_directory(root: Path, directory: str, owner: int) -> None:

@@ -63,6 +63,7 @@ class Execs:
         state.started = True
         try:
             async with self._failures.explaining(container, state.config):
+                await self._failures.foresee(container, self._supervisor.runtime.of(container.id), state.config)
                 process = await self._process(container, state, terminal=tty)
                 session = await self._supervisor.exec(
                     container.id,

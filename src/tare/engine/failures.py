@@ -23,6 +23,7 @@ from tare.diagnosis.view import View
 from tare.engine.clock import now, to_seconds
 from tare.engine.log_keeping import LogKeeping
 from tare.engine.paths import EnginePaths
+from tare.engine.preflight import check_command, check_mount_points, check_sources
 from tare.engine.requests import ExecConfig
 from tare.errors import Diagnosis, ExecutableError, InvalidArgument, TareError
 from tare.model.container import Container, MountPoint
@@ -30,6 +31,7 @@ from tare.model.execution import ExecRequest
 from tare.runtime.capabilities import effective
 from tare.runtime.host import HostFacts
 from tare.runtime.logs import LogQuery
+from tare.runtime.oci_runtime import OciRuntime
 from tare.runtime.users import UserIds, resolve_user
 from tare.store.store import Store
 
@@ -59,6 +61,22 @@ class Failures:
     def explaining(self, container: Container, exec_: ExecConfig | None = None) -> Explaining:
         """A context that adds the cause to an error of its block, which starts ``container``, or ``exec_`` in it."""
         return Explaining(self, container, exec_)
+
+    async def foresee(self, container: Container, runtime: OciRuntime, exec_: ExecConfig | None = None) -> None:
+        """Raise what ``runtime`` would find out too late, or never; see ``preflight``."""
+        if exec_ is None:
+            await asyncio.to_thread(check_sources, container)
+        if runtime.looks_as_root and container.ids is None:
+            await asyncio.to_thread(self._foresee, container, runtime.name, exec_)
+
+    def _foresee(self, container: Container, runtime: str, exec_: ExecConfig | None) -> None:
+        view = self._view(container, exec_, "")
+        if exec_ is not None:
+            check_command(view, exec_.cmd[0])
+            return
+        check_mount_points(container, self._paths.rootfs(container.id), runtime)
+        if not container.host_config.init:
+            check_command(view, container.path, runtime=runtime)
 
     async def explain(self, error: TareError, container: Container, exec_: ExecConfig | None = None) -> None:
         """Add the cause to ``error``, where it can be found."""

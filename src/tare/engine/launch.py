@@ -62,6 +62,7 @@ class Launcher:
         networking = asyncio.create_task(self._connect(container))
         try:
             mounted = await self._sandboxes.mounts.prepare(container)
+            await self._failures.foresee(mounted, self._supervisor.runtime.of(container.id))
             spec = await self._bundles.spec(mounted, root, namespace, files)
             directory = self._paths.container(container.id)
             await asyncio.to_thread(self._write, directory, spec)

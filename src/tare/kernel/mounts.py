@@ -140,6 +140,20 @@ def is_mount_point(path: Path) -> bool:
     return any(entry.target == wanted for entry in mount_table())
 
 
+def restrictions(path: Path) -> tuple[str, ...]:
+    """What the mount that ``path`` is on forbids: some of ``ro``, ``nosuid``, ``nodev``, ``noexec`` (statvfs(3)).
+
+    A bind mount has them, too, until it is mounted anew with other options, as crun does with every one. Nothing for a
+    path that cannot be looked at: it cannot be mounted either.
+    """
+    try:
+        flags = os.statvfs(path).f_flag
+    except OSError:
+        return ()
+    known = {"ro": os.ST_RDONLY, "nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV, "noexec": os.ST_NOEXEC}
+    return tuple(name for name, flag in known.items() if flags & flag)
+
+
 def unmount(path: Path) -> None:
     """Take away the topmost mount at ``path``; quiet when there is none. A busy one is detached."""
     try:

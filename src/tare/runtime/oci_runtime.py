@@ -54,6 +54,11 @@ class OciRuntime:
         """The program's name without its directory."""
         return Path(self.path).name
 
+    @property
+    def looks_as_root(self) -> bool:
+        """Whether it looks for the program, and makes mount points, with more rights than the process will have."""
+        return self.name == "crun"
+
     def at(self, root: Path) -> OciRuntime:
         """The same program with its state somewhere else."""
         return replace(self, root=root)
