@@ -127,21 +127,12 @@ def build(engine: EngineProcess, base: str, program: Program) -> None:
 
 
 @pytest.fixture(scope="module")
-def postgres(engine: EngineProcess) -> Program:
-    build(engine, POSTGRES_BASE, POSTGRES)
-    return POSTGRES
-
-
-@pytest.fixture(scope="module")
-def mariadb(engine: EngineProcess) -> Program:
-    build(engine, MARIADB_BASE, MARIADB)
-    return MARIADB
-
-
-@pytest.fixture(scope="module")
-def cron(engine: EngineProcess) -> Program:
-    build(engine, CRON_BASE, CRON)
-    return CRON
+def images(engine: EngineProcess) -> None:
+    """The images of all programs that come from Debian."""
+    programs = ((POSTGRES_BASE, POSTGRES), (MARIADB_BASE, MARIADB), (CRON_BASE, CRON))
+    with ThreadPoolExecutor(len(programs)) as pool:
+        for done in [pool.submit(build, engine, base, program) for base, program in programs]:
+            done.result()
 
 
 @dataclass(frozen=True)
@@ -235,22 +226,14 @@ def test_a_log(host: EngineProcess, tmp_path: Path) -> None:
 
 
 @pytest.mark.network
-def test_postgresql(host: EngineProcess, postgres: Program, tmp_path: Path) -> None:
-    outlive_their_containers(host, postgres, tmp_path)
+@pytest.mark.usefixtures("images")
+@pytest.mark.parametrize("program", [POSTGRES, MARIADB, CRON], ids=["postgresql", "mariadb", "a cron job"])
+def test_a_program_from_debian(host: EngineProcess, program: Program, tmp_path: Path) -> None:
+    outlive_their_containers(host, program, tmp_path)
 
 
 @pytest.mark.network
-def test_mariadb(host: EngineProcess, mariadb: Program, tmp_path: Path) -> None:
-    outlive_their_containers(host, mariadb, tmp_path)
-
-
-@pytest.mark.network
-def test_a_cron_job(host: EngineProcess, cron: Program, tmp_path: Path) -> None:
-    outlive_their_containers(host, cron, tmp_path)
-
-
-@pytest.mark.network
-@pytest.mark.usefixtures("postgres", "mariadb")
+@pytest.mark.usefixtures("images")
 def test_every_snapshot_under_load_is_whole(host: EngineProcess) -> None:
     """The benchmark, shortened: each snapshot is started, the database's own check runs, the ledger's sums agree."""
     command = (sys.executable, CHECKOUT / "bench/volume_snapshots.py", host.host, "--count", "3", "--scale", "1")
