@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -177,29 +176,3 @@ def test_a_damaged_backup_changes_nothing(host: EngineProcess, volume: str) -> N
     assert host.text("volume", "ls", "-q") == volume
     assert host.tare("volume", "snapshot", "ls", "-q", volume).stdout == b""
     assert list((place(host, volume).parents[1] / ".snapshots").iterdir()) == []
-
-
-def test_a_killed_engine_leaves_nobody_frozen(volume: str, host: EngineProcess) -> None:
-    """What an engine leaves that dies while it copies: a frozen user, written down, and a directory without a row."""
-    start_writer(host, volume)
-    container = host.text("inspect", "-f", "{{.Id}}", "writer")
-    host.kill()
-    states = [path for path in frozen_states() if path.parent.name == container]
-    if states:
-        state, cold, warm = states[0], "FROZEN", "THAWED"
-    else:
-        state, cold, warm = next(Path("/sys/fs/cgroup").glob(f"tare-*/{container}/cgroup.freeze")), "1", "0"
-    with sqlite3.connect(host.data_root / "tare.db") as connection:
-        connection.execute("INSERT INTO frozen_cgroups VALUES (?, 0)", (str(state.parent),))
-    connection.close()
-    state.write_text(cold)
-    orphan = place_of_orphan(host)
-    host.start()
-    assert state.read_text().strip() == warm and not orphan.exists()
-    host.docker("exec", "writer", "true")
-
-
-def place_of_orphan(host: EngineProcess) -> Path:
-    orphan = host.data_root / "volumes/.snapshots/0123456789abcdef"
-    (orphan / "data").mkdir(parents=True)
-    return orphan

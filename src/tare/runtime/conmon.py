@@ -122,6 +122,7 @@ class Launch:
         self._sync: asyncio.StreamReader | None = None
         self._attach_reader: asyncio.StreamReader | None = None
         self._start_fd = -1
+        self._pipes: set[int] = set()
 
     async def __aenter__(self) -> Launch:
         try:
@@ -151,6 +152,7 @@ class Launch:
                 attach_fd = await self._reading_pipe("_attach_reader", theirs)
                 start_fd, self._start_fd = os.pipe()
                 theirs.callback(os.close, start_fd)
+                self._pipes.add(os.fstat(start_fd).st_ino)
                 self._stack.callback(self._close_start)
                 fds += [attach_fd, start_fd]
                 env["_OCI_ATTACHPIPE"], env["_OCI_STARTPIPE"] = str(attach_fd), str(start_fd)
@@ -178,6 +180,7 @@ class Launch:
     async def _reading_pipe(self, attribute: str, theirs: contextlib.ExitStack) -> int:
         ours, fd = os.pipe()
         theirs.callback(os.close, fd)
+        self._pipes.add(os.fstat(fd).st_ino)
         reader = asyncio.StreamReader(limit=MESSAGE_LIMIT)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb", buffering=0)
@@ -185,6 +188,11 @@ class Launch:
         self._stack.callback(transport.close)
         setattr(self, attribute, reader)
         return fd
+
+    @property
+    def pipes(self) -> frozenset[int]:
+        """Inode numbers of the pipes that conmon was given."""
+        return frozenset(self._pipes)
 
     def _close_start(self) -> None:
         if self._start_fd >= 0:

@@ -18,6 +18,7 @@ from tare.errors import Conflict, InternalError, TareError
 from tare.kernel.pidfd import PidFd
 from tare.runtime import conmon as conmon_part
 from tare.runtime.attach import AttachSession, Stream
+from tare.runtime.exec_output import LATE_SECONDS, LateOutput, open_outputs
 from tare.runtime.oci_runtime import EXEC_FAILED, LOG_NAME, OciRuntime, error_in, execution_error, last_error
 
 logger = logging.getLogger(__name__)
@@ -26,16 +27,27 @@ logger = logging.getLogger(__name__)
 class ExecSession:
     """A running exec; iterate it for output, which is complete from the first byte to the last.
 
-    A context manager; closing it disconnects, the process lives on.
+    It goes on for two seconds after the process's end while others that have its pipes write to them, as in Docker. A
+    context manager; closing it disconnects, the process lives on.
     """
 
     def __init__(
-        self, pid: int, exec_id: str, streams: AttachSession | None, launch: conmon_part.Launch, directory: Path
+        self,
+        pid: int,
+        exec_id: str,
+        *,
+        streams: AttachSession | None,
+        late: LateOutput,
+        launch: conmon_part.Launch,
+        directory: Path,
     ) -> None:
         self.pid = pid
         self.exec_id = exec_id
         self._streams = streams
+        self._late = late
+        self._connected = streams is not None
         self._directory = directory
+        self._letting_go: asyncio.Task[None] | None = None
         self._ended = asyncio.get_running_loop().create_task(self._follow(launch), name=f"exec {exec_id}")
 
     async def __aenter__(self) -> ExecSession:
@@ -48,6 +60,8 @@ class ExecSession:
 
     def close(self) -> None:
         """Disconnect from the streams."""
+        self._connected = False
+        self._late.end()
         if self._streams is not None:
             self._streams.close()
 
@@ -56,6 +70,9 @@ class ExecSession:
         if self._streams is not None:
             async for item in self._streams:
                 yield item
+            if self._connected:
+                async for item in self._late:
+                    yield item
 
     async def write(self, data: bytes) -> None:
         """Send ``data`` to standard input."""
@@ -90,6 +107,13 @@ class ExecSession:
         finally:
             launch.close()
             await _remove(self._directory)
+            self._letting_go = asyncio.create_task(self._let_go(), name=f"late output of exec {self.exec_id}")
+
+    async def _let_go(self) -> None:
+        if self._connected:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._late.over.wait(), LATE_SECONDS)
+        await self._late.let_go()
 
 
 async def start_exec(
@@ -118,10 +142,10 @@ async def start_exec(
         terminal=terminal,
         open_stdin=open_stdin,
         process_spec=spec_path,
-        attach=not detach,
+        attach=True,  # also when nobody attaches: conmon waits then, and its pipes can be found
     )
     argv = conmon_part.arguments(conmon, runtime, request)
-    launching = asyncio.ensure_future(_launch(argv, request, process_spec))
+    launching = asyncio.ensure_future(_launch(argv, request, process_spec, detach=detach))
     try:
         return await asyncio.shield(launching)
     except asyncio.CancelledError:
@@ -141,7 +165,9 @@ async def _end(launching: asyncio.Future[ExecSession]) -> None:
             await session.wait()
 
 
-async def _launch(argv: list[str], request: conmon_part.ConmonRequest, process_spec: dict[str, Any]) -> ExecSession:
+async def _launch(
+    argv: list[str], request: conmon_part.ConmonRequest, process_spec: dict[str, Any], *, detach: bool
+) -> ExecSession:
     """Start conmon, connect, let it run the process, take its first report. On an error nothing stays behind."""
     directory, exec_id = request.directory, request.exit_name
     try:
@@ -153,18 +179,23 @@ async def _launch(argv: list[str], request: conmon_part.ConmonRequest, process_s
         launch = conmon_part.Launch(argv, directory, attach=request.attach)
         await launch.__aenter__()
         undo.callback(launch.close)
-        streams = None
-        if request.attach:
-            await launch.attach_ready()
-            streams = await AttachSession.connect(directory)
+        await launch.attach_ready()
+        streams = None if detach else await AttachSession.connect(directory)
+        if streams is not None:
             undo.callback(streams.close)
-            launch.release()
+        late = LateOutput({} if request.terminal else await asyncio.to_thread(_outputs, directory, launch.pipes))
+        undo.callback(late.close)
+        launch.release()
         report = await launch.report()
         if report.data <= 0:
             command = str(next(iter(process_spec["args"]), ""))
             raise await _failure(request.container_id, directory, report, command)
         undo.pop_all()
-    return ExecSession(report.data, exec_id, streams, launch, directory)
+    return ExecSession(report.data, exec_id, streams=streams, late=late, launch=launch, directory=directory)
+
+
+def _outputs(directory: Path, pipes: frozenset[int]) -> dict[Stream, int]:
+    return open_outputs(int((directory / conmon_part.CONMON_PID).read_text()), pipes)
 
 
 async def _remove(directory: Path) -> None:

@@ -7,6 +7,7 @@ the next start deletes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import shutil
@@ -21,8 +22,11 @@ from tare.kernel.filesystem import exchange
 from tare.model import new_id
 from tare.store.database import Database
 
+logger = logging.getLogger(__name__)
+
 DATA = "data"
 _FOLDER = ".snapshots"  # not a valid volume name; beside the volumes, so that reflinks and renames work
+_VOLUME = "volume"
 _UNFINISHED = ".unfinished"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _COLUMNS = "volume, name, directory, created, automatic, method, size, frozen"
@@ -184,18 +188,17 @@ class SnapshotStore:
 
         Blocks. Raises Conflict when the volume's directory exists.
         """
-        place = self._volumes / volume
-        try:
-            place.mkdir(mode=0o701)
-        except FileExistsError as error:
+        place, made = self._volumes / volume, directory / _VOLUME
+        if place.exists():
             raise Conflict(
                 f"{place} exists, but no volume of that name", hint="look what is in it, and delete or rename it"
-            ) from error
-        (place / _UNFINISHED).touch()
-        fsync_directory(place)
+            )
+        made.mkdir(mode=0o701)
+        (made / _UNFINISHED).touch()
+        (directory / DATA).rename(made / "_data")
+        fsync_directory(made)
+        made.rename(place)  # at once with its mark: a directory without one would stay after a crash
         fsync_directory(self._volumes)
-        (directory / DATA).rename(place / "_data")
-        fsync_directory(place)
         directory.rmdir()
 
     def installed(self, volume: str) -> None:
@@ -216,7 +219,7 @@ class SnapshotStore:
         if self._root.is_dir():
             for path in self._root.iterdir():
                 if path.name not in directories:
-                    shutil.rmtree(path)
+                    _delete(path)
         if not self._volumes.is_dir():
             return
         for path in self._volumes.iterdir():
@@ -224,7 +227,15 @@ class SnapshotStore:
                 if path.name in volumes:
                     self.installed(path.name)
                 else:
-                    shutil.rmtree(path)
+                    _delete(path)
+
+
+def _delete(path: Path) -> None:
+    """Delete what a crash has left; what cannot go now, as somebody still writes there, is left to the next start."""
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        logger.warning("%s, which belongs to nothing, stays until the next start: %s", path, error)
 
 
 def check_removable(connection: sqlite3.Connection, volume: str) -> None:
