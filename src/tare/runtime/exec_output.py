@@ -16,7 +16,8 @@ import select
 import subprocess
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+
+from tare.runtime.attach import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +26,6 @@ LATE_SECONDS = 2.0
 _CHUNK = 65536
 _DRAIN = ("setsid", "--fork", "cat")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-
-Stream = Literal[1, 2]
 
 
 def open_outputs(conmon_pid: int, others: Iterable[int]) -> dict[Stream, int]:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,6 +146,57 @@ async def test_install_refuses_a_directory_that_is_there(volumes: VolumeCatalogu
         store.install(store.make_directory(), "foreign")
     store.uninstall("foreign")
     assert volumes.path("foreign").exists()
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing is undone."""
+
+
+def killed_after(count: int, patched: pytest.MonkeyPatch) -> None:
+    """Let ``count`` calls that change directories happen, and none after them."""
+    left = count
+
+    def limited(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            return real(*arguments, **named)
+
+        return call
+
+    for name in ("mkdir", "touch", "rename", "rmdir"):
+        patched.setattr(Path, name, limited(getattr(Path, name)))
+
+
+@pytest.mark.parametrize("count", range(5))
+async def test_a_crash_in_the_middle_of_install_leaves_no_volume(
+    volumes: VolumeCatalogue, store: SnapshotStore, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    directory, place = store.make_directory(), volumes.path("half").parent
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        killed_after(count, patched)
+        store.install(directory, "half")
+    assert not place.exists() or (place / ".unfinished").exists()
+    await store.recover()
+    assert not place.exists() and not directory.exists()
+
+
+async def test_what_cannot_be_deleted_does_not_keep_the_engine_from_starting(
+    store: SnapshotStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    orphan = store.make_directory()
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", refuse)
+        await store.recover()
+    assert f"{orphan}, which belongs to nothing, stays until the next start" in caplog.text
+    await store.recover()
+    assert not orphan.exists()
 
 
 async def test_what_keeps_a_volume(volumes: VolumeCatalogue, store: SnapshotStore, db: Database) -> None:
