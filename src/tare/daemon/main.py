@@ -28,6 +28,8 @@ def main() -> None:
     configure(debug=options.debug)
     if os.geteuid() != 0:
         sys.exit("tared: must run as root (rootless operation is not available in this version)")
+    if sys.version_info < (3, 12):  # later ones wait for children by descriptor of themselves, not by a thread each
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
     try:
         asyncio.run(_serve(options))
     except TareError as error:

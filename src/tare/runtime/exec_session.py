@@ -106,10 +106,10 @@ class ExecSession:
             return -1
         finally:
             launch.close()
-            await _remove(self._directory)
             self._letting_go = asyncio.create_task(self._let_go(), name=f"late output of exec {self.exec_id}")
 
     async def _let_go(self) -> None:
+        await _remove(self._directory)  # here, as whoever waits for the exit code need not wait for this
         if self._connected:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._late.over.wait(), LATE_SECONDS)
