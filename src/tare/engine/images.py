@@ -232,9 +232,8 @@ class Images:
         return records, freed
 
     async def layers_size(self) -> int:
-        """Bytes of all layers that images have, shared ones once."""
-        diff_ids = {diff_id for image in await self._store.images.list() for diff_id in image.diff_ids}
-        return sum([(await self._store.layers.get(diff_id)).size for diff_id in diff_ids])
+        """Bytes on disk of all layers that images have, shared ones once: their tars, and their unpacked trees."""
+        return await self._store.layers.usage()
 
     async def weigh(self, reference: str) -> dict[str, Any]:
         """What is in the image and how much: see :class:`Weigher`."""

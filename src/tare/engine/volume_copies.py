@@ -22,9 +22,10 @@ from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from tare.model.container import Container
 from tare.store.space import disk_errors
 from tare.store.threads import Abort, run_undoable
+from tare.store.usage import disk_usage
 from tare.volumes.backup import MANIFEST, Header, read_backup, write_backup, write_manifest
 from tare.volumes.catalogue import Volume, VolumeCatalogue
-from tare.volumes.copying import TreeCopy, disk_usage
+from tare.volumes.copying import TreeCopy
 from tare.volumes.model import ANONYMOUS_LABEL
 from tare.volumes.snapshots import DATA, Snapshot, SnapshotStore
 
@@ -238,7 +239,7 @@ class VolumeCopies:
         return volume
 
     async def _swap(self, volume: Volume, directory: Path) -> Snapshot:
-        size = await asyncio.to_thread(disk_usage, volume.mountpoint)
+        size = await asyncio.to_thread(disk_usage, Path(volume.mountpoint))
         name = await self._free_name(volume.name, "before-restore-")
         kept = _new(volume, name, directory, method="moved", size=size, automatic=True)
 

@@ -68,6 +68,19 @@ class LayerStore:
             raise NotFound(f"no such layer: {diff_id}")
         return Layer(diff_id, row[0])
 
+    async def usage(self) -> int:
+        """Bytes on disk of the layers that images have: their tars, and what has been unpacked of them."""
+
+        def measure(connection: sqlite3.Connection) -> int:
+            (size,) = connection.execute(
+                "SELECT (SELECT coalesce(sum(size), 0) FROM layers WHERE diff_id IN (SELECT diff_id FROM image_layers))"
+                " + (SELECT coalesce(sum(size), 0) FROM snapshots"
+                " WHERE kind = 'layer' AND key IN (SELECT diff_id FROM image_layers))"
+            ).fetchone()
+            return int(size)
+
+        return await self._db.read(measure)
+
     async def _install(self, staged: StagedFile, lease: str | None) -> Layer:
         diff_id = str(staged.digest)
 

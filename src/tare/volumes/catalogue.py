@@ -15,9 +15,10 @@ from tare.base.locks import KeyedLocks
 from tare.errors import Conflict, NotFound, TareError
 from tare.model import new_id
 from tare.store.database import Database
+from tare.store.usage import disk_usage
 from tare.volumes.driver import Capabilities, Found, VolumeDriver, VolumeSpec
 from tare.volumes.live_mounts import boot_id
-from tare.volumes.local import DRIVER, LocalDriver, check_name, disk_usage
+from tare.volumes.local import DRIVER, LocalDriver, check_name
 from tare.volumes.local_options import Ownership, parse_ownership
 from tare.volumes.model import ANONYMOUS_LABEL, User, Volume
 from tare.volumes.records import Guard, VolumeRecords

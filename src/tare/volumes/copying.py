@@ -14,8 +14,10 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tare.kernel.filesystem import copy_data, reflink, sync_filesystem
+from tare.store.usage import disk_usage
 
 _CLOCK_SLACK = 100_000_000  # nanoseconds; the kernel stamps files with a clock that lags up to a tick behind
 _PRIVATE_XATTRS = "trusted.overlay."
@@ -90,7 +92,7 @@ class TreeCopy:
         for relative in reversed(self._directories):
             self._directories[relative].apply(self._places(relative)[1])
         sync_filesystem(self.target)
-        return disk_usage(self.target)
+        return disk_usage(Path(self.target))
 
     @property
     def method(self) -> str:
@@ -201,23 +203,6 @@ class TreeCopy:
 
     def _places(self, relative: str) -> tuple[str, str]:
         return (f"{self.source}/{relative}", f"{self.target}/{relative}") if relative else (self.source, self.target)
-
-
-def disk_usage(directory: str) -> int:
-    """Bytes on disk of everything below, hard links counted once (du(1)); what vanishes meanwhile is left out."""
-    total, seen = 0, set()
-    for parent, _, files in os.walk(directory):
-        for path in (parent, *(f"{parent}/{name}" for name in files)):
-            try:
-                status = os.lstat(path)
-            except FileNotFoundError:
-                continue
-            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-                if (status.st_dev, status.st_ino) in seen:
-                    continue
-                seen.add((status.st_dev, status.st_ino))
-            total += status.st_blocks * 512
-    return total
 
 
 def _remove(path: str) -> None:

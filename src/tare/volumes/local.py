@@ -187,15 +187,3 @@ def check_name(name: str) -> None:
             " If you intended to pass a host directory, use absolute path",
             code="invalid-volume-name",
         )
-
-
-def disk_usage(directory: Path) -> int:
-    """Bytes on disk of everything in ``directory``."""
-    total = 0
-    for parent, _, files in os.walk(directory):
-        for path in (parent, *(os.path.join(parent, name) for name in files)):  # noqa: PTH118 - many short strings
-            try:
-                total += os.lstat(path).st_blocks * 512
-            except FileNotFoundError:
-                continue  # a container is writing there
-    return total
