@@ -253,9 +253,7 @@ class Walk:
                 made.mounts = {place: volume for place, volume in mounts.items() if volume}
             self.model.containers[name] = made
 
-        self.act(
-            "POST", "/containers/create", 409 if name in self.model.containers else 201, after, body, name=name
-        )
+        self.act("POST", "/containers/create", 409 if name in self.model.containers else 201, after, body, name=name)
 
     def mounted(self, name: str) -> dict[str, str]:
         document = self.get(f"/containers/{name}/json")
