@@ -18,6 +18,7 @@ from pathlib import Path
 _MAX_LINKS = 40  # the kernel's own limit, path_resolution(7)
 _MAX_PARTS = 1024
 _MAX_NAMES = 10_000
+_ACCESS_LIST = "system.posix_acl_access"
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -136,6 +137,18 @@ class Tree:
             opened = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
             stack.callback(os.close, opened)
             yield opened
+
+    def has_access_list(self, path: str) -> bool:
+        """Whether a file or directory has an access list (acl(5)), which says more than its permission bits."""
+        with contextlib.ExitStack() as stack:
+            look, fd = self._look(path, stack)
+            if look.outcome is not Outcome.FOUND or fd < 0:
+                return False
+            try:
+                os.getxattr(f"/proc/self/fd/{fd}", _ACCESS_LIST)
+            except OSError:
+                return False
+            return True
 
     def names(self, path: str) -> list[str]:
         """Names in a directory, in no order, a bounded number of them; none when there is no such directory."""

@@ -70,7 +70,7 @@ class Failures:
             await asyncio.to_thread(self._foresee, container, runtime.name, exec_)
 
     def _foresee(self, container: Container, runtime: str, exec_: ExecConfig | None) -> None:
-        view = self._view(container, exec_, "")
+        view = self._view(container, exec_, "", entering=True)
         if exec_ is not None:
             check_command(view, exec_.cmd[0])
             return
@@ -116,7 +116,8 @@ class Failures:
     def _look_after_exit(self, container: Container, code: int, text: str, architecture: str) -> Diagnosis | None:
         settings = self._settings(container)
         view = self._view(container, None, architecture)
-        found = diagnose_command(view, container.path) if code in _FILE_CODES or not text else None
+        refused = container.path in text and "permission denied" in text.lower()  # by the script's interpreter
+        found = diagnose_command(view, container.path) if code in _FILE_CODES or refused or not text else None
         return found or diagnose_output(text, code, view, settings)
 
     def _look(
@@ -131,13 +132,15 @@ class Failures:
                 return found
         return diagnose_message(error.message, view, settings)
 
-    def _view(self, container: Container, exec_: ExecConfig | None, image_architecture: str) -> View:
+    def _view(
+        self, container: Container, exec_: ExecConfig | None, image_architecture: str, *, entering: bool = False
+    ) -> View:
+        """``entering``: as the process sees it while it executes the program, still with all its capabilities."""
         root = self._paths.rootfs(container.id)
         user = self._user(root, container, exec_)
         capabilities = self._capabilities(container)
-        identity = Identity(
-            uid=user.uid, groups=tuple(user.groups), bypass=user.uid == 0 and "CAP_DAC_OVERRIDE" in capabilities
-        )
+        bypass = (entering or user.uid == 0) and "CAP_DAC_OVERRIDE" in capabilities
+        identity = Identity(uid=user.uid, groups=tuple(user.groups), bypass=bypass)
         environment = dict(
             item.partition("=")[::2] for item in (*(container.config.env or ()), *(exec_.env if exec_ else ()))
         )

@@ -6,19 +6,18 @@ source was to be mounted. The errors are those that Docker's clients know from r
 
 from __future__ import annotations
 
-import os
 import posixpath
 from pathlib import Path
 
 from tare.diagnosis.command import diagnose_command
 from tare.diagnosis.tree import Outcome, Tree
 from tare.diagnosis.view import View
-from tare.errors import ExecutableError, InternalError, InvalidArgument
+from tare.errors import Diagnosis, ExecutableError, InternalError, InvalidArgument
 from tare.model.container import Container
 from tare.runtime.oci_runtime import CREATE_FAILED, EXEC_FAILED
 
 _REFUSALS = ("not-executable", "directory-not-accessible", "noexec-mount")
-_ACCESS_LIST = "system.posix_acl_access"
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
 def check_sources(container: Container) -> None:
@@ -64,14 +63,28 @@ def check_command(view: View, command: str, *, runtime: str = "") -> None:
     found = diagnose_command(view, command)
     if found is None or found.code not in _REFUSALS:
         return
-    if found.code != "directory-not-accessible" and posixpath.basename(found.subject) != posixpath.basename(command):
+    private = found.code == "directory-not-accessible"
+    if not private and posixpath.basename(found.subject) != posixpath.basename(command):
         return  # an interpreter: that is for the kernel to refuse
-    try:
-        os.getxattr(f"{view.tree.root}{found.subject}", _ACCESS_LIST)
-    except OSError:
-        failed = f"{CREATE_FAILED}{runtime} create failed" if runtime else f"{EXEC_FAILED}exec failed"
-        error = ExecutableError(
-            f'{failed}: unable to start container process: exec: "{command}": permission denied', exit_code=126
-        )
-        error.diagnosis, error.code, error.hint = found, found.code, str(found)
-        raise error from None
+    if view.tree.has_access_list(found.subject):
+        return
+    failed = f"{CREATE_FAILED}{runtime} create failed" if runtime else f"{EXEC_FAILED}exec failed"
+    words, code = _refusal(view, command, found)
+    error = ExecutableError(f"{failed}: unable to start container process: {words}", exit_code=code)
+    error.diagnosis, error.code, error.hint = found, found.code, str(found)
+    raise error
+
+
+def _refusal(view: View, command: str, found: Diagnosis) -> tuple[str, int]:
+    """runc's words for it and the exit status: it looks for a file with any execute bit, then asks the kernel."""
+    if found.code == "directory-not-accessible":
+        if "/" not in command:
+            return f'exec: "{command}": executable file not found in $PATH', NOT_FOUND
+        return f'exec: "{command}": stat {command}: permission denied', NOT_EXECUTABLE
+    info = view.tree.look(found.subject).info
+    if info is not None and not info.st_mode & 0o111:
+        if "/" not in command:
+            return f'exec: "{command}": executable file not found in $PATH', NOT_FOUND
+        return f'exec: "{command}": permission denied', NOT_EXECUTABLE
+    path = command if "/" in command else found.subject
+    return f"exec {path}: permission denied", NOT_EXECUTABLE

@@ -13,7 +13,7 @@ _MOUNT = re.compile(r"mount `(.*)` to `/?(.*)`: (.*)", re.DOTALL)
 _STAT = re.compile(r"error stat'ing file `(.*)`: (.*)", re.DOTALL)
 _SYSCTL = re.compile(r"the sysctl `(.*)` requires a new (network|IPC) namespace")
 _WRITE = re.compile(r"writing file `(.*)`: (.*)", re.DOTALL)
-_SETTING = re.compile(r"open (/proc/sys/.*): (.*)")
+_SETTING = re.compile(r"(open|write to) (/proc/sys/.*): (.*)")
 _CHDIR = re.compile(r"chdir `(.*)`: (.*)", re.DOTALL)
 _REFUSED = ("Permission denied", "Operation not permitted")
 
@@ -53,7 +53,7 @@ def _cause(message: str, command: str) -> str | None:
     if match := _WRITE.fullmatch(message):
         return f"error during container init: error setting cgroup config: write {match[1]}: {_lower(match[2])}"
     if match := _SETTING.fullmatch(message):
-        return f"error during container init: open {match[1]}: {_lower(match[2])}"
+        return f"error during container init: {match[1].removesuffix(' to')} {match[2]}: {_lower(match[3])}"
     if match := _CHDIR.fullmatch(message):
         return f'chdir to cwd ("{match[1]}") set in config.json failed: {_lower(match[2])}'
     if message.startswith("sethostname: "):

@@ -43,8 +43,7 @@ def make_process(request: SpecRequest, facts: HostFacts) -> dict[str, Any]:
     caps = capabilities.effective(
         request.cap_add, request.cap_drop, privileged=request.privileged, available=facts.capabilities
     )
-    # A user other than root has no effective capabilities, as execve(2) would leave it.
-    granted = caps if request.uid == 0 else []
+    # As in Docker also for other users than root: execve(2) asks for permission with them, and then takes them away.
     user: dict[str, Any] = {"uid": request.uid, "gid": request.gid}
     if request.groups:
         user["additionalGids"] = list(request.groups)
@@ -54,7 +53,7 @@ def make_process(request: SpecRequest, facts: HostFacts) -> dict[str, Any]:
         "args": _args(request, facts),
         "env": make_environment(request),
         "cwd": request.cwd,
-        "capabilities": {"bounding": caps, "effective": granted, "permitted": granted, "inheritable": []},
+        "capabilities": {"bounding": caps, "effective": caps, "permitted": caps, "inheritable": []},
         "noNewPrivileges": request.no_new_privileges,
         "oomScoreAdj": _oom_score_adj(request.oom_score_adj, facts),
     }

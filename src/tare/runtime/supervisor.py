@@ -159,9 +159,8 @@ class Supervisor:
                 logged = await asyncio.to_thread(last_error, directory / LOG_NAME)
                 message = logged or error_in(report.message) or report.message.strip()
                 command = await asyncio.to_thread(command_of, bundle_dir)
-                raise execution_error(
-                    CREATE_FAILED, message, command=command, verb=f"{self.runtime.name} create failed"
-                )
+                runtime = self.runtime.of(container_id).name
+                raise execution_error(CREATE_FAILED, message, command=command, verb=f"{runtime} create failed")
             task.init = PidFd(report.data)
             if task.conmon is None:
                 raise InternalError(f"the supervisor of container {container_id} has ended")

@@ -63,7 +63,7 @@ class VolumeCatalogue:
         Deletions that a crash cut short are finished. Directories of data are never deleted because a row is missing.
         Mounts of containers that no longer exist are undone; those of the others follow their container.
         """
-        await self.local.recover()
+        await self.local.recover({volume.name for volume in await self.records.list()})
         await self.records.forget_other_boots(self._boot)
         known = await self.records.containers()
         rows = await self.records.mounts()
@@ -243,8 +243,14 @@ class VolumeCatalogue:
         spec = _spec(volume)
         if volume.driver in self._drivers:
             await self.local.refuse_mounted(spec)
-            await self.records.delete(volume.name)  # the row first: what is left of the files is collected at a start
+            await self.local.doom(volume.name)
+            try:
+                await self.records.delete(volume.name)  # the row first: files that are left are collected at a start
+            except TareError:
+                await self.local.spare(volume.name)
+                raise
             await self._drivers[volume.driver].remove(spec)
+            await self.local.spare(volume.name)
             return
         try:
             with _about("remove", volume.name):

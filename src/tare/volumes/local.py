@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from tare.base.atomic import fsync_directory
@@ -24,6 +24,7 @@ DRIVER = "local"
 DATA = "_data"
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _DELETING = ".deleting-"  # not a valid name, so never a volume's directory
+_DOOMED = ".doomed-"
 
 
 class LocalDriver:
@@ -34,9 +35,17 @@ class LocalDriver:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    async def recover(self) -> None:
-        """Finish deletions that a crash cut short."""
-        await asyncio.to_thread(self._sweep)
+    async def recover(self, known: Collection[str]) -> None:
+        """Finish deletions that a crash cut short; ``known`` are the volumes that have a row."""
+        await asyncio.to_thread(self._sweep, known)
+
+    async def doom(self, name: str) -> None:
+        """Note on disk, before the row goes, that the directory is to go with it: a missing row alone says nothing."""
+        await asyncio.to_thread(self._doom, name)
+
+    async def spare(self, name: str) -> None:
+        """Take the note back, as the row has stayed or the directory has gone."""
+        await asyncio.to_thread((self._root / f"{_DOOMED}{name}").unlink, missing_ok=True)
 
     async def unmount_strangers(self, names: Iterable[str]) -> None:
         """Undo what is mounted on the directories of these volumes; nobody refers to it."""
@@ -151,11 +160,25 @@ class LocalDriver:
             (self._root / name).rename(doomed)
         shutil.rmtree(doomed)
 
-    def _sweep(self) -> None:
+    def _doom(self, name: str) -> None:
+        with disk_errors(self._root):
+            (self._root / f"{_DOOMED}{name}").touch()
+            fsync_directory(self._root)
+
+    def _sweep(self, known: Collection[str]) -> None:
         self._root.mkdir(mode=0o701, parents=True, exist_ok=True)
-        for path in self._root.iterdir():
+        for path in list(self._root.iterdir()):
             if path.name.startswith(_DELETING) and holder_of(path) is None:
                 shutil.rmtree(path)
+            elif path.name.startswith(_DOOMED):
+                name = path.name.removeprefix(_DOOMED)
+                if name in known:
+                    path.unlink()
+                elif holder_of(self._root / name) is None:
+                    self._delete(name)
+                    path.unlink()
+            elif path.name not in known and not path.name.startswith("."):
+                self._remove_if_empty(path.name)  # made for a row that did not come
 
 
 def _freeing(holder: Holder) -> str:

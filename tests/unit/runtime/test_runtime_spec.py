@@ -94,10 +94,12 @@ def test_privileged_lifts_everything() -> None:
     assert "ro" not in options["/sys"] + options["/sys/fs/cgroup"]
 
 
-def test_another_user_has_no_effective_capabilities() -> None:
+def test_another_user_has_capabilities_until_it_executes_the_program() -> None:
     process = spec(uid=1000, gid=100, groups=(100, 4))["process"]
-    assert process["capabilities"]["effective"] == process["capabilities"]["permitted"] == []
-    assert process["capabilities"]["bounding"] == list(DEFAULT_CAPABILITIES)
+    for kind in ("bounding", "effective", "permitted"):
+        assert process["capabilities"][kind] == list(DEFAULT_CAPABILITIES)
+    assert process["capabilities"]["inheritable"] == []
+    assert "ambient" not in process["capabilities"], "these would survive execve"
     assert process["user"] == {"uid": 1000, "gid": 100, "additionalGids": [100, 4]}
 
 

@@ -111,10 +111,25 @@ async def test_removing(volumes: VolumeCatalogue) -> None:
 
 
 async def test_recovery_ends_deletions_and_keeps_unknown_data(volumes: VolumeCatalogue, tmp_path: Path) -> None:
-    (tmp_path / "volumes/.deleting-old/_data").mkdir(parents=True)
-    (tmp_path / "volumes/unknown/_data").mkdir(parents=True)
+    await volumes.create("kept")
+    for directory in (".deleting-old", "unknown", "removed", "kept"):
+        (tmp_path / "volumes" / directory / "_data/d").mkdir(parents=True)
+    (tmp_path / "volumes/begun/_data").mkdir(parents=True)
+    for note in (".doomed-removed", ".doomed-kept", ".doomed-gone"):
+        (tmp_path / "volumes" / note).touch()
     await volumes.recover()
-    assert [path.name for path in (tmp_path / "volumes").iterdir()] == ["unknown"]
+    assert {path.name for path in (tmp_path / "volumes").iterdir()} == {"unknown", "kept"}
+    assert (volumes.path("kept") / "d").is_dir()
+
+
+async def test_a_volume_that_a_crash_took_does_not_come_back_with_its_name(volumes: VolumeCatalogue) -> None:
+    await volumes.create("data")
+    (volumes.path("data") / "d").mkdir()
+    await volumes.local.doom("data")
+    await volumes.records.delete("data")  # and here the engine ends
+    await volumes.recover()
+    await volumes.create("data")
+    assert list(volumes.path("data").iterdir()) == []
 
 
 async def test_usage(volumes: VolumeCatalogue) -> None:
