@@ -13,6 +13,7 @@ import re
 HOLD_LIMIT = 256 * 1024
 """Bytes held back at which reading pauses."""
 
+_REQUEST = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/1\.[01]\r\n")
 _HEAD_END = b"\r\n\r\n"
 _UPGRADE = re.compile(rb"^upgrade:[ \t]*tcp[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
 _LENGTH = re.compile(rb"^content-length:[ \t]*(\d+)[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
@@ -50,6 +51,8 @@ class Gate(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _split(self, data: bytes) -> tuple[bytes, bytes]:
+        if not _REQUEST.match(data):  # a piece of a body, which may say whatever it wants
+            return data, b""
         head, separator, rest = data.partition(_HEAD_END)
         if not separator or not _UPGRADE.search(head + b"\r\n"):
             return data, b""

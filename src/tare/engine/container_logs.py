@@ -53,12 +53,12 @@ class ContainerLogs:
         attachment = ContainerAttachment(request)
         async with self._locks.hold(container.id):
             container = await self._records.get(container.id)
-            if ContainerStatus(container.state.status).is_live:
-                attachment.begin(await self._supervisor.attach(container.id))
-            elif request.stream:
-                self._live.of(container.id).attachments.append(attachment)
-            else:
+            if not (request.stream and (request.stdin or request.stdout or request.stderr)):
                 attachment.give_up()
+            elif ContainerStatus(container.state.status).is_live:
+                attachment.begin(await self._supervisor.attach(container.id))
+            else:
+                self._live.of(container.id).attachments.append(attachment)
         return attachment
 
     async def logs(self, reference: str, request: LogRequest) -> AsyncIterator[LogBatch]:

@@ -404,7 +404,6 @@ async def test_pruning_with_nonsense(engine: FakeEngine, http: Http, query: str)
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/containers/web/attach/ws"),
         ("POST", "/images/load"),
         ("GET", "/images/get?names=a"),
         ("GET", "/images/app:1/get"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -12,17 +12,23 @@ from tare.api.context import VERSION, cancellable, engine_of
 from tare.api.jsonstream import open_stream, write_document
 from tare.api.routes.containers import ref_of
 from tare.api.schema.container import render_diagnosis
-from tare.api.streams import HijackedConnection, HijackedResponse, frame, frames, hijack, relay, stream_type
+from tare.api.streams import Connection, HijackedResponse, frame, frames, hijack, relay, stream_type
+from tare.api.websocket import WebSocketConnection
 from tare.engine.requests import AttachRequest, LogRequest
-from tare.errors import InvalidArgument, TareError, Unsupported
+from tare.errors import InvalidArgument, TareError
 from tare.model.detach_keys import parse_detach_keys
 from tare.runtime.log_options import details_prefix
 
 if TYPE_CHECKING:
+    from tare.engine.requests import Attachment
+    from tare.model.container import Container
     from tare.runtime.logs import LogBatch
 
 ENGINE_ERROR = 3
 """The frame type for an error in the middle of a stream (stdcopy ``Systemerr``); clients print it and fail."""
+
+STREAMS_ASKED_SINCE = (1, 42)
+"""First version in which a WebSocket carries only the streams that are asked for (API 1.42 notes)."""
 
 WAIT_CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
 
@@ -31,18 +37,8 @@ WAIT_CONDITIONS = frozenset({"not-running", "next-exit", "removed"})
 async def attach(request: web.Request) -> web.StreamResponse:
     """``POST /containers/{id}/attach``: the connection becomes the process's streams."""
     await request.read()
-    containers = engine_of(request).containers
-    container = await containers.get(ref_of(request))
-    query = request.query
-    asked = AttachRequest(
-        stdin=params.flag(query, "stdin"),
-        stdout=params.flag(query, "stdout"),
-        stderr=params.flag(query, "stderr"),
-        logs=params.flag(query, "logs"),
-        stream=params.flag(query, "stream"),
-        detach_keys=query.get("detachKeys", ""),
-    )
-    keys = parse_detach_keys(asked.detach_keys)
+    asked = _asked(request.query)
+    container = await engine_of(request).containers.get(ref_of(request))
     attachment = await engine_of(request).container_logs.attach(container.id, asked)
     tty = container.config.tty
     try:
@@ -50,25 +46,74 @@ async def attach(request: web.Request) -> web.StreamResponse:
     except BaseException:
         attachment.close()
         raise
-    if asked.logs:
-        await _replay(connection, engine_of(request).container_logs.logs(container.id, _logs_of(asked)), tty=tty)
-    stdin = asked.stdin and asked.stream
-    await relay(connection, attachment, framed=not tty, stdin=stdin, detach_keys=keys if tty else None)
+    await _carry(request, connection, attachment, container, asked, framed=not tty)
     return HijackedResponse()
+
+
+@cancellable
+async def attach_websocket(request: web.Request) -> web.StreamResponse:
+    """``GET /containers/{id}/attach/ws``: the same on a WebSocket, where output is never framed."""
+    version = request[VERSION]
+    asked = _asked(request.query, streams=version < STREAMS_ASKED_SINCE)
+    connection = WebSocketConnection(version)
+    container = await engine_of(request).containers.get(ref_of(request))
+    connection.check(request)
+    attachment = await engine_of(request).container_logs.attach(container.id, asked)
+    try:
+        await connection.open(request)
+    except BaseException:
+        attachment.close()
+        raise
+    try:
+        await _carry(request, connection, attachment, container, asked, framed=False)
+    finally:
+        await connection.finish()
+    return HijackedResponse()
+
+
+def _asked(query: Mapping[str, str], *, streams: bool = False) -> AttachRequest:
+    """What the query asks for; ``streams``: those that it does not mention are wanted. Raises InvalidArgument."""
+    asked = AttachRequest(
+        stdin=params.flag(query, "stdin", default=streams),
+        stdout=params.flag(query, "stdout", default=streams),
+        stderr=params.flag(query, "stderr", default=streams),
+        logs=params.flag(query, "logs"),
+        stream=params.flag(query, "stream"),
+        detach_keys=query.get("detachKeys", ""),
+    )
+    parse_detach_keys(asked.detach_keys)
+    return asked
+
+
+async def _carry(
+    request: web.Request,
+    connection: Connection,
+    attachment: Attachment,
+    container: Container,
+    asked: AttachRequest,
+    *,
+    framed: bool,
+) -> None:
+    """What was written before, then both ways until one end is gone."""
+    try:
+        if asked.logs:
+            batches = engine_of(request).container_logs.logs(container.id, _logs_of(asked))
+            await _replay(connection, batches, framed=framed)
+    except BaseException:
+        attachment.close()
+        connection.close()
+        raise
+    keys = parse_detach_keys(asked.detach_keys) if container.config.tty else None
+    await relay(connection, attachment, framed=framed, stdin=asked.stdin and asked.stream, detach_keys=keys)
 
 
 def _logs_of(asked: AttachRequest) -> LogRequest:
     return LogRequest(stdout=asked.stdout, stderr=asked.stderr)
 
 
-async def _replay(connection: HijackedConnection, batches: AsyncIterator[LogBatch], *, tty: bool) -> None:
+async def _replay(connection: Connection, batches: AsyncIterator[LogBatch], *, framed: bool) -> None:
     async for lines in batches:
-        await connection.write(log_bytes(lines, tty=tty))
-
-
-async def attach_websocket(request: web.Request) -> web.StreamResponse:
-    """``GET /containers/{id}/attach/ws``."""
-    raise Unsupported("attaching through a WebSocket is not supported; use POST /containers/{id}/attach")
+        await connection.write(log_bytes(lines, tty=not framed))
 
 
 @cancellable
