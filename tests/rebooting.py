@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -21,7 +22,8 @@ def reboot(own: CrashingEngine) -> None:
     ours = [item for item in leftovers.survey() if any(mark in f"{item.name} {item.detail}" for mark in marks)]
     for item in ours:
         if item.kind == "process" and item.name != str(own.pid):
-            os.kill(int(item.name), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(item.name), signal.SIGKILL)
     groups = [Path(item.name) for item in ours if item.kind == "cgroup"]
     for step in (thaw, end_processes):
         for group in groups:
@@ -32,7 +34,8 @@ def reboot(own: CrashingEngine) -> None:
         elif item.kind == "link":
             subprocess.run(["ip", "link", "del", item.name], check=False, capture_output=True)
         elif item.kind == "cgroup":
-            Path(item.name).rmdir()
+            with contextlib.suppress(FileNotFoundError):
+                Path(item.name).rmdir()
     for item in ours:
         if item.kind == "bridge":
             subprocess.run(["ip", "link", "del", item.name], check=True)
@@ -54,9 +57,10 @@ def other_boot(own: CrashingEngine) -> None:
 
 
 def end_processes(cgroup: Path) -> None:
-    for line in (cgroup / "cgroup.procs").read_text().split():
-        os.kill(int(line), signal.SIGKILL)
-        wait_gone(int(line))
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a runtime that was at work has been quicker
+        for line in (cgroup / "cgroup.procs").read_text().split():
+            os.kill(int(line), signal.SIGKILL)
+            wait_gone(int(line))
 
 
 def thaw(cgroup: Path) -> None:

@@ -147,9 +147,8 @@ class Walk:
             container.brief = known.brief if known else False
         for name, volume in found.volumes.items():  # the contents of snapshots are not looked at from outside
             for snapshot in volume.snapshots:
-                earlier = before.volumes.get(name)
-                kept = earlier.snapshots.get(snapshot) if earlier else None
-                volume.snapshots[snapshot] = volume.files if kept is None else kept
+                earlier = before.volumes.get(name, volume)
+                volume.snapshots[snapshot] = dict(earlier.snapshots.get(snapshot, earlier.files))
         found.tags = self.tags()
         self.model = found
 
