@@ -40,6 +40,7 @@ class EngineProcess:
     process: subprocess.Popen[bytes] | None = None
     _reader: threading.Thread | None = None
     _lines: list[str] = field(default_factory=list)
+    _said: threading.Condition = field(default_factory=threading.Condition)
 
     @classmethod
     def make(cls, *arguments: str) -> EngineProcess:
@@ -75,6 +76,11 @@ class EngineProcess:
         """What the engine has said so far."""
         return "".join(self._lines)
 
+    def wait_for_log(self, text: str) -> None:
+        """Return when the engine has said ``text``."""
+        with self._said:
+            assert self._said.wait_for(lambda: text in self.log, START_SECONDS), f"no {text!r} in:\n{self.log}"
+
     def command(self) -> list[str]:
         """How the engine is started."""
         return [
@@ -94,7 +100,9 @@ class EngineProcess:
     def _read(self, stream: io.BufferedReader, listening: threading.Event) -> None:
         with stream:
             for line in stream:
-                self._lines.append(line.decode(errors="replace"))
+                with self._said:
+                    self._lines.append(line.decode(errors="replace"))
+                    self._said.notify_all()
                 if b"listening on" in line:
                     listening.set()
         listening.set()
