@@ -124,6 +124,14 @@ class EngineProcess:
 
     def stop(self) -> None:
         """End the engine in order and remove its data; its exit status must be 0, its log without a trace."""
+        self.end()
+        shutil.rmtree(self.root)
+        assert self.process is not None
+        assert self.process.returncode == 0, self.log
+        assert "Traceback" not in self.log, self.log
+
+    def end(self) -> None:
+        """End the engine in order; its data stays. An engine that has ended is left as it is."""
         assert self.process is not None and self._reader is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -134,9 +142,6 @@ class EngineProcess:
             self.process.wait()
             raise
         self._reader.join()
-        shutil.rmtree(self.root)
-        assert self.process.returncode == 0, self.log
-        assert "Traceback" not in self.log, self.log
 
     def environment(self) -> dict[str, str]:
         """For client programs: this engine, no settings of the user's, the classic builder."""
