@@ -40,6 +40,7 @@ class EngineProcess:
     process: subprocess.Popen[bytes] | None = None
     _reader: threading.Thread | None = None
     _lines: list[str] = field(default_factory=list)
+    _said: threading.Condition = field(default_factory=threading.Condition)
 
     @classmethod
     def make(cls, *arguments: str) -> EngineProcess:
@@ -81,6 +82,11 @@ class EngineProcess:
         """What the engine has said so far."""
         return "".join(self._lines)
 
+    def wait_for_log(self, text: str) -> None:
+        """Return when the engine has said ``text``."""
+        with self._said:
+            assert self._said.wait_for(lambda: text in self.log, START_SECONDS), f"no {text!r} in:\n{self.log}"
+
     def command(self) -> list[str]:
         """How the engine is started."""
         return [
@@ -100,7 +106,9 @@ class EngineProcess:
     def _read(self, stream: io.BufferedReader, listening: threading.Event) -> None:
         with stream:
             for line in stream:
-                self._lines.append(line.decode(errors="replace"))
+                with self._said:
+                    self._lines.append(line.decode(errors="replace"))
+                    self._said.notify_all()
                 if b"listening on" in line:
                     listening.set()
         listening.set()
@@ -122,6 +130,14 @@ class EngineProcess:
 
     def stop(self) -> None:
         """End the engine in order and remove its data; its exit status must be 0, its log without a trace."""
+        self.end()
+        shutil.rmtree(self.root)
+        assert self.process is not None
+        assert self.process.returncode == 0, self.log
+        assert "Traceback" not in self.log, self.log
+
+    def end(self) -> None:
+        """End the engine in order; its data stays. An engine that has ended is left as it is."""
         assert self.process is not None and self._reader is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -132,9 +148,6 @@ class EngineProcess:
             self.process.wait()
             raise
         self._reader.join()
-        shutil.rmtree(self.root)
-        assert self.process.returncode == 0, self.log
-        assert "Traceback" not in self.log, self.log
 
     def environment(self) -> dict[str, str]:
         """For client programs: this engine, no settings of the user's, the classic builder."""

@@ -203,6 +203,35 @@ def test_being_killed_for_memory_is_told(host: EngineProcess, command: str, code
     host.docker("wait", "hog")
 
 
+def test_each_killed_child_is_told_while_the_container_goes_on(host: EngineProcess) -> None:
+    before = host.text("info", "-f", "{{.SystemTime}}")
+    events = host.start_docker("events", "--since", before, "--filter", "container=hogs", "--format", "{{.Action}}")
+    assert events.stdout is not None
+    script = "for n in 1 2; do read go; tail -c 64m /dev/zero; done; read go"
+    limits = ("-m", "16m", "--memory-swap", "16m")
+    host.docker("run", "-di", "--name", "hogs", *limits, "busybox", "sh", "-c", script)
+    feed = host.start_docker("attach", "hogs")
+    assert feed.stdin is not None
+    seen: list[bytes] = []
+    for _ in range(2):
+        feed.stdin.write(b"go\n")
+        feed.stdin.flush()
+        while (action := events.stdout.readline()) != b"oom\n":
+            seen.append(action)
+        state = _state(host, "hogs")
+        assert (state["OOMKilled"], state["Status"]) == (True, "running")
+    assert b"die\n" not in seen
+    feed.stdin.write(b"go\n")
+    feed.communicate()
+    assert events.stdout.readline() == b"die\n"
+    events.terminate()
+    events.communicate()
+    state = _state(host, "hogs")
+    assert (state["OOMKilled"], state["ExitCode"]) == (True, 0)
+    host.docker("start", "hogs")
+    assert _state(host, "hogs")["OOMKilled"] is False
+
+
 def test_a_container_that_ends_by_itself_was_not_killed_for_memory(host: EngineProcess) -> None:
     host.docker("run", "--name", "calm", "-m", "32m", "busybox", "sh", "-c", "kill -KILL $$; exit 137", check=False)
     assert _state(host, "calm")["OOMKilled"] is False

@@ -41,6 +41,7 @@ from tare.engine.live import LiveContainers
 from tare.engine.log_keeping import LogKeeping
 from tare.engine.mounts import ContainerMounts
 from tare.engine.networks import Networks
+from tare.engine.oom import OomWatch
 from tare.engine.paths import EnginePaths
 from tare.engine.quiesce import Quiescer
 from tare.engine.records import ContainerRecords
@@ -264,6 +265,7 @@ def _lifecycle(parts: _Parts) -> Lifecycle:
         locks=parts.locks,
         failures=parts.failures,
         logs=parts.logs,
+        oom=OomWatch(parts.facts.cgroups, parts.paths),
     )
 
 

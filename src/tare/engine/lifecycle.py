@@ -17,6 +17,7 @@ from typing import Any
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
 from tare.engine.clock import ZERO_TIME, format_ns, now, to_seconds
+from tare.engine.endings import store_when_there_is_space
 from tare.engine.events import Events
 from tare.engine.failures import Failures
 from tare.engine.health import UNHEALTHY, HealthMonitors, initial_health
@@ -24,6 +25,7 @@ from tare.engine.health_checks import health_check
 from tare.engine.launch import Launcher
 from tare.engine.live import LiveContainers
 from tare.engine.log_keeping import LogKeeping
+from tare.engine.oom import OomWatch
 from tare.engine.records import ContainerRecords
 from tare.engine.removal import Remover
 from tare.engine.requests import Exit
@@ -33,6 +35,7 @@ from tare.errors import (
     Conflict,
     Diagnosis,
     ExecutableError,
+    Exhausted,
     NotFound,
     NotModified,
     TareError,
@@ -66,6 +69,7 @@ class Lifecycle:
         locks: KeyedLocks,
         failures: Failures,
         logs: LogKeeping,
+        oom: OomWatch,
     ) -> None:
         self._records = records
         self.live = live
@@ -79,6 +83,8 @@ class Lifecycle:
         self._locks = locks
         self._failures = failures
         self._logs = logs
+        self._oom = oom
+        oom.on_oom = self._out_of_memory
         self._background: set[asyncio.Task[None]] = set()
         self._cleanups: set[asyncio.Task[None]] = set()
         self.closing = False
@@ -141,6 +147,7 @@ class Lifecycle:
             await finish(self.take_down(container.id), what=f"start of {container.name}")
             raise
         live.exited.clear()
+        live.end_announced = live.out_of_memory = False
         self.watch(started)
         self.emit(started, "start")
         self._health.begin(started)
@@ -168,6 +175,7 @@ class Lifecycle:
     def watch(self, container: Container) -> None:
         """Wait for the process's end in a task of its own."""
         self._logs.begin(container)
+        self._oom.begin(container)
         live = self.live.of(container.id)
         live.monitor = asyncio.create_task(self._monitor(container.id), name=f"monitor {container.id[:12]}")
 
@@ -175,8 +183,12 @@ class Lifecycle:
         try:
             outcome = await self._supervisor.wait(container_id)
             await self._logs.end(container_id)
-            async with self._locks.hold(container_id):
-                await self.ended(container_id, outcome)
+
+            async def settle() -> None:
+                async with self._locks.hold(container_id):
+                    await self.ended(container_id, outcome)
+
+            await store_when_there_is_space(container_id, settle)
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -188,10 +200,14 @@ class Lifecycle:
         With ``restart_now`` the end is not the container's doing (a reboot): nothing is counted, no time is waited.
         """
         await self._health.end(container_id)
+        await self._oom.end(container_id)
         container = await self._records.get(container_id)
+        live = self.live.of(container_id)
+        if outcome.oom_killed and not (container.state.oom_killed or live.out_of_memory):
+            await self._out_of_memory(container_id)  # only the supervisor has seen it
         run = _how_it_ended(container, outcome)
         diagnosis = await self._diagnose(container, outcome)
-        asked = self.live.of(container_id).restart_asked
+        asked = live.restart_asked
         delay = None if asked or self.ending_containers else next_delay(container, run)
         if delay is None and container.host_config.auto_remove and not asked:
             await self._vanish(container, outcome, diagnosis)
@@ -203,7 +219,7 @@ class Lifecycle:
             state.status = ContainerStatus.EXITED if delay is None else ContainerStatus.RESTARTING
             state.exit_code = outcome.code
             state.error = outcome.error
-            state.oom_killed = outcome.oom_killed
+            state.oom_killed = state.oom_killed or outcome.oom_killed or live.out_of_memory
             state.pid = 0
             state.conmon_pid = 0
             state.finished_at = now()
@@ -221,15 +237,32 @@ class Lifecycle:
         container = await self._records.set_state(container_id, settled)
         await self.take_down(container_id)
         self._announce_end(container, outcome, run)
-        self.live.of(container_id).exited.set()
+        live.exited.set()
         waits = {"not-running", "next-exit"} if delay is None else {"next-exit"}
         self.live.wake(container_id, waits, Exit(code=outcome.code, diagnosis=diagnosis))
         if delay is not None and self.restarts_begun:
             self.restart_later(container)
 
-    def _announce_end(self, container: Container, outcome: ProcessExit, run: Ended) -> None:
-        if outcome.oom_killed:
+    async def _out_of_memory(self, container_id: str) -> None:
+        """A process of the container was killed for want of memory: noted and told at once, as in Docker."""
+
+        def noted(state: ContainerState) -> None:
+            state.oom_killed = True
+
+        self.live.of(container_id).out_of_memory = True
+        with contextlib.suppress(NotFound):
+            try:
+                container = await self._records.set_state(container_id, noted)
+            except Exhausted:
+                container = await self._records.get(container_id)
+                logger.warning("container %s ran out of memory, which cannot be stored", container_id[:12])
             self.emit(container, "oom")
+
+    def _announce_end(self, container: Container, outcome: ProcessExit, run: Ended) -> None:
+        live = self.live.of(container.id)
+        if live.end_announced:  # before the attempt to store it that failed
+            return
+        live.end_announced = True
         self.emit(container, "die", {"execDuration": str(int(run.ran)), "exitCode": str(outcome.code)})
 
     async def _diagnose(self, container: Container, outcome: ProcessExit) -> Diagnosis | None:
@@ -472,6 +505,7 @@ class Lifecycle:
         """Stop watching; containers go on running."""
         self.closing = True
         await self._health.close()
+        await self._oom.close()
         tasks = [live.monitor for live in self.live.all() if live.monitor is not None]
         for live in self.live.all():
             if live.restarting is not None:

@@ -82,6 +82,8 @@ class Live:
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     restarting: asyncio.TimerHandle | None = None
     restart_asked: bool = False
+    end_announced: bool = False
+    out_of_memory: bool = False  # in this run
 
 
 class LiveContainers:
