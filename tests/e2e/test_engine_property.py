@@ -32,7 +32,7 @@ from rebooting import reboot
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
-SEED = int(os.environ.get("TARE_TEST_SEED", "20"))
+SEED = int(os.environ.get("TARE_TEST_SEED", "22"))
 STEPS = int(os.environ.get("TARE_TEST_STEPS", "500"))
 NAMES = [f"c{number}" for number in range(7)]
 VOLUMES = [f"v{number}" for number in range(6)]

@@ -75,6 +75,19 @@ def test_image(host: EngineProcess, client: docker_py.DockerClient) -> None:
     assert json.loads(host.docker("inspect", "-f", "{{json .Mounts}}", container).stdout)[0]["Type"] == "image"
 
 
+def test_an_image_that_is_mounted_is_in_use(host: EngineProcess, busybox_tar: bytes) -> None:
+    host.docker("import", "-", "mounted:latest", stdin=busybox_tar + bytes(1024))
+    host.docker(
+        "create", "--name", "has-it", "--mount", "type=image,source=mounted,target=/x", "busybox", "ls", "/x/bin/ls"
+    )
+    refused = host.docker("rmi", "mounted", check=False)
+    assert (refused.returncode, b"(must force) - container" in refused.stderr) == (1, True)
+    host.docker("image", "prune", "-af", "--filter", "label=none")
+    assert host.docker("start", "-a", "has-it").stdout == b"/x/bin/ls\n"
+    host.docker("rm", "has-it")
+    host.docker("rmi", "mounted")
+
+
 def test_initial_owner(host: EngineProcess, volume: str) -> None:
     script = "stat -c '%u %g %a' /x"
     assert seen(host, "source=owned,uid=405,gid=100,mode=2750", script) == "405 100 2750"

@@ -139,10 +139,12 @@ class Images:
                 )
 
     async def _users(self, image: Image) -> list[tuple[str, str, bool]]:
+        """Containers that are made of it, or have it mounted: identifier, name, whether it is alive."""
+        wanted = str(image.id)
         return [
             (item.id, item.name, item.state.status in ("running", "paused", "restarting"))
             for item in await self._records.list()
-            if item.image_id == str(image.id)
+            if item.image_id == wanted or any(detail.image == wanted for detail in item.mount_details.values())
         ]
 
     async def pull(self, reference: str, platform: str = "", progress: Progress | None = None) -> Digest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from tare.engine.containers import Containers
 from tare.engine.images import Images
 from tare.engine.paths import EnginePaths
 from tare.engine.volumes import Volumes
+from tare.errors import InvalidArgument
 from tare.kernel.cgroups import LimitSupport
 from tare.runtime.choice import RuntimeChoice
 from tare.runtime.host import HostFacts
 from tare.runtime.oci_runtime import OciRuntime
 from tare.version import __version__
+
+USAGE_TYPES = ("image", "container", "volume", "build-cache")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,18 +125,28 @@ class System:
         """The number alone: ``runc version 1.1.5`` gives ``1.1.5``."""
         return (await self._runtime.version()).rpartition(" ")[2]
 
-    async def df(self) -> dict[str, Any]:
-        """Space used by images, containers, volumes and the build cache (API ``SystemDataUsageResponse``'s sources)."""
-        images = await self._images.list(all=True)
-        containers = await self._containers.list(all=True)
-        volumes = await self._volumes.usages(size=True)
-        return {
-            "images": images,
-            "layers_size": await self._images.layers_size(),
-            "containers": [(item, await self._containers.sizes(item.id)) for item in containers],
-            "volumes": [(one.volume, one.size + one.snapshots_size) for one in volumes],
-            "build_cache": await self._build_cache.list(),
-        }
+    async def df(self, types: Collection[str] = ()) -> dict[str, Any]:
+        """Space used by images, containers, volumes and the build cache (API ``SystemDataUsageResponse``'s sources).
+
+        ``types`` are the kinds to look at, of :data:`USAGE_TYPES`; none for all. The others are not in the answer.
+        Raises InvalidArgument.
+        """
+        if unknown := [kind for kind in types if kind not in USAGE_TYPES]:
+            raise InvalidArgument(f"unknown object type: {unknown[0]}", hint=f"take {', '.join(USAGE_TYPES)}")
+        wanted = types or USAGE_TYPES
+        found: dict[str, Any] = {}
+        if "image" in wanted:
+            found["images"] = await self._images.list(all=True)
+            found["layers_size"] = await self._images.layers_size()
+        if "container" in wanted:
+            containers = await self._containers.list(all=True)
+            found["containers"] = [(item, await self._containers.sizes(item.id)) for item in containers]
+        if "volume" in wanted:
+            volumes = await self._volumes.usages(size=True)
+            found["volumes"] = [(one.volume, one.size + one.snapshots_size) for one in volumes]
+        if "build-cache" in wanted:
+            found["build_cache"] = await self._build_cache.list()
+        return found
 
 
 def _host() -> dict[str, Any]:

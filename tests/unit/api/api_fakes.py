@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -486,13 +486,17 @@ class FakeSystem:
             "architecture": "amd64",
         }  # fmt: skip
 
-    async def df(self) -> dict[str, Any]:
+    async def df(self, types: Collection[str] = ()) -> dict[str, Any]:
         volume = await FakeVolumes().create("data", "local", {}, {})
+        found = {
+            "image": {"images": await FakeImages().list(all=True, filters={}), "layers_size": 500},
+            "container": {"containers": [(make_container(), (10, 1000))]},
+            "volume": {"volumes": [(volume, 77)]},
+            "build-cache": {"build_cache": await FakeBuildCache().list({})},
+        }
         return {
-            "images": await FakeImages().list(all=True, filters={}), "layers_size": 500,
-            "containers": [(make_container(), (10, 1000))], "volumes": [(volume, 77)],
-            "build_cache": await FakeBuildCache().list({}),
-        }  # fmt: skip
+            name: value for kind, part in found.items() if not types or kind in types for name, value in part.items()
+        }
 
 
 class FakeEngine:

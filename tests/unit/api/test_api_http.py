@@ -365,6 +365,10 @@ async def test_disk_usage(http: Http) -> None:
         "UsageCount": 3,
     }  # fmt: skip
     assert [usage["BuildCache"][1][name] for name in ("Parents", "InUse", "Shared")] == [None, True, True]
+    async with http.get("/system/df?type=volume&type=build-cache") as response:
+        chosen = await document(response)
+    assert (chosen["LayersSize"], chosen["Images"], chosen["Containers"]) == (0, None, None)
+    assert (chosen["Volumes"], chosen["BuildCache"]) == (usage["Volumes"], usage["BuildCache"])
 
 
 async def test_records_of_the_build_cache(http: Http) -> None:

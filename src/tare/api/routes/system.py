@@ -43,7 +43,8 @@ async def info(request: web.Request) -> web.StreamResponse:
 
 async def disk_usage(request: web.Request) -> web.StreamResponse:
     """``GET /system/df``."""
-    return json_response(render_usage(await engine_of(request).system.df(), now=time.time()))
+    usage = await engine_of(request).system.df(request.query.getall("type", []))
+    return json_response(render_usage(usage, now=time.time()))
 
 
 @cancellable

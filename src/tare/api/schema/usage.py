@@ -12,18 +12,24 @@ from tare.api.schema.volumes import render_volume
 
 
 def render_usage(usage: Mapping[str, Any], *, now: float) -> dict[str, Any]:
-    """``GET /system/df``, from the engine's images, containers, volumes and build cache with sizes in bytes."""
-    cache = [render_record(record) for record in usage["build_cache"]]
+    """``GET /system/df``, from the engine's images, containers, volumes and build cache with sizes in bytes.
+
+    What was not asked for is null.
+    """
+    images, containers, volumes, records = map(usage.get, ("images", "containers", "volumes", "build_cache"))
+    cache = None if records is None else [render_record(record) for record in records]
     return {
-        "LayersSize": usage["layers_size"],
-        "Images": [{**render_image(image), "SharedSize": 0} for image in usage["images"]],
-        "Containers": [
-            render_container(container, {}, {}, now=now, sizes=sizes) for container, sizes in usage["containers"]
-        ],
-        "Volumes": [
+        "LayersSize": usage.get("layers_size", 0),
+        "Images": None if images is None else [{**render_image(image), "SharedSize": 0} for image in images],
+        "Containers": None
+        if containers is None
+        else [render_container(container, {}, {}, now=now, sizes=sizes) for container, sizes in containers],
+        "Volumes": None
+        if volumes is None
+        else [
             {**render_volume(volume), "UsageData": {"Size": size, "RefCount": len(volume.users)}}
-            for volume, size in usage["volumes"]
+            for volume, size in volumes
         ],
         "BuildCache": cache,
-        "BuilderSize": sum(record["Size"] for record in cache if not record["Shared"]),
+        "BuilderSize": sum(record["Size"] for record in cache or () if not record["Shared"]),
     }
