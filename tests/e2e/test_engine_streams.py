@@ -115,7 +115,7 @@ def test_exec_that_cannot_be(host: EngineProcess, box: str) -> None:
     refused = host.docker("exec", box, "/etc/passwd", check=False)
     assert (refused.returncode, b"permission denied" in refused.stdout + refused.stderr) == (126, True)
     user = host.docker("exec", "-u", "nobody", box, "true", check=False)
-    assert (user.returncode != 0, b"unable to find user nobody" in user.stderr + user.stdout) == (True, True)
+    assert (user.returncode, b"unable to find user nobody" in user.stderr) == (1, True)
     assert b"No such container: ghost" in host.docker("exec", "ghost", "true", check=False).stderr
     host.docker("stop", "-t", "0", box)
     stopped = host.docker("exec", box, "true", check=False)

@@ -12,7 +12,7 @@ import contextlib
 import select
 import struct
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aiohttp import web
@@ -231,11 +231,19 @@ class Connection(Protocol):
 
 
 async def relay(
-    connection: Connection, attached: Attachment, *, framed: bool, stdin: bool, detach_keys: bytes | None = None
+    connection: Connection,
+    attached: Attachment,
+    *,
+    framed: bool,
+    stdin: bool,
+    output: bool = True,
+    detach_keys: bytes | None = None,
+    on_detach: Callable[[], None] = lambda: None,
 ) -> None:
     """Carry bytes both ways until the process's output ends or the client is gone; closes both ends.
 
-    ``detach_keys`` in the input, given for a terminal only, end it too.
+    ``detach_keys`` in the input, given for a terminal only, end it too, after ``on_detach``. Without ``output``
+    the end of input does.
 
     Where the attachment knows its process's end, the connection stays open until then: clients ask for the exit code
     as soon as it closes.
@@ -244,13 +252,15 @@ async def relay(
     receiver = asyncio.create_task(_receive(connection, attached, stdin=stdin, keys=detach_keys))
     try:
         done, _ = await asyncio.wait({sender, receiver, connection.lost}, return_when=asyncio.FIRST_COMPLETED)
-        if done == {receiver} and receiver.exception() is None:  # the end of input; output goes on
+        if done == {receiver} and receiver.exception() is None and output:  # the end of input; output goes on
             await asyncio.wait({sender, connection.lost}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in (sender, receiver):
             if not task.done():
                 task.cancel()
         results = await asyncio.gather(sender, receiver, return_exceptions=True)
+        if any(isinstance(result, Detached) for result in results):
+            on_detach()
         attached.close()
         connection.close()
     for result in results:

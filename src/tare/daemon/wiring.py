@@ -52,6 +52,7 @@ from tare.engine.stats import Stats
 from tare.engine.system import System
 from tare.engine.unpersisted import UnpersistedService
 from tare.engine.updates import Updates
+from tare.engine.use_events import UseEvents
 from tare.engine.views import NetworkView
 from tare.engine.volume_copies import VolumeCopies
 from tare.engine.volume_files import VolumeFiles
@@ -178,7 +179,7 @@ def _engine(parts: _Parts) -> Engine:
     return Engine(
         paths=parts.paths,
         containers=containers,
-        container_logs=_container_logs(parts, containers),
+        container_logs=_container_logs(parts, containers, lifecycle),
         container_files=_container_files(parts, lifecycle),
         commits=Commits(records=parts.records, store=parts.store, lifecycle=lifecycle, events=parts.events),
         stats=Stats(records=parts.records, cgroups=parts.facts.cgroups, paths=parts.paths),
@@ -262,6 +263,7 @@ def _lifecycle(parts: _Parts) -> Lifecycle:
         remover=parts.remover,
         health=parts.health,
         events=parts.events,
+        use_events=UseEvents(parts.events, parts.network),
         locks=parts.locks,
         failures=parts.failures,
         logs=parts.logs,
@@ -298,7 +300,7 @@ def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
     )
 
 
-def _container_logs(parts: _Parts, containers: Containers) -> ContainerLogs:
+def _container_logs(parts: _Parts, containers: Containers, lifecycle: Lifecycle) -> ContainerLogs:
     return ContainerLogs(
         records=parts.records,
         live=parts.live,
@@ -306,6 +308,7 @@ def _container_logs(parts: _Parts, containers: Containers) -> ContainerLogs:
         keeping=parts.logs,
         locks=parts.locks,
         wait=containers.wait,
+        emit=lifecycle.emit,
     )
 
 

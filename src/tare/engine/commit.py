@@ -55,12 +55,13 @@ class Commits:
         async with self._store.leases.hold() as lease:
             async with self._frozen(container, wanted=request.pause):
                 layer = await self._write_layer(container, lease)
-            image = await self._store.images.create(
-                _document(parent.config, container, request, layer), tag=request.name
-            )
+            document = _document(parent.config, container, request, layer)
+            image = await self._store.images.create(document, tag=request.name)
         shown = request.name.familiar() if request.name else ""
+        labels = document.config.labels or {}
+        self._events.publish("image", "create", str(image), {**labels, "name": str(image)})
         if request.name is not None:
-            self._events.publish("image", "tag", str(image), {"name": shown})
+            self._events.publish("image", "tag", str(image), {**labels, "name": shown})
         self._lifecycle.emit(
             container, "commit", {"comment": request.comment, "imageID": str(image), "imageRef": shown}
         )

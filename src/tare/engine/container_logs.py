@@ -15,6 +15,7 @@ from tare.engine.records import ContainerRecords
 from tare.engine.requests import AttachRequest, Exit, LogRequest
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from tare.model import ContainerStatus
+from tare.model.container import Container
 from tare.runtime.logs import LogBatch, LogQuery, log_time
 from tare.runtime.supervisor import Supervisor
 
@@ -31,6 +32,7 @@ class ContainerLogs:
         keeping: LogKeeping,
         locks: KeyedLocks,
         wait: Callable[[str, str], Awaitable[Exit]],
+        emit: Callable[[Container, str], None],
     ) -> None:
         self._records = records
         self._live = live
@@ -38,6 +40,7 @@ class ContainerLogs:
         self._keeping = keeping
         self._locks = locks
         self._wait = wait
+        self._emit = emit
 
     async def attach(self, reference: str, request: AttachRequest) -> ContainerAttachment:
         """Connect to the streams; a container that has not started may be attached to in advance.
@@ -59,7 +62,12 @@ class ContainerLogs:
                 attachment.begin(await self._supervisor.attach(container.id))
             else:
                 self._live.of(container.id).attachments.append(attachment)
+            self._emit(container, "attach")
         return attachment
+
+    def detached(self, container: Container) -> None:
+        """A client has left by its detach keys."""
+        self._emit(container, "detach")
 
     async def logs(self, reference: str, request: LogRequest) -> AsyncIterator[LogBatch]:
         """The container's log, line by line. Raises NotFound, Unsupported for the log driver ``none``."""

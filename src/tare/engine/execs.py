@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from tare.engine.bundle import BundleWriter
@@ -45,11 +46,17 @@ class Execs:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def create(self, container_ref: str, config: ExecConfig) -> str:
-        """Prepare an exec and return its id. Raises NotFound, Conflict when the container does not run."""
+        """Prepare an exec and return its id.
+
+        Raises NotFound, Conflict when the container does not run, InvalidArgument for a user that it does not know.
+        """
         asyncio.get_running_loop().run_in_executor(None, hasten_moves)  # whoever prepares one will start it soon
         container = await self._running(container_ref)
         if not config.cmd:
             raise InvalidArgument("No exec command specified")
+        if config.user:  # one that the image does not know is refused here, as in Docker
+            async with self._failures.explaining(container, config):
+                await self._bundles.exec_process(container, config, terminal=config.tty)
         state = ExecState(id=new_id(), container_id=container.id, config=config)
         self._execs[state.id] = state
         self._emit(container, state, "exec_create")
@@ -61,6 +68,7 @@ class Execs:
         """Run it; returns its streams unless ``detach``. Raises NotFound, Conflict, ExecutableError."""
         state, container = await self._startable(exec_id)
         state.started = True
+        self._emit(container, state, "exec_start")
         try:
             async with self._failures.explaining(container, state.config):
                 await self._failures.foresee(container, self._supervisor.runtime.of(container.id), state.config)
@@ -82,7 +90,6 @@ class Execs:
         size = console_size or state.config.console_size
         if tty and size and any(size):
             await session.resize(*size)
-        self._emit(container, state, "exec_start")
         task = asyncio.create_task(self._watch(container, state, session), name=f"exec {exec_id[:12]}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -157,8 +164,7 @@ class Execs:
         return container
 
     def _emit(self, container: Container, state: ExecState, action: str, extra: dict[str, str] | None = None) -> None:
-        command = " ".join(state.config.cmd)
-        name = action if action == "exec_die" else f"{action}: {command}"
+        name = action if action == "exec_die" else f"{action}: {command_words(state.config.cmd)}"
         attributes = {**(container.config.labels or {}), "image": container.image_name, "name": container.name}
         self._events.publish("container", name, container.id, {**attributes, "execID": state.id, **(extra or {})})
 
@@ -167,3 +173,8 @@ class Execs:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def command_words(command: Sequence[str]) -> str:
+    """A command in the name of an event: program and arguments with a space between them, also without arguments."""
+    return f"{command[0]} {' '.join(command[1:])}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from tare.engine.bundle import BundleWriter
 from tare.engine.clock import format_ns
 from tare.engine.events import Events
+from tare.engine.execs import command_words
 from tare.engine.health_checks import HealthCheck, NetworkTarget
 from tare.engine.health_records import CheckResult
 from tare.engine.requests import ExecConfig
@@ -54,7 +55,7 @@ class HealthProbes:
     async def _execute(self, container: Container, check: HealthCheck) -> tuple[int, str]:
         config = ExecConfig(cmd=check.command, attach_stdout=True, attach_stderr=True)
         exec_id = new_id()
-        words = " ".join(check.command)
+        words = command_words(check.command)
         self._emit(container, f"exec_create: {words}", exec_id)
         process = await self._bundles.exec_process(container, config, terminal=False)
         outcome = await self._supervisor.probe(

@@ -90,7 +90,7 @@ class Images:
         if name.digest is not None:
             raise InvalidArgument("refusing to create a tag with a digest reference")
         await self._store.images.tag(image.id, name)
-        self._events.publish("image", "tag", str(image.id), {"name": name.familiar()})
+        self._emit(image, "tag", name.familiar())
 
     async def remove(self, reference: str, *, force: bool = False, noprune: bool = False) -> list[dict[str, str]]:
         """Remove a name, and the image with its last one; returns ``Untagged`` and ``Deleted`` records.
@@ -113,14 +113,17 @@ class Images:
         for name in doomed:
             await self._store.images.untag(name)
             records.append({"Untagged": name.familiar()})
-            self._events.publish("image", "untag", str(image.id), {"name": name.familiar()})
+            self._emit(image, "untag", str(image.id))
         if last and not await self._users(image):
             await self._store.images.remove(image.id)
             await self._settle()  # containers of --rm may still be letting go of the layers
             await self._store.collect()
             records.append({"Deleted": str(image.id)})
-            self._events.publish("image", "delete", str(image.id), {"name": reference})
+            self._events.publish("image", "delete", str(image.id), {"name": str(image.id)})  # its labels are gone
         return records
+
+    def _emit(self, image: Image, action: str, name: str) -> None:
+        self._events.publish("image", action, str(image.id), {**(image.config.config.labels or {}), "name": name})
 
     async def _check_unused(self, image: Image, reference: str, *, force: bool) -> None:
         for container_id, name, live in await self._users(image):

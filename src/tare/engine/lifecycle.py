@@ -31,6 +31,7 @@ from tare.engine.removal import Remover
 from tare.engine.requests import Exit
 from tare.engine.restarts import Ended, ends_when_unhealthy, next_delay
 from tare.engine.sandbox import Sandboxes
+from tare.engine.use_events import UseEvents
 from tare.errors import (
     Conflict,
     Diagnosis,
@@ -39,6 +40,7 @@ from tare.errors import (
     NotFound,
     NotModified,
     TareError,
+    Unavailable,
 )
 from tare.model import ContainerStatus
 from tare.model.container import Container, ContainerState
@@ -49,6 +51,7 @@ from tare.runtime.supervisor import Supervisor
 logger = logging.getLogger(__name__)
 
 DEFAULT_STOP_SECONDS = 10
+KILL_SECONDS = 10.0  # as in Docker
 STARTS_AT_ONCE = 4  # when an engine starts what ran before
 
 
@@ -66,6 +69,7 @@ class Lifecycle:
         remover: Remover,
         health: HealthMonitors,
         events: Events,
+        use_events: UseEvents,
         locks: KeyedLocks,
         failures: Failures,
         logs: LogKeeping,
@@ -80,6 +84,7 @@ class Lifecycle:
         self._health = health
         health.on_unhealthy = self._found_unhealthy
         self._events = events
+        self._use_events = use_events
         self._locks = locks
         self._failures = failures
         self._logs = logs
@@ -149,6 +154,7 @@ class Lifecycle:
         live.exited.clear()
         live.end_announced = live.out_of_memory = False
         self.watch(started)
+        await self._use_events.begun(started)
         self.emit(started, "start")
         self._health.begin(started)
 
@@ -236,7 +242,7 @@ class Lifecycle:
         # The exit code is stored before the file that holds it goes with the surroundings.
         container = await self._records.set_state(container_id, settled)
         await self.take_down(container_id)
-        self._announce_end(container, outcome, run)
+        await self._announce_end(container, outcome, run)
         live.exited.set()
         waits = {"not-running", "next-exit"} if delay is None else {"next-exit"}
         self.live.wake(container_id, waits, Exit(code=outcome.code, diagnosis=diagnosis))
@@ -258,11 +264,12 @@ class Lifecycle:
                 logger.warning("container %s ran out of memory, which cannot be stored", container_id[:12])
             self.emit(container, "oom")
 
-    def _announce_end(self, container: Container, outcome: ProcessExit, run: Ended) -> None:
+    async def _announce_end(self, container: Container, outcome: ProcessExit, run: Ended) -> None:
         live = self.live.of(container.id)
         if live.end_announced:  # before the attempt to store it that failed
             return
         live.end_announced = True
+        await self._use_events.ended(container)
         self.emit(container, "die", {"execDuration": str(int(run.ran)), "exitCode": str(outcome.code)})
 
     async def _diagnose(self, container: Container, outcome: ProcessExit) -> Diagnosis | None:
@@ -275,7 +282,7 @@ class Lifecycle:
         """End a container of ``--rm``: ports and name are free when waiters hear of it, files go afterwards."""
         live = self.live.of(container.id)
         await finish(self._sandboxes.disconnect(container.id), what=f"network of {container.name}")
-        self._announce_end(container, outcome, _how_it_ended(container, outcome))
+        await self._announce_end(container, outcome, _how_it_ended(container, outcome))
         await finish(self._sandboxes.mounts.release(container.id), what=f"mounts of {container.name}")
         await self._remover.forget(container, volumes=True)
         live.exited.set()
@@ -392,11 +399,9 @@ class Lifecycle:
             seconds = container.config.stop_timeout
         if seconds is None:
             seconds = DEFAULT_STOP_SECONDS
-        ended = False
-        if seconds != 0:
-            await self._signal_if_alive(container, signal or parse_signal(container.config.stop_signal or "SIGTERM"))
-            ended = await self._exits_within(container.id, None if seconds < 0 else float(seconds))
-        if not ended:
+        # Without any time for it, too, as in Docker: a process that needs none ends by the signal that it knows.
+        await self._signal_if_alive(container, signal or parse_signal(container.config.stop_signal or "SIGTERM"))
+        if not await self._exits_within(container.id, None if seconds < 0 else float(seconds)):
             await self._signal_if_alive(container, signals.SIGKILL)
             await self._exits_within(container.id, None)
 
@@ -421,7 +426,11 @@ class Lifecycle:
         return True
 
     async def kill(self, reference: str, signal: str) -> None:
-        """Send a signal. Raises Conflict when the container is not running, InvalidArgument for an unknown signal."""
+        """Send a signal; SIGKILL waits for the end.
+
+        Raises Conflict when the container is not running, InvalidArgument for an unknown signal, Unavailable when it
+        does not end.
+        """
         container = await self._records.get(reference)
         number = parse_signal(signal or "SIGKILL")
         ends = number in (signals.SIGKILL, parse_signal(container.config.stop_signal or "SIGTERM"))
@@ -436,6 +445,12 @@ class Lifecycle:
                 container = await self._records.set_state(container.id, _stopped_by_user)
             await self._signal(container, number)
         self.emit(container, "kill", {"signal": str(number)})
+        if number == signals.SIGKILL and not await self._exits_within(container.id, KILL_SECONDS):
+            raise Unavailable(
+                f"cannot kill container: {reference}: it has not ended within {KILL_SECONDS:g} seconds",
+                hint="a process in uninterruptible sleep, or a client that is attached and does not read, holds it up",
+                code="not-ended",
+            )
 
     async def _signal_if_alive(self, container: Container, number: int) -> None:
         with contextlib.suppress(Conflict, NotFound):  # it ended by itself meanwhile: that is what was wanted

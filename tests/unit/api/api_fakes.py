@@ -211,6 +211,9 @@ class FakeContainers:
         self.calls.append(("attach", request))
         return self.process
 
+    def detached(self, container: Container) -> None:
+        self.calls.append(("detached", container.id))
+
     async def logs(self, ref: str, request: LogRequest) -> AsyncIterator[LogBatch]:
         self.calls.append(("logs", request))
         if self.lines:

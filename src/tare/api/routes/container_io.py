@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -104,7 +105,9 @@ async def _carry(
         connection.close()
         raise
     keys = parse_detach_keys(asked.detach_keys) if container.config.tty else None
-    await relay(connection, attachment, framed=framed, stdin=asked.stdin and asked.stream, detach_keys=keys)
+    stdin, output = asked.stdin and asked.stream, asked.stdout or asked.stderr
+    left = partial(engine_of(request).container_logs.detached, container)
+    await relay(connection, attachment, framed=framed, stdin=stdin, output=output, detach_keys=keys, on_detach=left)
 
 
 def _logs_of(asked: AttachRequest) -> LogRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import msgspec
@@ -79,8 +80,12 @@ def render_exec(state: ExecState) -> dict[str, Any]:
         "OpenStdin": config.attach_stdin,
         "OpenStderr": config.attach_stderr,
         "OpenStdout": config.attach_stdout,
-        "CanRemove": not state.running and state.exit_code is not None,
+        "CanRemove": False,  # set by Docker five minutes after the end, when ours is gone
         "ContainerID": state.container_id,
-        "DetachKeys": "",
+        "DetachKeys": b64encode(keys).decode() if (keys := _own_keys(config)) else "",
         "Pid": state.pid,
     }
+
+
+def _own_keys(config: ExecConfig) -> bytes:
+    return parse_detach_keys(config.detach_keys) if config.detach_keys else b""
