@@ -286,6 +286,20 @@ def test_events_of_a_container(host: EngineProcess) -> None:
     assert b"`since` time (20) cannot be after `until` time (10.5)" in backwards.stderr
 
 
+@pytest.mark.parametrize("pause", [False, True])
+def test_events_of_a_removal_by_force(host: EngineProcess, *, pause: bool) -> None:
+    host.docker("run", "-d", "--name", "doomed", "busybox", "sleep", "1000")
+    if pause:
+        host.docker("pause", "doomed")
+    begin = time.time()
+    host.docker("rm", "-f", "doomed")
+    told = host.text(
+        "events", "--since", f"{begin:.6f}", "--until", f"{time.time():.6f}", "--filter", "container=doomed",
+        "--filter", "type=container", "--format", "{{.Action}} {{.Actor.Attributes.signal}}",
+    )  # fmt: skip
+    assert [line.removesuffix(" <no value>") for line in told.splitlines()] == ["kill 9", "die", "destroy"]
+
+
 def test_removal_needs_force_while_running(host: EngineProcess) -> None:
     host.docker("run", "-d", "--name", "held", *SLEEP)
     refused = host.docker("rm", "held", check=False)

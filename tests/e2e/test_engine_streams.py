@@ -197,6 +197,11 @@ def test_detach_keys_of_ones_own(host: EngineProcess, terminals: list[Terminal],
     leave(b"\x18y", "exec", "-it", "own", "sh", "-c", script)
     host.docker("stop", "-t", "0", "own")
     leave(b"zz", "start", "-ai", "--detach-keys", "z,z", "own")
+    host.docker("stop", "-t", "0", "own")
+    script = 'stty -icanon -ixon; while :; do read -t 1 line && echo "$line" || echo ready; done'
+    host.docker("rm", "own")
+    host.docker("run", "-dit", "--name", "own", "busybox", "sh", "-c", script)
+    leave(b"zz", "attach", "--detach-keys", "z,z", "own")
     refused = subprocess.run(
         [*tare, "attach", "--detach-keys", "ctrl-nothing", "own"], capture_output=True, check=False
     )

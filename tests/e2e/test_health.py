@@ -230,6 +230,20 @@ def test_unhealthy_container_is_started_again(own: EngineProcess) -> None:
     assert own.text("inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "checked") == "exited 2"
 
 
+def test_a_policy_given_later_starts_an_unhealthy_container_again(own: EngineProcess) -> None:
+    health = ("--health-cmd", "test ! -e /tmp/broken", *QUICK, "--health-retries", "1")
+    run(own, *health, "busybox", "sh", "-c", "rm -f /tmp/broken; trap 'exit 0' TERM; while :; do sleep 0.05; done")
+    assert own.tare("update", "--restart", "on-unhealthy:5", "checked").stdout == b"checked\n"
+    assert own.text("inspect", "-f", "{{json .HostConfig.RestartPolicy}}", "checked") == (
+        '{"Name":"on-unhealthy","MaximumRetryCount":5}'
+    )
+    own.docker("exec", "checked", "touch", "/tmp/broken")
+    assert await_events(own, "start", 2) == ["start"] * 2
+    own.docker("stop", "checked")
+    own.docker("update", "--restart", "no", "checked")
+    assert own.text("inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", "checked") == "no"
+
+
 def test_policies_that_are_refused(own: EngineProcess) -> None:
     for policy, words in (
         ("sometimes", "unknown policy 'sometimes'"),

@@ -82,7 +82,6 @@ def test_an_image_that_is_mounted_is_in_use(host: EngineProcess, busybox_tar: by
     )
     refused = host.docker("rmi", "mounted", check=False)
     assert (refused.returncode, b"(must force) - container" in refused.stderr) == (1, True)
-    host.docker("image", "prune", "-af", "--filter", "label=none")
     assert host.docker("start", "-a", "has-it").stdout == b"/x/bin/ls\n"
     host.docker("rm", "has-it")
     host.docker("rmi", "mounted")

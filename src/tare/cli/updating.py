@@ -29,7 +29,7 @@ from tare.errors import InvalidArgument, TareError
 @click.option("--memory-reservation", help="Soft limit of memory.")
 @click.option("--memory-swap", help="Limit of memory and swap together, -1 for unlimited swap.")
 @click.option("--pids-limit", type=int, help="Limit of processes, -1 for unlimited.")
-@click.option("--restart", help="no, on-failure[:N], always, unless-stopped.")
+@click.option("--restart", help="no, on-failure[:N], always, unless-stopped, on-unhealthy[:N].")
 @pass_session
 def update(session: Session, /, containers: tuple[str, ...], **given: Any) -> None:
     """Change the limits and the restart policy of containers; running ones have them at once."""

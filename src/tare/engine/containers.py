@@ -162,7 +162,7 @@ class Containers:
                     code="container-running",
                 )
             with contextlib.suppress(NotModified):
-                await self._lifecycle.stop(container.id, timeout=0, signal="SIGKILL")
+                await self._lifecycle.stop(container.id, timeout=0, signal="SIGKILL", announce=False)
         async with self._locks.hold(container.id):
             try:
                 container = await self._records.get(container.id)

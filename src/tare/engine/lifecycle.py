@@ -368,11 +368,18 @@ class Lifecycle:
                 await self._end_process(container, seconds=None, signal=None)
 
     async def stop(
-        self, reference: str, *, timeout: int | None = None, signal: str | None = None, by_user: bool = True
+        self,
+        reference: str,
+        *,
+        timeout: int | None = None,
+        signal: str | None = None,
+        by_user: bool = True,
+        announce: bool = True,
     ) -> None:
         """Ask the process to end, kill it after ``timeout`` seconds (-1: never). Raises NotModified.
 
-        ``by_user``: restart policies leave it alone afterwards.
+        ``by_user``: restart policies leave it alone afterwards. ``announce``: with the event ``stop``; a removal by
+        force has ``kill``, ``die`` and ``destroy`` alone, as in Docker.
         """
         number = parse_signal(signal) if signal else None
         container = await self._records.get(reference)
@@ -388,7 +395,8 @@ class Lifecycle:
                 # Before the signal: an engine that is killed now must know that no policy may undo this.
                 container = await self._records.set_state(container.id, _stopping)
         await self._end_process(container, seconds=timeout, signal=number)
-        self.emit(container, "stop")
+        if announce:
+            self.emit(container, "stop")
 
     def finish_stop(self, container: Container) -> None:
         """Go on with a stop that an earlier engine process began."""
