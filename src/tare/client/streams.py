@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import AsyncIterator
 from types import TracebackType
 
@@ -12,7 +13,45 @@ from tare.errors import InternalError, Unavailable
 STDOUT = 1
 STDERR = 2
 _ENGINE_ERROR = 3
-_HEADER = 8  # bytes: stream, three zeros, length as big endian
+_HEADER = struct.Struct(">BxxxL")  # stream, three zeros, length
+
+
+class _Frames:
+    """Takes the API's frames apart. Pure: feed bytes, take pieces."""
+
+    def __init__(self) -> None:
+        self._head = b""  # of a frame, not complete yet
+        self._stream = 0
+        self._left = 0  # bytes of the frame that are still to come
+
+    def feed(self, chunk: bytes) -> list[tuple[int, bytes]]:
+        """What ``chunk`` has brought, in order; frames of one stream that follow each other are one piece.
+
+        A log has a frame per line: of a gigabyte that is millions.
+        """
+        data = self._head + chunk if self._head else chunk
+        stream, left, place, end = self._stream, self._left, 0, len(data)
+        pieces: list[tuple[int, bytes]] = []
+        parts: list[bytes] = []
+        while place < end:
+            if left:
+                stop = min(place + left, end)
+                parts.append(data[place:stop])
+                left -= stop - place
+                place = stop
+                continue
+            if end - place < _HEADER.size:
+                break
+            before = stream
+            stream, left = _HEADER.unpack_from(data, place)
+            place += _HEADER.size
+            if stream != before and parts:
+                pieces.append((before, b"".join(parts)))
+                parts = []
+        if parts:
+            pieces.append((stream, b"".join(parts)))
+        self._head, self._stream, self._left = data[place:], stream, left
+        return pieces
 
 
 async def demultiplex(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
@@ -20,20 +59,10 @@ async def demultiplex(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, 
 
     Raises InternalError for an error that the engine reports within the stream.
     """
-    pending = b""
-    stream, left = 0, 0
+    frames = _Frames()
     failure = b""
     async for chunk in chunks:
-        pending += chunk
-        while pending:
-            if left == 0:
-                if len(pending) < _HEADER:
-                    break
-                stream, left = pending[0], int.from_bytes(pending[4:_HEADER], "big")
-                pending = pending[_HEADER:]
-                continue
-            data, pending = pending[:left], pending[left:]
-            left -= len(data)
+        for stream, data in frames.feed(chunk):
             if stream == _ENGINE_ERROR:
                 failure += data
             else:

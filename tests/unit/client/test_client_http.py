@@ -150,6 +150,13 @@ async def test_frames_over_any_border(size: int) -> None:
     assert found == {1: b"hello!", 2: b"err"}
 
 
+async def test_neighbouring_frames_are_one_piece_and_streams_keep_their_order() -> None:
+    data = b"".join(_frame(stream, text) for stream, text in [(1, b"a"), (1, b"b"), (2, b"c"), (1, b""), (2, b"d")])
+    data += _frame(1, b"ef")
+    pieces = [piece async for piece in demultiplex(_pieces(data[:-1], data[-1:]))]
+    assert pieces == [(1, b"ab"), (2, b"c"), (2, b"d"), (1, b"e"), (1, b"f")]
+
+
 async def test_error_in_the_stream() -> None:
     with pytest.raises(TareError, match="error from the engine in stream: disk"):
         async for _ in demultiplex(_pieces(_frame(3, b"disk"))):
