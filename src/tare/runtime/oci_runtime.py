@@ -26,7 +26,13 @@ CREATE_FAILED = "failed to create task for container: failed to create shim task
 EXEC_FAILED = "OCI runtime exec failed: "
 _NOT_FOUND = ("executable file not found", "no such file or directory", "not found in $path")
 _NOT_EXECUTABLE = ("permission denied", "is a directory", "exec format error")
-_REFUSED = ("sethostname: invalid", "error setting cgroup config", "unable to apply cgroup configuration", "sysctl ")
+_REFUSED = (
+    "sethostname: invalid",
+    "error setting cgroup config",
+    "unable to apply cgroup configuration",
+    "sysctl ",
+    "/proc/sys/",
+)
 """What the runtime says when an option has a value that the kernel does not take."""
 _MAX_LOG = 1 << 20
 
