@@ -274,7 +274,7 @@ class UnpackedSnapshotter:
                 return
             if snapshot.kind == "active":
                 await asyncio.to_thread(_refuse_mounted, key, self._content_path(snapshot.id, snapshot.kind))
-            await self._db.write(lambda connection: _delete(connection, snapshot), durable=False)
+            await self._db.write(lambda connection: _delete(connection, snapshot), durable=False, freeing=True)
             await asyncio.to_thread(remove_tree, self._directory(snapshot.id))
 
     async def recover(self) -> None:
