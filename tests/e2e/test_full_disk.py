@@ -103,3 +103,62 @@ def test_a_pause_that_cannot_be_stored_is_undone(small: EngineProcess) -> None:
         assert (refused.returncode, "no space left" in refused.stderr.decode()) == (1, True)
         assert small.text("exec", "awake", "echo", "awake") == "awake"
     small.docker("rm", "-f", "awake")
+
+
+def files_of(engine: EngineProcess) -> set[Path]:
+    """What is below the data root, except the filler, the reserve and the database's own files."""
+    return {path for path in engine.data_root.rglob("*") if not path.name.startswith(("filler", "tare.db"))}
+
+
+REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("volume", "create", "new"), "no space left below the data root"),
+    (("network", "create", "new"), "no space left below the data root"),
+    (("create", "--name", "new", "busybox"), "no space left below the data root"),
+    (("run", "--name", "new", "busybox"), "no space left below the data root"),
+    (("run", "--rm", "-v", "new:/new", "-v", "/anonymous", "busybox"), "no space left below the data root"),
+    (("run", "--rm", "--network", "new", "busybox"), "network new not found"),
+    (("cp", "/etc/passwd", "here:/tmp/new"), "/tmp/new: No space left on device"),
+    (("cp", "/etc/passwd", "here:/kept/new"), "/kept/new: No space left on device"),
+    (("commit", "here", "new"), "no space left below the data root"),
+    (("tag", "busybox", "new"), "no space left below the data root"),
+    (("import", "-", "new"), "no space left below the data root"),
+    (("build", "-t", "new", "-"), "No space left on device"),
+    (("rename", "here", "new"), "no space left below the data root"),
+    (("pause", "here"), "no space left below the data root"),
+    (("exec", "here", "sh", "-c", "echo much > /tmp/new"), "No space left on device"),
+)
+"""What needs space, and the words that say that there is none."""
+
+ANSWERED = (("system", "df"), ("system", "df", "-v"), ("ps", "-as"), ("images",), ("inspect", "here"), ("logs", "here"),
+            ("cp", "here:/etc/passwd", "-"), ("export", "here"), ("diff", "here"),
+            ("top", "here"), ("stats", "--no-stream", "here"), ("volume", "ls"), ("info",))  # fmt: skip
+
+
+@pytest.fixture
+def here(small: EngineProcess) -> Iterator[str]:
+    small.docker("run", "-d", "--name", "here", "-v", "kept:/kept", "busybox", "sh", "-c", "echo said; sleep 1000")
+    yield "here"
+    small.docker("rm", "-f", "here")
+    small.docker("volume", "rm", "kept")
+
+
+def objects_of(engine: EngineProcess) -> list[str]:
+    """Every object that clients see."""
+    tags = engine.text("images", "-a", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}")
+    names = engine.text("ps", "-a", "--format", "{{.ID}} {{.Names}}")
+    return [tags, names, engine.text("volume", "ls", "-q"), engine.text("network", "ls", "-q")]
+
+
+def test_what_needs_space_says_so_and_leaves_nothing(small: EngineProcess, here: str, busybox_tar: bytes) -> None:
+    inputs = {"import": busybox_tar, "build": b"FROM busybox\nRUN echo new > /new\n"}
+    before, files = objects_of(small), files_of(small)
+    with filled(small):
+        for arguments, words in REFUSED:
+            refused = small.docker(*arguments, stdin=inputs.get(arguments[0]), check=False)
+            said = refused.stderr.decode()
+            assert (refused.returncode != 0, words in said) == (True, True), (arguments, refused)
+            assert small.text("inspect", "-f", "{{.Name}} {{.State.Status}}", here) == "/here running", arguments
+        for arguments in ANSWERED:
+            assert small.docker(*arguments).stdout, arguments
+        assert objects_of(small) == before
+        assert {path for path in files_of(small) - files if "upper" not in path.parts} == set()
