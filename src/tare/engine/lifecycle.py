@@ -17,7 +17,7 @@ from typing import Any
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
 from tare.engine.clock import ZERO_TIME, format_ns, now, to_seconds
-from tare.engine.endings import store_when_there_is_space
+from tare.engine.endings import check_end_is_stored, store_when_there_is_space
 from tare.engine.events import Events
 from tare.engine.failures import Failures
 from tare.engine.health import UNHEALTHY, HealthMonitors, initial_health
@@ -153,6 +153,7 @@ class Lifecycle:
             raise
         live.exited.clear()
         live.end_announced = live.out_of_memory = False
+        live.unstored_end = None
         self.watch(started)
         await self._use_events.begun(started)
         self.emit(started, "start")
@@ -240,12 +241,20 @@ class Lifecycle:
                 state.restart_delay = delay
 
         # The exit code is stored before the file that holds it goes with the surroundings.
-        container = await self._records.set_state(container_id, settled)
+        exited = Exit(code=outcome.code, diagnosis=diagnosis)
+        waits = {"not-running", "next-exit"} if delay is None else {"next-exit"}
+        try:
+            container = await self._records.set_state(container_id, settled, freeing=True)
+        except Exhausted:  # tried again later; who waits for the process need not
+            live.unstored_end = exited
+            live.exited.set()
+            self.live.wake(container_id, waits, exited)
+            raise
+        live.unstored_end = None
         await self.take_down(container_id)
         await self._announce_end(container, outcome, run)
         live.exited.set()
-        waits = {"not-running", "next-exit"} if delay is None else {"next-exit"}
-        self.live.wake(container_id, waits, Exit(code=outcome.code, diagnosis=diagnosis))
+        self.live.wake(container_id, waits, exited)
         if delay is not None and self.restarts_begun:
             self.restart_later(container)
 
@@ -393,7 +402,7 @@ class Lifecycle:
                 raise NotModified(f"container {container.name} is not running")
             if by_user:
                 # Before the signal: an engine that is killed now must know that no policy may undo this.
-                container = await self._records.set_state(container.id, _stopping)
+                container = await self._records.set_state(container.id, _stopping, freeing=True)
         await self._end_process(container, seconds=timeout, signal=number)
         if announce:
             self.emit(container, "stop")
@@ -450,7 +459,7 @@ class Lifecycle:
             if not ContainerStatus(container.state.status).is_live:
                 raise Conflict(f"cannot kill container: {reference}: container {container.id} is not running")
             if ends:
-                container = await self._records.set_state(container.id, _stopped_by_user)
+                container = await self._records.set_state(container.id, _stopped_by_user, freeing=True)
             await self._signal(container, number)
         self.emit(container, "kill", {"signal": str(number)})
         if number == signals.SIGKILL and not await self._exits_within(container.id, KILL_SECONDS):
@@ -480,6 +489,7 @@ class Lifecycle:
                 await self.stop(container.id, timeout=timeout, signal=signal, by_user=False)
         finally:
             live.restart_asked = False
+        check_end_is_stored(live, container)
         with contextlib.suppress(NotModified):
             await self.start(container.id)
         self.emit(container, "restart")
@@ -501,7 +511,9 @@ class Lifecycle:
             checked = False
             if after is ContainerStatus.PAUSED:
                 checked = await self._health.end(container.id)  # nothing can be run in what is frozen
-            operation = self._supervisor.pause if action == "pause" else self._supervisor.resume
+            operation, opposite = self._supervisor.pause, self._supervisor.resume
+            if action == "unpause":
+                operation, opposite = opposite, operation
             try:
                 await operation(container.id)
             except BaseException:
@@ -514,7 +526,13 @@ class Lifecycle:
                 if checked and state.health is not None:
                     state.health.status = UNHEALTHY  # as in Docker, while nothing checks it
 
-            container = await self._records.set_state(container.id, switched)
+            try:
+                container = await self._records.set_state(container.id, switched)
+            except BaseException:  # what is frozen must not be thought to run: nothing would thaw it
+                await finish(opposite(container.id), what=f"{action} of {container.name}")
+                if checked:
+                    self._health.begin(container)
+                raise
             self.emit(container, action)
             if after is ContainerStatus.RUNNING:
                 self._health.begin(container)
