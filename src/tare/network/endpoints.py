@@ -32,7 +32,7 @@ class Attachment(msgspec.Struct, frozen=True):
     address: str | None
     mac: str | None
     interface: str | None
-    default_route: bool
+    gateway_priority: int
     ports: tuple[PortRequest, ...]
 
 
@@ -86,12 +86,16 @@ def claim(
         prefix_len=network.subnets[0].network.prefixlen,
         gateway=gateway,
         host_interface=f"tv{endpoint.id[:11]}",
-        interface=_free_interface(request.interface, {item.interface for item in others}),
-        default_route=bool(gateway) and request.default_route and not any(item.default_route for item in others),
+        interface=_free_interface(request.interface, {item.interface for item in others}, network.interface_prefix),
+        gateway_priority=request.gateway_priority,
     )
+    rank = route_rank(endpoint)
+    holders = [item for item in others if item.gateway and item.default_route]
+    first = bool(gateway) and all(rank < route_rank(item) for item in holders)
+    endpoint = msgspec.structs.replace(endpoint, default_route=first)
     records.update_endpoint(connection, endpoint)
     subject = f"driver failed programming external connectivity on endpoint {request.container_name} ({endpoint.id})"
-    wanted = [] if network.internal else [ports.normalise(port) for port in request.ports]
+    wanted = [] if network.internal else [ports.normalise(port, network.host_binding) for port in request.ports]
     claimed = ports.claim(
         connection, endpoint.id, wanted, port_range=settings.port_range, subject=subject, address=address
     )
@@ -107,10 +111,15 @@ def _check_drivers(connection: sqlite3.Connection, network: Network, others: Seq
             raise Conflict(f"a container on network {other.network_name} cannot be connected to network {network.name}")
 
 
-def _free_interface(wanted: str | None, taken: set[str]) -> str:
+def route_rank(endpoint: Endpoint) -> tuple[int, str]:
+    """The order in which endpoints get the default route: by gateway priority, then by the network's name."""
+    return -endpoint.gateway_priority, endpoint.network_name
+
+
+def _free_interface(wanted: str | None, taken: set[str], prefix: str) -> str:
     if wanted and wanted not in taken:
         return wanted
-    return next(name for name in (f"eth{number}" for number in range(len(taken) + 1)) if name not in taken)
+    return next(name for name in (f"{prefix}{number}" for number in range(len(taken) + 1)) if name not in taken)
 
 
 def _check_mac(mac: str | None) -> str:

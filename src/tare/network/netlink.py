@@ -224,7 +224,8 @@ def _configure_inside(plan: VethPlan) -> None:
     with _netlink() as ip:
         index = _index(ip, plan.interface)
         _silence_ipv6(plan.interface)
-        ip.addr("add", index=index, address=plan.address, prefixlen=plan.prefix_len)
+        broadcast = str(IPv4Network((plan.address, plan.prefix_len), strict=False).broadcast_address)
+        ip.addr("add", index=index, address=plan.address, prefixlen=plan.prefix_len, broadcast=broadcast)
         ip.link("set", index=index, state="up")
         if plan.gateway:
             _replace_default_route(ip, plan.gateway)

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from differential.containers import normal as containers
-from differential.networks.commands import COMMANDS
+from differential.networks.commands import COMMANDS, expanded
 from engine_process import docker_program
 
 _RULES: tuple[tuple[str, str], ...] = (
@@ -32,12 +32,13 @@ _RULES: tuple[tuple[str, str], ...] = (
 def run_all(environment: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Every command's answer by number and line."""
     containers.prepare(environment)
-    start = f"{time.time():.9f}"
+    start = ""
     answers = {}
     for number, line in enumerate(COMMANDS):
-        words = shlex.split(line)
-        if words[0] == "events":
-            words = [{"{start}": start, "{now}": f"{time.time():.9f}"}.get(word, word) for word in words]
+        if line == "<start>":
+            start = f"{time.time():.9f}"
+            continue
+        words = shlex.split(expanded(line).replace("<start>", start).replace("<now>", f"{time.time():.9f}"))
         answers[f"{number:03} {line}"] = _run(words, environment)
     return answers
 
