@@ -417,7 +417,7 @@ async def test_networks_are_refused_for_the_right_reason(lab: Lab) -> None:
     with pytest.raises(NotFound, match="network nosuch not found"):
         await service.get_network("nosuch")
     await lab.run("login", "shop", address=f"{lab.pool}.77.9", port=0)
-    with pytest.raises(Conflict, match=r"address 10\.\d+\.77\.9 is already in use"):
+    with pytest.raises(Forbidden, match=r"10\.\d+\.77\.9 on network shop belongs to container login"):
         await lab.run("logout", "shop", address=f"{lab.pool}.77.9", port=0)
     with pytest.raises(Conflict, match="endpoint with name login already exists in network shop"):
         await service.attach(container("login"), "login", "shop")
@@ -438,14 +438,14 @@ async def test_options_are_checked_and_followed(lab: Lab) -> None:
     await lab.run("login", "shop", port=0)
     assert " mtu 1400 " in command("ip", "link", "show", "eth0", inside=lab.inside("login"))
     for options, kind, message in (
-        ({f"{prefix}.bridge.name": mine}, Conflict, f"interface {mine} exists already"),
-        ({f"{prefix}.bridge.name": "a" * 16}, InvalidArgument, "invalid bridge name"),
-        ({f"{prefix}.driver.mtu": "9"}, InvalidArgument, "invalid value for option"),
-        ({f"{prefix}.bridge.enable_icc": "maybe"}, InvalidArgument, "invalid value for option"),
+        ({f"{prefix}.bridge.name": mine}, Conflict, "networks have same bridge name"),
+        ({f"{prefix}.bridge.name": "a" * 16}, InvalidArgument, "numerical result out of range"),
+        ({f"{prefix}.driver.mtu": "9"}, InvalidArgument, "68 to 65535"),
+        ({f"{prefix}.bridge.enable_icc": "maybe"}, InvalidArgument, "failed to parse"),
     ):
         with pytest.raises(kind, match=message):
             await lab.service.create_network("other", options=options)
-    with pytest.raises(NotFound, match="plugin 'overlay' not found"):
+    with pytest.raises(NotFound, match='plugin "overlay" not found'):
         await lab.service.create_network("other", driver="overlay")
     assert [item.name for item in await lab.service.list_networks()] == ["bridge", "host", "none", "shop"]
 

@@ -57,7 +57,6 @@ def check_shared_namespace(config: ContainerConfig, host: HostConfig) -> None:
     if not host.network_mode.startswith("container:"):
         return
     conflicts = {
-        "hostname and the network mode": config.hostname,
         "container type network can't be used with links. This would result in undefined behavior": host.links,
         "dns and the network mode": host.dns,
         "custom host-to-IP mapping and the network mode": host.extra_hosts,

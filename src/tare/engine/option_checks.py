@@ -49,6 +49,8 @@ def check_modes(config: ContainerConfig, host: HostConfig, warnings: list[str], 
         host.cgroupns_mode = "host"
     if host.uts_mode == "host" and config.hostname:
         raise InvalidArgument("conflicting options: hostname and the UTS mode")
+    if host.network_mode.startswith("container:") and config.hostname:
+        raise InvalidArgument("conflicting options: hostname and the network mode")
     check_userns(host)
 
 

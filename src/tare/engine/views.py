@@ -54,9 +54,10 @@ class NetworkView:
     async def ports(self, container: Container) -> dict[str, list[PortBinding] | None]:
         """Container ports, ``80/tcp``, with the host places they are published at (None: exposed only).
 
-        Empty while the container does not run, as in Docker.
+        Empty while the container does not run or nothing from outside can reach it, as in Docker.
         """
-        if not ContainerStatus(container.state.status).is_live:
+        reachable = any(endpoint.gateway for endpoint in await self._network.endpoints_of_container(container.id))
+        if not ContainerStatus(container.state.status).is_live or not reachable:
             return {}
         result: dict[str, list[PortBinding] | None] = dict.fromkeys(container.config.exposed_ports or {})
         for port in await self._network.published(container.id):

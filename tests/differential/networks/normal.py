@@ -60,7 +60,9 @@ def _normal(data: bytes) -> list[str]:
     text = data.decode()
     for pattern, replacement in _RULES:
         text = re.sub(pattern, replacement, text)
-    return [_sorted(line.rstrip()) for line in text.splitlines()]
+    text = re.sub(r"(?<=active endpoints \()[^)]*", lambda found: ", ".join(sorted(found[0].split(", "))), text)
+    lines = [_sorted(line.rstrip()) for line in text.splitlines()]
+    return sorted(lines) if lines[:1] == ["Deleted Networks:"] else lines  # Docker's come in no order
 
 
 def _sorted(line: str) -> str:

@@ -3,15 +3,17 @@ from __future__ import annotations
 import sqlite3
 from importlib import resources
 from ipaddress import IPv4Network
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tare.errors import Conflict, Exhausted, Forbidden, InvalidArgument
-from tare.network.ipam import Taken, allocate, choose_subnet, validate_subnet
+from tare.errors import Exhausted, Forbidden, InvalidArgument
+from tare.network.ipam import Taken, allocate, choose_subnet, place_subnet
 from tare.network.model import AddressPool, Driver, Network, Subnet
 from tare.network.records import insert_network
+from tare.network.request import NetworkRequest, check_addresses
 
 
 def taken(*ranges: str) -> list[Taken]:
@@ -43,34 +45,60 @@ def test_a_chosen_piece_never_overlaps(ranges: list[tuple[int, int]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("subnet", "gateway", "ip_range", "message"),
+    ("given", "message"),
     [
-        ("10.0.0.0", None, None, "no prefix length"),
-        ("10.0.0.5/24", None, None, r"it should be 10\.0\.0\.0/24"),
-        ("300.0.0.0/24", None, None, "invalid subnet 300"),
-        ("fd00::/64", None, None, "invalid subnet fd00"),
-        ("10.0.0.0/31", None, None, "no room for a gateway"),
-        ("127.9.0.0/16", None, None, "not a range that containers can use"),
-        ("10.0.0.0/24", "10.0.1.1", None, r"gateway 10\.0\.1\.1 is not in subnet"),
-        ("10.0.0.0/24", "10.0.0.255", None, "network or broadcast address"),
-        ("10.0.0.0/24", "gate", None, "invalid gateway gate"),
-        ("10.0.0.0/24", None, "10.0.1.0/28", "no matching subnet for range"),
+        ({"subnet": "10.0.0.0"}, r"invalid subnet 10\.0\.0\.0: invalid CIDR block notation"),
+        ({"subnet": "10.0.0.5/24"}, r"invalid subnet 10\.0\.0\.5/24: it should be 10\.0\.0\.0/24"),
+        ({"subnet": "300.0.0.0/24"}, "invalid subnet 300.*: invalid CIDR block notation"),
+        ({"subnet": "fd00::/64"}, "invalid subnet fd00::/64: invalid CIDR block notation"),
+        ({"subnet": "10.0.0.0/24", "gateway": "10.0.1.1"}, r"10\.0\.1\.1: parent subnet .* doesn't contain this"),
+        ({"subnet": "10.0.0.0/24", "gateway": "gate"}, "invalid gateway gate: invalid address"),
+        ({"subnet": "10.0.0.0/24", "ip_range": "10.0.1.0/28"}, "doesn't contain ip-range"),
+        ({"subnet": "10.0.0.0/24", "ip_range": "10.0.0.0/16"}, "CIDR block is bigger than its parent subnet"),
+        ({"subnet": "10.0.0.0/24", "ip_range": "10.0.0.1/25"}, r"it should be 10\.0\.0\.0/25"),
+        ({"subnet": "10.0.0.0/24", "aux_addresses": {"a": "10.1.0.1"}}, "invalid auxiliary address a: parent subnet"),
+        ({"gateway": "10.0.0.1"}, "invalid subnet : invalid CIDR"),
+        ({"subnet": "10.0.0.5/24", "gateway": "x"}, r"\* invalid subnet .*\n\* invalid gateway x"),
     ],
 )
-def test_bad_requests(subnet: str, gateway: str | None, ip_range: str | None, message: str) -> None:
-    with pytest.raises(InvalidArgument, match=message):
-        validate_subnet(subnet, gateway, ip_range, [])
+def test_bad_addresses_are_all_named(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message) as error:
+        check_addresses(NetworkRequest(name="x", **given))
+    assert error.value.code == "bad-network-config"
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ({"subnet": "10.0.0.0/31"}, InvalidArgument, "no room for a gateway"),
+        ({"subnet": "127.9.0.0/16"}, InvalidArgument, "not a range that containers can use"),
+        (
+            {"subnet": "10.0.0.0/24", "gateway": "10.0.0.255"},
+            Forbidden,
+            r"allocate gateway \(10\.0\.0\.255\)",
+        ),
+        ({"subnet": "10.0.0.0/24", "aux_addresses": {"a": "10.0.0.1"}}, Forbidden, r"secondary ip address \(a:10\.0"),
+        ({"subnet": "10.0.0.0/24", "aux_addresses": {"a": "10.0.0.0"}}, Forbidden, "Address already in use"),
+    ],
+)
+def test_subnets_that_cannot_be(given: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        place_subnet(NetworkRequest(name="x", **given), [])
 
 
 def test_an_overlap_names_the_owner() -> None:
-    with pytest.raises(Forbidden, match=r"10\.0\.0\.0/24 overlaps 10\.0\.0\.0/16 of owner") as error:
-        validate_subnet("10.0.0.0/24", None, None, taken("10.0.0.0/16"))
+    with pytest.raises(Forbidden, match="Pool overlaps with other one on this address space") as error:
+        place_subnet(NetworkRequest(name="x", subnet="10.0.0.0/24"), taken("10.0.0.0/16"))
     assert error.value.code == "subnet-overlap"
+    assert "10.0.0.0/24 overlaps 10.0.0.0/16 of owner of 10.0.0.0/16" in error.value.hint
 
 
 def test_a_gateway_is_chosen_when_none_is_given() -> None:
-    assert validate_subnet("10.0.0.0/24", None, None, []).gateway == "10.0.0.1"
-    assert validate_subnet("10.0.0.0/24", "10.0.0.9", "10.0.0.64/26", []).gateway == "10.0.0.9"
+    assert place_subnet(NetworkRequest(name="x", subnet="10.0.0.0/24"), []).gateway == "10.0.0.1"
+    asked = NetworkRequest(name="x", subnet="10.0.0.0/24", gateway="10.0.0.9", ip_range="10.0.0.64/26")
+    assert place_subnet(asked, []).gateway == "10.0.0.9"
+    ranged = NetworkRequest(name="x", subnet="10.0.0.0/24", ip_range="10.0.0.64/26")
+    assert place_subnet(ranged, []).gateway == "10.0.0.64"
 
 
 @pytest.fixture
@@ -103,10 +131,10 @@ def test_a_wanted_address_is_checked(connection: sqlite3.Connection) -> None:
     assert allocate(connection, network, None, "10.0.0.7") == "10.0.0.7"
     assert allocate(connection, network, None, None) == "10.0.0.128"
     for wanted, kind, message in (
-        ("10.0.0.7", Conflict, "already in use on network shop"),
-        ("10.0.0.1", Conflict, "already in use"),
+        ("10.0.0.7", Forbidden, "10.0.0.7 on network shop is reserved"),
+        ("10.0.0.1", Forbidden, "10.0.0.1 on network shop is the gateway"),
         ("10.0.1.7", InvalidArgument, "is not in subnet"),
-        ("10.0.0.0", InvalidArgument, "network or broadcast"),
+        ("10.0.0.0", Forbidden, "Address already in use"),
         ("x", InvalidArgument, "invalid address x"),
     ):
         with pytest.raises(kind, match=message):
