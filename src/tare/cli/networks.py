@@ -42,7 +42,7 @@ _TITLES = {
 @click.option("--label", "labels", multiple=True, help="Label: KEY=VALUE.")
 @click.option("-o", "--opt", "options", multiple=True, help="Driver option: KEY=VALUE.")
 @pass_session
-def create(session: Session, *, name: str, **given: Any) -> None:
+def create(session: Session, /, *, name: str, **given: Any) -> None:
     """Create a network."""
     document = {
         "Name": name,
@@ -125,7 +125,7 @@ def remove(session: Session, names: tuple[str, ...], force: bool) -> None:
 @click.option("--driver-opt", "options", multiple=True, help="Driver option: KEY=VALUE.")
 @click.option("--gw-priority", "priority", type=int, default=0, help="The highest gets the default route.")
 @pass_session
-def connect(session: Session, *, network: str, container: str, **given: Any) -> None:
+def connect(session: Session, /, *, network: str, container: str, **given: Any) -> None:
     """Put a container on a network."""
     addresses = {"IPv4Address": given["ip"], "IPv6Address": given["ip6"], "LinkLocalIPs": list(given["local"])}
     settings = {

@@ -90,13 +90,14 @@ class Sandboxes:
     ) -> None:
         """Connect a container that has a network namespace to one more network, as its next interface."""
         asked = settings.ipam_config
+        first = next(iter(container.networking), network)  # the one that --mac-address is for
         await self._network.attach(
             container.id,
             container.name,
             network,
             aliases=tuple(settings.aliases or ()),
             address=(asked.ipv4_address if asked else "") or None,
-            mac=settings.mac_address or container.config.mac_address or None,
+            mac=settings.mac_address or (container.config.mac_address if network == first else None) or None,
             interface=(settings.driver_opts or {}).get(INTERFACE_OPTION),
             gateway_priority=settings.gw_priority,
             ports=ports,

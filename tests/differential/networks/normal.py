@@ -24,9 +24,13 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"(br|tr)-<short>|tr[0-9a-f]{4,12}-[0-9a-f]{6}", "<bridge>"),
     (r"(0\.0\.0\.0|\[::\]|127\.0\.0\.1):(3[2-9]|[45]\d|60)\d{3}\b", r"\1:<port>"),
     (r'("HostPort":")(3[2-9]|[45]\d|60)\d{3}"', r"\1<port>"),
+    (r"127\.0\.0\.1:2111[0-2]\b", "<one of the range>"),  # Docker goes on after the last that it gave
     (r'("SandboxKey":")[^"]+', r"\1<path>"),
     (r"[ \t]{2,}", "  "),
 )
+
+
+_BY_ID = re.compile(r"netcli-\w+ <id> ")
 
 
 def run_all(environment: dict[str, str]) -> dict[str, dict[str, Any]]:
@@ -62,7 +66,7 @@ def _normal(data: bytes) -> list[str]:
         text = re.sub(pattern, replacement, text)
     text = re.sub(r"(?<=active endpoints \()[^)]*", lambda found: ", ".join(sorted(found[0].split(", "))), text)
     lines = [_sorted(line.rstrip()) for line in text.splitlines()]
-    return sorted(lines) if lines[:1] == ["Deleted Networks:"] else lines  # Docker's come in no order
+    return sorted(lines) if lines[:1] == ["Deleted Networks:"] or _BY_ID.match(text) else lines  # in no order
 
 
 def _sorted(line: str) -> str:

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import sqlite3
 from importlib import resources
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tare.errors import Exhausted, Forbidden, InvalidArgument
 from tare.network.ipam import Taken, allocate, choose_subnet, place_subnet
 from tare.network.model import AddressPool, Driver, Network, Subnet
-from tare.network.records import insert_network
+from tare.network.records import insert_network, network_ranges
 from tare.network.request import NetworkRequest, check_addresses
 
 
@@ -139,3 +141,94 @@ def test_a_wanted_address_is_checked(connection: sqlite3.Connection) -> None:
     ):
         with pytest.raises(kind, match=message):
             allocate(connection, network, None, wanted)
+
+
+SMALL_POOLS = (AddressPool(base="10.40.0.0/24", size=29), AddressPool(base="10.41.0.0/26", size=28))
+
+
+class Addresses(RuleBasedStateMachine):
+    """Networks come and go in small pools, endpoints on them as well: what is given, is given once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connection = sqlite3.connect(":memory:", isolation_level=None)
+        schema = resources.files("tare.store.schema").joinpath("0001_foundation.sql").read_text()
+        self.connection.executescript(schema)
+        self.connection.execute("PRAGMA foreign_keys=OFF")  # addresses stand for endpoints here
+        self.networks: dict[str, Network] = {}
+        self.given: dict[str, set[str]] = {}
+        self.number = 0
+
+    def teardown(self) -> None:
+        self.connection.close()
+
+    @rule()
+    def add_network(self) -> None:
+        self.number += 1
+        try:
+            subnet = choose_subnet(SMALL_POOLS, network_ranges(self.connection))
+        except Exhausted:
+            assert len(self.networks) == 32 + 4
+            return
+        name = f"n{self.number}"
+        network = Network(id=f"{self.number:064x}", name=name, driver=Driver.BRIDGE, created="", subnets=(subnet,))
+        insert_network(self.connection, network, float(self.number))
+        self.networks[name], self.given[name] = network, set()
+
+    @precondition(lambda self: self.networks)
+    @rule(data=st.data())
+    def give_address(self, data: st.DataObject) -> None:
+        network = self.networks[data.draw(st.sampled_from(sorted(self.networks)))]
+        whole = network.subnets[0].network
+        try:
+            address = allocate(self.connection, network, f"e{self.number}", None)
+        except Exhausted:
+            assert len(self.given[network.name]) == whole.num_addresses - 3  # two edges and the gateway
+            return
+        assert address not in self.given[network.name]
+        assert IPv4Address(address) in whole
+        assert address != network.gateway
+        self.given[network.name].add(address)
+
+    @precondition(lambda self: any(self.given.values()))
+    @rule(data=st.data())
+    def release_address(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(name for name, given in self.given.items() if given)))
+        address = data.draw(st.sampled_from(sorted(self.given[name])))
+        gone = self.connection.execute(
+            "DELETE FROM addresses WHERE network=? AND address=?", (self.networks[name].id, address)
+        )
+        assert gone.rowcount == 1
+        self.given[name].discard(address)
+
+    @precondition(lambda self: not all(self.given.values()))
+    @rule(data=st.data())
+    def remove_network(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(name for name, given in self.given.items() if not given)))
+        self.connection.execute("DELETE FROM networks WHERE id=?", (self.networks.pop(name).id,))
+        del self.given[name]
+
+    @invariant()
+    def nothing_overlaps_and_all_is_known(self) -> None:
+        spans = sorted(
+            (int(pool.network.network_address), int(pool.network.broadcast_address))
+            for network in self.networks.values()
+            for pool in network.subnets
+        )
+        assert all(earlier[1] < later[0] for earlier, later in pairwise(spans))
+        stored = self.connection.execute("SELECT count(*) FROM addresses").fetchone()[0]
+        assert stored == sum(map(len, self.given.values()))
+
+
+TestAddresses = Addresses.TestCase
+TestAddresses.settings = settings(max_examples=30, stateful_step_count=60, deadline=None)
+
+
+def test_the_first_gap_among_thousands_of_networks_is_chosen() -> None:
+    pieces = list(IPv4Network("10.64.0.0/16").subnets(new_prefix=29))
+    owned = [Taken(piece, "x") for number, piece in enumerate(pieces) if number != 4711]
+    pool = AddressPool(base="10.64.0.0/16", size=29)
+    assert choose_subnet((pool,), owned).network == pieces[4711]
+    assert choose_subnet((pool,), owned[:2000]).network == pieces[2000]
+    with pytest.raises(Exhausted):
+        choose_subnet((pool,), [*owned, Taken(pieces[4711], "x")])
