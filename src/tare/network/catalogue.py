@@ -172,7 +172,7 @@ class Catalogue:
         taken = await netlink.host_ranges()
         for server in config.nameservers:
             try:
-                taken.append(Taken(IPv4Network(f"{server}/32"), f"the host's nameserver {server}"))
+                taken.append(Taken.of(IPv4Network(f"{server}/32"), f"the host's nameserver {server}"))
             except AddressValueError:
                 continue
         return taken

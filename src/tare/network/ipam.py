@@ -6,23 +6,45 @@ transaction that inserts the endpoint, so that they are released exactly once, b
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from typing import NamedTuple
 
 from tare.errors import Exhausted, Forbidden, InvalidArgument
 from tare.network.model import AddressPool, Network, Subnet
 from tare.network.request import NetworkRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A range that no new subnet may overlap, and what it belongs to, in words."""
+class Taken(NamedTuple):
+    """A range that no new subnet may overlap, as numbers (both inclusive), and what it belongs to, in words."""
 
-    network: IPv4Network
+    first: int
+    last: int
     owner: str
+
+    @classmethod
+    def of(cls, network: IPv4Network, owner: str) -> Taken:
+        """The range of a network."""
+        return cls(int(network.network_address), int(network.broadcast_address), owner)
+
+    @classmethod
+    def parse(cls, subnet: str, owner: str) -> Taken:
+        """The range of ``10.0.0.0/24``, known to be well-formed: ten times as fast as an address object."""
+        address, _, length = subnet.partition("/")
+        first = int.from_bytes(socket.inet_aton(address))
+        return cls(first, first + (1 << 32 - int(length)) - 1, owner)
+
+    @property
+    def network(self) -> IPv4Network:
+        """The range as a network."""
+        return IPv4Network((self.first, 32 - (self.last - self.first).bit_length()))
+
+    def overlaps(self, other: IPv4Network) -> bool:
+        """Whether a network has addresses in this range."""
+        return self.first <= int(other.broadcast_address) and int(other.network_address) <= self.last
 
 
 def choose_subnet(pools: Iterable[AddressPool], taken: Sequence[Taken]) -> Subnet:
@@ -31,7 +53,7 @@ def choose_subnet(pools: Iterable[AddressPool], taken: Sequence[Taken]) -> Subne
     Takes n log n for n taken ranges, however many of them lie in the pools.
     """
     ranges = _disjoint(taken)
-    lasts = [last for _, last, _ in ranges]
+    lasts = [item.last for item in ranges]
     found: Taken | None = None
     for pool in pools:
         base = IPv4Network(pool.base)
@@ -40,11 +62,11 @@ def choose_subnet(pools: Iterable[AddressPool], taken: Sequence[Taken]) -> Subne
         end = number + base.num_addresses
         while number < end:
             index = bisect_left(lasts, number)  # the first range that does not end before the piece
-            if index == len(ranges) or ranges[index][0] >= number + step:
+            if index == len(ranges) or ranges[index].first >= number + step:
                 piece = IPv4Network((number, pool.size))
                 return Subnet(subnet=str(piece), gateway=str(piece.network_address + 1))
-            _, last, found = ranges[index]
-            number = (last // step + 1) * step
+            found = ranges[index]
+            number = (found.last // step + 1) * step
     reason = f"; the last piece overlaps {found.network} of {found.owner}" if found else ""
     raise Exhausted(
         f"all predefined address pools have been fully subnetted{reason}",
@@ -53,13 +75,12 @@ def choose_subnet(pools: Iterable[AddressPool], taken: Sequence[Taken]) -> Subne
     )
 
 
-def _disjoint(taken: Sequence[Taken]) -> list[tuple[int, int, Taken]]:
-    """The taken ranges as numbers, in order, without those that lie in others (blocks never overlap partly)."""
-    ranges: list[tuple[int, int, Taken]] = []
-    spans = ((int(item.network.network_address), item.network.num_addresses, item) for item in taken)
-    for first, size, item in sorted(spans, key=lambda span: (span[0], -span[1])):
-        if not ranges or first > ranges[-1][1]:
-            ranges.append((first, first + size - 1, item))
+def _disjoint(taken: Sequence[Taken]) -> list[Taken]:
+    """The taken ranges in order, without those that lie in others (blocks never overlap partly)."""
+    ranges: list[Taken] = []
+    for item in sorted(taken, key=lambda item: (item.first, -item.last)):
+        if not ranges or item.first > ranges[-1].last:
+            ranges.append(item)
     return ranges
 
 
@@ -73,7 +94,7 @@ def place_subnet(request: NetworkRequest, taken: Sequence[Taken]) -> Subnet:
         raise InvalidArgument(
             f"invalid subnet {pool}: no room for a gateway and a container", hint="use /30 or larger", code="bad-subnet"
         )
-    clash = next((item for item in taken if item.network.overlaps(pool)), None)
+    clash = next((item for item in taken if item.overlaps(pool)), None)
     if clash is not None:
         raise Forbidden(
             "invalid pool request: Pool overlaps with other one on this address space",

@@ -19,7 +19,7 @@ from tare.network.request import NetworkRequest, check_addresses
 
 
 def taken(*ranges: str) -> list[Taken]:
-    return [Taken(IPv4Network(text), f"owner of {text}") for text in ranges]
+    return [Taken.of(IPv4Network(text), f"owner of {text}") for text in ranges]
 
 
 def test_the_first_free_piece_is_chosen_across_pools() -> None:
@@ -36,7 +36,7 @@ def test_exhausted_pools_name_a_range_in_the_way() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 2**16 - 1), st.integers(20, 32)), max_size=20))
 def test_a_chosen_piece_never_overlaps(ranges: list[tuple[int, int]]) -> None:
-    owned = [Taken(IPv4Network((0x0A090000 + low, size), strict=False), "x") for low, size in ranges]
+    owned = [Taken.of(IPv4Network((0x0A090000 + low, size), strict=False), "x") for low, size in ranges]
     try:
         chosen = choose_subnet((AddressPool(base="10.9.0.0/16", size=22),), owned).network
     except Exhausted:
@@ -226,9 +226,9 @@ TestAddresses.settings = settings(max_examples=30, stateful_step_count=60, deadl
 
 def test_the_first_gap_among_thousands_of_networks_is_chosen() -> None:
     pieces = list(IPv4Network("10.64.0.0/16").subnets(new_prefix=29))
-    owned = [Taken(piece, "x") for number, piece in enumerate(pieces) if number != 4711]
+    owned = [Taken.of(piece, "x") for number, piece in enumerate(pieces) if number != 4711]
     pool = AddressPool(base="10.64.0.0/16", size=29)
     assert choose_subnet((pool,), owned).network == pieces[4711]
     assert choose_subnet((pool,), owned[:2000]).network == pieces[2000]
     with pytest.raises(Exhausted):
-        choose_subnet((pool,), [*owned, Taken(pieces[4711], "x")])
+        choose_subnet((pool,), [*owned, Taken.of(pieces[4711], "x")])
