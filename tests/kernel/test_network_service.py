@@ -488,6 +488,64 @@ async def test_several_networks_and_the_default_route(lab: Lab) -> None:
         await lab.service.attach(container("login"), "login", "host")
 
 
+async def test_the_default_route_follows_the_gateway_priority(lab: Lab) -> None:
+    names = {name: await lab.service.create_network(name) for name in ("alpha", "beta", "gamma")}
+    await lab.service.create_network("inner", internal=True)
+
+    def route() -> str:
+        return command("ip", "route", "show", "default", inside=lab.inside("login"))
+
+    async def join(name: str, priority: int = 0) -> None:
+        await lab.service.attach(container("login"), "login", name, gateway_priority=priority)
+
+    async def holders() -> list[str]:
+        found = await lab.service.endpoints_of_container(container("login"))
+        return [endpoint.network_name for endpoint in found if endpoint.default_route]
+
+    await lab.run("login", "beta", port=0)
+    await join("inner", 9)  # has no gateway, whatever its priority
+    assert f"via {names['beta'].gateway} " in route()
+    await join("alpha")  # its name comes first
+    assert f"via {names['alpha'].gateway} " in route()
+    await join("gamma", 1)
+    assert f"via {names['gamma'].gateway} " in route()
+    assert await holders() == ["gamma"]
+    for leaving, next_one in (("gamma", "alpha"), ("beta", "alpha")):
+        await lab.service.detach(container("login"), leaving)
+        assert f"via {names[next_one].gateway} " in route()
+        assert await holders() == [next_one]
+    await lab.service.detach(container("login"), "alpha")
+    assert route() == ""
+    assert await holders() == []
+
+
+async def test_auxiliary_addresses_are_never_given(lab: Lab) -> None:
+    pool = f"{lab.pool}.99"
+    await lab.service.create_network(
+        "aux", subnet=f"{pool}.0/29", aux_addresses={"printer": f"{pool}.2", "scanner": f"{pool}.4"}
+    )
+    given = {await lab.run(name, "aux", port=0) for name in ("login", "logout")}
+    assert given == {f"{pool}.3", f"{pool}.5"}
+    await lab.service.create_sandbox(container("payment"))
+    with pytest.raises(Forbidden, match=r"99\.4 on network aux is reserved"):
+        await lab.service.attach(container("payment"), "payment", "aux", address=f"{pool}.4")
+
+
+async def test_the_first_free_port_of_a_range_is_taken(lab: Lab) -> None:
+    await lab.service.create_network("shop")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        first = min(taken.getsockname()[1], 65533)
+        request = PortRequest(
+            container_port=80, host_address="127.0.0.1", host_port=first, last_host_port=min(first + 20, 65535)
+        )
+        await lab.service.create_sandbox(container("login"))
+        await lab.service.attach(container("login"), "login", "shop", ports=[request])
+        (published,) = await lab.service.published(container("login"))
+        assert first < published.host_port <= first + 20
+
+
 async def test_icc_off_keeps_containers_of_one_network_apart(lab: Lab) -> None:
     await lab.service.create_network("quiet", options={"com.docker.network.bridge.enable_icc": "false"})
     await lab.run("login", "quiet")

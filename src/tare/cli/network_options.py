@@ -53,7 +53,10 @@ def read_network(text: str) -> dict[str, Any]:
 def _fields(text: str) -> list[str]:
     import csv
 
-    return next(csv.reader([text]), [])
+    try:
+        return next(csv.reader([text], strict=True), [])
+    except csv.Error as error:
+        raise flag_error(text, _FLAG, f"parse error: {error}") from error
 
 
 def read_driver_options(texts: Iterable[str]) -> dict[str, str]:
