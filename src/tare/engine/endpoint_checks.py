@@ -34,15 +34,16 @@ def _fix(network: Network | None) -> str:
 
 def _faults(settings: EndpointSettings, network: Network | None, name: str) -> Iterator[str]:
     asked = settings.ipam_config
+    for text in (asked.link_local_ips if asked else None) or ():
+        if _address(text) is None:
+            yield f"invalid link-local IP address: {text}"
     wanted = asked.ipv4_address if asked else ""
     if not wanted:
         return
     if network is None or network.name in PREDEFINED or name.startswith("container:"):
         yield "user specified IP address is supported on user defined networks only"
-    try:
-        address = IPv4Address(wanted)
-    except AddressValueError:
-        address = None
+    address = _address(wanted)
+    if address is None:
         yield f"invalid IPv4 address: {wanted}"
     if network is None:
         return
@@ -50,6 +51,13 @@ def _faults(settings: EndpointSettings, network: Network | None, name: str) -> I
         yield "user specified IP address is supported only when connecting to networks with user configured subnets"
     elif address is None or not any(address in IPv4Network(pool.subnet) for pool in network.subnets):
         yield f"no configured subnet or ip-range contain the IP address {wanted}"
+
+
+def _address(text: str) -> IPv4Address | None:
+    try:
+        return IPv4Address(text)
+    except AddressValueError:
+        return None
 
 
 def check_shared_namespace(config: ContainerConfig, host: HostConfig) -> None:

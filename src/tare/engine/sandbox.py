@@ -100,6 +100,7 @@ class Sandboxes:
             mac=settings.mac_address or (container.config.mac_address if network == first else None) or None,
             interface=(settings.driver_opts or {}).get(INTERFACE_OPTION),
             gateway_priority=settings.gw_priority,
+            link_local=(asked.link_local_ips if asked else None) or (),
             ports=ports,
         )
         self.announce("connect", await self._network.get_network(network), container.id)

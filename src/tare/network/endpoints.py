@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
@@ -33,6 +34,7 @@ class Attachment(msgspec.Struct, frozen=True):
     mac: str | None
     interface: str | None
     gateway_priority: int
+    link_local: tuple[str, ...]
     ports: tuple[PortRequest, ...]
 
 
@@ -53,6 +55,7 @@ def veth_plan(
         gateway=gateway,
         mtu=network.mtu,
         isolated=not network.icc,
+        link_local=endpoint.link_local if endpoint else (),
     )
 
 
@@ -88,6 +91,7 @@ def claim(
         host_interface=f"tv{endpoint.id[:11]}",
         interface=_free_interface(request.interface, {item.interface for item in others}, network.interface_prefix),
         gateway_priority=request.gateway_priority,
+        link_local=tuple(_check_link_local(text) for text in request.link_local),
     )
     rank = route_rank(endpoint)
     holders = [item for item in others if item.gateway and item.default_route]
@@ -120,6 +124,13 @@ def _free_interface(wanted: str | None, taken: set[str], prefix: str) -> str:
     if wanted and wanted not in taken:
         return wanted
     return next(name for name in (f"{prefix}{number}" for number in range(len(taken) + 1)) if name not in taken)
+
+
+def _check_link_local(text: str) -> str:
+    address = IPv4Address(text)
+    if not address.is_link_local:
+        raise InvalidArgument(f"invalid link local IP address: {text}", hint="it must be in 169.254.0.0/16")
+    return str(address)
 
 
 def _check_mac(mac: str | None) -> str:

@@ -133,6 +133,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     interface: str = ""
     default_route: bool = True
     gateway_priority: int = 0
+    link_local: tuple[str, ...] = ()
 
     @property
     def dns_names(self) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ class VethPlan:
     gateway: str
     mtu: int
     isolated: bool = False
+    link_local: tuple[str, ...] = ()
 
 
 async def ensure_bridge(network: Network) -> None:
@@ -227,6 +228,8 @@ def _configure_inside(plan: VethPlan) -> None:
         _silence_ipv6(plan.interface)
         broadcast = str(IPv4Network((plan.address, plan.prefix_len), strict=False).broadcast_address)
         ip.addr("add", index=index, address=plan.address, prefixlen=plan.prefix_len, broadcast=broadcast)
+        for address in plan.link_local:
+            ip.addr("add", index=index, address=address, prefixlen=16, broadcast="169.254.255.255")
         ip.link("set", index=index, state="up")
         if plan.gateway:
             _replace_default_route(ip, plan.gateway)

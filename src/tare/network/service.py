@@ -218,6 +218,7 @@ class NetworkService:
         mac: str | None = None,
         interface: str | None = None,
         gateway_priority: int = 0,
+        link_local: Sequence[str] = (),
         ports: Sequence[PortRequest] = (),
     ) -> Endpoint:
         """Connect a container (its row exists, its sandbox too unless the driver is host or none) to a network.
@@ -235,6 +236,7 @@ class NetworkService:
             mac=mac,
             interface=interface,
             gateway_priority=gateway_priority,
+            link_local=tuple(link_local),
             ports=tuple(ports),
         )
         async with self._locks.hold(container_id):
