@@ -519,6 +519,31 @@ async def test_the_default_route_follows_the_gateway_priority(lab: Lab) -> None:
     assert await holders() == []
 
 
+async def test_published_ports_follow_the_default_route(lab: Lab) -> None:
+    for name in ("alpha", "beta"):
+        await lab.service.create_network(name)
+    request = PortRequest(container_port=80, host_address="127.0.0.1")
+    await lab.run("login", "beta", ports=[request])
+
+    async def holder() -> tuple[str, int, str]:
+        for endpoint in await lab.service.endpoints_of_container(container("login")):
+            if endpoint.default_route:
+                network = endpoint.network_name
+        (port,) = await lab.service.published(container("login"))
+        return network, port.host_port, await lab.reach(None, "127.0.0.1", port.host_port)
+
+    first = await holder()
+    assert first[0] == "beta" and first[2] != "-"
+    await lab.service.attach(container("login"), "login", "alpha")
+    await lab.service.republish(container("login"), [request])
+    moved = await holder()
+    assert moved[:2] == ("alpha", first[1]) and moved[2] != "-"
+    await lab.service.detach(container("login"), "alpha")
+    await lab.service.republish(container("login"), [request])
+    again = await holder()
+    assert again[0] == "beta" and again[2] != "-"
+
+
 async def test_auxiliary_addresses_are_never_given(lab: Lab) -> None:
     pool = f"{lab.pool}.99"
     await lab.service.create_network(

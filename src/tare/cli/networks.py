@@ -65,6 +65,35 @@ def create(session: Session, /, *, name: str, **given: Any) -> None:
     print(created["Id"])
 
 
+class _Row(dict[str, Any]):
+    """A network's columns; ``labels`` are asked for by name."""
+
+    labels: dict[str, str]
+
+    def label(self, name: str) -> str:
+        """The value of a label; empty without it."""
+        return self.labels.get(name, "")
+
+
+def _row(one: dict[str, Any], *, full: bool) -> _Row:
+    labels = one["Labels"] or {}
+    row = _Row(
+        {
+            "ID": one["Id"] if full else short_id(one["Id"]),
+            "Name": one["Name"],
+            "Driver": one["Driver"],
+            "Scope": one["Scope"],
+            "IPv4": str(one.get("EnableIPv4", True)).lower(),
+            "IPv6": str(one["EnableIPv6"]).lower(),
+            "Internal": str(one["Internal"]).lower(),
+            "CreatedAt": one["Created"],
+            "Labels": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
+        }
+    )
+    row.labels = labels
+    return row
+
+
 @click.command("ls", short_help="List networks.")
 @click.option("-q", "--quiet", is_flag=True, help="Only show network IDs.")
 @click.option("--no-trunc", is_flag=True, help="Don't shorten the output.")
@@ -74,20 +103,7 @@ def create(session: Session, /, *, name: str, **given: Any) -> None:
 def list_networks(session: Session, quiet: bool, no_trunc: bool, filters: tuple[str, ...], template: str) -> None:
     """List networks."""
     found = session.run(lambda client: client.networks.list(read_filters(filters)))
-    rows = [
-        {
-            "ID": one["Id"] if no_trunc else short_id(one["Id"]),
-            "Name": one["Name"],
-            "Driver": one["Driver"],
-            "Scope": one["Scope"],
-            "IPv4": str(one.get("EnableIPv4", True)).lower(),
-            "IPv6": str(one["EnableIPv6"]).lower(),
-            "Internal": str(one["Internal"]).lower(),
-            "CreatedAt": one["Created"],
-            "Labels": ",".join(f"{key}={value}" for key, value in sorted((one["Labels"] or {}).items())),
-        }
-        for one in sorted(found, key=lambda one: one["Name"])
-    ]
+    rows = [_row(one, full=no_trunc) for one in sorted(found, key=lambda one: one["Name"])]
     if quiet and not template:
         write("".join(f"{row['ID']}\n" for row in rows))
         return

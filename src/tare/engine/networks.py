@@ -7,12 +7,13 @@ import time
 from dataclasses import dataclass
 
 from tare.base.locks import KeyedLocks
+from tare.base.shielding import finish
 from tare.engine.endpoint_checks import check_can_join, check_endpoint
 from tare.engine.events import Events
 from tare.engine.network_filters import select, select_for_prune
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, NetworkCreate
-from tare.engine.sandbox import Sandboxes
+from tare.engine.sandbox import Sandboxes, port_requests
 from tare.errors import Conflict, Forbidden, NotFound
 from tare.model import ContainerStatus
 from tare.model.container import Container, EndpointSettings
@@ -98,6 +99,12 @@ class Networks:
                 if network.name in container.networking:
                     raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
                 await self._sandboxes.join(container, network.name, asked, ports=[])
+                try:
+                    await self._network.republish(container.id, port_requests(container))
+                except BaseException:
+                    undo = self._network.detach(container.id, network.id)
+                    await finish(undo, what=f"endpoint of {container.name} on {network.name}")
+                    raise
             await self._records.update(container.id, joined, durable=True)
 
     async def disconnect(self, reference: str, container_ref: str, *, force: bool = False) -> None:
@@ -137,6 +144,8 @@ class Networks:
                 document.networking.pop(network.name, None)
 
             await self._records.update(container.id, left, durable=True)
+            if connected:
+                await self._network.republish(container.id, port_requests(container))
         if connected:
             self._sandboxes.announce("disconnect", network, container.id)
 

@@ -21,6 +21,7 @@ from tare.network.model import (
     mac_from_address,
 )
 from tare.network.netlink import VethPlan
+from tare.network.ruleset import Forwarding
 
 
 class Attachment(msgspec.Struct, frozen=True):
@@ -98,12 +99,42 @@ def claim(
     first = bool(gateway) and all(rank < route_rank(item) for item in holders)
     endpoint = msgspec.structs.replace(endpoint, default_route=first)
     records.update_endpoint(connection, endpoint)
-    subject = f"driver failed programming external connectivity on endpoint {request.container_name} ({endpoint.id})"
-    wanted = [] if network.internal else [ports.normalise(port, network.host_binding) for port in request.ports]
-    claimed = ports.claim(
-        connection, endpoint.id, wanted, port_range=settings.port_range, subject=subject, address=address
+    return endpoint, _publish(connection, network, endpoint, request.ports, settings)
+
+
+def republish(
+    connection: sqlite3.Connection, container_id: str, requests: Sequence[PortRequest], settings: NetworkSettings
+) -> tuple[list[Forwarding], list[Forwarding]]:
+    """Give a container's ports to the endpoint with the default route; returns what to close and what to open."""
+    mine = records.endpoints(connection, container=container_id)
+    owner = next((endpoint for endpoint in mine if endpoint.gateway and endpoint.default_route), None)
+    if owner is None:
+        return [], []
+    held = [(endpoint, port) for endpoint in mine for port in records.ports_of_endpoint(connection, endpoint.id)]
+    if held:
+        moving = [(endpoint, port) for endpoint, port in held if endpoint.id != owner.id]
+        for endpoint in {item.id for item, _ in moving}:
+            connection.execute("UPDATE published_ports SET endpoint=? WHERE endpoint=?", (owner.id, endpoint))
+        closing = [Forwarding(port, endpoint.address) for endpoint, port in moving]
+        return closing, [Forwarding(port, owner.address) for _, port in moving]
+    network = records.find_network(connection, owner.network_id)
+    opened = _publish(connection, network, owner, requests, settings)
+    return [], [Forwarding(port, owner.address) for port in opened]
+
+
+def _publish(
+    connection: sqlite3.Connection,
+    network: Network,
+    endpoint: Endpoint,
+    requests: Sequence[PortRequest],
+    settings: NetworkSettings,
+) -> list[PublishedPort]:
+    """Claim the ports that an endpoint is to publish; an internal network has none."""
+    subject = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
+    wanted = [] if network.internal else [ports.normalise(port, network.host_binding) for port in requests]
+    return ports.claim(
+        connection, endpoint.id, wanted, port_range=settings.port_range, subject=subject, address=endpoint.address
     )
-    return endpoint, claimed
 
 
 def _check_drivers(connection: sqlite3.Connection, network: Network, others: Sequence[Endpoint]) -> None:

@@ -24,7 +24,7 @@ from tare.model.ids import new_id
 from tare.network import ipam, netlink, records
 from tare.network.catalogue import Catalogue
 from tare.network.directory import Directory
-from tare.network.endpoints import Attachment, claim, route_rank, veth_plan
+from tare.network.endpoints import Attachment, claim, republish, route_rank, veth_plan
 from tare.network.model import (
     Driver,
     Endpoint,
@@ -267,6 +267,19 @@ class NetworkService:
             await self._disconnect(network, endpoint)
             if endpoint.default_route:
                 await self._pass_on_default_route([item for item in mine if item.id != endpoint.id])
+
+    async def republish(self, container_id: str, requests: Sequence[PortRequest]) -> None:
+        """Have the endpoint with the default route publish the container's ports, as in Docker.
+
+        Ports that another endpoint of the container has move; when none has any, ``requests`` are published. Raises
+        Conflict for a port in use, Exhausted; what was published stays so then.
+        """
+        async with self._locks.hold(container_id):
+            before, after = await self._db.write(
+                lambda connection: republish(connection, container_id, requests, self._settings), durable=False
+            )
+            await self._steering.unpublish(before)
+            await self._steering.publish(after)
 
     async def detach_all(self, container_id: str) -> list[Network]:
         """Disconnect a container from everything, as when it has stopped; returns what it was connected to."""
