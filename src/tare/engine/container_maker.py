@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tare.engine.clock import now
 from tare.engine.creation import command_of, complete_host_config, merge_config, wanted_ports
+from tare.engine.endpoint_checks import check_endpoint, check_shared_namespace
 from tare.engine.health_checks import settle_health
 from tare.engine.id_ranges import IdRanges
 from tare.engine.mount_plan import PlannedMount, plan_mounts
@@ -78,6 +79,7 @@ class ContainerMaker:
         """See ``Containers.create``; returns the container and warnings."""
         image = await self._store.images.resolve(config.image)
         _check_platform(image, platform)
+        check_shared_namespace(config, host)  # what the image exposes is no conflict
         health_warnings = settle_health(config, image.config.config)  # before labels of both are one
         merge_config(config, image.config.config)
         check_process(config)
@@ -170,23 +172,24 @@ class ContainerMaker:
             name: settings or EndpointSettings()
             for name, settings in ((networking.endpoints_config if networking else None) or {}).items()
         }
-        if mode in ("host", "none"):
-            return {mode: asked.get(mode, EndpointSettings())}
         if mode.startswith("container:"):
-            target = await self._records.get(mode.removeprefix("container:"))
+            for settings in asked.values():
+                check_endpoint(settings, None, network_name=mode, creating=True)
+            try:
+                target = await self._records.get(mode.removeprefix("container:"))
+            except NotFound as error:
+                message = f"joining network namespace of container: {error.message}"
+                raise NotFound(message, code=error.code) from error
             host.network_mode = f"container:{target.id}"
-            if host.port_bindings or host.publish_all_ports:
-                raise Conflict("conflicting options: port publishing and the container type network mode")
             return {}
         networks: dict[str, EndpointSettings] = {}
         first = asked.pop(mode, None) or asked.pop("default", None) or EndpointSettings()
-        for name, settings in [(mode, first), *asked.items()]:
+        others = {} if mode in ("host", "none") else asked
+        for name, settings in [(mode, first), *others.items()]:
             network = await self._network.get_network(name)
-            if network.name == "bridge" and (
-                settings.aliases or (settings.ipam_config and settings.ipam_config.ipv4_address)
-            ):
-                what = "network-scoped alias" if settings.aliases else "user specified IP address"
-                raise InvalidArgument(f"{what} is supported only for containers in user defined networks")
+            if network.name == "bridge" and settings.aliases:
+                raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
+            check_endpoint(settings, network, network_name=network.name, creating=True)
             networks[network.name] = settings
         return networks
 

@@ -87,6 +87,10 @@ class Containers:
         """The container's networks with the addresses it has on them now."""
         return await self._view.endpoints(await self._records.get(container_id))
 
+    def sandbox_key(self, container: Container) -> str:
+        """The file that stands for a running container's network namespace; empty when it has none of its own."""
+        return self._view.sandbox_key(container)
+
     async def ports(self, container_id: str) -> dict[str, list[PortBinding] | None]:
         """Container ports and where on the host they are published now."""
         return await self._view.ports(await self._records.get(container_id))

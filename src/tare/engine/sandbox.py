@@ -7,14 +7,17 @@ import shutil
 from pathlib import Path
 
 from tare.engine.creation import wanted_ports
+from tare.engine.events import Events
 from tare.engine.isolation import Isolation
 from tare.engine.mounts import ContainerMounts
 from tare.engine.paths import EnginePaths
-from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.errors import Conflict, InvalidArgument, NotFound, TareError
 from tare.model.container import Container, EndpointSettings
-from tare.network.model import PortRequest
+from tare.network.model import Driver, Network, PortRequest
 from tare.network.service import NetworkService
 from tare.store.store import Store
+
+INTERFACE_OPTION = "com.docker.network.endpoint.ifname"
 
 
 class Sandboxes:
@@ -27,12 +30,15 @@ class Sandboxes:
         paths: EnginePaths,
         isolation: Isolation,
         mounts: ContainerMounts,
+        *,
+        events: Events,
     ) -> None:
         self._isolation = isolation
         self._store = store
         self._network = network
         self._paths = paths
         self.mounts = mounts
+        self._events = events
 
     async def mount_root(self, container: Container, *, running: bool = False) -> Path:
         """Mount the container's root file system and return where.
@@ -67,47 +73,47 @@ class Sandboxes:
 
     async def connect(self, container: Container) -> None:
         """Connect the container's namespace to its networks and publish its ports."""
-        mode = container.host_config.network_mode
-        if mode in ("host", "none") or mode.startswith("container:") or container.config.network_disabled:
+        if container.config.network_disabled:
             return
-        ports = [
-            PortRequest(
-                protocol=port.protocol,
-                container_port=port.container_port,
-                host_address=port.host_ip,
-                host_port=int(port.host_port or 0),
-            )
-            for port in wanted_ports(container.config, container.host_config)
-        ]
-        for index, (name, settings) in enumerate(container.networking.items()):
-            await self.join(container, name, settings, index=index, ports=ports if index == 0 else [])
+        try:
+            networks = {name: await self._network.get_network(name) for name in container.networking}
+            publishing = _publishing(container, networks)
+            for name, settings in container.networking.items():
+                ports = port_requests(container) if name == publishing else []
+                await self.join(container, name, settings, ports=ports)
+        except TareError as error:
+            message = f"failed to set up container networking: {error.message}"
+            raise type(error)(message, hint=error.hint, code=error.code) from error
 
     async def join(
-        self,
-        container: Container,
-        network: str,
-        settings: EndpointSettings,
-        *,
-        index: int,
-        ports: list[PortRequest],
+        self, container: Container, network: str, settings: EndpointSettings, *, ports: list[PortRequest]
     ) -> None:
-        """Connect a container that has a network namespace to one more network, as ``eth<index>``."""
+        """Connect a container that has a network namespace to one more network, as its next interface."""
         asked = settings.ipam_config
+        first = next(iter(container.networking), network)  # the one that --mac-address is for
         await self._network.attach(
             container.id,
             container.name,
             network,
             aliases=tuple(settings.aliases or ()),
             address=(asked.ipv4_address if asked else "") or None,
-            mac=settings.mac_address or container.config.mac_address or None,
-            interface=f"eth{index}",
-            default_route=index == 0,
+            mac=settings.mac_address or (container.config.mac_address if network == first else None) or None,
+            interface=(settings.driver_opts or {}).get(INTERFACE_OPTION),
+            gateway_priority=settings.gw_priority,
+            link_local=(asked.link_local_ips if asked else None) or (),
             ports=ports,
         )
+        self.announce("connect", await self._network.get_network(network), container.id)
+
+    def announce(self, action: str, network: Network, container_id: str) -> None:
+        """Publish that a container was connected to a network or disconnected from it."""
+        attributes = {"container": container_id, "name": network.name, "type": network.driver.stored_as}
+        self._events.publish("network", action, network.id, attributes)
 
     async def disconnect(self, container_id: str) -> None:
         """Release every endpoint and the network namespace; quiet when there is none."""
-        await self._network.detach_all(container_id)
+        for network in await self._network.detach_all(container_id):
+            self.announce("disconnect", network, container_id)
         await self._network.remove_sandbox(container_id)
 
     async def _joined(self, reference: str) -> Path:
@@ -169,6 +175,33 @@ class Sandboxes:
             if endpoint.gateway:
                 return endpoint.gateway
         raise NotFound("host-gateway: the container is on no network that has a gateway")
+
+
+def port_requests(container: Container) -> list[PortRequest]:
+    """The ports that the container publishes."""
+    requests = []
+    for port in wanted_ports(container.config, container.host_config):
+        first, _, last = port.host_port.partition("-")
+        requests.append(
+            PortRequest(
+                protocol=port.protocol,
+                container_port=port.container_port,
+                host_address=port.host_ip,
+                host_port=int(first or 0),
+                last_host_port=int(last or 0),
+            )
+        )
+    return requests
+
+
+def _publishing(container: Container, networks: dict[str, Network]) -> str:
+    """The network whose endpoint publishes the ports: the one that gets the default route."""
+    ranks = {
+        (-container.networking[name].gw_priority, name)
+        for name, network in networks.items()
+        if network.driver is Driver.BRIDGE and not network.internal
+    }
+    return min(ranks)[1] if ranks else ""
 
 
 def _places(directory: Path) -> dict[str, Path]:
