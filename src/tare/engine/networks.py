@@ -97,6 +97,7 @@ class Networks:
             if ContainerStatus(container.state.status).is_live:
                 index = await self._free_index(container)
                 await self._sandboxes.join(container, network.name, asked, index=index, ports=[])
+                await self._sandboxes.refresh_files(container, come=await self._addresses(container, network))
             await self._records.update(container.id, joined, durable=True)
         self._emit(network, "connect", {"container": container.id})
 
@@ -125,13 +126,20 @@ class Networks:
             if network.name not in container.networking:
                 raise Forbidden(f"container {container.id} is not connected to network {network.name}")
             if ContainerStatus(container.state.status).is_live:
+                gone = await self._addresses(container, network)
                 await self._network.detach(container.id, network.id)
+                await self._sandboxes.refresh_files(container, gone=gone)
 
             def left(document: Container) -> None:
                 document.networking.pop(network.name, None)
 
             await self._records.update(container.id, left, durable=True)
         self._emit(network, "disconnect", {"container": container.id})
+
+    async def _addresses(self, container: Container, network: Network) -> list[str]:
+        """A container's addresses on a network."""
+        endpoints = await self._network.endpoints_of_container(container.id)
+        return [item.address for item in endpoints if item.network_id == network.id and item.address]
 
     async def prune(self, filters: Filters | None = None) -> list[str]:
         """Remove networks that no container refers to; returns their names."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tare.engine.creation import wanted_ports
 from tare.engine.isolation import Isolation
 from tare.engine.mounts import ContainerMounts
 from tare.engine.paths import EnginePaths
-from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.errors import Conflict, InvalidArgument
 from tare.model.container import Container, EndpointSettings
 from tare.network.model import PortRequest
+from tare.network.names import changed_hosts, own_names
 from tare.network.service import NetworkService
 from tare.store.store import Store
+
+_WRITTEN = ".resolv.conf"  # what the engine wrote last: tells whether somebody has edited resolv.conf since
 
 
 class Sandboxes:
@@ -103,6 +107,8 @@ class Sandboxes:
             interface=f"eth{index}",
             default_route=index == 0,
             ports=ports,
+            hostname=container.config.hostname,
+            nameservers=container.host_config.dns or (),
         )
 
     async def disconnect(self, container_id: str) -> None:
@@ -137,13 +143,12 @@ class Sandboxes:
         host = container.host_config
         if host.network_mode.startswith("container:"):
             return
+        directory = self._paths.container(container.id)
         if host.network_mode == "host":
             resolv_conf, hosts = await asyncio.to_thread(_host_files)
             hosts += "".join(f"{address}\t{name}\n" for name, address in await self._extra_hosts(container))
         else:
-            resolv_conf = await self._network.resolv_conf(
-                container.id, dns=host.dns or (), search=host.dns_search or (), options=host.dns_options or ()
-            )
+            resolv_conf = await self._resolv_conf(container)
             hosts = await self._network.hosts_file(
                 container.id,
                 hostname=container.config.hostname,
@@ -151,7 +156,33 @@ class Sandboxes:
                 extra_hosts=await self._extra_hosts(container),
             )
         texts = {"resolv.conf": resolv_conf, "hosts": hosts, "hostname": f"{container.config.hostname}\n"}
-        await asyncio.to_thread(_fill, self._paths.container(container.id), texts)
+        await asyncio.to_thread(_fill, directory, texts)
+        await asyncio.to_thread((directory / _WRITTEN).write_text, resolv_conf)
+
+    async def refresh_files(self, container: Container, *, gone: Sequence[str] = (), come: Sequence[str] = ()) -> None:
+        """Let the files of a running container follow addresses that went and came; edits made inside are kept.
+
+        A resolv.conf that was edited is left as it is, as in Docker. One that is not follows in both directions:
+        after its last network with names a container asks the host's resolvers again.
+        """
+        directory = self._paths.container(container.id)
+        own = own_names(container.config.hostname, container.config.domainname)
+        resolv_conf = await self._resolv_conf(container)
+
+        def write() -> None:
+            hosts, current, written = directory / "hosts", directory / "resolv.conf", directory / _WRITTEN
+            _rewrite(hosts, changed_hosts(hosts.read_text(errors="surrogateescape"), gone=gone, come=come, own=own))
+            if written.exists() and current.read_bytes() == written.read_bytes():
+                _rewrite(current, resolv_conf)
+                written.write_text(resolv_conf)
+
+        await asyncio.to_thread(write)
+
+    async def _resolv_conf(self, container: Container) -> str:
+        host = container.host_config
+        return await self._network.resolv_conf(
+            container.id, dns=host.dns or (), search=host.dns_search or (), options=host.dns_options or ()
+        )
 
     async def _extra_hosts(self, container: Container) -> list[tuple[str, str]]:
         pairs = []
@@ -160,15 +191,13 @@ class Sandboxes:
             if not separator or not name or not address:
                 raise InvalidArgument(f'invalid extra host: "{item}"', hint="write NAME:ADDRESS")
             if address == "host-gateway":
-                address = await self._gateway(container)
+                address = await self._gateway()
             pairs.append((name, address))
         return pairs
 
-    async def _gateway(self, container: Container) -> str:
-        for endpoint in await self._network.endpoints_of_container(container.id):
-            if endpoint.gateway:
-                return endpoint.gateway
-        raise NotFound("host-gateway: the container is on no network that has a gateway")
+    async def _gateway(self) -> str:
+        """The host as containers see it: its address on the network ``bridge``, whatever network they are on."""
+        return (await self._network.get_network("bridge")).gateway
 
 
 def _places(directory: Path) -> dict[str, Path]:
@@ -184,6 +213,13 @@ def _fill(directory: Path, texts: dict[str, str]) -> None:
     """Write in place: a renamed file would not be the one that is mounted."""
     for name, text in texts.items():
         (directory / name).write_text(text)
+
+
+def _rewrite(path: Path, text: str) -> None:
+    """Write a mounted file in place, and only when it changes."""
+    data = text.encode(errors="surrogateescape")
+    if path.read_bytes() != data:
+        path.write_bytes(data)
 
 
 def _host_files() -> tuple[str, str]:

@@ -34,6 +34,8 @@ class Attachment(msgspec.Struct, frozen=True):
     interface: str | None
     default_route: bool
     ports: tuple[PortRequest, ...]
+    hostname: str = ""
+    nameservers: tuple[str, ...] = ()
 
 
 def veth_plan(
@@ -69,6 +71,8 @@ def claim(
         container_id=request.container_id,
         container_name=request.container_name,
         aliases=request.aliases,
+        hostname=request.hostname,
+        nameservers=request.nameservers,
     )
     others = records.endpoints(connection, container=request.container_id)
     _check_drivers(connection, network, others)

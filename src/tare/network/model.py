@@ -106,11 +106,15 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     host_interface: str = ""
     interface: str = ""
     default_route: bool = True
+    hostname: str = ""
+    nameservers: tuple[str, ...] = ()
+    """Addresses of resolvers that the container was given (``--dns``); empty for the host's."""
 
     @property
     def dns_names(self) -> tuple[str, ...]:
-        """The names that resolve to this endpoint: container name, aliases, short id, without repetition."""
-        return tuple(dict.fromkeys((self.container_name, *self.aliases, self.container_id[:12])))
+        """The names that resolve to this endpoint: container name, aliases, short id, host name; each once."""
+        names = (self.container_name, *self.aliases, self.container_id[:12], self.hostname)
+        return tuple(dict.fromkeys(name for name in names if name))
 
 
 class AddressPool(msgspec.Struct, frozen=True, kw_only=True):

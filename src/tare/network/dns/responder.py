@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from dnslib import PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
+from dnslib import AAAA, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
 
-from tare.network.dns.forward import Forwarder
+from tare.network.dns.forward import Forwarder, Route
 from tare.network.dns.zone import Zone
 
-TTL_SECONDS = 5  # short: a container that is made anew may have another address
-_REVERSE = ".in-addr.arpa"
+TTL_SECONDS = 600  # as in Docker
+DATAGRAM_BYTES = 512  # RFC 1035, section 2.3.4: what an asker takes that does not say more (EDNS, RFC 6891)
+_REVERSE_4, _REVERSE_6 = ".in-addr.arpa", ".ip6.arpa"
 
 
 class Responder:
@@ -21,7 +22,7 @@ class Responder:
         self._zone = zone
         self._forwarder = forwarder
 
-    def local(self, container: str, query: bytes) -> tuple[bytes | None, DNSRecord | None]:
+    def local(self, container: str, query: bytes, *, tcp: bool = False) -> tuple[bytes | None, DNSRecord | None]:
         """The answer from the zone, if it has one, and the parsed query (None: not a query at all)."""
         try:
             request = DNSRecord.parse(query)
@@ -32,40 +33,70 @@ class Responder:
         if request.header.opcode != 0 or len(request.questions) != 1:
             return _failure(request, RCODE.NOTIMP), request
         name, kind = str(request.q.qname), QTYPE[request.q.qtype]
-        if name.lower().rstrip(".").endswith(_REVERSE):
-            return self._reverse(container, request, name, kind), request
+        address = _reversed_address(name.lower().rstrip("."))
+        if address is not None:
+            return self._reverse(container, request, address, kind), request
         addresses = self._zone.addresses(container, name)
         if not addresses:
             return None, request
-        reply = request.reply(aa=1, ra=1)
-        if kind in {"A", "ANY"}:
-            for address in addresses:
-                reply.add_answer(RR(request.q.qname, QTYPE.A, rdata=A(address), ttl=TTL_SECONDS))
-        return bytes(reply.pack()), request  # a known name has no records of other types: NOERROR and empty
+        reply = request.reply(aa=0, ra=1)
+        for text in addresses:
+            family, rdata = (QTYPE.AAAA, AAAA(text)) if ":" in text else (QTYPE.A, A(text))
+            if kind in (QTYPE[family], "ANY"):
+                reply.add_answer(RR(request.q.qname, family, rdata=rdata, ttl=TTL_SECONDS))
+        # A known name has no records of other types: NOERROR and empty. NXDOMAIN would deny its addresses as well.
+        return _packed(request, reply, tcp=tcp), request
 
-    async def remote(self, request: DNSRecord, query: bytes, *, tcp: bool, forward: bool) -> bytes:
-        """What the host's resolvers say. NXDOMAIN where the container may not ask, SERVFAIL when none answers."""
-        if not forward:
+    async def remote(
+        self, request: DNSRecord, query: bytes, *, tcp: bool, forward: bool, route: Route | None = None
+    ) -> bytes:
+        """What resolvers say: those of ``route``, else the host's. SERVFAIL when none answers.
+
+        NXDOMAIN where the container may not ask: without ``forward``, unless it has resolvers of its own.
+        """
+        if not forward and route is None:
             return _failure(request, RCODE.NXDOMAIN)
-        answer = await self._forwarder.ask(query, tcp=tcp)
+        answer = await self._forwarder.ask(query, tcp=tcp, route=route)
         return answer if answer is not None else _failure(request, RCODE.SERVFAIL)
 
-    def _reverse(self, container: str, request: DNSRecord, name: str, kind: str) -> bytes | None:
-        labels = name.lower().rstrip(".").removesuffix(_REVERSE).split(".")
-        try:
-            address = str(IPv4Address(".".join(reversed(labels))))
-        except ValueError:
-            return None
+    def _reverse(self, container: str, request: DNSRecord, address: str, kind: str) -> bytes | None:
         found = self._zone.name_of(container, address)
         if found is None:
             return None
-        reply = request.reply(aa=1, ra=1)
+        reply = request.reply(aa=0, ra=1)
         if kind in {"PTR", "ANY"}:
             reply.add_answer(RR(request.q.qname, QTYPE.PTR, rdata=PTR(found), ttl=TTL_SECONDS))
         return bytes(reply.pack())
 
 
+def _reversed_address(name: str) -> str | None:
+    """The address that a name below in-addr.arpa or ip6.arpa (RFC 3596, section 2.5) stands for, if it is whole."""
+    try:
+        if name.endswith(_REVERSE_4):
+            return str(IPv4Address(".".join(reversed(name.removesuffix(_REVERSE_4).split(".")))))
+        if name.endswith(_REVERSE_6):
+            digits = "".join(reversed(name.removesuffix(_REVERSE_6).split(".")))
+            return str(IPv6Address(int(digits, 16))) if len(digits) == 32 else None
+    except ValueError:
+        return None
+    return None
+
+
+def _packed(request: DNSRecord, reply: DNSRecord, *, tcp: bool) -> bytes:
+    """The reply's bytes; without the records that do not fit into a datagram, and marked so (TC)."""
+    packed = bytes(reply.pack())
+    if tcp:
+        return packed
+    offered = [extra.rclass for extra in request.ar if extra.rtype == QTYPE.OPT]
+    limit = max([DATAGRAM_BYTES, *offered])
+    while len(packed) > limit:
+        reply.header.tc = 1
+        reply.rr.pop()
+        packed = bytes(reply.pack())
+    return packed
+
+
 def _failure(request: DNSRecord, rcode: int) -> bytes:
-    reply = request.reply(ra=1)
+    reply = request.reply(aa=0, ra=1)
     reply.header.rcode = rcode
     return bytes(reply.pack())
