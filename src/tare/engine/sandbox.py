@@ -11,7 +11,7 @@ from tare.engine.creation import wanted_ports
 from tare.engine.isolation import Isolation
 from tare.engine.mounts import ContainerMounts
 from tare.engine.paths import EnginePaths
-from tare.errors import Conflict, InvalidArgument
+from tare.errors import Conflict, InvalidArgument, NotFound
 from tare.model.container import Container, EndpointSettings
 from tare.network.model import PortRequest
 from tare.network.names import changed_hosts, own_names
@@ -191,13 +191,19 @@ class Sandboxes:
             if not separator or not name or not address:
                 raise InvalidArgument(f'invalid extra host: "{item}"', hint="write NAME:ADDRESS")
             if address == "host-gateway":
-                address = await self._gateway()
+                address = await self._gateway(container)
             pairs.append((name, address))
         return pairs
 
-    async def _gateway(self) -> str:
-        """The host as containers see it: its address on the network ``bridge``, whatever network they are on."""
-        return (await self._network.get_network("bridge")).gateway
+    async def _gateway(self, container: Container) -> str:
+        """The host's address on a network of the container's own: the firewall drops what goes to other networks'.
+
+        Docker gives the one on the network ``bridge`` in every case, which reaches the same host.
+        """
+        for endpoint in await self._network.endpoints_of_container(container.id):
+            if endpoint.gateway:
+                return endpoint.gateway
+        raise NotFound("host-gateway: the container is on no network that has a gateway")
 
 
 def _places(directory: Path) -> dict[str, Path]:
