@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tare.errors import InternalError, TareError
+from tare.errors import InternalError, TareError, Unavailable
 from tare.kernel.namespaces import run_in_network_namespace
 from tare.network import records
 from tare.network.dns.client import Disconnected, DnsClient
@@ -28,6 +28,8 @@ from tare.network.sandboxes import Sandboxes
 from tare.store.database import Database
 
 logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = (0.01, 0.05, 0.2, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +148,22 @@ class Directory:
             await self._client.request(message)
 
     async def _reconnect(self) -> None:
-        self._listening.clear()
-        await self._client.connect(start=True, on_loss=self._lost)
-        await self._synchronise(await self._db.read(_desired))
+        """Connect and register everything. Raises Unavailable when ``tare-dns`` cannot be started.
+
+        A server that is being killed closes its connections before the socket that it listens on: a connection that
+        is made between the two is lost at once, and the next attempt starts a server.
+        """
+        for seconds in RETRY_SECONDS:
+            self._listening.clear()
+            await self._client.connect(start=True, on_loss=self._lost)
+            try:
+                await self._synchronise(await self._db.read(_desired))
+            except Disconnected:
+                logger.info("tare-dns has gone again: trying once more in %s s", seconds)
+                await asyncio.sleep(seconds)
+                continue
+            return
+        raise Unavailable("tare-dns ends as soon as it is started", hint="see the engine's log", code="dns")
 
     def _lost(self) -> None:
         """``tare-dns`` has ended although nobody told it to."""

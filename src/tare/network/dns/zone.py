@@ -26,9 +26,12 @@ class Zone:
         self._by_name: dict[tuple[str, str], dict[str, Record]] = {}
         self._by_address: dict[tuple[str, str], Record] = {}
         self._networks: dict[str, set[str]] = {}
+        self.version = 0
+        """Changes with the content, so that what was derived from it can be told to be of old."""
 
     def put(self, record: Record) -> None:
         """Add or replace an endpoint."""
+        self.version += 1
         self.forget(record.network, record.container)
         self._records[record.network, record.container] = record
         for name in self._spellings(record):
@@ -42,6 +45,7 @@ class Zone:
         record = self._records.pop((network, container), None)
         if record is None:
             return
+        self.version += 1
         for name in self._spellings(record):
             holders = self._by_name[network, name]
             holders.pop(container, None)
