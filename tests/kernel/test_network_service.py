@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from dnslib import RCODE, DNSRecord
+from dnslib import QTYPE, RCODE, RR, A, DNSRecord
 
 from tare.errors import Conflict, Exhausted, Forbidden, InvalidArgument, NotFound
 from tare.kernel.namespaces import (
@@ -146,7 +146,8 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield made
     finally:
         for listener in made.sockets:
-            listener.shutdown(socket.SHUT_RDWR)
+            if listener.type == socket.SOCK_STREAM:
+                listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         await made.service.stop(remove_kernel_state=True)
         await db.close()
@@ -309,6 +310,44 @@ async def test_names_resolve_on_user_defined_networks_only(lab: Lab) -> None:
     assert "nameserver 127.0.0.11\n" in await lab.service.resolv_conf(container("login"))
     assert "127.0.0.11" not in await lab.service.resolv_conf(container("extra"))
     assert f"{login}\thost1" in await lab.service.hosts_file(container("login"), hostname="host1")
+
+
+async def test_resolvers_of_its_own_are_asked_from_inside_a_container(lab: Lab) -> None:
+    await lab.service.create_network("shop", internal=True)
+    await lab.run("login", "shop", port=0, nameservers=("127.0.0.7", "127.0.0.8"), hostname="front")
+    await lab.run("logout", "shop", port=0)
+
+    def serve() -> socket.socket:
+        """A resolver on the container's own loopback, where the host's cannot be meant."""
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.bind(("127.0.0.8", 53))
+        lab.sockets.append(made)
+        return made
+
+    def answer(server: socket.socket) -> None:
+        for _ in range(2):
+            query, peer = server.recvfrom(512)
+            reply = DNSRecord.parse(query).reply()
+            reply.add_answer(RR("far.example", QTYPE.A, rdata=A("192.0.2.1"), ttl=0))
+            server.sendto(bytes(reply.pack()), peer)
+
+    server = await asyncio.to_thread(run_in_network_namespace, lab.inside("login"), serve)
+    answering = threading.Thread(target=answer, args=(server,), daemon=True)
+    answering.start()
+    assert await lab.ask("login", "far.example") == ("NOERROR", ["192.0.2.1"])  # nobody answers at the first one
+    assert await lab.ask("logout", "far.example") == ("NXDOMAIN", [])  # internal, without resolvers of its own
+    assert (await lab.ask("logout", "front"))[0] == "NOERROR"
+    lab.service = await restarted(lab)
+    assert await lab.ask("login", "far.example") == ("NOERROR", ["192.0.2.1"])
+    await asyncio.to_thread(answering.join)
+
+
+async def restarted(lab: Lab) -> NetworkService:
+    """The engine's networks after a restart, with everything in the kernel left as it was."""
+    await lab.service.stop(remove_kernel_state=False)
+    service = lab.again()
+    await service.start()
+    return service
 
 
 async def test_what_does_not_exist_is_nxdomain_on_an_internal_network(lab: Lab) -> None:

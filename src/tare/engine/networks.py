@@ -99,12 +99,14 @@ class Networks:
                 if network.name in container.networking:
                     raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
                 await self._sandboxes.join(container, network.name, asked, ports=[])
+                await self._sandboxes.refresh_files(container, come=await self._addresses(container, network))
                 try:
                     await self._network.republish(container.id, port_requests(container))
                 except BaseException:
                     undo = self._network.detach(container.id, network.id)
                     await finish(undo, what=f"endpoint of {container.name} on {network.name}")
                     raise
+                self._sandboxes.announce("connect", network, container.id)
             await self._records.update(container.id, joined, durable=True)
 
     async def disconnect(self, reference: str, container_ref: str, *, force: bool = False) -> None:
@@ -138,7 +140,9 @@ class Networks:
                 for endpoint in await self._network.endpoints_of_container(container.id)
             )
             if connected:
+                gone = await self._addresses(container, network)
                 await self._network.detach(container.id, network.id)
+                await self._sandboxes.refresh_files(container, gone=gone)
 
             def left(document: Container) -> None:
                 document.networking.pop(network.name, None)
@@ -148,6 +152,11 @@ class Networks:
                 await self._network.republish(container.id, port_requests(container))
         if connected:
             self._sandboxes.announce("disconnect", network, container.id)
+
+    async def _addresses(self, container: Container, network: Network) -> list[str]:
+        """A container's addresses on a network."""
+        endpoints = await self._network.endpoints_of_container(container.id)
+        return [item.address for item in endpoints if item.network_id == network.id and item.address]
 
     async def prune(self, filters: Filters | None = None) -> list[str]:
         """Remove networks that no container refers to; returns their names. Raises InvalidArgument for a filter."""

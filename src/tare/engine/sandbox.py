@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tare.engine.creation import wanted_ports
@@ -14,10 +15,12 @@ from tare.engine.paths import EnginePaths
 from tare.errors import Conflict, InvalidArgument, NotFound, TareError
 from tare.model.container import Container, EndpointSettings
 from tare.network.model import Driver, Network, PortRequest
+from tare.network.names import changed_hosts, own_names
 from tare.network.service import NetworkService
 from tare.store.store import Store
 
 INTERFACE_OPTION = "com.docker.network.endpoint.ifname"
+_WRITTEN = ".resolv.conf"  # what the engine wrote last: tells whether somebody has edited resolv.conf since
 
 
 class Sandboxes:
@@ -102,8 +105,9 @@ class Sandboxes:
             gateway_priority=settings.gw_priority,
             link_local=(asked.link_local_ips if asked else None) or (),
             ports=ports,
+            hostname=container.config.hostname,
+            nameservers=container.host_config.dns or (),
         )
-        self.announce("connect", await self._network.get_network(network), container.id)
 
     def announce(self, action: str, network: Network, container_id: str) -> None:
         """Publish that a container was connected to a network or disconnected from it."""
@@ -112,8 +116,7 @@ class Sandboxes:
 
     async def disconnect(self, container_id: str) -> None:
         """Release every endpoint and the network namespace; quiet when there is none."""
-        for network in await self._network.detach_all(container_id):
-            self.announce("disconnect", network, container_id)
+        await self._network.detach_all(container_id)
         await self._network.remove_sandbox(container_id)
 
     async def _joined(self, reference: str) -> Path:
@@ -143,13 +146,12 @@ class Sandboxes:
         host = container.host_config
         if host.network_mode.startswith("container:"):
             return
+        directory = self._paths.container(container.id)
         if host.network_mode == "host":
             resolv_conf, hosts = await asyncio.to_thread(_host_files)
             hosts += "".join(f"{address}\t{name}\n" for name, address in await self._extra_hosts(container))
         else:
-            resolv_conf = await self._network.resolv_conf(
-                container.id, dns=host.dns or (), search=host.dns_search or (), options=host.dns_options or ()
-            )
+            resolv_conf = await self._resolv_conf(container)
             hosts = await self._network.hosts_file(
                 container.id,
                 hostname=container.config.hostname,
@@ -157,7 +159,33 @@ class Sandboxes:
                 extra_hosts=await self._extra_hosts(container),
             )
         texts = {"resolv.conf": resolv_conf, "hosts": hosts, "hostname": f"{container.config.hostname}\n"}
-        await asyncio.to_thread(_fill, self._paths.container(container.id), texts)
+        await asyncio.to_thread(_fill, directory, texts)
+        await asyncio.to_thread((directory / _WRITTEN).write_text, resolv_conf)
+
+    async def refresh_files(self, container: Container, *, gone: Sequence[str] = (), come: Sequence[str] = ()) -> None:
+        """Let the files of a running container follow addresses that went and came; edits made inside are kept.
+
+        A resolv.conf that was edited is left as it is, as in Docker. One that is not follows in both directions:
+        after its last network with names a container asks the host's resolvers again.
+        """
+        directory = self._paths.container(container.id)
+        own = own_names(container.config.hostname, container.config.domainname)
+        resolv_conf = await self._resolv_conf(container)
+
+        def write() -> None:
+            hosts, current, written = directory / "hosts", directory / "resolv.conf", directory / _WRITTEN
+            _rewrite(hosts, changed_hosts(hosts.read_text(errors="surrogateescape"), gone=gone, come=come, own=own))
+            if written.exists() and current.read_bytes() == written.read_bytes():
+                _rewrite(current, resolv_conf)
+                written.write_text(resolv_conf)
+
+        await asyncio.to_thread(write)
+
+    async def _resolv_conf(self, container: Container) -> str:
+        host = container.host_config
+        return await self._network.resolv_conf(
+            container.id, dns=host.dns or (), search=host.dns_search or (), options=host.dns_options or ()
+        )
 
     async def _extra_hosts(self, container: Container) -> list[tuple[str, str]]:
         pairs = []
@@ -171,6 +199,10 @@ class Sandboxes:
         return pairs
 
     async def _gateway(self, container: Container) -> str:
+        """The host's address on a network of the container's own: the firewall drops what goes to other networks'.
+
+        Docker gives the one on the network ``bridge`` in every case, which reaches the same host.
+        """
         for endpoint in await self._network.endpoints_of_container(container.id):
             if endpoint.gateway:
                 return endpoint.gateway
@@ -217,6 +249,13 @@ def _fill(directory: Path, texts: dict[str, str]) -> None:
     """Write in place: a renamed file would not be the one that is mounted."""
     for name, text in texts.items():
         (directory / name).write_text(text)
+
+
+def _rewrite(path: Path, text: str) -> None:
+    """Write a mounted file in place, and only when it changes."""
+    data = text.encode(errors="surrogateescape")
+    if path.read_bytes() != data:
+        path.write_bytes(data)
 
 
 def _host_files() -> tuple[str, str]:

@@ -37,6 +37,8 @@ class Attachment(msgspec.Struct, frozen=True):
     gateway_priority: int
     link_local: tuple[str, ...]
     ports: tuple[PortRequest, ...]
+    hostname: str = ""
+    nameservers: tuple[str, ...] = ()
 
 
 def veth_plan(
@@ -73,6 +75,8 @@ def claim(
         container_id=request.container_id,
         container_name=request.container_name,
         aliases=request.aliases,
+        hostname=request.hostname,
+        nameservers=request.nameservers,
     )
     others = records.endpoints(connection, container=request.container_id)
     _check_drivers(connection, network, others)

@@ -134,11 +134,14 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     default_route: bool = True
     gateway_priority: int = 0
     link_local: tuple[str, ...] = ()
+    hostname: str = ""
+    nameservers: tuple[str, ...] = ()
+    """Addresses of resolvers that the container was given (``--dns``); empty for the host's."""
 
     @property
     def dns_names(self) -> tuple[str, ...]:
-        """The names that resolve to this endpoint: container name, aliases, short id, without repetition."""
-        return dns_names(self.container_name, self.aliases, self.container_id)
+        """The names that resolve to this endpoint: container name, aliases, short id, host name; each once."""
+        return dns_names(self.container_name, self.aliases, self.container_id, self.hostname)
 
 
 class AddressPool(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,9 +173,10 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     dns_idle_seconds: float = 10.0
 
 
-def dns_names(container_name: str, aliases: Iterable[str], container_id: str) -> tuple[str, ...]:
+def dns_names(container_name: str, aliases: Iterable[str], container_id: str, hostname: str = "") -> tuple[str, ...]:
     """The names under which a container is found on a network that resolves names, each once."""
-    return tuple(dict.fromkeys((container_name, *aliases, container_id[:12])))
+    names = (container_name, *aliases, container_id[:12], hostname)
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def bridge_interface(instance: str, network_id: str, *, default: bool) -> str:

@@ -220,6 +220,8 @@ class NetworkService:
         gateway_priority: int = 0,
         link_local: Sequence[str] = (),
         ports: Sequence[PortRequest] = (),
+        hostname: str = "",
+        nameservers: Sequence[str] = (),
     ) -> Endpoint:
         """Connect a container (its row exists, its sandbox too unless the driver is host or none) to a network.
 
@@ -238,6 +240,8 @@ class NetworkService:
             gateway_priority=gateway_priority,
             link_local=tuple(link_local),
             ports=tuple(ports),
+            hostname=hostname,
+            nameservers=tuple(nameservers),
         )
         async with self._locks.hold(container_id):
             network = await self._catalogue.get(network_ref)
@@ -310,7 +314,9 @@ class NetworkService:
         for endpoint in await self.endpoints_of_container(container_id):
             embedded |= (await self._catalogue.get(endpoint.network_id)).resolves_names
         host = await asyncio.to_thread(read_resolv_conf, Path(self._settings.resolv_conf))
-        return container_resolver(host, embedded=embedded, dns=dns, search=search, options=options).render()
+        return container_resolver(
+            host, embedded=embedded, dns=dns, search=search, options=options, source=self._settings.resolv_conf
+        ).render()
 
     async def hosts_file(
         self,
