@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from tare.engine.clock import now
@@ -105,13 +105,13 @@ class ContainerMaker:
             ref.partition(":")[0]: await self._records.get(ref.partition(":")[0]) for ref in host.volumes_from or []
         }
         plan = plan_mounts(host, config.volumes or {}, (), others)
-        async with AsyncExitStack() as undo:
+        async with AsyncExitStack() as claims, AsyncExitStack() as undo:
             await self._store.snapshots.prepare(container_id, await self._lowers(image))
             undo.push_async_callback(self._store.snapshots.remove, container_id)
             directory = self._paths.container(container_id)
             await asyncio.to_thread(directory.mkdir, parents=True, mode=0o710)
             undo.push_async_callback(asyncio.to_thread, remove_tree, directory)
-            mounts = await self._make_mounts(plan, undo)
+            mounts = await self._make_mounts(plan, container_id, claims, undo)
             container = Container(
                 id=container_id,
                 name=chosen_name,
@@ -193,7 +193,9 @@ class ContainerMaker:
             networks[network.name] = settings
         return networks
 
-    async def _make_mounts(self, plan: list[PlannedMount], undo: AsyncExitStack) -> list[MountPoint]:
+    async def _make_mounts(
+        self, plan: list[PlannedMount], container_id: str, claims: AsyncExitStack, undo: AsyncExitStack
+    ) -> list[MountPoint]:
         points: list[MountPoint] = []
         for mount in plan:
             if not mount.listed:
@@ -202,23 +204,30 @@ class ContainerMaker:
                 await asyncio.to_thread(_check_bind_source, mount)
                 points.append(_point(mount, mount.source))
             elif mount.type == "volume":
-                points.append(await self._make_volume(mount, undo))
+                name = mount.source or new_id()
+                claims.enter_context(self._volumes.claim(name, container_id))
+                points.append(await self._make_volume(mount, name, container_id, undo))
             else:
                 points.append(_point(mount, mount.source if mount.type == "image" else ""))
                 points[-1].name = mount.source if mount.type == "image" else ""
         return points
 
-    async def _make_volume(self, mount: PlannedMount, undo: AsyncExitStack) -> MountPoint:
-        is_new = not mount.source or not await self._volumes.exists(mount.source)
+    async def _make_volume(self, mount: PlannedMount, name: str, container_id: str, undo: AsyncExitStack) -> MountPoint:
+        is_new = not mount.source or not await self._volumes.exists(name)
         volume = await self._volumes.create(
-            mount.source or None, mount.driver, dict(mount.driver_options), dict(mount.labels)
+            name, mount.driver, dict(mount.driver_options), dict(mount.labels), anonymous=not mount.source
         )
         if is_new:
-            undo.push_async_callback(self._volumes.remove, volume.name, force=True)
+            undo.push_async_callback(self._drop_volume, name, container_id)
         point = _point(mount, volume.mountpoint)
         point.name = volume.name
         point.driver = volume.driver
         return point
+
+    async def _drop_volume(self, name: str, container_id: str) -> None:
+        """Remove a volume that was made for a container that is not; another one may have it by now."""
+        with suppress(Conflict, NotFound):
+            await self._volumes.remove(name, force=True, claimant=container_id)
 
     async def _details(self, plan: list[PlannedMount]) -> dict[str, MountDetail]:
         details = {}
