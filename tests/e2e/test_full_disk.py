@@ -77,6 +77,22 @@ def test_an_end_that_cannot_be_stored_is_told_and_stored_later(small: EngineProc
     small.docker("rm", "ends")
 
 
+def test_a_container_of_rm_whose_end_cannot_be_stored_goes_later(small: EngineProcess) -> None:
+    small.docker("run", "-di", "--rm", "--name", "passing", "busybox", "sh", "-c", "read go; exit 7")
+    feed = small.start_docker("attach", "passing")
+    removed = small.start_docker("events", "--filter", "container=passing", "--filter", "event=destroy")
+    assert removed.stdout is not None
+    with filled(small, reserve=False):
+        feed.communicate(b"go\n")
+        small.wait_for_log("cannot be stored: the database cannot grow")
+        assert small.text("wait", "passing") == "7"
+        assert small.text("ps", "-aq", "--filter", "name=passing") != ""
+    assert b"destroy" in removed.stdout.readline()
+    removed.terminate()
+    removed.communicate()
+    assert small.text("ps", "-aq") == ""
+
+
 def test_what_makes_space_works_on_a_full_disk(small: EngineProcess) -> None:
     for name in ("stopped", "forced", "killed"):
         small.docker("run", "-d", "--name", name, "busybox", "sleep", "1000")
