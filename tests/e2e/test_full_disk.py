@@ -77,6 +77,22 @@ def test_an_end_that_cannot_be_stored_is_told_and_stored_later(small: EngineProc
     small.docker("rm", "ends")
 
 
+def test_a_container_of_rm_whose_end_cannot_be_stored_goes_later(small: EngineProcess) -> None:
+    small.docker("run", "-di", "--rm", "--name", "passing", "busybox", "sh", "-c", "read go; exit 7")
+    feed = small.start_docker("attach", "passing")
+    removed = small.start_docker("events", "--filter", "container=passing", "--filter", "event=destroy")
+    assert removed.stdout is not None
+    with filled(small, reserve=False):
+        feed.communicate(b"go\n")
+        small.wait_for_log("cannot be stored: the database cannot grow")
+        assert small.text("wait", "passing") == "7"
+        assert small.text("ps", "-aq", "--filter", "name=passing") != ""
+    assert b"destroy" in removed.stdout.readline()
+    removed.terminate()
+    removed.communicate()
+    assert small.text("ps", "-aq") == ""
+
+
 def test_what_makes_space_works_on_a_full_disk(small: EngineProcess) -> None:
     for name in ("stopped", "forced", "killed"):
         small.docker("run", "-d", "--name", name, "busybox", "sleep", "1000")
@@ -162,3 +178,35 @@ def test_what_needs_space_says_so_and_leaves_nothing(small: EngineProcess, here:
             assert small.docker(*arguments).stdout, arguments
         assert objects_of(small) == before
         assert {path for path in files_of(small) - files if "upper" not in path.parts} == set()
+
+
+def test_a_log_without_space_loses_lines_and_says_so(small: EngineProcess) -> None:
+    script = "while read count; do seq $count; echo end; done"
+    small.docker("run", "-di", "--name", "writes", "--log-opt", "max-size=-1", "busybox", "sh", "-c", script)
+    short = small.text("ps", "-q")
+    writer = small.start_docker("attach", "writes")
+    assert writer.stdin is not None and writer.stdout is not None
+
+    def say(count: int) -> bytes:
+        """The container writes ``count`` lines and goes on, whatever becomes of its log."""
+        expected = b"".join(b"%d\n" % number for number in range(1, count + 1)) + b"end\n"
+        assert writer.stdin is not None and writer.stdout is not None
+        writer.stdin.write(b"%d\n" % count)
+        writer.stdin.flush()
+        assert writer.stdout.read(len(expected)) == expected
+        return expected
+
+    first = say(10)
+    with filled(small):
+        lost = say(20_000)
+        small.wait_for_log(f"the log of container {short} loses output: no space left on device")
+        kept = small.docker("logs", "writes").stdout
+        assert (first + lost).startswith(kept) and len(kept) < len(first + lost)
+    assert "is kept again" not in small.log
+    last = say(30)
+    small.wait_for_log(f"the log of container {short} is kept again")
+    logged = small.docker("logs", "writes").stdout
+    assert logged.startswith(kept) and logged.endswith(last)
+    assert len(logged) - len(kept + last) <= len(b"20000\n")  # what there was room for of the line that breaks off
+    small.docker("rm", "-f", "writes")
+    writer.communicate()

@@ -245,10 +245,8 @@ class Lifecycle:
         waits = {"not-running", "next-exit"} if delay is None else {"next-exit"}
         try:
             container = await self._records.set_state(container_id, settled, freeing=True)
-        except Exhausted:  # tried again later; who waits for the process need not
-            live.unstored_end = exited
-            live.exited.set()
-            self.live.wake(container_id, waits, exited)
+        except Exhausted:
+            self._leave_unstored(container_id, waits, exited)
             raise
         live.unstored_end = None
         await self.take_down(container_id)
@@ -293,14 +291,25 @@ class Lifecycle:
         await finish(self._sandboxes.disconnect(container.id), what=f"network of {container.name}")
         await self._announce_end(container, outcome, _how_it_ended(container, outcome))
         await finish(self._sandboxes.mounts.release(container.id), what=f"mounts of {container.name}")
-        await self._remover.forget(container, volumes=True)
-        live.exited.set()
         ended = Exit(code=outcome.code, diagnosis=diagnosis)
+        try:
+            await self._remover.forget(container, volumes=True)
+        except Exhausted:
+            self._leave_unstored(container.id, {"not-running", "next-exit"}, ended)
+            raise
+        live.exited.set()
         self.live.wake(container.id, {"not-running", "next-exit", "removed"}, ended)
         self.live.forget(container.id)
         task = asyncio.create_task(self._clear_away(container.id))
         self._cleanups.add(task)
         task.add_done_callback(self._cleanups.discard)
+
+    def _leave_unstored(self, container_id: str, waits: set[str], exited: Exit) -> None:
+        """The disk is full, and it is tried again later: who waits for the process's end need not wait for that."""
+        live = self.live.of(container_id)
+        live.unstored_end = exited
+        live.exited.set()
+        self.live.wake(container_id, waits, exited)
 
     async def _clear_away(self, container_id: str) -> None:
         await self.take_down(container_id)

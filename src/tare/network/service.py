@@ -359,7 +359,7 @@ class NetworkService:
             connection.execute("DELETE FROM published_ports WHERE endpoint=?", (endpoint.id,))
             return closed
 
-        closed = await self._db.write(close_ports, durable=False)
+        closed = await self._db.write(close_ports, durable=False, freeing=True)
         await self._steering.unpublish([Forwarding(port, endpoint.address) for port in closed])
         await self._directory.remove(network, endpoint)
         if endpoint.host_interface and lasting:
@@ -368,7 +368,9 @@ class NetworkService:
             # Down it is silent, so the address may go to another. Deleting takes the kernel 20 ms: nobody waits for it.
             await netlink.take_down(endpoint.host_interface)
             self._later(netlink.remove_link(endpoint.host_interface))
-        await self._db.write(lambda connection: records.delete_endpoint(connection, endpoint.id), durable=False)
+        await self._db.write(
+            lambda connection: records.delete_endpoint(connection, endpoint.id), durable=False, freeing=True
+        )
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
