@@ -28,7 +28,7 @@ class NetworkView:
             endpoint = live.get(network.id) if network else None
             settings = asked
             if network is not None and (was_started or endpoint is not None):
-                names = dns_names(container.name, asked.aliases or (), container.id)
+                names = dns_names(container.name, asked.aliases or (), container.id, container.config.hostname)
                 settings = msgspec.structs.replace(
                     asked, network_id=network.id, dns_names=list(names) if network.resolves_names else None
                 )
