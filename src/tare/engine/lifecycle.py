@@ -426,8 +426,10 @@ class Lifecycle:
         if seconds is None:
             seconds = DEFAULT_STOP_SECONDS
         # Without any time for it, too, as in Docker: a process that needs none ends by the signal that it knows.
-        await self._signal_if_alive(container, signal or parse_signal(container.config.stop_signal or "SIGTERM"))
-        if not await self._exits_within(container.id, None if seconds < 0 else float(seconds)):
+        number = signal or parse_signal(container.config.stop_signal or "SIGTERM")
+        await self._signal_if_alive(container, number)
+        unlimited = seconds < 0 or number == signals.SIGKILL  # which nothing follows
+        if not await self._exits_within(container.id, None if unlimited else float(seconds)):
             await self._signal_if_alive(container, signals.SIGKILL)
             await self._exits_within(container.id, None)
 
