@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -217,6 +219,19 @@ class EngineProcess:
         path = "ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin"
         self.docker("import", "-c", 'CMD ["sh"]', "-c", path, "-", "busybox:latest", stdin=rootfs)
         return "busybox"
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP on a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("engine", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(str(self._path))
 
 
 def busybox_rootfs() -> bytes:

@@ -330,7 +330,7 @@ def test_exec_tells_the_cause(images: EngineProcess) -> None:
     for options, command, status, cause in (
         ((), ["lss"], 127, "did you mean less or ls?"),
         ((), ["/c/no-x"], 126, "has no execute bit"),
-        (("-u", "gest"), ["true"], 126, "did you mean guest?"),
+        (("-u", "gest"), ["true"], 1, "did you mean guest?"),  # refused when it is made
         (("-w", "/nowhere"), ["true"], 127, "the working directory /nowhere does not exist"),
         (("-e", "PATH=/sbin"), ["less"], 127, "but there is /usr/bin/less"),
     ):

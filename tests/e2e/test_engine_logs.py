@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 from pathlib import Path
 
 import pytest
 
 from engine_process import EngineProcess
-from file_events import IN_MOVED_TO, watching
+from file_events import IN_DELETE, IN_MOVED_TO, watching
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
@@ -53,6 +55,46 @@ def test_a_follower_slower_than_the_rotation_loses_nothing(host: EngineProcess) 
     }  # fmt: skip
     assert host.docker("logs", "--tail", "3", "fast").stdout == b"".join(kept.splitlines(keepends=True)[-3:])
     host.docker("rm", "fast")
+    assert not directory.exists()
+
+
+def settled(directory: Path) -> bool:
+    """No rotation is due or under way, and its compression is over; once nothing is written this stays so."""
+    names = {path.name for path in directory.iterdir()}
+    if "container.log.1.gz" not in names or "container.log.1" in names:
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        return (directory / "container.log").stat().st_size < 200_000
+    return False
+
+
+@pytest.mark.timeout(120)
+def test_rotated_files_are_compressed_and_read_as_before(host: EngineProcess) -> None:
+    options = ("--log-driver", "local", "--log-opt", "max-size=200k", "--log-opt", "max-file=3")
+    script = f"while read go; do seq {LINES}; done"
+    host.docker("run", "-di", "--name", "packed", *options, "busybox", "sh", "-c", script)
+    directory = files_of(host, "packed")[0].parent
+    writer = host.start_docker("attach", "packed")
+    assert writer.stdin is not None and writer.stdout is not None
+    for _ in range(3):
+        with watching(directory, IN_MOVED_TO | IN_DELETE) as events:
+            writer.stdin.write(b"go\n")
+            writer.stdin.flush()
+            assert writer.stdout.read(len(ROUND)) == ROUND
+            while not settled(directory):
+                events.wait()
+    packed = directory / "container.log.1.gz"
+    plain = gzip.decompress(packed.read_bytes())
+    assert packed.stat().st_size * 5 < len(plain) >= 200_000
+    kept = host.docker("logs", "packed").stdout
+    assert len(plain.splitlines()) < len(kept.splitlines())
+    assert (ROUND * 3).endswith(kept)
+    lines = kept.splitlines(keepends=True)
+    into_packed = len((directory / "container.log").read_bytes().splitlines()) + 7
+    for count in (1, into_packed):
+        assert host.docker("logs", "--tail", str(count), "packed").stdout == b"".join(lines[-count:])
+    host.docker("rm", "-f", "packed")
+    writer.communicate()
     assert not directory.exists()
 
 

@@ -12,7 +12,7 @@ from engine_process import EngineProcess
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
-SERVE = ("busybox", "sh", "-c", 'mkdir /www; echo "I am $(hostname)" > /www/index.html; exec httpd -f -p 80 -h /www')
+SERVE = ("busybox", "sh", "-c", 'mkdir /www; echo "I am $WHO" > /www/index.html; exec httpd -f -p 80 -h /www')
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def wget(host: EngineProcess, name: str, target: str) -> tuple[bool, str]:
 
 
 def serve(host: EngineProcess, name: str, *options: str) -> None:
-    host.docker("run", "-d", "--name", name, "-h", name, *options, *SERVE)
+    host.docker("run", "-d", "--name", name, "-e", f"WHO={name}", *options, *SERVE)
     script = "until wget -q -O /dev/null http://127.0.0.1/; do :; done"
     host.docker("exec", name, "timeout", "10", "sh", "-c", script)
 

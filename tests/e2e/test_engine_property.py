@@ -13,7 +13,6 @@ import os
 import random
 import select
 import signal
-import socket
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ import pytest
 
 from crash_points import CrashingEngine
 from engine_model import ALIVE, Container, Model, Volume
-from engine_process import add_file
+from engine_process import UnixConnection, add_file
 from engine_state import assert_consistent, conmons
 from rebooting import reboot
 
@@ -38,21 +37,9 @@ NAMES = [f"c{number}" for number in range(7)]
 VOLUMES = [f"v{number}" for number in range(6)]
 LAYER_BYTES = 16 << 20
 COMPARED_EVERY, WHOLE_EVERY = 10, 100
+BOUND = b"a file of the host"
 CUT = 0
 """The status of a request whose engine was killed."""
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP on a unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("engine", timeout=60)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(60)
-        self.sock.connect(str(self._path))
 
 
 class Walk:
@@ -64,6 +51,9 @@ class Walk:
         self.model = Model()
         self.done: list[str] = []
         self.tokens = 0
+        self.bound = engine.root / "bound" / "file"
+        self.bound.parent.mkdir()
+        self.bound.write_bytes(BOUND)
         self.cut = False
         """Set while the model alone is asked what a request would have changed."""
 
@@ -196,6 +186,24 @@ class Walk:
         assert self.tags() == expected.tags
         directories = {path.name for path in (self.engine.data_root / "volumes").iterdir()} - {".snapshots"}
         assert directories == expected.volumes.keys()
+        assert self.bound.read_bytes() == BOUND, "what a bind mount shows is not the engine's"
+        self.try_removals()
+
+    def try_removals(self) -> None:
+        """What is referenced, protected or has snapshots is removed neither by force nor by a prune.
+
+        Volumes that nothing keeps are protected meanwhile: the walk itself rarely meets such a one.
+        """
+        mark, everything = len(self.done), json.dumps({"all": ["true"]})
+        free = self.model.unused(everything=True)
+        for name in free:
+            assert self.ask("POST", f"/tare/volumes/{name}/protect")[0] == 204
+        for name in self.model.volumes:
+            assert self.ask("DELETE", f"/volumes/{name}", force=1)[0] == 409, name
+        assert not self.ask("POST", "/volumes/prune", filters=everything)[1]["VolumesDeleted"]
+        for name in free:
+            assert self.ask("POST", f"/tare/volumes/{name}/unprotect")[0] == 204
+        del self.done[mark:]
 
     def compare_sizes(self) -> None:
         """``system df`` beside ``du``: layers, what containers have written, volumes with their snapshots."""
@@ -232,7 +240,7 @@ class Walk:
         return found
 
     def request(self, mounts: dict[str, str], command: list[str], **host: object) -> dict[str, Any]:
-        binds = [f"{name}:{place}" for place, name in mounts.items() if name]
+        binds = [f"{name}:{place}" for place, name in mounts.items() if name] + [f"{self.bound.parent}:/bound"]
         anonymous = {place: {} for place, name in mounts.items() if not name}
         config = {"Image": self.chance.choice(["prop-base", *sorted(self.model.tags)]), "Cmd": command}
         return {**config, "Volumes": anonymous, "HostConfig": {"Binds": binds, "NetworkMode": "bridge", **host}}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from engine_process import EngineProcess
+from engine_process import EngineProcess, UnixConnection
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
@@ -44,6 +46,34 @@ def test_volume_in_use_is_kept(host: EngineProcess, volume: str) -> None:
     assert f"volume is in use - [{user}]" in refused.stderr.decode()
     host.docker("rm", user)
     assert host.text("volume", "rm", volume) == volume
+
+
+def ask(host: EngineProcess, method: str, path: str, body: object = None) -> int:
+    with closing(UnixConnection(host.socket)) as connection:
+        connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+
+def test_volumes_of_a_container_that_is_being_made_stay(host: EngineProcess, volume: str) -> None:
+    made, answers = threading.Event(), set()
+
+    def clean_up() -> None:
+        while not made.is_set():
+            answers.add(ask(host, "POST", "/volumes/prune"))
+            answers.add(ask(host, "DELETE", f"/volumes/{volume}?force=1"))
+
+    cleaner = threading.Thread(target=clean_up)
+    cleaner.start()
+    try:
+        body = {"Image": "busybox", "Volumes": {"/anonymous": {}}, "HostConfig": {"Binds": [f"{volume}:/named"]}}
+        assert [ask(host, "POST", "/containers/create", body) for _ in range(10)] == [201] * 10
+    finally:
+        made.set()
+        cleaner.join()
+    assert answers <= {200, 204, 409}
+    host.docker("rm", "-f", "-v", *host.text("ps", "-aq").split())
 
 
 def test_volume_that_is_not_there(host: EngineProcess) -> None:

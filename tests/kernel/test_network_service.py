@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from dnslib import RCODE, DNSRecord
+from dnslib import QTYPE, RCODE, RR, A, DNSRecord
 
 from tare.errors import Conflict, Exhausted, Forbidden, InvalidArgument, NotFound
 from tare.kernel.namespaces import (
@@ -146,7 +146,8 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield made
     finally:
         for listener in made.sockets:
-            listener.shutdown(socket.SHUT_RDWR)
+            if listener.type == socket.SOCK_STREAM:
+                listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         await made.service.stop(remove_kernel_state=True)
         await db.close()
@@ -311,6 +312,44 @@ async def test_names_resolve_on_user_defined_networks_only(lab: Lab) -> None:
     assert f"{login}\thost1" in await lab.service.hosts_file(container("login"), hostname="host1")
 
 
+async def test_resolvers_of_its_own_are_asked_from_inside_a_container(lab: Lab) -> None:
+    await lab.service.create_network("shop", internal=True)
+    await lab.run("login", "shop", port=0, nameservers=("127.0.0.7", "127.0.0.8"), hostname="front")
+    await lab.run("logout", "shop", port=0)
+
+    def serve() -> socket.socket:
+        """A resolver on the container's own loopback, where the host's cannot be meant."""
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.bind(("127.0.0.8", 53))
+        lab.sockets.append(made)
+        return made
+
+    def answer(server: socket.socket) -> None:
+        for _ in range(2):
+            query, peer = server.recvfrom(512)
+            reply = DNSRecord.parse(query).reply()
+            reply.add_answer(RR("far.example", QTYPE.A, rdata=A("192.0.2.1"), ttl=0))
+            server.sendto(bytes(reply.pack()), peer)
+
+    server = await asyncio.to_thread(run_in_network_namespace, lab.inside("login"), serve)
+    answering = threading.Thread(target=answer, args=(server,), daemon=True)
+    answering.start()
+    assert await lab.ask("login", "far.example") == ("NOERROR", ["192.0.2.1"])  # nobody answers at the first one
+    assert await lab.ask("logout", "far.example") == ("NXDOMAIN", [])  # internal, without resolvers of its own
+    assert (await lab.ask("logout", "front"))[0] == "NOERROR"
+    lab.service = await restarted(lab)
+    assert await lab.ask("login", "far.example") == ("NOERROR", ["192.0.2.1"])
+    await asyncio.to_thread(answering.join)
+
+
+async def restarted(lab: Lab) -> NetworkService:
+    """The engine's networks after a restart, with everything in the kernel left as it was."""
+    await lab.service.stop(remove_kernel_state=False)
+    service = lab.again()
+    await service.start()
+    return service
+
+
 async def test_what_does_not_exist_is_nxdomain_on_an_internal_network(lab: Lab) -> None:
     await lab.service.create_network("inner", internal=True)
     await lab.run("login", "inner")
@@ -417,7 +456,7 @@ async def test_networks_are_refused_for_the_right_reason(lab: Lab) -> None:
     with pytest.raises(NotFound, match="network nosuch not found"):
         await service.get_network("nosuch")
     await lab.run("login", "shop", address=f"{lab.pool}.77.9", port=0)
-    with pytest.raises(Conflict, match=r"address 10\.\d+\.77\.9 is already in use"):
+    with pytest.raises(Forbidden, match=r"10\.\d+\.77\.9 on network shop belongs to container login"):
         await lab.run("logout", "shop", address=f"{lab.pool}.77.9", port=0)
     with pytest.raises(Conflict, match="endpoint with name login already exists in network shop"):
         await service.attach(container("login"), "login", "shop")
@@ -438,14 +477,14 @@ async def test_options_are_checked_and_followed(lab: Lab) -> None:
     await lab.run("login", "shop", port=0)
     assert " mtu 1400 " in command("ip", "link", "show", "eth0", inside=lab.inside("login"))
     for options, kind, message in (
-        ({f"{prefix}.bridge.name": mine}, Conflict, f"interface {mine} exists already"),
-        ({f"{prefix}.bridge.name": "a" * 16}, InvalidArgument, "invalid bridge name"),
-        ({f"{prefix}.driver.mtu": "9"}, InvalidArgument, "invalid value for option"),
-        ({f"{prefix}.bridge.enable_icc": "maybe"}, InvalidArgument, "invalid value for option"),
+        ({f"{prefix}.bridge.name": mine}, Conflict, "networks have same bridge name"),
+        ({f"{prefix}.bridge.name": "a" * 16}, InvalidArgument, "numerical result out of range"),
+        ({f"{prefix}.driver.mtu": "9"}, InvalidArgument, "68 to 65535"),
+        ({f"{prefix}.bridge.enable_icc": "maybe"}, InvalidArgument, "failed to parse"),
     ):
         with pytest.raises(kind, match=message):
             await lab.service.create_network("other", options=options)
-    with pytest.raises(NotFound, match="plugin 'overlay' not found"):
+    with pytest.raises(NotFound, match='plugin "overlay" not found'):
         await lab.service.create_network("other", driver="overlay")
     assert [item.name for item in await lab.service.list_networks()] == ["bridge", "host", "none", "shop"]
 
@@ -486,6 +525,89 @@ async def test_several_networks_and_the_default_route(lab: Lab) -> None:
         await lab.service.detach(container("login"), "one")
     with pytest.raises(Conflict, match="cannot be connected to network host"):
         await lab.service.attach(container("login"), "login", "host")
+
+
+async def test_the_default_route_follows_the_gateway_priority(lab: Lab) -> None:
+    names = {name: await lab.service.create_network(name) for name in ("alpha", "beta", "gamma")}
+    await lab.service.create_network("inner", internal=True)
+
+    def route() -> str:
+        return command("ip", "route", "show", "default", inside=lab.inside("login"))
+
+    async def join(name: str, priority: int = 0) -> None:
+        await lab.service.attach(container("login"), "login", name, gateway_priority=priority)
+
+    async def holders() -> list[str]:
+        found = await lab.service.endpoints_of_container(container("login"))
+        return [endpoint.network_name for endpoint in found if endpoint.default_route]
+
+    await lab.run("login", "beta", port=0)
+    await join("inner", 9)  # has no gateway, whatever its priority
+    assert f"via {names['beta'].gateway} " in route()
+    await join("alpha")  # its name comes first
+    assert f"via {names['alpha'].gateway} " in route()
+    await join("gamma", 1)
+    assert f"via {names['gamma'].gateway} " in route()
+    assert await holders() == ["gamma"]
+    for leaving, next_one in (("gamma", "alpha"), ("beta", "alpha")):
+        await lab.service.detach(container("login"), leaving)
+        assert f"via {names[next_one].gateway} " in route()
+        assert await holders() == [next_one]
+    await lab.service.detach(container("login"), "alpha")
+    assert route() == ""
+    assert await holders() == []
+
+
+async def test_published_ports_follow_the_default_route(lab: Lab) -> None:
+    for name in ("alpha", "beta"):
+        await lab.service.create_network(name)
+    request = PortRequest(container_port=80, host_address="127.0.0.1")
+    await lab.run("login", "beta", ports=[request])
+
+    async def holder() -> tuple[str, int, str]:
+        for endpoint in await lab.service.endpoints_of_container(container("login")):
+            if endpoint.default_route:
+                network = endpoint.network_name
+        (port,) = await lab.service.published(container("login"))
+        return network, port.host_port, await lab.reach(None, "127.0.0.1", port.host_port)
+
+    first = await holder()
+    assert first[0] == "beta" and first[2] != "-"
+    await lab.service.attach(container("login"), "login", "alpha")
+    await lab.service.republish(container("login"), [request])
+    moved = await holder()
+    assert moved[:2] == ("alpha", first[1]) and moved[2] != "-"
+    await lab.service.detach(container("login"), "alpha")
+    await lab.service.republish(container("login"), [request])
+    again = await holder()
+    assert again[0] == "beta" and again[2] != "-"
+
+
+async def test_auxiliary_addresses_are_never_given(lab: Lab) -> None:
+    pool = f"{lab.pool}.99"
+    await lab.service.create_network(
+        "aux", subnet=f"{pool}.0/29", aux_addresses={"printer": f"{pool}.2", "scanner": f"{pool}.4"}
+    )
+    given = {await lab.run(name, "aux", port=0) for name in ("login", "logout")}
+    assert given == {f"{pool}.3", f"{pool}.5"}
+    await lab.service.create_sandbox(container("payment"))
+    with pytest.raises(Forbidden, match=r"99\.4 on network aux is reserved"):
+        await lab.service.attach(container("payment"), "payment", "aux", address=f"{pool}.4")
+
+
+async def test_the_first_free_port_of_a_range_is_taken(lab: Lab) -> None:
+    await lab.service.create_network("shop")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        first = min(taken.getsockname()[1], 65533)
+        request = PortRequest(
+            container_port=80, host_address="127.0.0.1", host_port=first, last_host_port=min(first + 20, 65535)
+        )
+        await lab.service.create_sandbox(container("login"))
+        await lab.service.attach(container("login"), "login", "shop", ports=[request])
+        (published,) = await lab.service.published(container("login"))
+        assert first < published.host_port <= first + 20
 
 
 async def test_icc_off_keeps_containers_of_one_network_apart(lab: Lab) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tare.volumes.copying import TreeCopy, disk_usage
+from tare.store.usage import disk_usage
+from tare.volumes.copying import TreeCopy
 
 pytestmark = pytest.mark.root
 
@@ -167,4 +168,4 @@ def test_usage_is_what_du_says(trees: tuple[str, Path, Path]) -> None:
     _, source, _ = trees
     furnish(source)
     said = subprocess.run(["du", "-s", "--block-size=1", source], check=True, capture_output=True, text=True)
-    assert disk_usage(str(source)) == int(said.stdout.split()[0])
+    assert disk_usage(source) == int(said.stdout.split()[0])

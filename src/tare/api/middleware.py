@@ -53,8 +53,10 @@ class Requests:
         except ConnectionError:
             return HijackedResponse()
         except Exception as error:
-            logger.exception("%s %s", request.method, request.path)
-            return error_response(as_tare_error(error))
+            known = as_tare_error(error)
+            if isinstance(known, InternalError):
+                logger.exception("%s %s", request.method, request.path)
+            return error_response(known)
         finally:
             _open_gate(request)
             subject.reset(token)

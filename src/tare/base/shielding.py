@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from tare.errors import Exhausted
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -45,6 +47,8 @@ async def finish(cleanup: Awaitable[object], *, what: str, seconds: float = CLEA
             await asyncio.shield(task)
         except asyncio.CancelledError as interruption:
             cancelled = interruption
+        except Exhausted as full:  # a full disk is no fault of ours
+            logger.warning("clean-up failed: %s: %s", what, full)
         except Exception:
             logger.exception("clean-up failed: %s", what)
     if not task.cancelled() and (error := task.exception()) is not None and cancelled is not None:

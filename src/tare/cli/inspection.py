@@ -121,7 +121,9 @@ def inspect_image(session: Session, names: tuple[str, ...], template: str) -> No
 @click.command("inspect", short_help="Show everything about networks.")
 @_names
 @_format
+@click.option("-v", "--verbose", is_flag=True, help="Also what swarm knows of it: nothing here.")
 @pass_session
-def inspect_network(session: Session, names: tuple[str, ...], template: str) -> None:
+def inspect_network(session: Session, names: tuple[str, ...], template: str, verbose: bool) -> None:
     """Show everything about networks."""
+    del verbose  # adds what only swarm's networks have
     show(session, names, template, _KINDS["network"])

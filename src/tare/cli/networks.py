@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from tare.cli.environment import read_labels
 from tare.cli.filters import read_filters
+from tare.cli.network_options import read_driver_options, read_pool
 from tare.cli.session import Session, pass_session
 from tare.cli.tables import listing, short_id, write
 from tare.client.client import Client
@@ -16,6 +19,8 @@ _TITLES = {
     "Driver": "DRIVER",
     "Scope": "SCOPE",
     "Labels": "LABELS",
+    "IPv4": "IPV4",
+    "IPv6": "IPV6",
     "Internal": "INTERNAL",
     "CreatedAt": "CREATED AT",
 }
@@ -24,45 +29,69 @@ _TITLES = {
 @click.command(short_help="Create a network.")
 @click.argument("name")
 @click.option("-d", "--driver", default="bridge", help="Driver.")
-@click.option("--subnet", default="", help="Subnet in CIDR form.")
-@click.option("--gateway", default="", help="Gateway of the subnet.")
-@click.option("--ip-range", default="", help="Part of the subnet that addresses come from.")
+@click.option("--subnet", "subnets", multiple=True, help="Subnet in CIDR form.")
+@click.option("--gateway", "gateways", multiple=True, help="Gateway of the subnet.")
+@click.option("--ip-range", "ranges", multiple=True, help="Part of the subnet that addresses come from.")
+@click.option("--aux-address", "aux", multiple=True, help="Address that is never given: NAME=ADDRESS.")
 @click.option("--internal", is_flag=True, help="No way to the outside.")
 @click.option("--attachable", is_flag=True, help="Allow containers to be attached by hand.")
 @click.option("--ipv6", is_flag=True, help="Use IPv6.")
+@click.option("--ipam-driver", default="default", help="IPAM driver.")
+@click.option("--ipam-opt", "ipam_options", multiple=True, help="Option of the IPAM driver: KEY=VALUE.")
+@click.option("--scope", default="", help="Scope: local.")
 @click.option("--label", "labels", multiple=True, help="Label: KEY=VALUE.")
 @click.option("-o", "--opt", "options", multiple=True, help="Driver option: KEY=VALUE.")
 @pass_session
-def create(
-    session: Session,
-    *,
-    name: str,
-    driver: str,
-    subnet: str,
-    gateway: str,
-    ip_range: str,
-    internal: bool,
-    attachable: bool,
-    ipv6: bool,
-    labels: tuple[str, ...],
-    options: tuple[str, ...],
-) -> None:
+def create(session: Session, /, *, name: str, **given: Any) -> None:
     """Create a network."""
-    pool = {"Subnet": subnet, "Gateway": gateway, "IPRange": ip_range}
     document = {
         "Name": name,
-        "Driver": driver,
-        "Internal": internal,
-        "Attachable": attachable,
-        "EnableIPv6": ipv6,
-        "IPAM": {"Driver": "default", "Config": [pool] if any(pool.values()) else []},
-        "Labels": read_labels(labels),
-        "Options": read_labels(options),
+        "Driver": given["driver"],
+        "Internal": given["internal"],
+        "Attachable": given["attachable"],
+        "EnableIPv6": given["ipv6"],
+        "Scope": given["scope"],
+        "IPAM": {
+            "Driver": given["ipam_driver"],
+            "Options": read_labels(given["ipam_options"]),
+            "Config": read_pool(given["subnets"], given["gateways"], given["ranges"], given["aux"]),
+        },
+        "Labels": read_labels(given["labels"]),
+        "Options": read_labels(given["options"]),
     }
     created = session.run(lambda client: client.networks.create(document))
     if created.get("Warning"):
         click.echo(f"WARNING: {created['Warning']}", err=True)
     print(created["Id"])
+
+
+class _Row(dict[str, Any]):
+    """A network's columns; ``labels`` are asked for by name."""
+
+    labels: dict[str, str]
+
+    def label(self, name: str) -> str:
+        """The value of a label; empty without it."""
+        return self.labels.get(name, "")
+
+
+def _row(one: dict[str, Any], *, full: bool) -> _Row:
+    labels = one["Labels"] or {}
+    row = _Row(
+        {
+            "ID": one["Id"] if full else short_id(one["Id"]),
+            "Name": one["Name"],
+            "Driver": one["Driver"],
+            "Scope": one["Scope"],
+            "IPv4": str(one.get("EnableIPv4", True)).lower(),
+            "IPv6": str(one["EnableIPv6"]).lower(),
+            "Internal": str(one["Internal"]).lower(),
+            "CreatedAt": one["Created"],
+            "Labels": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
+        }
+    )
+    row.labels = labels
+    return row
 
 
 @click.command("ls", short_help="List networks.")
@@ -74,18 +103,7 @@ def create(
 def list_networks(session: Session, quiet: bool, no_trunc: bool, filters: tuple[str, ...], template: str) -> None:
     """List networks."""
     found = session.run(lambda client: client.networks.list(read_filters(filters)))
-    rows = [
-        {
-            "ID": one["Id"] if no_trunc else short_id(one["Id"]),
-            "Name": one["Name"],
-            "Driver": one["Driver"],
-            "Scope": one["Scope"],
-            "Internal": str(one["Internal"]).lower(),
-            "CreatedAt": one["Created"],
-            "Labels": ",".join(f"{key}={value}" for key, value in sorted((one["Labels"] or {}).items())),
-        }
-        for one in sorted(found, key=lambda one: one["Name"])
-    ]
+    rows = [_row(one, full=no_trunc) for one in sorted(found, key=lambda one: one["Name"])]
     if quiet and not template:
         write("".join(f"{row['ID']}\n" for row in rows))
         return
@@ -117,10 +135,22 @@ def remove(session: Session, names: tuple[str, ...], force: bool) -> None:
 @click.argument("container")
 @click.option("--alias", "aliases", multiple=True, help="One more name on the network.")
 @click.option("--ip", default="", help="IPv4 address.")
+@click.option("--ip6", default="", help="IPv6 address.")
+@click.option("--link", "links", multiple=True, help="Link to another container.")
+@click.option("--link-local-ip", "local", multiple=True, help="Link-local address.")
+@click.option("--driver-opt", "options", multiple=True, help="Driver option: KEY=VALUE.")
+@click.option("--gw-priority", "priority", type=int, default=0, help="The highest gets the default route.")
 @pass_session
-def connect(session: Session, network: str, container: str, aliases: tuple[str, ...], ip: str) -> None:
+def connect(session: Session, /, *, network: str, container: str, **given: Any) -> None:
     """Put a container on a network."""
-    settings = {"Aliases": list(aliases) or None, "IPAMConfig": {"IPv4Address": ip} if ip else None}
+    addresses = {"IPv4Address": given["ip"], "IPv6Address": given["ip6"], "LinkLocalIPs": list(given["local"])}
+    settings = {
+        "Aliases": list(given["aliases"]),
+        "IPAMConfig": {member: value for member, value in addresses.items() if value},
+        "Links": list(given["links"]) or None,
+        "DriverOpts": read_driver_options(given["options"]),
+        "GwPriority": given["priority"],
+    }
     session.run(lambda client: client.networks.connect(network, container, settings))
 
 

@@ -37,6 +37,7 @@ from tare.cli.flags import (
 from tare.cli.health import HEALTH_OPTIONS, read_health
 from tare.cli.limits import read_ulimit
 from tare.cli.mounts import read_exposed, read_mount, read_ports, read_tmpfs, read_volumes
+from tare.cli.network_options import networking
 from tare.errors import InvalidArgument
 
 _RATES = (
@@ -117,7 +118,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _one("--memory-swappiness", help="How readily it is swapped out, 0 to 100."),
     _many("--mount", help="Mount: type=bind|volume|tmpfs,source=…,target=…[,readonly]."),
     _one("--name", help="Name of the container."),
-    _many("--network", "--net", help="Network to connect to."),
+    _many("--network", "--net", help="Network to connect to: NAME, or name=NAME,alias=…,ip=…,gw-priority=…."),
     _many("--network-alias", "--net-alias", help="One more name of the container on its network."),
     _flag("--oom-kill-disable", help="Don't kill it when memory runs out."),
     _one("--oom-score-adj", help="How readily it is killed when memory runs out, -1000 to 1000."),
@@ -246,10 +247,10 @@ def create_request(
     }
     if given["entrypoint"] is not None:
         document["Entrypoint"] = [given["entrypoint"]]
-    networks = list(given["network"])
+    mode, endpoints = networking(given)
     document["HostConfig"] = {**host, "Binds": binds or None, "PortBindings": ports}
-    document["HostConfig"]["NetworkMode"] = networks[0] if networks else "default"
-    document["NetworkingConfig"] = {"EndpointsConfig": _endpoints(networks, given)}
+    document["HostConfig"]["NetworkMode"] = mode
+    document["NetworkingConfig"] = {"EndpointsConfig": endpoints}
     return document
 
 
@@ -345,21 +346,3 @@ def _storage(texts: tuple[str, ...]) -> dict[str, str]:
         if "=" not in text:
             raise InvalidArgument("invalid storage option")
     return read_pairs(texts, "--storage-opt")
-
-
-def _endpoints(networks: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    aliases, address, address6 = list(given["network_alias"]), given["ip"], given["ip6"]
-    local = list(given["link_local_ip"])
-    if not networks:
-        if aliases or address or address6 or local:
-            raise InvalidArgument(
-                "--ip, --ip6, --link-local-ip and --network-alias need a user-defined network",
-                hint="add --network NAME",
-            )
-        return {}
-    endpoints: dict[str, Any] = dict.fromkeys(networks)
-    asked = {"IPv4Address": address, "IPv6Address": address6, "LinkLocalIPs": local}
-    if aliases or any(asked.values()):
-        wanted = {name: value for name, value in asked.items() if value}
-        endpoints[networks[0]] = {"Aliases": aliases or None, "IPAMConfig": wanted or None}
-    return endpoints

@@ -166,10 +166,11 @@ def disk_usage(session: Session, template: str) -> None:
         return
     images, containers, volumes = usage["Images"] or [], usage["Containers"] or [], usage["Volumes"] or []
     idle_images = [one for one in images if one.get("Containers", 0) <= 0]
+    used = sum(one["Size"] - one["SharedSize"] for one in images if one.get("Containers", 0) > 0)  # as Docker reckons
     idle_containers = [one for one in containers if one["State"] not in ("running", "paused", "restarting")]
     idle_volumes = [one for one in volumes if not one["UsageData"]["RefCount"]]
     lines = [
-        _usage_line("Images", images, idle_images, usage["LayersSize"], sum(one["Size"] for one in idle_images)),
+        _usage_line("Images", images, idle_images, usage["LayersSize"], usage["LayersSize"] - used),
         _usage_line(
             "Containers", containers, idle_containers, *(_total(x, "SizeRw") for x in (containers, idle_containers))
         ),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from tare.engine.clock import now
 from tare.engine.creation import command_of, complete_host_config, merge_config, wanted_ports
+from tare.engine.endpoint_checks import check_endpoint, check_shared_namespace
 from tare.engine.health_checks import settle_health
 from tare.engine.id_ranges import IdRanges
 from tare.engine.mount_plan import PlannedMount, plan_mounts
@@ -78,6 +79,7 @@ class ContainerMaker:
         """See ``Containers.create``; returns the container and warnings."""
         image = await self._store.images.resolve(config.image)
         _check_platform(image, platform)
+        check_shared_namespace(config, host)  # what the image exposes is no conflict
         health_warnings = settle_health(config, image.config.config)  # before labels of both are one
         merge_config(config, image.config.config)
         check_process(config)
@@ -103,13 +105,13 @@ class ContainerMaker:
             ref.partition(":")[0]: await self._records.get(ref.partition(":")[0]) for ref in host.volumes_from or []
         }
         plan = plan_mounts(host, config.volumes or {}, (), others)
-        async with AsyncExitStack() as undo:
+        async with AsyncExitStack() as claims, AsyncExitStack() as undo:
             await self._store.snapshots.prepare(container_id, await self._lowers(image))
             undo.push_async_callback(self._store.snapshots.remove, container_id)
             directory = self._paths.container(container_id)
             await asyncio.to_thread(directory.mkdir, parents=True, mode=0o710)
             undo.push_async_callback(asyncio.to_thread, remove_tree, directory)
-            mounts = await self._make_mounts(plan, undo)
+            mounts = await self._make_mounts(plan, container_id, claims, undo)
             container = Container(
                 id=container_id,
                 name=chosen_name,
@@ -170,27 +172,30 @@ class ContainerMaker:
             name: settings or EndpointSettings()
             for name, settings in ((networking.endpoints_config if networking else None) or {}).items()
         }
-        if mode in ("host", "none"):
-            return {mode: asked.get(mode, EndpointSettings())}
         if mode.startswith("container:"):
-            target = await self._records.get(mode.removeprefix("container:"))
+            for settings in asked.values():
+                check_endpoint(settings, None, network_name=mode, creating=True)
+            try:
+                target = await self._records.get(mode.removeprefix("container:"))
+            except NotFound as error:
+                message = f"joining network namespace of container: {error.message}"
+                raise NotFound(message, code=error.code) from error
             host.network_mode = f"container:{target.id}"
-            if host.port_bindings or host.publish_all_ports:
-                raise Conflict("conflicting options: port publishing and the container type network mode")
             return {}
         networks: dict[str, EndpointSettings] = {}
         first = asked.pop(mode, None) or asked.pop("default", None) or EndpointSettings()
-        for name, settings in [(mode, first), *asked.items()]:
+        others = {} if mode in ("host", "none") else asked
+        for name, settings in [(mode, first), *others.items()]:
             network = await self._network.get_network(name)
-            if network.name == "bridge" and (
-                settings.aliases or (settings.ipam_config and settings.ipam_config.ipv4_address)
-            ):
-                what = "network-scoped alias" if settings.aliases else "user specified IP address"
-                raise InvalidArgument(f"{what} is supported only for containers in user defined networks")
+            if network.name == "bridge" and settings.aliases:
+                raise InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
+            check_endpoint(settings, network, network_name=network.name, creating=True)
             networks[network.name] = settings
         return networks
 
-    async def _make_mounts(self, plan: list[PlannedMount], undo: AsyncExitStack) -> list[MountPoint]:
+    async def _make_mounts(
+        self, plan: list[PlannedMount], container_id: str, claims: AsyncExitStack, undo: AsyncExitStack
+    ) -> list[MountPoint]:
         points: list[MountPoint] = []
         for mount in plan:
             if not mount.listed:
@@ -199,23 +204,30 @@ class ContainerMaker:
                 await asyncio.to_thread(_check_bind_source, mount)
                 points.append(_point(mount, mount.source))
             elif mount.type == "volume":
-                points.append(await self._make_volume(mount, undo))
+                name = mount.source or new_id()
+                claims.enter_context(self._volumes.claim(name, container_id))
+                points.append(await self._make_volume(mount, name, container_id, undo))
             else:
                 points.append(_point(mount, mount.source if mount.type == "image" else ""))
                 points[-1].name = mount.source if mount.type == "image" else ""
         return points
 
-    async def _make_volume(self, mount: PlannedMount, undo: AsyncExitStack) -> MountPoint:
-        is_new = not mount.source or not await self._volumes.exists(mount.source)
+    async def _make_volume(self, mount: PlannedMount, name: str, container_id: str, undo: AsyncExitStack) -> MountPoint:
+        is_new = not mount.source or not await self._volumes.exists(name)
         volume = await self._volumes.create(
-            mount.source or None, mount.driver, dict(mount.driver_options), dict(mount.labels)
+            name, mount.driver, dict(mount.driver_options), dict(mount.labels), anonymous=not mount.source
         )
         if is_new:
-            undo.push_async_callback(self._volumes.remove, volume.name, force=True)
+            undo.push_async_callback(self._drop_volume, name, container_id)
         point = _point(mount, volume.mountpoint)
         point.name = volume.name
         point.driver = volume.driver
         return point
+
+    async def _drop_volume(self, name: str, container_id: str) -> None:
+        """Remove a volume that was made for a container that is not; another one may have it by now."""
+        with suppress(Conflict, NotFound):
+            await self._volumes.remove(name, force=True, claimant=container_id)
 
     async def _details(self, plan: list[PlannedMount]) -> dict[str, MountDetail]:
         details = {}

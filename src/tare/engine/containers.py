@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from tare.base.locks import KeyedLocks
 from tare.engine.container_filters import select, select_for_prune
 from tare.engine.container_maker import ContainerMaker
+from tare.engine.endings import check_end_is_stored
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import WAIT_CONDITIONS, LiveContainers
 from tare.engine.names import NAME
@@ -86,6 +87,10 @@ class Containers:
         """The container's networks with the addresses it has on them now."""
         return await self._view.endpoints(await self._records.get(container_id))
 
+    def sandbox_key(self, container: Container) -> str:
+        """The file that stands for a running container's network namespace; empty when it has none of its own."""
+        return self._view.sandbox_key(container)
+
     async def ports(self, container_id: str) -> dict[str, list[PortBinding] | None]:
         """Container ports and where on the host they are published now."""
         return await self._view.ports(await self._records.get(container_id))
@@ -154,6 +159,7 @@ class Containers:
         status = ContainerStatus(container.state.status)
         if not status.can_remove:
             if not force:
+                check_end_is_stored(self._live.of(container.id), container)
                 advice = f"{status}: stop the container before removing or force remove"
                 if status is ContainerStatus.PAUSED:
                     advice = "paused and must be unpaused first"
@@ -169,6 +175,7 @@ class Containers:
             except NotFound:
                 return  # `--rm` was quicker
             if not ContainerStatus(container.state.status).can_remove:
+                check_end_is_stored(self._live.of(container.id), container)
                 raise Conflict(f"cannot remove container {container.name}: it was started again at the same time")
             await self._remover.remove_locked(container, volumes=volumes)
         self._live.wake(container.id, {"removed", "not-running"}, Exit(code=container.state.exit_code))
@@ -191,6 +198,9 @@ class Containers:
             ContainerStatus.PAUSED,
             ContainerStatus.RESTARTING,
         )
+        unstored = self._live.of(container.id).unstored_end
+        if wanted == "not-running" and not settled and unstored is not None and not future.done():
+            future.set_result(unstored)
         if wanted == "not-running" and settled and not future.done():
             future.set_result(
                 Exit(

@@ -9,7 +9,7 @@ from tare.engine.option_checks import check_available, check_capabilities, check
 from tare.engine.resource_limits import check_limits
 from tare.engine.restarts import check_policy
 from tare.engine.security_options import read_security
-from tare.errors import InvalidArgument, Unsupported
+from tare.errors import InvalidArgument
 from tare.kernel.cgroups import LimitSupport
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding
 from tare.oci.image import ExecutionConfig
@@ -125,7 +125,7 @@ def _default_paths(host: HostConfig) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WantedPort:
-    """A container port to publish; an empty ``host_port`` is any free one."""
+    """A container port to publish; an empty ``host_port`` is any free one, ``8000-8010`` one of these."""
 
     protocol: str
     container_port: int
@@ -143,13 +143,12 @@ def wanted_ports(config: ContainerConfig, host: HostConfig) -> list[WantedPort]:
     for port, places in bindings.items():
         number, protocol = parse_port(port)
         for place in places or [PortBinding()]:
-            if "-" in place.host_port:
-                raise Unsupported(
-                    f"port {place.host_port}: a range of host ports for one container port is not available",
-                    hint="name one host port, or none for any free one",
-                )
-            if place.host_port and not (place.host_port.isdecimal() and 0 <= int(place.host_port) < 65536):
+            first, dash, last = place.host_port.partition("-")
+            numbers = [first, last] if dash else [first] if first else []
+            if not all(number.isdecimal() and int(number) < 65536 for number in numbers):
                 raise InvalidArgument(f"invalid port specification: {place.host_port!r}")
+            if dash and int(last) < int(first):
+                raise InvalidArgument(f"invalid port specification: {place.host_port!r}: the range goes backwards")
             wanted.append(WantedPort(protocol, number, place.host_ip, place.host_port))
     return wanted
 

@@ -7,7 +7,9 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable
 
+from tare.engine.live import Live
 from tare.errors import Exhausted
+from tare.model.container import Container
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +17,16 @@ FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 15.0
 """Seconds between two attempts; each pause is twice the one before."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def check_end_is_stored(live: Live, container: Container) -> None:
+    """Raises Exhausted for a container that has ended on a full disk: it can be neither removed nor started yet."""
+    if live.unstored_end is not None:
+        raise Exhausted(
+            f"container {container.name} has ended, which cannot be stored: no space left on device",
+            hint="free space below the data root",
+            code="no-space",
+        )
 
 
 async def store_when_there_is_space(container_id: str, settle: Callable[[], Awaitable[None]]) -> None:

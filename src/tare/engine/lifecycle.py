@@ -17,7 +17,7 @@ from typing import Any
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
 from tare.engine.clock import ZERO_TIME, format_ns, now, to_seconds
-from tare.engine.endings import store_when_there_is_space
+from tare.engine.endings import check_end_is_stored, store_when_there_is_space
 from tare.engine.events import Events
 from tare.engine.failures import Failures
 from tare.engine.health import UNHEALTHY, HealthMonitors, initial_health
@@ -153,6 +153,7 @@ class Lifecycle:
             raise
         live.exited.clear()
         live.end_announced = live.out_of_memory = False
+        live.unstored_end = None
         self.watch(started)
         await self._use_events.begun(started)
         self.emit(started, "start")
@@ -240,12 +241,18 @@ class Lifecycle:
                 state.restart_delay = delay
 
         # The exit code is stored before the file that holds it goes with the surroundings.
-        container = await self._records.set_state(container_id, settled)
+        exited = Exit(code=outcome.code, diagnosis=diagnosis)
+        waits = {"not-running", "next-exit"} if delay is None else {"next-exit"}
+        try:
+            container = await self._records.set_state(container_id, settled, freeing=True)
+        except Exhausted:
+            self._leave_unstored(container_id, waits, exited)
+            raise
+        live.unstored_end = None
         await self.take_down(container_id)
         await self._announce_end(container, outcome, run)
         live.exited.set()
-        waits = {"not-running", "next-exit"} if delay is None else {"next-exit"}
-        self.live.wake(container_id, waits, Exit(code=outcome.code, diagnosis=diagnosis))
+        self.live.wake(container_id, waits, exited)
         if delay is not None and self.restarts_begun:
             self.restart_later(container)
 
@@ -284,14 +291,25 @@ class Lifecycle:
         await finish(self._sandboxes.disconnect(container.id), what=f"network of {container.name}")
         await self._announce_end(container, outcome, _how_it_ended(container, outcome))
         await finish(self._sandboxes.mounts.release(container.id), what=f"mounts of {container.name}")
-        await self._remover.forget(container, volumes=True)
-        live.exited.set()
         ended = Exit(code=outcome.code, diagnosis=diagnosis)
+        try:
+            await self._remover.forget(container, volumes=True)
+        except Exhausted:
+            self._leave_unstored(container.id, {"not-running", "next-exit"}, ended)
+            raise
+        live.exited.set()
         self.live.wake(container.id, {"not-running", "next-exit", "removed"}, ended)
         self.live.forget(container.id)
         task = asyncio.create_task(self._clear_away(container.id))
         self._cleanups.add(task)
         task.add_done_callback(self._cleanups.discard)
+
+    def _leave_unstored(self, container_id: str, waits: set[str], exited: Exit) -> None:
+        """The disk is full, and it is tried again later: who waits for the process's end need not wait for that."""
+        live = self.live.of(container_id)
+        live.unstored_end = exited
+        live.exited.set()
+        self.live.wake(container_id, waits, exited)
 
     async def _clear_away(self, container_id: str) -> None:
         await self.take_down(container_id)
@@ -393,7 +411,7 @@ class Lifecycle:
                 raise NotModified(f"container {container.name} is not running")
             if by_user:
                 # Before the signal: an engine that is killed now must know that no policy may undo this.
-                container = await self._records.set_state(container.id, _stopping)
+                container = await self._records.set_state(container.id, _stopping, freeing=True)
         await self._end_process(container, seconds=timeout, signal=number)
         if announce:
             self.emit(container, "stop")
@@ -408,8 +426,10 @@ class Lifecycle:
         if seconds is None:
             seconds = DEFAULT_STOP_SECONDS
         # Without any time for it, too, as in Docker: a process that needs none ends by the signal that it knows.
-        await self._signal_if_alive(container, signal or parse_signal(container.config.stop_signal or "SIGTERM"))
-        if not await self._exits_within(container.id, None if seconds < 0 else float(seconds)):
+        number = signal or parse_signal(container.config.stop_signal or "SIGTERM")
+        await self._signal_if_alive(container, number)
+        unlimited = seconds < 0 or number == signals.SIGKILL  # which nothing follows
+        if not await self._exits_within(container.id, None if unlimited else float(seconds)):
             await self._signal_if_alive(container, signals.SIGKILL)
             await self._exits_within(container.id, None)
 
@@ -450,7 +470,7 @@ class Lifecycle:
             if not ContainerStatus(container.state.status).is_live:
                 raise Conflict(f"cannot kill container: {reference}: container {container.id} is not running")
             if ends:
-                container = await self._records.set_state(container.id, _stopped_by_user)
+                container = await self._records.set_state(container.id, _stopped_by_user, freeing=True)
             await self._signal(container, number)
         self.emit(container, "kill", {"signal": str(number)})
         if number == signals.SIGKILL and not await self._exits_within(container.id, KILL_SECONDS):
@@ -480,6 +500,7 @@ class Lifecycle:
                 await self.stop(container.id, timeout=timeout, signal=signal, by_user=False)
         finally:
             live.restart_asked = False
+        check_end_is_stored(live, container)
         with contextlib.suppress(NotModified):
             await self.start(container.id)
         self.emit(container, "restart")
@@ -501,7 +522,9 @@ class Lifecycle:
             checked = False
             if after is ContainerStatus.PAUSED:
                 checked = await self._health.end(container.id)  # nothing can be run in what is frozen
-            operation = self._supervisor.pause if action == "pause" else self._supervisor.resume
+            operation, opposite = self._supervisor.pause, self._supervisor.resume
+            if action == "unpause":
+                operation, opposite = opposite, operation
             try:
                 await operation(container.id)
             except BaseException:
@@ -514,7 +537,13 @@ class Lifecycle:
                 if checked and state.health is not None:
                     state.health.status = UNHEALTHY  # as in Docker, while nothing checks it
 
-            container = await self._records.set_state(container.id, switched)
+            try:
+                container = await self._records.set_state(container.id, switched)
+            except BaseException:  # what is frozen must not be thought to run: nothing would thaw it
+                await finish(opposite(container.id), what=f"{action} of {container.name}")
+                if checked:
+                    self._health.begin(container)
+                raise
             self.emit(container, action)
             if after is ContainerStatus.RUNNING:
                 self._health.begin(container)

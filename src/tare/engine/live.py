@@ -84,6 +84,7 @@ class Live:
     restart_asked: bool = False
     end_announced: bool = False
     out_of_memory: bool = False  # in this run
+    unstored_end: Exit | None = None  # it has ended, and the disk is too full to store that
 
 
 class LiveContainers:

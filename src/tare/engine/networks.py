@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 
 from tare.base.locks import KeyedLocks
+from tare.base.shielding import finish
+from tare.engine.endpoint_checks import check_can_join, check_endpoint
 from tare.engine.events import Events
+from tare.engine.network_filters import select, select_for_prune
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, NetworkCreate
-from tare.engine.sandbox import Sandboxes
-from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unsupported
+from tare.engine.sandbox import Sandboxes, port_requests
+from tare.errors import Conflict, Forbidden, NotFound
 from tare.model import ContainerStatus
 from tare.model.container import Container, EndpointSettings
 from tare.network.model import Endpoint, Network
 from tare.network.service import NetworkService
-
-PREDEFINED = frozenset({"bridge", "host", "none"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +48,20 @@ class Networks:
         self._locks = locks
 
     async def create(self, request: NetworkCreate) -> tuple[str, str]:
-        """Make a network; returns its id and a warning. Raises Conflict, InvalidArgument, Unsupported (driver)."""
-        if request.driver not in ("bridge", ""):
-            if request.driver in ("host", "null", "none"):
-                raise Forbidden(f'only one instance of "{request.driver}" network is allowed')
-            raise Unsupported(f"network driver {request.driver!r} is not available", hint="use bridge")
+        """Make a network; returns its id and a warning. Raises Conflict, InvalidArgument, NotFound (driver)."""
         network = await self._network.create_network(
             request.name,
-            driver="bridge",
+            driver=request.driver or "bridge",
             subnet=request.subnet or None,
             gateway=request.gateway or None,
             ip_range=request.ip_range or None,
+            aux_addresses=request.aux_addresses,
             internal=request.internal,
             labels=dict(request.labels),
             options=dict(request.options),
             attachable=request.attachable,
+            ipam_driver=request.ipam_driver,
+            ipam_options=dict(request.ipam_options),
         )
         self._emit(network, "create")
         return network.id, ""
@@ -87,93 +88,100 @@ class Networks:
         container = await self._records.get(container_ref)
         async with self._locks.hold(container.id):
             container = await self._records.get(container.id)
-            self._check_can_join(container, network)
+            check_can_join(container.host_config.network_mode, frozenset(container.networking), network)
             asked = settings or EndpointSettings()
+            check_endpoint(asked, network, network_name=network.name, creating=False)
 
             def joined(document: Container) -> None:
-                document.networking.pop("none", None)
                 document.networking[network.name] = asked
 
             if ContainerStatus(container.state.status).is_live:
-                index = await self._free_index(container)
-                await self._sandboxes.join(container, network.name, asked, index=index, ports=[])
+                if network.name in container.networking:
+                    raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
+                await self._sandboxes.join(container, network.name, asked, ports=[])
+                await self._sandboxes.refresh_files(container, come=await self._addresses(container, network))
+                try:
+                    await self._network.republish(container.id, port_requests(container))
+                except BaseException:
+                    undo = self._network.detach(container.id, network.id)
+                    await finish(undo, what=f"endpoint of {container.name} on {network.name}")
+                    raise
+                self._sandboxes.announce("connect", network, container.id)
             await self._records.update(container.id, joined, durable=True)
-        self._emit(network, "connect", {"container": container.id})
-
-    def _check_can_join(self, container: Container, network: Network) -> None:
-        mode = container.host_config.network_mode
-        if network.driver in ("host", "null"):
-            raise Forbidden(f"container cannot be connected to {network.name} network while it has others")
-        if mode == "host" or mode.startswith("container:"):
-            raise Forbidden(
-                "container sharing network namespace with another container or host "
-                "cannot be connected to any other network"
-            )
-        if network.name in container.networking:
-            raise Forbidden(f"endpoint with name {container.name} already exists in network {network.name}")
-
-    async def _free_index(self, container: Container) -> int:
-        used = {endpoint.interface for endpoint in await self._network.endpoints_of_container(container.id)}
-        return next(index for index in range(len(used) + 1) if f"eth{index}" not in used)
 
     async def disconnect(self, reference: str, container_ref: str, *, force: bool = False) -> None:
-        """Take a container off a network. Raises NotFound, Forbidden when it is not on it."""
+        """Take a container off a network. Raises NotFound, Forbidden when it is not on it.
+
+        ``force`` is for a container that is gone: nothing of it can be left here, so its absence is told, as in Docker.
+        """
         network = await self._network.get_network(reference)
-        container = await self._records.get(container_ref)
+        try:
+            container = await self._records.get(container_ref)
+        except NotFound as error:
+            if not force:
+                raise
+            raise NotFound(f"endpoint {container_ref} not found", code=error.code) from error
         async with self._locks.hold(container.id):
             container = await self._records.get(container.id)
+            live = ContainerStatus(container.state.status).is_live
+            if network.name == "host" and container.host_config.network_mode == "host":
+                raise Forbidden(
+                    "cannot disconnect container from host network - container was created in host network mode",
+                    hint="make it anew with another network",
+                    code="shared-namespace",
+                )
             if network.name not in container.networking:
-                raise Forbidden(f"container {container.id} is not connected to network {network.name}")
-            if ContainerStatus(container.state.status).is_live:
+                the = "" if live else "the "
+                raise Forbidden(
+                    f"container {container.id} is not connected to {the}network {network.name}", code="not-connected"
+                )
+            connected = live and any(
+                endpoint.network_id == network.id
+                for endpoint in await self._network.endpoints_of_container(container.id)
+            )
+            if connected:
+                gone = await self._addresses(container, network)
                 await self._network.detach(container.id, network.id)
+                await self._sandboxes.refresh_files(container, gone=gone)
 
             def left(document: Container) -> None:
                 document.networking.pop(network.name, None)
 
             await self._records.update(container.id, left, durable=True)
-        self._emit(network, "disconnect", {"container": container.id})
+            if connected:
+                await self._network.republish(container.id, port_requests(container))
+        if connected:
+            self._sandboxes.announce("disconnect", network, container.id)
+
+    async def _addresses(self, container: Container, network: Network) -> list[str]:
+        """A container's addresses on a network."""
+        endpoints = await self._network.endpoints_of_container(container.id)
+        return [item.address for item in endpoints if item.network_id == network.id and item.address]
 
     async def prune(self, filters: Filters | None = None) -> list[str]:
-        """Remove networks that no container refers to; returns their names."""
-        referred = {name for container in await self._records.list() for name in container.networking}
+        """Remove networks that no container refers to; returns their names. Raises InvalidArgument for a filter."""
+        chosen = select_for_prune(await self._network.list_networks(), filters or {}, time.time())
+        live = {name for container in await self._records.list() for name in _live_networks(container)}
         removed = []
-        for network in await self.list(filters):
-            if network.name in PREDEFINED or network.name in referred:
+        for network in chosen:
+            if network.name in live:
                 continue
-            with contextlib.suppress(Conflict, Forbidden):
+            with contextlib.suppress(Conflict, Forbidden, NotFound):
                 await self.remove(network.id)
                 removed.append(network.name)
+        self._events.publish("network", "prune", "", {"reclaimed": "0"})
         return removed
 
-    def _emit(self, network: Network, action: str, extra: dict[str, str] | None = None) -> None:
-        attributes = {"name": network.name, "type": network.driver, **(extra or {})}
-        self._events.publish("network", action, network.id, attributes)
+    def _emit(self, network: Network, action: str) -> None:
+        self._events.publish("network", action, network.id, {"name": network.name, "type": network.driver.stored_as})
 
     async def list(self, filters: Filters | None = None) -> list[Network]:
-        """Networks; filters: id, name, driver, label, type, dangling, scope."""
-        chosen = await self._network.list_networks()
-        for key, values in (filters or {}).items():
-            if key == "id":
-                chosen = [item for item in chosen if any(item.id.startswith(value) for value in values)]
-            elif key == "name":
-                chosen = [item for item in chosen if any(value in item.name for value in values)]
-            elif key == "driver":
-                chosen = [item for item in chosen if item.driver in values]
-            elif key == "label":
-                chosen = [item for item in chosen if all(_label(item, value) for value in values)]
-            elif key == "type":
-                chosen = [item for item in chosen if ("builtin" if item.name in PREDEFINED else "custom") in values]
-            elif key == "scope":
-                chosen = [item for item in chosen if "local" in values]
-            elif key == "dangling":
-                wanted = values[0].lower() in ("true", "1")
-                used = {item.id for item in chosen if await self._network.endpoints_of_network(item.id)}
-                chosen = [item for item in chosen if (item.id not in used and item.name not in PREDEFINED) is wanted]
-            else:
-                raise InvalidArgument(f"invalid filter '{key}'")
-        return chosen
+        """Networks; filters: id, name, driver, label, type, dangling, scope. Raises InvalidArgument for another."""
+        used: set[str] = set()
+        if (filters or {}).get("dangling"):
+            used = {endpoint.network_id for endpoint in await self._network.all_endpoints()}
+        return select(await self._network.list_networks(), filters or {}, used)
 
 
-def _label(network: Network, wanted: str) -> bool:
-    key, equals, value = wanted.partition("=")
-    return key in network.labels and (not equals or network.labels[key] == value)
+def _live_networks(container: Container) -> list[str]:
+    return [*container.networking] if ContainerStatus(container.state.status).is_live else []

@@ -56,9 +56,12 @@ class ContainerRecords:
             ) from error
 
     async def update(
-        self, container_id: str, change: Callable[[Container], None], *, durable: bool = False
+        self, container_id: str, change: Callable[[Container], None], *, durable: bool = False, freeing: bool = False
     ) -> Container:
-        """Apply ``change`` to the stored document and return the new one. Raises NotFound."""
+        """Apply ``change`` to the stored document and return the new one. Raises NotFound, Exhausted.
+
+        ``durable``, ``freeing``: as in ``Database.write``.
+        """
 
         def transaction(connection: sqlite3.Connection) -> Container:
             container = _load(connection, container_id)
@@ -70,13 +73,15 @@ class ContainerRecords:
             return container
 
         try:
-            return await self._database.write(transaction, durable=durable)
+            return await self._database.write(transaction, durable=durable, freeing=freeing)
         except sqlite3.IntegrityError as error:
             raise Conflict(f"container {container_id[:12]}: the new name is already in use") from error
 
-    async def set_state(self, container_id: str, change: Callable[[ContainerState], None]) -> Container:
-        """Apply ``change`` to the container's state. Raises NotFound."""
-        return await self.update(container_id, lambda container: change(container.state))
+    async def set_state(
+        self, container_id: str, change: Callable[[ContainerState], None], *, freeing: bool = False
+    ) -> Container:
+        """Apply ``change`` to the container's state. Raises NotFound, Exhausted."""
+        return await self.update(container_id, lambda container: change(container.state), freeing=freeing)
 
     async def delete(self, container_id: str) -> list[str]:
         """Remove a container and its references; returns the anonymous volumes that only it used."""
@@ -91,7 +96,7 @@ class ContainerRecords:
             connection.execute("DELETE FROM containers WHERE id = ?", (container_id,))
             return sorted({row[0] for row in rows})
 
-        return await self._database.write(transaction)
+        return await self._database.write(transaction, freeing=True)
 
     async def get(self, reference: str) -> Container:
         """The container of a full id, a name, or a unique prefix of an id.

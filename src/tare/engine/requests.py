@@ -176,10 +176,13 @@ class NetworkCreate:
     subnet: str = ""
     gateway: str = ""
     ip_range: str = ""
+    aux_addresses: Mapping[str, str] = field(default_factory=dict)
     internal: bool = False
     attachable: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    ipam_driver: str = "default"
+    ipam_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tare.engine.creation import wanted_ports
+from tare.engine.events import Events
 from tare.engine.isolation import Isolation
 from tare.engine.mounts import ContainerMounts
 from tare.engine.paths import EnginePaths
-from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.errors import Conflict, InvalidArgument, NotFound, TareError
 from tare.model.container import Container, EndpointSettings
-from tare.network.model import PortRequest
+from tare.network.model import Driver, Network, PortRequest
+from tare.network.names import changed_hosts, own_names
 from tare.network.service import NetworkService
 from tare.store.store import Store
+
+INTERFACE_OPTION = "com.docker.network.endpoint.ifname"
+_WRITTEN = ".resolv.conf"  # what the engine wrote last: tells whether somebody has edited resolv.conf since
 
 
 class Sandboxes:
@@ -27,12 +33,15 @@ class Sandboxes:
         paths: EnginePaths,
         isolation: Isolation,
         mounts: ContainerMounts,
+        *,
+        events: Events,
     ) -> None:
         self._isolation = isolation
         self._store = store
         self._network = network
         self._paths = paths
         self.mounts = mounts
+        self._events = events
 
     async def mount_root(self, container: Container, *, running: bool = False) -> Path:
         """Mount the container's root file system and return where.
@@ -67,43 +76,43 @@ class Sandboxes:
 
     async def connect(self, container: Container) -> None:
         """Connect the container's namespace to its networks and publish its ports."""
-        mode = container.host_config.network_mode
-        if mode in ("host", "none") or mode.startswith("container:") or container.config.network_disabled:
+        if container.config.network_disabled:
             return
-        ports = [
-            PortRequest(
-                protocol=port.protocol,
-                container_port=port.container_port,
-                host_address=port.host_ip,
-                host_port=int(port.host_port or 0),
-            )
-            for port in wanted_ports(container.config, container.host_config)
-        ]
-        for index, (name, settings) in enumerate(container.networking.items()):
-            await self.join(container, name, settings, index=index, ports=ports if index == 0 else [])
+        try:
+            networks = {name: await self._network.get_network(name) for name in container.networking}
+            publishing = _publishing(container, networks)
+            for name, settings in container.networking.items():
+                ports = port_requests(container) if name == publishing else []
+                await self.join(container, name, settings, ports=ports)
+        except TareError as error:
+            message = f"failed to set up container networking: {error.message}"
+            raise type(error)(message, hint=error.hint, code=error.code) from error
 
     async def join(
-        self,
-        container: Container,
-        network: str,
-        settings: EndpointSettings,
-        *,
-        index: int,
-        ports: list[PortRequest],
+        self, container: Container, network: str, settings: EndpointSettings, *, ports: list[PortRequest]
     ) -> None:
-        """Connect a container that has a network namespace to one more network, as ``eth<index>``."""
+        """Connect a container that has a network namespace to one more network, as its next interface."""
         asked = settings.ipam_config
+        first = next(iter(container.networking), network)  # the one that --mac-address is for
         await self._network.attach(
             container.id,
             container.name,
             network,
             aliases=tuple(settings.aliases or ()),
             address=(asked.ipv4_address if asked else "") or None,
-            mac=settings.mac_address or container.config.mac_address or None,
-            interface=f"eth{index}",
-            default_route=index == 0,
+            mac=settings.mac_address or (container.config.mac_address if network == first else None) or None,
+            interface=(settings.driver_opts or {}).get(INTERFACE_OPTION),
+            gateway_priority=settings.gw_priority,
+            link_local=(asked.link_local_ips if asked else None) or (),
             ports=ports,
+            hostname=container.config.hostname,
+            nameservers=container.host_config.dns or (),
         )
+
+    def announce(self, action: str, network: Network, container_id: str) -> None:
+        """Publish that a container was connected to a network or disconnected from it."""
+        attributes = {"container": container_id, "name": network.name, "type": network.driver.stored_as}
+        self._events.publish("network", action, network.id, attributes)
 
     async def disconnect(self, container_id: str) -> None:
         """Release every endpoint and the network namespace; quiet when there is none."""
@@ -137,13 +146,12 @@ class Sandboxes:
         host = container.host_config
         if host.network_mode.startswith("container:"):
             return
+        directory = self._paths.container(container.id)
         if host.network_mode == "host":
             resolv_conf, hosts = await asyncio.to_thread(_host_files)
             hosts += "".join(f"{address}\t{name}\n" for name, address in await self._extra_hosts(container))
         else:
-            resolv_conf = await self._network.resolv_conf(
-                container.id, dns=host.dns or (), search=host.dns_search or (), options=host.dns_options or ()
-            )
+            resolv_conf = await self._resolv_conf(container)
             hosts = await self._network.hosts_file(
                 container.id,
                 hostname=container.config.hostname,
@@ -151,7 +159,33 @@ class Sandboxes:
                 extra_hosts=await self._extra_hosts(container),
             )
         texts = {"resolv.conf": resolv_conf, "hosts": hosts, "hostname": f"{container.config.hostname}\n"}
-        await asyncio.to_thread(_fill, self._paths.container(container.id), texts)
+        await asyncio.to_thread(_fill, directory, texts)
+        await asyncio.to_thread((directory / _WRITTEN).write_text, resolv_conf)
+
+    async def refresh_files(self, container: Container, *, gone: Sequence[str] = (), come: Sequence[str] = ()) -> None:
+        """Let the files of a running container follow addresses that went and came; edits made inside are kept.
+
+        A resolv.conf that was edited is left as it is, as in Docker. One that is not follows in both directions:
+        after its last network with names a container asks the host's resolvers again.
+        """
+        directory = self._paths.container(container.id)
+        own = own_names(container.config.hostname, container.config.domainname)
+        resolv_conf = await self._resolv_conf(container)
+
+        def write() -> None:
+            hosts, current, written = directory / "hosts", directory / "resolv.conf", directory / _WRITTEN
+            _rewrite(hosts, changed_hosts(hosts.read_text(errors="surrogateescape"), gone=gone, come=come, own=own))
+            if written.exists() and current.read_bytes() == written.read_bytes():
+                _rewrite(current, resolv_conf)
+                written.write_text(resolv_conf)
+
+        await asyncio.to_thread(write)
+
+    async def _resolv_conf(self, container: Container) -> str:
+        host = container.host_config
+        return await self._network.resolv_conf(
+            container.id, dns=host.dns or (), search=host.dns_search or (), options=host.dns_options or ()
+        )
 
     async def _extra_hosts(self, container: Container) -> list[tuple[str, str]]:
         pairs = []
@@ -165,10 +199,41 @@ class Sandboxes:
         return pairs
 
     async def _gateway(self, container: Container) -> str:
+        """The host's address on a network of the container's own: the firewall drops what goes to other networks'.
+
+        Docker gives the one on the network ``bridge`` in every case, which reaches the same host.
+        """
         for endpoint in await self._network.endpoints_of_container(container.id):
             if endpoint.gateway:
                 return endpoint.gateway
         raise NotFound("host-gateway: the container is on no network that has a gateway")
+
+
+def port_requests(container: Container) -> list[PortRequest]:
+    """The ports that the container publishes."""
+    requests = []
+    for port in wanted_ports(container.config, container.host_config):
+        first, _, last = port.host_port.partition("-")
+        requests.append(
+            PortRequest(
+                protocol=port.protocol,
+                container_port=port.container_port,
+                host_address=port.host_ip,
+                host_port=int(first or 0),
+                last_host_port=int(last or 0),
+            )
+        )
+    return requests
+
+
+def _publishing(container: Container, networks: dict[str, Network]) -> str:
+    """The network whose endpoint publishes the ports: the one that gets the default route."""
+    ranks = {
+        (-container.networking[name].gw_priority, name)
+        for name, network in networks.items()
+        if network.driver is Driver.BRIDGE and not network.internal
+    }
+    return min(ranks)[1] if ranks else ""
 
 
 def _places(directory: Path) -> dict[str, Path]:
@@ -184,6 +249,13 @@ def _fill(directory: Path, texts: dict[str, str]) -> None:
     """Write in place: a renamed file would not be the one that is mounted."""
     for name, text in texts.items():
         (directory / name).write_text(text)
+
+
+def _rewrite(path: Path, text: str) -> None:
+    """Write a mounted file in place, and only when it changes."""
+    data = text.encode(errors="surrogateescape")
+    if path.read_bytes() != data:
+        path.write_bytes(data)
 
 
 def _host_files() -> tuple[str, str]:

@@ -41,7 +41,7 @@ class UseEvents:
                 network = await self._network.get_network(name)
             except NotFound:  # one that was removed while the container did not run
                 continue
-            attributes = {"container": container.id, "name": network.name, "type": network.driver}
+            attributes = {"container": container.id, "name": network.name, "type": network.driver.stored_as}
             self._events.publish("network", action, network.id, attributes)
 
     def _publish_volume(self, container: Container, mount: MountPoint, action: str, details: dict[str, str]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from tare.engine.clock import ZERO_TIME
 from tare.model import ContainerStatus
 from tare.model.container import Container, EndpointSettings, PortBinding
+from tare.network.model import dns_names
 from tare.network.service import NetworkService
 
 
@@ -18,11 +20,18 @@ class NetworkView:
     async def endpoints(self, container: Container) -> dict[str, EndpointSettings]:
         """Endpoint settings by network name; addresses are empty while the container does not run."""
         live = {endpoint.network_id: endpoint for endpoint in await self._network.endpoints_of_container(container.id)}
-        names = {network.name: network.id for network in await self._network.list_networks()}
+        networks = {network.name: network for network in await self._network.list_networks()}
+        was_started = container.state.started_at != ZERO_TIME
         result = {}
         for name, asked in container.networking.items():
-            settings = msgspec.structs.replace(asked, network_id=names.get(name, ""))
-            endpoint = live.get(settings.network_id)
+            network = networks.get(name)
+            endpoint = live.get(network.id) if network else None
+            settings = asked
+            if network is not None and (was_started or endpoint is not None):
+                names = dns_names(container.name, asked.aliases or (), container.id, container.config.hostname)
+                settings = msgspec.structs.replace(
+                    asked, network_id=network.id, dns_names=list(names) if network.resolves_names else None
+                )
             if endpoint is not None:
                 settings = msgspec.structs.replace(
                     settings,
@@ -31,17 +40,24 @@ class NetworkView:
                     ip_address=endpoint.address,
                     ip_prefix_len=endpoint.prefix_len,
                     mac_address=endpoint.mac,
-                    dns_names=(list(endpoint.dns_names) or None) if name != "bridge" else None,  # no names there
                 )
             result[name] = settings
         return result
 
+    def sandbox_key(self, container: Container) -> str:
+        """The file that stands for the namespace of a running container of its own; empty without one."""
+        mode = container.host_config.network_mode
+        if not ContainerStatus(container.state.status).is_live or mode.startswith("container:"):
+            return ""
+        return "/proc/1/ns/net" if mode == "host" else str(self._network.sandbox_path(container.id))
+
     async def ports(self, container: Container) -> dict[str, list[PortBinding] | None]:
         """Container ports, ``80/tcp``, with the host places they are published at (None: exposed only).
 
-        Empty while the container does not run, as in Docker.
+        Empty while the container does not run or nothing from outside can reach it, as in Docker.
         """
-        if not ContainerStatus(container.state.status).is_live:
+        reachable = any(endpoint.gateway for endpoint in await self._network.endpoints_of_container(container.id))
+        if not ContainerStatus(container.state.status).is_live or not reachable:
             return {}
         result: dict[str, list[PortBinding] | None] = dict.fromkeys(container.config.exposed_ports or {})
         for port in await self._network.published(container.id):

@@ -154,8 +154,8 @@ class Volumes:
                 continue
             if not _fits(volume, values):
                 continue
-            size = await self._volumes.usage(volume.name)
             try:
+                size = await self._volumes.usage(volume.name)
                 await self.remove(volume.name)
             except (Conflict, NotFound):
                 continue  # a container took it meanwhile, or somebody removed it

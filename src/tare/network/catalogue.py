@@ -5,46 +5,33 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import AddressValueError, IPv4Network
 from pathlib import Path
 
 from tare.base.shielding import finish
-from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound
+from tare.errors import Conflict, Forbidden, InvalidArgument
 from tare.model.ids import new_id
 from tare.network import ipam, netlink, records
 from tare.network.ipam import Taken
 from tare.network.model import PREDEFINED, Driver, Network, NetworkSettings, Subnet, bridge_interface
 from tare.network.names import read_resolv_conf
+from tare.network.request import (
+    NetworkRequest,
+    check_addresses,
+    check_drivers,
+    check_name,
+    default_bridge_options,
+    read_options,
+)
 from tare.network.steering import Steering
 from tare.store.database import Database
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_BRIDGE_OPTION = "com.docker.network.bridge."
 _HOST_LOCK = "/run/tare-networks.lock"  # one for all engines of the host
-_MTU_OPTION = "com.docker.network.driver.mtu"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkRequest:
-    """What is asked of a new network; addresses as CIDR or dotted text, None where the engine may choose."""
-
-    name: str
-    driver: str = "bridge"
-    subnet: str | None = None
-    gateway: str | None = None
-    ip_range: str | None = None
-    internal: bool = False
-    attachable: bool = False
-    labels: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, str] = field(default_factory=dict)
-    ipam_options: Mapping[str, str] = field(default_factory=dict)
 
 
 class Catalogue:
@@ -74,7 +61,10 @@ class Catalogue:
 
     async def create(self, request: NetworkRequest) -> Network:
         """Make a network: row, bridge and firewall elements, or nothing. Raises Conflict, InvalidArgument, …."""
-        _check_request(request)
+        check_name(request)
+        check_addresses(request)
+        await self._db.read(lambda connection: records.check_network_name(connection, request.name))
+        check_drivers(request)
         network = await self._make(request)
         try:
             await self._steering.add_network(network)
@@ -94,8 +84,7 @@ class Catalogue:
             if active:
                 listed = ", ".join(f'name:"{item.container_name}" id:"{item.id[:12]}"' for item in active)
                 raise Forbidden(
-                    f"error while removing network: network {network.name} id {network.id} has active endpoints"
-                    f" ({listed})",
+                    f"error while removing network: network {network.name} has active endpoints ({listed})",
                     hint="disconnect or stop these containers first",
                     code="network-in-use",
                 )
@@ -120,7 +109,14 @@ class Catalogue:
         """The row and the bridge, or nothing; other engines choose their subnets before or after."""
         async with self._creating, _host_lock():
             outside = await self._outside_ranges() if request.driver == Driver.BRIDGE else []
-            await _check_interface(request.options.get(f"{_BRIDGE_OPTION}name", ""))
+            bridge = read_options(request.options, self._settings.mtu).bridge_name
+
+            def check_bridge(connection: sqlite3.Connection) -> None:
+                records.check_bridge_name(connection, bridge, request.name)
+
+            if bridge:
+                await self._db.read(check_bridge)
+                await _check_interface(bridge)
 
             def insert(connection: sqlite3.Connection) -> Network:
                 taken = [*records.network_ranges(connection), *outside]
@@ -141,28 +137,29 @@ class Catalogue:
         """The new network's document."""
         identifier, driver = new_id(), Driver(request.driver)
         subnets: tuple[Subnet, ...] = ()
-        bridge_name, options = "", dict(request.options)
+        options = dict(request.options)
+        asked = read_options(options, self._settings.mtu)
+        bridge_name = ""
         if driver is Driver.BRIDGE:
             if request.subnet:
-                subnets = (ipam.validate_subnet(request.subnet, request.gateway, request.ip_range, taken),)
+                subnets = (ipam.place_subnet(request, taken),)
             else:
                 subnets = (ipam.choose_subnet(self._settings.default_address_pools, taken),)
             predefined = request.name == "bridge"
-            bridge_name = options.get(f"{_BRIDGE_OPTION}name") or bridge_interface(
-                self._instance, identifier, default=predefined
-            )
+            bridge_name = asked.bridge_name or bridge_interface(self._instance, identifier, default=predefined)
             if predefined:
-                options = _default_bridge_options(bridge_name, self._settings.mtu)
+                options = default_bridge_options(bridge_name, self._settings.mtu)
         return Network(
             id=identifier,
             name=request.name,
             driver=driver,
             created=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "000Z"),
             subnets=subnets,
+            subnet_given=request.subnet is not None and request.name != "bridge",
             internal=request.internal,
-            icc=_flag(options, f"{_BRIDGE_OPTION}enable_icc"),
-            masquerade=_flag(options, f"{_BRIDGE_OPTION}enable_ip_masquerade"),
-            mtu=_mtu(options, self._settings.mtu),
+            icc=asked.icc,
+            masquerade=asked.masquerade,
+            mtu=asked.mtu,
             attachable=request.attachable,
             labels=dict(request.labels),
             options=options,
@@ -175,7 +172,7 @@ class Catalogue:
         taken = await netlink.host_ranges()
         for server in config.nameservers:
             try:
-                taken.append(Taken(IPv4Network(f"{server}/32"), f"the host's nameserver {server}"))
+                taken.append(Taken.of(IPv4Network(f"{server}/32"), f"the host's nameserver {server}"))
             except AddressValueError:
                 continue
         return taken
@@ -197,57 +194,9 @@ async def _host_lock() -> AsyncIterator[None]:
         os.close(fd)
 
 
-def _check_request(request: NetworkRequest) -> None:
-    if request.name in PREDEFINED:
-        raise Forbidden(f"operation is not permitted on predefined {request.name} network")
-    if not _NAME.fullmatch(request.name):
-        raise InvalidArgument(
-            f"invalid network name {request.name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
-        )
-    if request.driver in {"host", "none", "null"}:
-        raise Forbidden(f'only one instance of "{request.driver}" network is allowed')
-    if request.driver != Driver.BRIDGE:
-        raise NotFound(f"plugin {request.driver!r} not found", hint="the drivers are bridge, host and none")
-    if request.gateway and not request.subnet:
-        raise InvalidArgument(f"gateway {request.gateway} needs a subnet", hint="give --subnet as well")
-    if request.ip_range and not request.subnet:
-        raise InvalidArgument(f"ip range {request.ip_range} needs a subnet", hint="give --subnet as well")
-    name = request.options.get(f"{_BRIDGE_OPTION}name", "")
-    if name and not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}", name):
-        raise InvalidArgument(f"invalid bridge name {name!r}: at most 15 letters, digits, dots and dashes")
-
-
 async def _check_interface(name: str) -> None:
-    if not name:
-        return
     path = Path("/sys/class/net", name)
     if await asyncio.to_thread(path.exists):
+        if not await asyncio.to_thread((path / "bridge").exists):
+            raise InvalidArgument(f"existing interface {name} is not a bridge", hint="choose another bridge name")
         raise Conflict(f"interface {name} exists already", hint="choose another bridge name")
-
-
-def _flag(options: Mapping[str, str], name: str) -> bool:
-    value = options.get(name, "true").lower()
-    if value not in {"true", "false", "1", "0"}:
-        raise InvalidArgument(f"invalid value for option {name}: {value!r}", hint="true or false")
-    return value in {"true", "1"}
-
-
-def _mtu(options: Mapping[str, str], default: int) -> int:
-    value = options.get(_MTU_OPTION, "")
-    if not value or value == "0":
-        return default
-    if not value.isdecimal() or not 68 <= int(value) <= 65535:
-        raise InvalidArgument(f"invalid value for option {_MTU_OPTION}: {value!r}", hint="68-65535")
-    return int(value)
-
-
-def _default_bridge_options(bridge: str, mtu: int) -> dict[str, str]:
-    """What Docker shows for its default bridge."""
-    return {
-        f"{_BRIDGE_OPTION}default_bridge": "true",
-        f"{_BRIDGE_OPTION}enable_icc": "true",
-        f"{_BRIDGE_OPTION}enable_ip_masquerade": "true",
-        f"{_BRIDGE_OPTION}host_binding_ipv4": "0.0.0.0",  # noqa: S104 - shown, nothing is bound
-        f"{_BRIDGE_OPTION}name": bridge,
-        _MTU_OPTION: str(mtu),
-    }

@@ -7,7 +7,9 @@ is started when the first container joins a network with names, not before.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import socket
 import sqlite3
 from collections.abc import Mapping
@@ -15,16 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tare.errors import InternalError, TareError
+from tare.errors import InternalError, TareError, Unavailable
 from tare.kernel.namespaces import run_in_network_namespace
 from tare.network import records
 from tare.network.dns.client import Disconnected, DnsClient
+from tare.network.dns.main import PROTOCOL
 from tare.network.model import Endpoint, Network, NetworkSettings
 from tare.network.names import DNS_ADDRESS
 from tare.network.sandboxes import Sandboxes
 from tare.store.database import Database
 
 logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = (0.01, 0.05, 0.2, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class _Desired:
 
     named: Mapping[tuple[str, str], tuple[Network, Endpoint]]
     forward: Mapping[str, bool]  # by container: whether it is on a network that reaches outside
+    nameservers: Mapping[str, tuple[str, ...]]  # by container: resolvers of its own, empty for the host's
 
     @property
     def containers(self) -> set[str]:
@@ -104,22 +110,28 @@ class Directory:
         """Listen, stop listening, or change whether to forward, as the container's endpoints ask for."""
         desired = await self._db.read(lambda connection: _desired(connection, container_id, without))
         if container_id in desired.containers:
-            await self._listen(container_id, forward=desired.forward[container_id])
+            await self._listen(container_id, desired)
         else:
             await self._stop_listening(container_id)
 
-    async def _listen(self, container_id: str, *, forward: bool) -> None:
-        message = {"op": "listen", "container": container_id, "forward": forward}
+    async def _listen(self, container_id: str, desired: _Desired) -> None:
+        message = {
+            "op": "listen",
+            "container": container_id,
+            "forward": desired.forward[container_id],
+            "servers": desired.nameservers[container_id],
+        }
         if container_id in self._listening:
             await self._tell(message)
             return
         path = self._sandboxes.path(container_id)
         sockets = await asyncio.to_thread(run_in_network_namespace, path, _open_sockets)
-        try:
-            await self._client.request(message, sockets)
-        finally:
+        with contextlib.ExitStack() as opened:
             for sock in sockets:
-                sock.close()
+                opened.enter_context(sock)
+            namespace = await asyncio.to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+            opened.callback(os.close, namespace)
+            await self._client.request(message, [*(sock.fileno() for sock in sockets), namespace])
         self._listening.add(container_id)
 
     async def _stop_listening(self, container_id: str) -> None:
@@ -136,9 +148,22 @@ class Directory:
             await self._client.request(message)
 
     async def _reconnect(self) -> None:
-        self._listening.clear()
-        await self._client.connect(start=True, on_loss=self._lost)
-        await self._synchronise(await self._db.read(_desired))
+        """Connect and register everything. Raises Unavailable when ``tare-dns`` cannot be started.
+
+        A server that is being killed closes its connections before the socket that it listens on: a connection that
+        is made between the two is lost at once, and the next attempt starts a server.
+        """
+        for seconds in RETRY_SECONDS:
+            self._listening.clear()
+            await self._client.connect(start=True, on_loss=self._lost)
+            try:
+                await self._synchronise(await self._db.read(_desired))
+            except Disconnected:
+                logger.info("tare-dns has gone again: trying once more in %s s", seconds)
+                await asyncio.sleep(seconds)
+                continue
+            return
+        raise Unavailable("tare-dns ends as soon as it is started", hint="see the engine's log", code="dns")
 
     def _lost(self) -> None:
         """``tare-dns`` has ended although nobody told it to."""
@@ -156,6 +181,13 @@ class Directory:
 
     async def _synchronise(self, desired: _Desired) -> None:
         known = await self._registered()
+        if known is None:
+            logger.info("tare-dns is of another version: starting it again")
+            await self._client.request({"op": "stop"})
+            await self._client.wait_closed()
+            await self._client.close()
+            await self._client.connect(start=True, on_loss=self._lost)
+            known = await self._registered() or set()
         self._listening = {container for network, container in known if not network}
         for network, container in known:
             if network and (network, container) not in desired.named:
@@ -168,15 +200,18 @@ class Directory:
         for container in desired.containers:
             if await self._sandboxes.exists(container):
                 try:
-                    await self._listen(container, forward=desired.forward[container])
+                    await self._listen(container, desired)
                 except (OSError, InternalError):
                     logger.exception("container %s cannot resolve names", container[:12])
 
-    async def _registered(self) -> set[tuple[str, str]]:
+    async def _registered(self) -> set[tuple[str, str]] | None:
+        """What ``tare-dns`` holds; None when it does not speak this version's messages."""
         found: set[tuple[str, str]] = set()
         offset, total = 0, 1
         while offset < total:
             page = await self._client.request({"op": "state", "offset": offset})
+            if page.get("protocol") != PROTOCOL:
+                return None
             found |= {(network, container) for network, container in page["entries"]}
             offset, total = offset + max(len(page["entries"]), 1), page["total"]
         return found
@@ -186,14 +221,16 @@ def _desired(connection: sqlite3.Connection, container: str | None = None, witho
     networks = {network.id: network for network in records.all_networks(connection)}
     named: dict[tuple[str, str], tuple[Network, Endpoint]] = {}
     forward: dict[str, bool] = {}
+    nameservers: dict[str, tuple[str, ...]] = {}
     for endpoint in records.endpoints(connection, container=container):
         network = networks[endpoint.network_id]
         if endpoint.id == without:
             continue
         forward[endpoint.container_id] = forward.get(endpoint.container_id, False) or not network.internal
+        nameservers[endpoint.container_id] = endpoint.nameservers
         if network.resolves_names:
             named[network.id, endpoint.container_id] = (network, endpoint)
-    return _Desired(named, forward)
+    return _Desired(named, forward, nameservers)
 
 
 def _put(network: Network, endpoint: Endpoint) -> dict[str, Any]:
@@ -203,7 +240,7 @@ def _put(network: Network, endpoint: Endpoint) -> dict[str, Any]:
         "network_name": network.name,
         "container": endpoint.container_id,
         "names": endpoint.dns_names,
-        "address": endpoint.address,
+        "addresses": [endpoint.address],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from tare.network.model import (
     mac_from_address,
 )
 from tare.network.netlink import VethPlan
+from tare.network.ruleset import Forwarding
 
 
 class Attachment(msgspec.Struct, frozen=True):
@@ -32,8 +34,11 @@ class Attachment(msgspec.Struct, frozen=True):
     address: str | None
     mac: str | None
     interface: str | None
-    default_route: bool
+    gateway_priority: int
+    link_local: tuple[str, ...]
     ports: tuple[PortRequest, ...]
+    hostname: str = ""
+    nameservers: tuple[str, ...] = ()
 
 
 def veth_plan(
@@ -53,6 +58,7 @@ def veth_plan(
         gateway=gateway,
         mtu=network.mtu,
         isolated=not network.icc,
+        link_local=endpoint.link_local if endpoint else (),
     )
 
 
@@ -69,6 +75,8 @@ def claim(
         container_id=request.container_id,
         container_name=request.container_name,
         aliases=request.aliases,
+        hostname=request.hostname,
+        nameservers=request.nameservers,
     )
     others = records.endpoints(connection, container=request.container_id)
     _check_drivers(connection, network, others)
@@ -86,16 +94,51 @@ def claim(
         prefix_len=network.subnets[0].network.prefixlen,
         gateway=gateway,
         host_interface=f"tv{endpoint.id[:11]}",
-        interface=_free_interface(request.interface, {item.interface for item in others}),
-        default_route=bool(gateway) and request.default_route and not any(item.default_route for item in others),
+        interface=_free_interface(request.interface, {item.interface for item in others}, network.interface_prefix),
+        gateway_priority=request.gateway_priority,
+        link_local=tuple(_check_link_local(text) for text in request.link_local),
     )
+    rank = route_rank(endpoint)
+    holders = [item for item in others if item.gateway and item.default_route]
+    first = bool(gateway) and all(rank < route_rank(item) for item in holders)
+    endpoint = msgspec.structs.replace(endpoint, default_route=first)
     records.update_endpoint(connection, endpoint)
-    subject = f"driver failed programming external connectivity on endpoint {request.container_name} ({endpoint.id})"
-    wanted = [] if network.internal else [ports.normalise(port) for port in request.ports]
-    claimed = ports.claim(
-        connection, endpoint.id, wanted, port_range=settings.port_range, subject=subject, address=address
+    return endpoint, _publish(connection, network, endpoint, request.ports, settings)
+
+
+def republish(
+    connection: sqlite3.Connection, container_id: str, requests: Sequence[PortRequest], settings: NetworkSettings
+) -> tuple[list[Forwarding], list[Forwarding]]:
+    """Give a container's ports to the endpoint with the default route; returns what to close and what to open."""
+    mine = records.endpoints(connection, container=container_id)
+    owner = next((endpoint for endpoint in mine if endpoint.gateway and endpoint.default_route), None)
+    if owner is None:
+        return [], []
+    held = [(endpoint, port) for endpoint in mine for port in records.ports_of_endpoint(connection, endpoint.id)]
+    if held:
+        moving = [(endpoint, port) for endpoint, port in held if endpoint.id != owner.id]
+        for endpoint in {item.id for item, _ in moving}:
+            connection.execute("UPDATE published_ports SET endpoint=? WHERE endpoint=?", (owner.id, endpoint))
+        closing = [Forwarding(port, endpoint.address) for endpoint, port in moving]
+        return closing, [Forwarding(port, owner.address) for _, port in moving]
+    network = records.find_network(connection, owner.network_id)
+    opened = _publish(connection, network, owner, requests, settings)
+    return [], [Forwarding(port, owner.address) for port in opened]
+
+
+def _publish(
+    connection: sqlite3.Connection,
+    network: Network,
+    endpoint: Endpoint,
+    requests: Sequence[PortRequest],
+    settings: NetworkSettings,
+) -> list[PublishedPort]:
+    """Claim the ports that an endpoint is to publish; an internal network has none."""
+    subject = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
+    wanted = [] if network.internal else [ports.normalise(port, network.host_binding) for port in requests]
+    return ports.claim(
+        connection, endpoint.id, wanted, port_range=settings.port_range, subject=subject, address=endpoint.address
     )
-    return endpoint, claimed
 
 
 def _check_drivers(connection: sqlite3.Connection, network: Network, others: Sequence[Endpoint]) -> None:
@@ -107,10 +150,22 @@ def _check_drivers(connection: sqlite3.Connection, network: Network, others: Seq
             raise Conflict(f"a container on network {other.network_name} cannot be connected to network {network.name}")
 
 
-def _free_interface(wanted: str | None, taken: set[str]) -> str:
+def route_rank(endpoint: Endpoint) -> tuple[int, str]:
+    """The order in which endpoints get the default route: by gateway priority, then by the network's name."""
+    return -endpoint.gateway_priority, endpoint.network_name
+
+
+def _free_interface(wanted: str | None, taken: set[str], prefix: str) -> str:
     if wanted and wanted not in taken:
         return wanted
-    return next(name for name in (f"eth{number}" for number in range(len(taken) + 1)) if name not in taken)
+    return next(name for name in (f"{prefix}{number}" for number in range(len(taken) + 1)) if name not in taken)
+
+
+def _check_link_local(text: str) -> str:
+    address = IPv4Address(text)
+    if not address.is_link_local:
+        raise InvalidArgument(f"invalid link local IP address: {text}", hint="it must be in 169.254.0.0/16")
+    return str(address)
 
 
 def _check_mac(mac: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
@@ -23,11 +24,17 @@ class Driver(StrEnum):
 
 
 class Subnet(msgspec.Struct, frozen=True, kw_only=True):
-    """One address pool of a network: CIDR strings and the host's address in it; ``ip_range`` may be empty."""
+    """One address pool of a network: CIDR strings and the host's address in it; ``ip_range`` may be empty.
+
+    ``aux_addresses`` are never given to endpoints. ``gateway_shown`` tells whether documents name the gateway: Docker
+    leaves out one that it chose in a subnet that the user gave.
+    """
 
     subnet: str
     gateway: str
     ip_range: str = ""
+    aux_addresses: dict[str, str] = {}
+    gateway_shown: bool = True
 
     @property
     def network(self) -> ipaddress.IPv4Network:
@@ -36,13 +43,17 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """A network. ``created`` is RFC 3339; ``bridge_name`` is empty unless the driver is bridge."""
+    """A network. ``created`` is RFC 3339; ``bridge_name`` is empty unless the driver is bridge.
+
+    ``subnet_given`` tells that the user chose the subnet: only there can endpoints ask for an address.
+    """
 
     id: str
     name: str
     driver: Driver
     created: str
     subnets: tuple[Subnet, ...] = ()
+    subnet_given: bool = True
     internal: bool = False
     icc: bool = True
     attachable: bool = False
@@ -57,6 +68,17 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     def gateway(self) -> str:
         """The host's IPv4 address on this network; empty without one."""
         return self.subnets[0].gateway if self.subnets else ""
+
+    @property
+    def host_binding(self) -> str:
+        """The host address of ports that are published without one; empty for every address."""
+        value = self.options.get("com.docker.network.bridge.host_binding_ipv4", "")
+        return "" if value == "0.0.0.0" else value  # noqa: S104 - compared, nothing is bound
+
+    @property
+    def interface_prefix(self) -> str:
+        """What the names of its interfaces in containers begin with."""
+        return self.options.get("com.docker.network.container_iface_prefix", "") or "eth"
 
     @property
     def predefined(self) -> bool:
@@ -82,12 +104,16 @@ class PublishedPort(msgspec.Struct, frozen=True, kw_only=True, order=True):
 
 
 class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A port to publish; ``host_port`` 0 asks for any free one, an empty ``host_address`` for every address."""
+    """A port to publish; ``host_port`` 0 asks for any free one, an empty ``host_address`` for every address.
+
+    With a ``last_host_port`` the first free one from ``host_port`` to it is taken.
+    """
 
     container_port: int
     protocol: str = "tcp"
     host_address: str = ""
     host_port: int = 0
+    last_host_port: int = 0
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,11 +132,16 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     host_interface: str = ""
     interface: str = ""
     default_route: bool = True
+    gateway_priority: int = 0
+    link_local: tuple[str, ...] = ()
+    hostname: str = ""
+    nameservers: tuple[str, ...] = ()
+    """Addresses of resolvers that the container was given (``--dns``); empty for the host's."""
 
     @property
     def dns_names(self) -> tuple[str, ...]:
-        """The names that resolve to this endpoint: container name, aliases, short id, without repetition."""
-        return tuple(dict.fromkeys((self.container_name, *self.aliases, self.container_id[:12])))
+        """The names that resolve to this endpoint: container name, aliases, short id, host name; each once."""
+        return dns_names(self.container_name, self.aliases, self.container_id, self.hostname)
 
 
 class AddressPool(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +171,12 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     port_range: tuple[int, int] = (32768, 60999)
     resolv_conf: str = "/etc/resolv.conf"
     dns_idle_seconds: float = 10.0
+
+
+def dns_names(container_name: str, aliases: Iterable[str], container_id: str, hostname: str = "") -> tuple[str, ...]:
+    """The names under which a container is found on a network that resolves names, each once."""
+    names = (container_name, *aliases, container_id[:12], hostname)
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def bridge_interface(instance: str, network_id: str, *, default: bool) -> str:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from tare.base.shielding import to_end
 from tare.errors import InternalError, Unsupported
+from tare.kernel import interfaces
 from tare.kernel.namespaces import run_in_network_namespace
 from tare.network.ipam import Taken
 from tare.network.model import Network
@@ -46,6 +47,7 @@ class VethPlan:
     gateway: str
     mtu: int
     isolated: bool = False
+    link_local: tuple[str, ...] = ()
 
 
 async def ensure_bridge(network: Network) -> None:
@@ -224,7 +226,10 @@ def _configure_inside(plan: VethPlan) -> None:
     with _netlink() as ip:
         index = _index(ip, plan.interface)
         _silence_ipv6(plan.interface)
-        ip.addr("add", index=index, address=plan.address, prefixlen=plan.prefix_len)
+        broadcast = str(IPv4Network((plan.address, plan.prefix_len), strict=False).broadcast_address)
+        ip.addr("add", index=index, address=plan.address, prefixlen=plan.prefix_len, broadcast=broadcast)
+        for address in plan.link_local:
+            ip.addr("add", index=index, address=address, prefixlen=16, broadcast="169.254.255.255")
         ip.link("set", index=index, state="up")
         if plan.gateway:
             _replace_default_route(ip, plan.gateway)
@@ -256,19 +261,12 @@ def _links(kind: str) -> list[str]:
 
 
 def _host_ranges() -> list[Taken]:
-    with _netlink() as ip:
-        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in ip.get_links()}
-        found: dict[IPv4Network, str] = {}
-        for address in ip.get_addr(family=2):
-            network = IPv4Network((address.get_attr("IFA_ADDRESS"), address["prefixlen"]), strict=False)
-            found.setdefault(network, f"interface {names.get(address['index'], '?')}")
-        for route in ip.get_routes(family=2, table=254):
-            destination = route.get_attr("RTA_DST")
-            if destination is None:
-                continue
-            network = IPv4Network((destination, route["dst_len"]), strict=False)
-            found.setdefault(network, f"the host's route via {names.get(route.get_attr('RTA_OIF'), '?')}")
-    return [Taken(network, owner) for network, owner in found.items()]
+    found: dict[IPv4Network, str] = {}
+    for name, network in interfaces.ipv4_addresses():
+        found.setdefault(network, f"interface {name}")
+    for name, network in interfaces.ipv4_routes():
+        found.setdefault(network, f"the host's route via {name}")
+    return [Taken.of(network, owner) for network, owner in found.items()]
 
 
 @contextlib.contextmanager

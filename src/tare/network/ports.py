@@ -10,6 +10,9 @@ import sqlite3
 from collections.abc import Sequence
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from tare.errors import Conflict, Exhausted, InvalidArgument, Unsupported
 from tare.network.model import PortRequest, PublishedPort
@@ -18,22 +21,31 @@ EVERYWHERE = "0.0.0.0"  # noqa: S104 - the notation for every address of the hos
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
-def normalise(request: PortRequest) -> PublishedPort:
-    """The port asked for, checked. Raises InvalidArgument, Unsupported."""
+def normalise(request: PortRequest, binding: str = "") -> PortRequest:
+    """The port asked for, checked; ``binding`` is the host address where none is given.
+
+    Raises InvalidArgument, Unsupported.
+    """
     if request.protocol not in _KINDS:
         raise Unsupported(f"cannot publish {request.container_port}/{request.protocol}: use tcp or udp")
     if not 1 <= request.container_port <= 65535:
         raise InvalidArgument(f"invalid container port {request.container_port}: not in 1-65535")
     if not 0 <= request.host_port <= 65535:
         raise InvalidArgument(f"invalid host port {request.host_port}: not in 0-65535")
+    if request.last_host_port and not request.host_port <= request.last_host_port <= 65535:
+        raise InvalidArgument(f"invalid range of host ports {request.host_port}-{request.last_host_port}")
     try:
-        address = IPv4Address(request.host_address or EVERYWHERE)
+        address = IPv4Address(request.host_address or binding or EVERYWHERE)
     except AddressValueError as error:
         raise InvalidArgument(f"invalid host address {request.host_address}: {error}") from error
+    return msgspec.structs.replace(request, host_address=str(address))
+
+
+def _at(request: PortRequest, number: int) -> PublishedPort:
     return PublishedPort(
         protocol=request.protocol,
-        host_address=str(address),
-        host_port=request.host_port,
+        host_address=request.host_address,
+        host_port=number,
         container_port=request.container_port,
     )
 
@@ -41,7 +53,7 @@ def normalise(request: PortRequest) -> PublishedPort:
 def claim(
     connection: sqlite3.Connection,
     endpoint_id: str,
-    requests: Sequence[PublishedPort],
+    requests: Sequence[PortRequest],
     *,
     port_range: tuple[int, int],
     subject: str,
@@ -53,11 +65,13 @@ def claim(
     """
     claimed = []
     for request in requests:
-        if request.host_port:
-            _check_free(connection, request, subject, address)
-            port = request
+        if request.host_port and request.last_host_port > request.host_port:
+            port = _choose(connection, request, (request.host_port, request.last_host_port), subject)
+        elif request.host_port:
+            port = _at(request, request.host_port)
+            _check_free(connection, port, subject, address)
         else:
-            port = _choose(connection, request, port_range)
+            port = _choose(connection, request, port_range, subject)
         connection.execute(
             "INSERT INTO published_ports VALUES (?, ?, ?, ?, ?)",
             (port.protocol, port.host_address, port.host_port, endpoint_id, port.container_port),
@@ -66,17 +80,18 @@ def claim(
     return claimed
 
 
-def _choose(connection: sqlite3.Connection, request: PublishedPort, port_range: tuple[int, int]) -> PublishedPort:
+def _choose(
+    connection: sqlite3.Connection, request: PortRequest, port_range: tuple[int, int], subject: str
+) -> PublishedPort:
     for number in range(port_range[0], port_range[1] + 1):
-        candidate = PublishedPort(
-            protocol=request.protocol,
-            host_address=request.host_address,
-            host_port=number,
-            container_port=request.container_port,
-        )
+        candidate = _at(request, number)
         if _holder(connection, candidate) is None and _bind_error(candidate) is None:
             return candidate
-    raise Exhausted(f"no free {request.protocol} port on {request.host_address} in {port_range[0]}-{port_range[1]}")
+    raise Exhausted(
+        f"{subject}: no free {request.protocol} port on {request.host_address} in {port_range[0]}-{port_range[1]}",
+        hint="stop what has them, or name another port",
+        code="ports-exhausted",
+    )
 
 
 def _check_free(connection: sqlite3.Connection, port: PublishedPort, subject: str, address: str) -> None:
@@ -84,8 +99,8 @@ def _check_free(connection: sqlite3.Connection, port: PublishedPort, subject: st
     holder = _holder(connection, port)
     if holder is not None:
         raise Conflict(
-            f"{subject}: Bind for {port.host_address}:{port.host_port} failed: port is already allocated",
-            hint=f"container {holder} publishes it; stop it or choose another host port",
+            f"{subject}: Bind for {holder.host_address}:{port.host_port} failed: port is already allocated",
+            hint=f"container {holder.container} publishes it; stop it or choose another host port",
             code="port-in-use",
         )
     error = _bind_error(port)
@@ -107,16 +122,21 @@ def _check_free(connection: sqlite3.Connection, port: PublishedPort, subject: st
     raise InvalidArgument(f"{subject}: failed to bind host port for {where}: {os.strerror(error).lower()}")
 
 
-def _holder(connection: sqlite3.Connection, port: PublishedPort) -> str | None:
-    """The name of the container that publishes this port on an address that collides."""
+class _Holder(NamedTuple):
+    container: str
+    host_address: str
+
+
+def _holder(connection: sqlite3.Connection, port: PublishedPort) -> _Holder | None:
+    """The container that publishes this port on an address that collides, and that address."""
     row = connection.execute(
-        "SELECT containers.name FROM published_ports"
+        "SELECT containers.name, host_address FROM published_ports"
         " JOIN endpoints ON endpoints.id = published_ports.endpoint"
         " JOIN containers ON containers.id = endpoints.container"
         " WHERE protocol=? AND host_port=? AND (host_address=? OR host_address=? OR ?=?)",
         (port.protocol, port.host_port, port.host_address, EVERYWHERE, port.host_address, EVERYWHERE),
     ).fetchone()
-    return str(row[0]) if row else None
+    return _Holder(*row) if row else None
 
 
 def _bind_error(port: PublishedPort) -> int | None:

@@ -22,9 +22,9 @@ from tare.base.shielding import finish
 from tare.errors import NotFound, TareError
 from tare.model.ids import new_id
 from tare.network import ipam, netlink, records
-from tare.network.catalogue import Catalogue, NetworkRequest
+from tare.network.catalogue import Catalogue
 from tare.network.directory import Directory
-from tare.network.endpoints import Attachment, claim, veth_plan
+from tare.network.endpoints import Attachment, claim, republish, route_rank, veth_plan
 from tare.network.model import (
     Driver,
     Endpoint,
@@ -36,6 +36,7 @@ from tare.network.model import (
 )
 from tare.network.names import container_resolver, host_resolver, hosts_file, read_resolv_conf
 from tare.network.netlink import VethPlan
+from tare.network.request import NetworkRequest
 from tare.network.ruleset import Forwarding
 from tare.network.sandboxes import NamespaceOwner, Sandboxes
 from tare.network.steering import Steering
@@ -109,10 +110,12 @@ class NetworkService:
         subnet: str | None = None,
         gateway: str | None = None,
         ip_range: str | None = None,
+        aux_addresses: Mapping[str, str] | None = None,
         internal: bool = False,
         attachable: bool = False,
         labels: Mapping[str, str] | None = None,
         options: Mapping[str, str] | None = None,
+        ipam_driver: str = "default",
         ipam_options: Mapping[str, str] | None = None,
     ) -> Network:
         """Make a network. Raises Conflict (name), Forbidden (overlap, predefined), InvalidArgument, Exhausted."""
@@ -122,10 +125,12 @@ class NetworkService:
             subnet=subnet,
             gateway=gateway,
             ip_range=ip_range,
+            aux_addresses=aux_addresses or {},
             internal=internal,
             attachable=attachable,
             labels=labels or {},
             options=options or {},
+            ipam_driver=ipam_driver,
             ipam_options=ipam_options or {},
         )
         return await self._catalogue.create(request)
@@ -145,6 +150,10 @@ class NetworkService:
     async def endpoints_of_network(self, network_id: str) -> list[Endpoint]:
         """The endpoints on a network, oldest first."""
         return await self._db.read(lambda connection: records.endpoints(connection, network=network_id))
+
+    async def all_endpoints(self) -> list[Endpoint]:
+        """Every endpoint, oldest first."""
+        return await self._db.read(records.endpoints)
 
     async def endpoints_of_container(self, container_id: str) -> list[Endpoint]:
         """The endpoints of a container, oldest first."""
@@ -208,14 +217,17 @@ class NetworkService:
         address: str | None = None,
         mac: str | None = None,
         interface: str | None = None,
-        default_route: bool = True,
+        gateway_priority: int = 0,
+        link_local: Sequence[str] = (),
         ports: Sequence[PortRequest] = (),
+        hostname: str = "",
+        nameservers: Sequence[str] = (),
     ) -> Endpoint:
         """Connect a container (its row exists, its sandbox too unless the driver is host or none) to a network.
 
-        ``interface`` None takes the first free of eth0, eth1, …. Of several endpoints with ``default_route`` the
-        first has the route. Raises NotFound, Conflict (connected already, address or port in use),
-        InvalidArgument, Exhausted; nothing is left behind then.
+        ``interface`` None takes the first free of eth0, eth1, …. The default route goes to the network of the highest
+        ``gateway_priority``, of several to the one whose name comes first, as in Docker. Raises NotFound, Conflict
+        (connected already, address or port in use), InvalidArgument, Exhausted; nothing is left behind then.
         """
         request = Attachment(
             endpoint_id=new_id(),
@@ -225,8 +237,11 @@ class NetworkService:
             address=address,
             mac=mac,
             interface=interface,
-            default_route=default_route,
+            gateway_priority=gateway_priority,
+            link_local=tuple(link_local),
             ports=tuple(ports),
+            hostname=hostname,
+            nameservers=tuple(nameservers),
         )
         async with self._locks.hold(container_id):
             network = await self._catalogue.get(network_ref)
@@ -236,6 +251,8 @@ class NetworkService:
             if network.driver is Driver.BRIDGE:
                 try:
                     await self._connect(network, endpoint, published)
+                    if endpoint.default_route:
+                        await self._take_default_route_from_others(endpoint)
                 except BaseException:
                     await finish(self._disconnect(network, endpoint), what=f"endpoint of {container_name}")
                     raise
@@ -249,17 +266,34 @@ class NetworkService:
             endpoint = next((item for item in mine if item.network_id == network.id), None)
             if endpoint is None:
                 raise NotFound(
-                    f"container {container_id[:12]} is not connected to network {network.name}", code="not-connected"
+                    f"container {container_id} is not connected to network {network.name}", code="not-connected"
                 )
             await self._disconnect(network, endpoint)
             if endpoint.default_route:
                 await self._pass_on_default_route([item for item in mine if item.id != endpoint.id])
 
-    async def detach_all(self, container_id: str) -> None:
-        """Disconnect a container from everything, as when it has stopped; nothing connected is no error."""
+    async def republish(self, container_id: str, requests: Sequence[PortRequest]) -> None:
+        """Have the endpoint with the default route publish the container's ports, as in Docker.
+
+        Ports that another endpoint of the container has move; when none has any, ``requests`` are published. Raises
+        Conflict for a port in use, Exhausted; what was published stays so then.
+        """
+        async with self._locks.hold(container_id):
+            before, after = await self._db.write(
+                lambda connection: republish(connection, container_id, requests, self._settings), durable=False
+            )
+            await self._steering.unpublish(before)
+            await self._steering.publish(after)
+
+    async def detach_all(self, container_id: str) -> list[Network]:
+        """Disconnect a container from everything, as when it has stopped; returns what it was connected to."""
+        left = []
         async with self._locks.hold(container_id):
             for endpoint in await self.endpoints_of_container(container_id):
-                await self._disconnect(await self._catalogue.get(endpoint.network_id), endpoint, lasting=False)
+                network = await self._catalogue.get(endpoint.network_id)
+                await self._disconnect(network, endpoint, lasting=False)
+                left.append(network)
+        return left
 
     async def rename(self, container_id: str, name: str) -> None:
         """Let a container's endpoints, and the names that resolve to it, follow its new name."""
@@ -280,7 +314,9 @@ class NetworkService:
         for endpoint in await self.endpoints_of_container(container_id):
             embedded |= (await self._catalogue.get(endpoint.network_id)).resolves_names
         host = await asyncio.to_thread(read_resolv_conf, Path(self._settings.resolv_conf))
-        return container_resolver(host, embedded=embedded, dns=dns, search=search, options=options).render()
+        return container_resolver(
+            host, embedded=embedded, dns=dns, search=search, options=options, source=self._settings.resolv_conf
+        ).render()
 
     async def hosts_file(
         self,
@@ -323,7 +359,7 @@ class NetworkService:
             connection.execute("DELETE FROM published_ports WHERE endpoint=?", (endpoint.id,))
             return closed
 
-        closed = await self._db.write(close_ports, durable=False)
+        closed = await self._db.write(close_ports, durable=False, freeing=True)
         await self._steering.unpublish([Forwarding(port, endpoint.address) for port in closed])
         await self._directory.remove(network, endpoint)
         if endpoint.host_interface and lasting:
@@ -332,15 +368,27 @@ class NetworkService:
             # Down it is silent, so the address may go to another. Deleting takes the kernel 20 ms: nobody waits for it.
             await netlink.take_down(endpoint.host_interface)
             self._later(netlink.remove_link(endpoint.host_interface))
-        await self._db.write(lambda connection: records.delete_endpoint(connection, endpoint.id), durable=False)
+        await self._db.write(
+            lambda connection: records.delete_endpoint(connection, endpoint.id), durable=False, freeing=True
+        )
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
+    async def _take_default_route_from_others(self, owner: Endpoint) -> None:
+        """Note that ``owner`` has the route; its interface was made with it."""
+
+        def note(connection: sqlite3.Connection) -> None:
+            for other in records.endpoints(connection, container=owner.container_id):
+                if other.default_route and other.id != owner.id:
+                    records.update_endpoint(connection, msgspec.structs.replace(other, default_route=False))
+
+        await self._db.write(note, durable=False)
+
     async def _pass_on_default_route(self, remaining: Sequence[Endpoint]) -> None:
-        heir = next((item for item in remaining if item.gateway), None)
+        heir = min((item for item in remaining if item.gateway), key=route_rank, default=None)
         if heir is None or not await self._sandboxes.exists(heir.container_id):
             return
         await netlink.set_default_route(self._sandboxes.path(heir.container_id), heir.gateway)

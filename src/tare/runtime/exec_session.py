@@ -98,6 +98,11 @@ class ExecSession:
         """The exit code (128 + signal), when the process has ended. Any number may wait."""
         return await asyncio.shield(self._ended)
 
+    async def settled(self) -> None:
+        """Return when nothing is left of it, after :meth:`wait`."""
+        if self._letting_go is not None:
+            await asyncio.shield(self._letting_go)
+
     async def _follow(self, launch: conmon_part.Launch) -> int:
         try:
             return (await launch.report()).data
@@ -163,6 +168,7 @@ async def _end(launching: asyncio.Future[ExecSession]) -> None:
                 process.send_signal(signal.SIGKILL)
         finally:
             await session.wait()
+            await session.settled()
 
 
 async def _launch(

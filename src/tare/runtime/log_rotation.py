@@ -12,6 +12,7 @@ import contextlib
 import gzip
 import logging
 import os
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class _Log:
     compressing: asyncio.Future[None] | None = None
     stop_compressing: threading.Event = field(default_factory=threading.Event)
     complained: bool = False
+    loses: bool = False
 
 
 class LogKeeper:
@@ -52,10 +54,13 @@ class LogKeeper:
         self._logs: dict[Path, _Log] = {}
 
     def watch(self, path: Path, supervisor: Path, rotation: Rotation) -> None:
-        """Keep the log at ``path`` within ``rotation``; ``supervisor`` is the directory of its conmon."""
+        """Keep the log at ``path`` within ``rotation``, and tell when it loses output.
+
+        ``supervisor`` is the directory of its conmon.
+        """
         log = self._logs.setdefault(path, _Log(path, supervisor, rotation))
         log.supervisor, log.rotation = supervisor, rotation
-        if rotation.max_size is not None and (log.task is None or log.task.done()):
+        if log.task is None or log.task.done():
             log.task = asyncio.create_task(self._keep(log), name=f"log {path.parent.name[:12]}")
 
     async def unwatch(self, path: Path) -> None:
@@ -102,7 +107,6 @@ class LogKeeper:
             await asyncio.wait([log.compressing])
 
     async def _keep(self, log: _Log) -> None:
-        assert log.rotation.max_size is not None
         name = log.path.parent.name[:12]
         try:
             if not await asyncio.to_thread(log.path.exists):
@@ -111,8 +115,10 @@ class LogKeeper:
             while True:
                 changed = self._watcher.once(log.path)
                 size_before, moment_before = size, moment
-                size, moment = await asyncio.to_thread(_size, log.path), time.monotonic()
-                if size >= log.rotation.max_size and await self._rotate(log):
+                (size, loses), moment = await asyncio.to_thread(_look, log.path), time.monotonic()
+                _tell_loss(log, name, loses=loses)
+                limit = sys.maxsize if log.rotation.max_size is None else log.rotation.max_size
+                if size >= limit and await self._rotate(log):
                     changed.cancel()
                     size = 0
                     continue
@@ -121,7 +127,7 @@ class LogKeeper:
                 # After a quiet time nothing is known of the rate: look again soon, and less often while it is low.
                 quiet = time.monotonic() - moment > LONGEST_PAUSE
                 pause = SHORTEST_PAUSE if quiet else min(pause * 2, LONGEST_PAUSE)
-                left = max(log.rotation.max_size - size, 0)
+                left = max(limit - size, 0)
                 pause = max(min(pause, left / (rate * 2 + 1)), SHORTEST_PAUSE)
                 await asyncio.sleep(pause)
         except FileNotFoundError:
@@ -172,8 +178,21 @@ class LogKeeper:
                 reading.hand_in(await asyncio.to_thread(LogFile, log.path))
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size
+def _tell_loss(log: _Log, name: str, *, loses: bool) -> None:
+    if loses and not log.loses:
+        logger.warning("the log of container %s loses output: no space left on device (%s)", name, log.path)
+    elif log.loses and not loses:
+        logger.warning("the log of container %s is kept again; what it wrote while the disk was full is lost", name)
+    log.loses = loses
+
+
+def _look(path: Path) -> tuple[int, bool]:
+    """The size of a log, and whether output is lost: its disk is full, and the last record breaks off."""
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if os.fstatvfs(file.fileno()).f_bavail > 0 or not size:
+            return size, False
+        return size, os.pread(file.fileno(), 1, size - 1) != b"\n"
 
 
 def _touch(path: Path) -> None:

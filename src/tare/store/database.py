@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tare.errors import Conflict, DataCorrupt, Exhausted, Unsupported
+from tare.store.reserve import Reserve
 
 T = TypeVar("T")
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
@@ -34,6 +35,7 @@ class Database:
     def __init__(self, path: Path, lock_fd: int) -> None:
         self.path = path
         self._lock_fd = lock_fd
+        self._reserve = Reserve(path.with_name(f"{path.name}.reserve"))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="db-write", initializer=self._connect)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="db-read", initializer=self._connect)
         self._connections: dict[int, sqlite3.Connection] = {}
@@ -61,16 +63,24 @@ class Database:
         """Run ``transaction`` on a consistent view; it must not write."""
         return await self._call(self._reader, lambda connection: _in_transaction(connection, "BEGIN", transaction))
 
-    async def write(self, transaction: Transaction[T], *, durable: bool = True) -> T:
-        """Run ``transaction``, commit it, or roll everything back when it raises.
+    async def write(self, transaction: Transaction[T], *, durable: bool = True, freeing: bool = False) -> T:
+        """Run ``transaction``, commit it, or roll everything back when it raises. Raises Exhausted on a full disk.
 
         With ``durable`` the commit survives a power failure when this returns; without, it may be undone by one, but
-        never torn, and a killed process loses nothing either way.
+        never torn, and a killed process loses nothing either way. ``freeing``: it leads to more space, and may use what
+        is kept for that when the disk is full; it may run twice then.
         """
 
         def work(connection: sqlite3.Connection) -> T:
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            return _in_transaction(connection, "BEGIN IMMEDIATE", transaction)
+            try:
+                result = _in_transaction(connection, "BEGIN IMMEDIATE", transaction)
+            except Exhausted:
+                if not (freeing and self._reserve.release()):
+                    raise
+                return _in_transaction(connection, "BEGIN IMMEDIATE", transaction)
+            self._reserve.regain()
+            return result
 
         return await self._call(self._writer, work)
 

@@ -137,7 +137,7 @@ class ImageStore:
             if not connection.execute("DELETE FROM images WHERE id = ?", (str(digest),)).rowcount:
                 raise NotFound(f"No such image: {digest}")
 
-        await self._db.write(delete)
+        await self._db.write(delete, freeing=True)
 
     async def _load(self, row: _Row) -> Image:
         config = _decode(await self._content.read(row.id), str(row.id))

@@ -67,7 +67,7 @@ class Store:
         Rows go first and durably, then files: a crash in between leaves files that the next start deletes.
         """
         async with self._collecting:
-            garbage = await self.db.write(_delete_garbage)
+            garbage = await self.db.write(_delete_garbage, freeing=True)
             freed = 0
             for node, size in garbage:
                 freed += await self._delete_files(node, size)

@@ -21,6 +21,7 @@ from tare.archive.tar_reader import extract_layer
 from tare.archive.tar_writer import TarWriter
 from tare.base.locks import KeyedLocks
 from tare.base.readers import Readable
+from tare.base.shielding import finish
 from tare.errors import Conflict, InternalError, NotFound
 from tare.kernel import mounts
 from tare.kernel.idmap import IdMap, container_maps, mount_mapped_overlay
@@ -75,7 +76,7 @@ class UnpackedSnapshotter:
                 lambda abort: self._unpack(diff_id, abort), lambda unpacked: remove_tree(unpacked[0])
             )
             try:
-                await self._db.write(lambda connection: self._adopt(connection, key, staging, size))
+                await self._insert(lambda connection, made: self._adopt(connection, made, key, staging, size))
             except sqlite3.IntegrityError as error:
                 raise NotFound(f"no such layer: {key}") from error
             finally:
@@ -102,21 +103,23 @@ class UnpackedSnapshotter:
                 shutil.rmtree(staging, ignore_errors=True)
                 raise
 
-    def _adopt(self, connection: sqlite3.Connection, key: str, staging: Path, size: int) -> None:
+    def _adopt(self, connection: sqlite3.Connection, made: list[int], key: str, staging: Path, size: int) -> None:
         if _find(connection, key) is not None:
             return
         number = _insert(connection, key, "layer", diff_id=key, size=size)
+        made.append(number)
         self._make_way(number)
         staging.rename(self._directory(number))
 
     async def prepare(self, key: str, lowers: Sequence[Lower]) -> None:
         """Make an active snapshot. Raises Conflict when the key exists, NotFound for a lower."""
 
-        def insert(connection: sqlite3.Connection) -> None:
+        def insert(connection: sqlite3.Connection, made: list[int]) -> None:
             if _find(connection, key) is not None:
                 raise Conflict(f"snapshot {key} exists already", code="snapshot-exists")
             below = [_require_lower(connection, lower).id for lower in lowers]
             number = _insert(connection, key, "active")
+            made.append(number)
             connection.executemany(
                 "INSERT INTO snapshot_lowers VALUES (?, ?, ?)",
                 [(number, position, lower) for position, lower in enumerate(below)],
@@ -128,7 +131,22 @@ class UnpackedSnapshotter:
                     path.mkdir(mode=0o755)
                     path.chmod(0o755)
 
-        await self._db.write(insert, durable=False)
+        await self._insert(insert, durable=False)
+
+    async def _insert(self, insert: Callable[[sqlite3.Connection, list[int]], None], *, durable: bool = True) -> None:
+        """Run ``insert``, which makes rows and their directories: both are there afterwards, or neither."""
+        made: list[int] = []
+        try:
+            await self._db.write(lambda connection: insert(connection, made), durable=durable)
+        except BaseException:
+            # On the writer's thread as well, as the numbers may be given out again.
+            await finish(self._db.write(lambda connection: self._drop_unused(connection, made)), what="a snapshot")
+            raise
+
+    def _drop_unused(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            if connection.execute("SELECT 1 FROM snapshots WHERE id = ?", (number,)).fetchone() is None:
+                self._make_way(number)
 
     async def mount(self, key: str, target: Path, ids: tuple[int, int] | None = None) -> None:
         """Mount an active snapshot at ``target``, see Snapshotter. Raises NotFound, InternalError, Unsupported."""
@@ -274,7 +292,7 @@ class UnpackedSnapshotter:
                 return
             if snapshot.kind == "active":
                 await asyncio.to_thread(_refuse_mounted, key, self._content_path(snapshot.id, snapshot.kind))
-            await self._db.write(lambda connection: _delete(connection, snapshot), durable=False)
+            await self._db.write(lambda connection: _delete(connection, snapshot), durable=False, freeing=True)
             await asyncio.to_thread(remove_tree, self._directory(snapshot.id))
 
     async def recover(self) -> None:

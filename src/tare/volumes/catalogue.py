@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -51,6 +52,7 @@ class VolumeCatalogue:
         self._drivers: dict[str, VolumeDriver] = {driver.name: driver for driver in (self.local, *drivers)}
         self._plugins = plugins
         self._locks = KeyedLocks()
+        self._claims: dict[str, list[str]] = {}
         self._boot = boot_id()
 
     def add_guard(self, guard: Guard) -> None:
@@ -78,19 +80,35 @@ class VolumeCatalogue:
         strangers = [one for one in await self.records.list() if one.driver in self._drivers and self.needs_mount(one)]
         await self.local.unmount_strangers(one.name for one in strangers if one.name not in mounted)
 
+    @contextmanager
+    def claim(self, name: str, container_id: str) -> Iterator[None]:
+        """Refuse the removal of a volume, which need not be there yet, while a container that will have it is made.
+
+        In memory alone: what is being made ends with the engine.
+        """
+        self._claims.setdefault(name, []).append(container_id)
+        try:
+            yield
+        finally:
+            self._claims[name].remove(container_id)
+            if not self._claims[name]:
+                del self._claims[name]
+
     async def create(
         self,
         name: str | None,
         driver: str = "",
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        *,
+        anonymous: bool = False,
     ) -> Volume:
-        """Make a volume, or return the one that has the name already. Without a name it is anonymous.
+        """Make a volume, or return the one that has the name already. Without a name, or if asked, it is anonymous.
 
         Raises InvalidArgument for the name or an option, NotFound for an unknown driver, Conflict when another driver
         has a volume of that name, Unavailable, Exhausted.
         """
-        anonymous = not name
+        anonymous = anonymous or not name
         chosen = name or new_id()
         if (driver or DRIVER) in self._drivers:
             with _about("create", chosen):
@@ -219,11 +237,12 @@ class VolumeCatalogue:
         """The containers that refer to the volume."""
         return await self.records.users(name)
 
-    async def remove(self, name: str, force: bool = False) -> None:
+    async def remove(self, name: str, force: bool = False, *, claimant: str = "") -> None:
         """Delete a volume and its data; with ``force`` quiet when there is none.
 
         Raises NotFound; Conflict naming the containers that have it, or where it is still mounted (``force`` changes
-        neither); Unavailable when its driver does not answer (``force`` forgets the volume then).
+        neither); Unavailable when its driver does not answer (``force`` forgets the volume then). A claim of the
+        container ``claimant`` does not count.
         """
         async with self._locks.hold(name):
             volume = await self.records.find(name)
@@ -237,7 +256,16 @@ class VolumeCatalogue:
                     await (await self.driver(strangers[0].driver)).remove(VolumeSpec(name))
                 return
             await self.records.check_removable(name)
+            self._refuse_claimed(name, claimant)
             await self._remove(volume, force=force)
+
+    def _refuse_claimed(self, name: str, claimant: str) -> None:
+        if others := [one for one in self._claims.get(name, ()) if one != claimant]:
+            raise Conflict(
+                f"remove {name}: volume is in use - [{', '.join(others)}]",
+                hint="a container that is being made has it: remove that one first",
+                code="volume-in-use",
+            )
 
     async def _remove(self, volume: Volume, *, force: bool) -> None:
         spec = _spec(volume)

@@ -87,7 +87,7 @@ class VolumeRecords:
             self._refuse(connection, name)
             return connection.execute("DELETE FROM volumes WHERE name = ?", (name,)).rowcount > 0
 
-        return await self._db.write(transaction)
+        return await self._db.write(transaction, freeing=True)
 
     def _refuse(self, connection: sqlite3.Connection, name: str) -> None:
         if users := _users(connection, name):

@@ -166,6 +166,9 @@ class FakeContainers:
             )
         }  # fmt: skip
 
+    def sandbox_key(self, container: Container) -> str:
+        return f"/run/netns/{container.id}"
+
     async def ports(self, container_id: str) -> dict[str, list[PortBinding] | None]:
         return {"80/tcp": [PortBinding(host_ip="0.0.0.0", host_port="8080")], "443/tcp": None}
 

@@ -16,7 +16,7 @@ from tare.engine.creation import (
     wanted_ports,
 )
 from tare.engine.option_checks import check_process
-from tare.errors import InvalidArgument, Unsupported
+from tare.errors import InvalidArgument
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding, RestartPolicy
 from tare.oci.image import ExecutionConfig, Healthcheck
 
@@ -155,12 +155,9 @@ def test_wanted_ports() -> None:
     assert wanted_ports(config, host) == [*bound, WantedPort("udp", 53, "", "")]
 
 
-@pytest.mark.parametrize(
-    ("port", "kind"),
-    [("99999", InvalidArgument), ("x", InvalidArgument), ("-5", Unsupported), ("8000-8010", Unsupported)],
-)
-def test_wanted_ports_that_cannot_be(port: str, kind: type[Exception]) -> None:
-    with pytest.raises(kind, match=port):
+@pytest.mark.parametrize("port", ["99999", "x", "-5", "8010-8000", "8000-", "8000-99999"])
+def test_wanted_ports_that_cannot_be(port: str) -> None:
+    with pytest.raises(InvalidArgument, match=port):
         wanted_ports(ContainerConfig(), HostConfig(port_bindings={"80/tcp": [PortBinding(host_port=port)]}))
 
 

@@ -13,12 +13,13 @@ from dnslib import QTYPE, RCODE, RR, A, DNSHeader, DNSRecord
 from tare.errors import InternalError
 from tare.network.dns.client import Disconnected, DnsClient
 from tare.network.dns.forward import Forwarder
+from tare.network.dns.main import PROTOCOL
 from tare.network.dns.responder import Responder
 from tare.network.dns.zone import Record, Zone
 
 
 def record(name: str, address: str, *, network: str = "n1", aliases: tuple[str, ...] = ()) -> Record:
-    return Record(network, f"{network}-name", name, (name, *aliases), address)
+    return Record(network, f"{network}-name", name, (name, *aliases), (address,))
 
 
 @dataclass
@@ -152,17 +153,24 @@ async def test_the_server_process_listens_answers_and_ends(tmp_path: Path) -> No
     with pytest.raises(Disconnected):
         await client.request({"op": "state", "offset": 0})
     assert await client.connect(start=True, on_loss=lost.set)
-    put = {"op": "put", "network": "n", "network_name": "shop", "container": "c", "names": ["c"], "address": "10.0.0.2"}
+    put = {
+        "op": "put",
+        "network": "n",
+        "network_name": "shop",
+        "container": "c",
+        "names": ["c"],
+        "addresses": ["10.0.0.2"],
+    }
     await client.request(put)
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.bind(tcp.getsockname())
-        await client.request({"op": "listen", "container": "c", "forward": False}, (udp, tcp))
+        await client.request({"op": "listen", "container": "c", "forward": False}, (udp.fileno(), tcp.fileno()))
         where = tcp.getsockname()
     for over_tcp in (False, True):
         answer = await asyncio.to_thread(DNSRecord.question("c").send, *where, tcp=over_tcp, timeout=5)
         assert str(DNSRecord.parse(answer).rr[0].rdata) == "10.0.0.2"
     state = await client.request({"op": "state", "offset": 0})
-    assert state == {"entries": [["", "c"], ["n", "c"]], "total": 2}
+    assert state == {"entries": [["", "c"], ["n", "c"]], "total": 2, "protocol": PROTOCOL}
     for bad in ({"op": "fly"}, {"op": "put"}, {"op": "listen", "container": "x", "forward": True}):
         with pytest.raises(InternalError, match=f"tare-dns refused {bad['op']}"):
             await client.request(bad)

@@ -132,6 +132,21 @@ async def test_a_volume_that_a_crash_took_does_not_come_back_with_its_name(volum
     assert list(volumes.path("data").iterdir()) == []
 
 
+async def test_a_volume_stays_while_a_container_is_made_with_it(volumes: VolumeCatalogue) -> None:
+    with volumes.claim("data", "c1"), volumes.claim("data", "c2"):
+        await volumes.create("data", anonymous=True)
+        for claimant in ("", "c1"):
+            with pytest.raises(Conflict) as refused:
+                await volumes.remove("data", force=True, claimant=claimant)
+            assert refused.value.code == "volume-in-use"
+        assert "in use - [c2]" in refused.value.message
+    assert (await volumes.get("data")).anonymous
+    with volumes.claim("data", "c1"):
+        await volumes.remove("data", claimant="c1")
+    await volumes.create("data")
+    await volumes.remove("data")
+
+
 async def test_usage(volumes: VolumeCatalogue) -> None:
     await volumes.create("data")
     empty = await volumes.usage("data")

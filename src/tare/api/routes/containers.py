@@ -71,6 +71,7 @@ async def inspect(request: web.Request) -> web.StreamResponse:
         await engine.containers.endpoints(container.id),
         await engine.containers.ports(container.id),
         extra=_surroundings(engine, container),
+        sandbox_key=engine.containers.sandbox_key(container),
         health_log=await engine.health.log(container.id) if container.state.health is not None else (),
         sizes=await engine.containers.sizes(container.id) if params.flag(request.query, "size") else None,
     )

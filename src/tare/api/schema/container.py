@@ -107,15 +107,16 @@ def render_diagnosis(diagnosis: Diagnosis) -> dict[str, Any]:
     }
 
 
-def render_network_settings(container: Container, endpoints: Endpoints, ports: Ports) -> dict[str, Any]:
+def render_network_settings(
+    container: Container, endpoints: Endpoints, ports: Ports, sandbox_key: str = ""
+) -> dict[str, Any]:
     """NetworkSettings; the members of the default network are repeated at the top, as Docker still does."""
     default = endpoints.get("bridge")
     top = default if default is not None and default.endpoint_id else EndpointSettings()
-    live = ContainerStatus(container.state.status).is_live
     return {
         "Bridge": "",
-        "SandboxID": container.id if live else "",
-        "SandboxKey": "",
+        "SandboxID": container.id if sandbox_key else "",
+        "SandboxKey": sandbox_key,
         "Ports": {port: msgspec.to_builtins(bindings) for port, bindings in ports.items()},
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
@@ -156,6 +157,7 @@ def render_inspect(
     ports: Ports,
     *,
     extra: Mapping[str, Any],
+    sandbox_key: str = "",
     health_log: Sequence[msgspec.Struct] = (),
     sizes: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
@@ -187,7 +189,7 @@ def render_inspect(
         document["SizeRw"], document["SizeRootFs"] = sizes
     document["Mounts"] = render_mounts(container)
     document["Config"] = render_config(container.config)
-    document["NetworkSettings"] = render_network_settings(container, endpoints, ports)
+    document["NetworkSettings"] = render_network_settings(container, endpoints, ports, sandbox_key)
     return document
 
 

@@ -12,13 +12,19 @@ from tare.engine.requests import NetworkCreate
 from tare.errors import InvalidArgument, Unsupported
 
 if TYPE_CHECKING:
-    from tare.network.model import Endpoint, Network
+    from tare.network.model import Endpoint, Network, Subnet
 
 
 class _PoolBody(msgspec.Struct, kw_only=True):
     subnet: str = msgspec.field(name="Subnet", default="")
     gateway: str = msgspec.field(name="Gateway", default="")
     ip_range: str = msgspec.field(name="IPRange", default="")
+    aux_addresses: dict[str, str] = msgspec.field(name="AuxiliaryAddresses", default_factory=dict)
+
+
+class _IPAMBody(msgspec.Struct, rename="pascal", kw_only=True):
+    driver: str = ""
+    options: dict[str, str] = {}
 
 
 class _NetworkBody(msgspec.Struct, rename="pascal", kw_only=True):
@@ -29,6 +35,7 @@ class _NetworkBody(msgspec.Struct, rename="pascal", kw_only=True):
     attachable: bool = False
     ingress: bool = False
     config_only: bool = False
+    enable_ipv4: bool = msgspec.field(name="EnableIPv4", default=True)
     enable_ipv6: bool = msgspec.field(name="EnableIPv6", default=False)
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
@@ -39,13 +46,16 @@ def read_create(document: dict[str, Any]) -> NetworkCreate:
     values = without_nulls(document)
     ipam = without_nulls(values.pop("IPAM", None) or {})
     body = convert(values, _NetworkBody)
-    pools = [convert(without_nulls(pool), _PoolBody) for pool in ipam.get("Config") or []]
-    pools = [pool for pool in pools if pool.subnet or pool.gateway or pool.ip_range]
+    pools = [convert(without_nulls(pool), _PoolBody) for pool in ipam.pop("Config", None) or []]
+    pools = [pool for pool in pools if pool != _PoolBody()]
+    settings = convert(ipam, _IPAMBody)
     if len(pools) > 1:
-        raise Unsupported("a network has one IPv4 subnet; several are not supported")
+        raise InvalidArgument("bridge driver doesn't support multiple subnets", hint="give one subnet")
     if body.enable_ipv6:
         raise Unsupported("IPv6 networks are not supported yet; leave out --ipv6")
-    if body.config_only or body.ingress:
+    if not body.enable_ipv4:
+        raise InvalidArgument("IPv4 or IPv6 must be enabled")
+    if body.config_only or body.ingress or ((document.get("ConfigFrom") or {}).get("Network")):
         raise Unsupported("config-only and ingress networks are not supported; they belong to swarm mode")
     if body.scope not in ("", "local"):
         raise InvalidArgument(f"network scope {body.scope!r} is not supported: only local")
@@ -56,10 +66,13 @@ def read_create(document: dict[str, Any]) -> NetworkCreate:
         subnet=pool.subnet,
         gateway=pool.gateway,
         ip_range=pool.ip_range,
+        aux_addresses=pool.aux_addresses,
         internal=body.internal,
         attachable=body.attachable,
         labels=body.labels,
         options=body.options,
+        ipam_driver=settings.driver or "default",
+        ipam_options=settings.options,
     )
 
 
@@ -75,15 +88,8 @@ def render_network(network: Network, endpoints: Mapping[str, tuple[str, Endpoint
         "EnableIPv6": False,
         "IPAM": {
             "Driver": "default",
-            "Options": network.ipam_options or None,
-            "Config": [
-                {
-                    "Subnet": pool.subnet,
-                    **({"IPRange": pool.ip_range} if pool.ip_range else {}),
-                    "Gateway": pool.gateway,
-                }
-                for pool in network.subnets
-            ],
+            "Options": None if network.predefined else network.ipam_options,
+            "Config": [_render_pool(pool) for pool in network.subnets] or None,
         },
         "Internal": network.internal,
         "Attachable": network.attachable,
@@ -95,6 +101,15 @@ def render_network(network: Network, endpoints: Mapping[str, tuple[str, Endpoint
         },
         "Options": network.options,
         "Labels": network.labels,
+    }
+
+
+def _render_pool(pool: Subnet) -> dict[str, Any]:
+    return {
+        "Subnet": pool.subnet,
+        **({"IPRange": pool.ip_range} if pool.ip_range else {}),
+        **({"Gateway": pool.gateway} if pool.gateway_shown else {}),
+        **({"AuxiliaryAddresses": pool.aux_addresses} if pool.aux_addresses else {}),
     }
 
 

@@ -65,18 +65,20 @@ class DnsClient:
             return True
         raise Unavailable(f"tare-dns does not answer on {self._path}", hint="see the engine's log", code="dns")
 
-    async def request(self, message: dict[str, Any], sockets: Sequence[socket.socket] = ()) -> dict[str, Any]:
+    async def request(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
         """Send a message and return the reply. Raises Disconnected, InternalError when it is refused."""
-        return await to_end(self._exchange(message, sockets))  # a reply that nobody waits for would answer the next one
+        return await to_end(
+            self._exchange(message, descriptors)
+        )  # a reply that nobody waits for would answer the next one
 
-    async def _exchange(self, message: dict[str, Any], sockets: Sequence[socket.socket]) -> dict[str, Any]:
+    async def _exchange(self, message: dict[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
         async with self._lock:
             control = self._socket
             if control is None:
                 raise Disconnected("tare-dns is not connected")
             self._reply = asyncio.get_running_loop().create_future()
             try:
-                socket.send_fds(control, [json.dumps(message).encode()], [sock.fileno() for sock in sockets])
+                socket.send_fds(control, [json.dumps(message).encode()], descriptors)
                 async with asyncio.timeout(REPLY_SECONDS):
                     data = await self._reply
             except (OSError, TimeoutError) as error:

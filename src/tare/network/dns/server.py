@@ -8,9 +8,12 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
+from tare.network.dns.forward import Route
+from tare.network.dns.main import PROTOCOL
 from tare.network.dns.responder import Responder
 from tare.network.dns.zone import Record, Zone
 
@@ -24,18 +27,31 @@ _MAX_DATAGRAMS = 64  # per turn of the loop, so that one busy container does not
 
 
 class Listener:
-    """The two sockets of one container; answering ends when they are closed, and so can its namespace."""
+    """The two sockets of one container; answering ends when they are closed, and so can its namespace.
 
-    def __init__(self, container: str, udp: socket.socket, tcp: socket.socket, responder: Responder) -> None:
+    ``namespace`` is a descriptor of that namespace, from which resolvers of the container's own are asked. The three
+    are owned by the listener.
+    """
+
+    def __init__(
+        self, container: str, udp: socket.socket, tcp: socket.socket, namespace: int | None, responder: Responder
+    ) -> None:
         self.container = container
-        self.forward = True
-        self._udp, self._tcp = udp, tcp
+        self._forward = True
+        self._route: Route | None = None
+        self._udp, self._tcp, self._namespace = udp, tcp, namespace
         self._responder = responder
         self._tasks: set[asyncio.Task[None]] = set()
         loop = asyncio.get_running_loop()
         for sock, ready in ((udp, self._datagrams), (tcp, self._connections)):
             sock.setblocking(False)
             loop.add_reader(sock, ready)
+
+    def steer(self, *, forward: bool, servers: Sequence[str]) -> None:
+        """Say whether names of no container are asked on, and of which resolvers (none: the host's)."""
+        self._forward = forward
+        path = None if self._namespace is None else Path(f"/proc/self/fd/{self._namespace}")
+        self._route = Route(tuple(servers), path) if servers else None
 
     def close(self) -> None:
         """Close the sockets and drop what is under way."""
@@ -45,6 +61,9 @@ class Listener:
             sock.close()
         for task in self._tasks:
             task.cancel()
+        if self._namespace is not None:
+            os.close(self._namespace)
+            self._namespace = None
 
     def _datagrams(self) -> None:
         for _ in range(_MAX_DATAGRAMS):
@@ -59,7 +78,10 @@ class Listener:
                 self._start(self._answer_later(request, query, peer))
 
     async def _answer_later(self, request: Any, query: bytes, peer: Any) -> None:
-        self._send(await self._responder.remote(request, query, tcp=False, forward=self.forward), peer)
+        self._send(await self._ask_on(request, query, tcp=False), peer)
+
+    async def _ask_on(self, request: Any, query: bytes, *, tcp: bool) -> bytes:
+        return await self._responder.remote(request, query, tcp=tcp, forward=self._forward, route=self._route)
 
     def _send(self, answer: bytes, peer: Any) -> None:
         try:
@@ -85,11 +107,11 @@ class Listener:
                 async with asyncio.timeout(TCP_IDLE_SECONDS):
                     (length,) = struct.unpack("!H", await reader.readexactly(2))
                     query = await reader.readexactly(length)
-                answer, request = self._responder.local(self.container, query)
+                answer, request = self._responder.local(self.container, query, tcp=True)
                 if answer is None and request is None:
                     return
                 if answer is None:
-                    answer = await self._responder.remote(request, query, tcp=True, forward=self.forward)
+                    answer = await self._ask_on(request, query, tcp=True)
                 writer.write(struct.pack("!H", len(answer)) + answer)
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -145,7 +167,7 @@ class Server:
 
     def _message(self, engine: socket.socket) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(engine, MESSAGE_BYTES, 2)
+            data, fds, _, _ = socket.recv_fds(engine, MESSAGE_BYTES, 3)
         except BlockingIOError:
             return
         except OSError:
@@ -153,21 +175,20 @@ class Server:
         if not data:
             self._drop(engine)
             return
-        sockets = [socket.socket(fileno=fd) for fd in fds]
         try:
-            answer = self._handle(json.loads(data), sockets)
+            answer = self._handle(json.loads(data), fds)
         except (KeyError, ValueError, TypeError, OSError) as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         finally:
-            for sock in sockets:
-                sock.close()
+            for fd in fds:
+                os.close(fd)
         try:
             engine.send(json.dumps(answer).encode())
         except OSError:
             self._drop(engine)
 
-    def _handle(self, message: dict[str, Any], sockets: list[socket.socket]) -> dict[str, Any]:
-        """Act on one message. Sockets that are kept are duplicated: the caller closes those that it was given."""
+    def _handle(self, message: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        """Act on one message. Descriptors that are kept are duplicated: the caller closes those that it was given."""
         match message["op"]:
             case "put":
                 self._zone.put(
@@ -176,13 +197,16 @@ class Server:
                         message["network_name"],
                         message["container"],
                         tuple(message["names"]),
-                        message["address"],
+                        tuple(message["addresses"]),
                     )
                 )
             case "forget":
                 self._zone.forget(message["network"], message["container"])
             case "listen":
-                self._listen(message["container"], sockets, forward=bool(message["forward"]))
+                self._listen(message["container"], fds)
+                self._listeners[message["container"]].steer(
+                    forward=bool(message["forward"]), servers=message.get("servers", ())
+                )
             case "close":
                 self._close(message["container"])
             case "state":
@@ -193,12 +217,12 @@ class Server:
                 raise ValueError(f"unknown operation {unknown}")
         return {"pid": os.getpid()}
 
-    def _listen(self, container: str, sockets: list[socket.socket], *, forward: bool) -> None:
-        if sockets:
-            udp, tcp = sockets
+    def _listen(self, container: str, fds: list[int]) -> None:
+        if fds:
+            udp, tcp = (socket.socket(fileno=os.dup(fd)) for fd in fds[:2])
+            namespace = os.dup(fds[2]) if len(fds) > 2 else None
             self._close(container)
-            self._listeners[container] = Listener(container, udp.dup(), tcp.dup(), self._responder)
-        self._listeners[container].forward = forward
+            self._listeners[container] = Listener(container, udp, tcp, namespace, self._responder)
 
     def _close(self, container: str) -> None:
         listener = self._listeners.pop(container, None)
@@ -209,7 +233,7 @@ class Server:
         """A page of what is registered: [network, container] of endpoints, ["", container] of listeners."""
         entries = [["", container] for container in sorted(self._listeners)]
         entries += [list(key) for key in self._zone.keys()]  # noqa: SIM118 - a method, not a mapping's keys
-        return {"entries": entries[offset : offset + STATE_PAGE], "total": len(entries)}
+        return {"entries": entries[offset : offset + STATE_PAGE], "total": len(entries), "protocol": PROTOCOL}
 
     def _drop(self, engine: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(engine)
