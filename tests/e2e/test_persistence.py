@@ -62,6 +62,8 @@ POSTGRES = Program(
     prepare=f"RUN {PROGRAMS}/initdb -D /seed/d -U postgres -A trust --wal-segsize=1 --no-sync",
     serve=(
         "[ -f /pg/d/PG_VERSION ] || cp -a /seed/d /pg/ || exit 1;"
+        # process ids are small in a container: that of a killed server may be one that runs, so it would not start
+        " rm -f /pg/d/postmaster.pid;"
         f" exec {PROGRAMS}/postgres -D /pg/d -c unix_socket_directories=/tmp -c listen_addresses="
         " -c fsync=off"  # no power fails here
     ),
