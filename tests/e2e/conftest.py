@@ -11,6 +11,15 @@ from engine_process import EngineProcess
 from terminal import Terminal
 
 
+@pytest.fixture(scope="module")
+def own(busybox_tar: bytes) -> Iterator[EngineProcess]:
+    """An engine of the module's own with the image ``busybox``, which may be killed."""
+    engine = EngineProcess.make()
+    engine.import_busybox(busybox_tar)
+    yield engine
+    engine.stop()
+
+
 @pytest.fixture
 def host(engine: EngineProcess, busybox: str) -> Iterator[EngineProcess]:
     """The session's engine with the image ``busybox``; containers made by the test are removed after it."""

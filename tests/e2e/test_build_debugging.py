@@ -23,15 +23,6 @@ BROKEN = HEAD + "RUN echo made > log; rm first; echo oops; exit 3\nRUN touch aft
 WAIT_SECONDS = 30
 
 
-@pytest.fixture(scope="module")
-def own(busybox_tar: bytes) -> Iterator[EngineProcess]:
-    """An engine that may be killed."""
-    engine = EngineProcess.make()
-    engine.import_busybox(busybox_tar)
-    yield engine
-    engine.stop()
-
-
 @pytest.fixture(autouse=True)
 def _nothing_left(own: EngineProcess) -> Iterator[None]:
     yield

@@ -14,15 +14,6 @@ from engine_process import EngineProcess
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
 
-@pytest.fixture(scope="module")
-def own(busybox_tar: bytes) -> Iterator[EngineProcess]:
-    """An engine that may be killed."""
-    engine = EngineProcess.make()
-    engine.import_busybox(busybox_tar)
-    yield engine
-    engine.stop()
-
-
 @pytest.fixture(autouse=True)
 def _no_containers_left(own: EngineProcess) -> Iterator[None]:
     yield

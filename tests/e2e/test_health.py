@@ -19,14 +19,6 @@ QUICK = ("--health-interval", "100ms")
 WEB = "mkdir /w; echo hello > /w/ok; exec httpd -f -p 8080 -h /w"
 
 
-@pytest.fixture(scope="module")
-def own(busybox_tar: bytes) -> Iterator[EngineProcess]:
-    engine = EngineProcess.make()
-    engine.import_busybox(busybox_tar)
-    yield engine
-    engine.stop()
-
-
 @pytest.fixture(autouse=True)
 def _none_left(own: EngineProcess) -> Iterator[None]:
     yield

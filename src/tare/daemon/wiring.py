@@ -153,7 +153,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         network=network,
         local_volumes=local_volumes,
         records=records,
-        sandboxes=Sandboxes(store, network, paths, isolation, mounts, events=events),
+        sandboxes=Sandboxes(store, network, paths, isolation, mounts),
         bundles=bundles,
         remover=Remover(records=records, store=store, volumes=local_volumes, events=events, paths=paths),
         events=events,

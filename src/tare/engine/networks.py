@@ -14,6 +14,7 @@ from tare.engine.network_filters import select, select_for_prune
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, NetworkCreate
 from tare.engine.sandbox import Sandboxes, port_requests
+from tare.engine.use_events import publish_use
 from tare.errors import Conflict, Forbidden, NotFound
 from tare.model import ContainerStatus
 from tare.model.container import Container, EndpointSettings
@@ -106,7 +107,7 @@ class Networks:
                     undo = self._network.detach(container.id, network.id)
                     await finish(undo, what=f"endpoint of {container.name} on {network.name}")
                     raise
-                self._sandboxes.announce("connect", network, container.id)
+                publish_use(self._events, "connect", network, container.id)
             await self._records.update(container.id, joined, durable=True)
 
     async def disconnect(self, reference: str, container_ref: str, *, force: bool = False) -> None:
@@ -151,7 +152,7 @@ class Networks:
             if connected:
                 await self._network.republish(container.id, port_requests(container))
         if connected:
-            self._sandboxes.announce("disconnect", network, container.id)
+            publish_use(self._events, "disconnect", network, container.id)
 
     async def _addresses(self, container: Container, network: Network) -> list[str]:
         """A container's addresses on a network."""

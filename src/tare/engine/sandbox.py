@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tare.engine.creation import wanted_ports
-from tare.engine.events import Events
 from tare.engine.isolation import Isolation
 from tare.engine.mounts import ContainerMounts
 from tare.engine.paths import EnginePaths
@@ -33,15 +32,12 @@ class Sandboxes:
         paths: EnginePaths,
         isolation: Isolation,
         mounts: ContainerMounts,
-        *,
-        events: Events,
     ) -> None:
         self._isolation = isolation
         self._store = store
         self._network = network
         self._paths = paths
         self.mounts = mounts
-        self._events = events
 
     async def mount_root(self, container: Container, *, running: bool = False) -> Path:
         """Mount the container's root file system and return where.
@@ -108,11 +104,6 @@ class Sandboxes:
             hostname=container.config.hostname,
             nameservers=container.host_config.dns or (),
         )
-
-    def announce(self, action: str, network: Network, container_id: str) -> None:
-        """Publish that a container was connected to a network or disconnected from it."""
-        attributes = {"container": container_id, "name": network.name, "type": network.driver.stored_as}
-        self._events.publish("network", action, network.id, attributes)
 
     async def disconnect(self, container_id: str) -> None:
         """Release every endpoint and the network namespace; quiet when there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tare.engine.events import Events
 from tare.errors import NotFound
 from tare.model.container import Container, MountPoint
+from tare.network.model import Network
 from tare.network.service import NetworkService
 
 
@@ -41,12 +42,17 @@ class UseEvents:
                 network = await self._network.get_network(name)
             except NotFound:  # one that was removed while the container did not run
                 continue
-            attributes = {"container": container.id, "name": network.name, "type": network.driver.stored_as}
-            self._events.publish("network", action, network.id, attributes)
+            publish_use(self._events, action, network, container.id)
 
     def _publish_volume(self, container: Container, mount: MountPoint, action: str, details: dict[str, str]) -> None:
         attributes = {"container": container.id, "driver": mount.driver, **details}
         self._events.publish("volume", action, mount.name, attributes)
+
+
+def publish_use(events: Events, action: str, network: Network, container_id: str) -> None:
+    """Publish that a container was connected to a network (``connect``) or disconnected from it (``disconnect``)."""
+    attributes = {"container": container_id, "name": network.name, "type": network.driver.stored_as}
+    events.publish("network", action, network.id, attributes)
 
 
 def _volumes(container: Container) -> list[MountPoint]:

@@ -285,15 +285,11 @@ class NetworkService:
             await self._steering.unpublish(before)
             await self._steering.publish(after)
 
-    async def detach_all(self, container_id: str) -> list[Network]:
-        """Disconnect a container from everything, as when it has stopped; returns what it was connected to."""
-        left = []
+    async def detach_all(self, container_id: str) -> None:
+        """Disconnect a container from everything, as when it has stopped; nothing connected is no error."""
         async with self._locks.hold(container_id):
             for endpoint in await self.endpoints_of_container(container_id):
-                network = await self._catalogue.get(endpoint.network_id)
-                await self._disconnect(network, endpoint, lasting=False)
-                left.append(network)
-        return left
+                await self._disconnect(await self._catalogue.get(endpoint.network_id), endpoint, lasting=False)
 
     async def rename(self, container_id: str, name: str) -> None:
         """Let a container's endpoints, and the names that resolve to it, follow its new name."""
