@@ -64,19 +64,20 @@ class Failures:
 
     async def foresee(self, container: Container, runtime: OciRuntime, exec_: ExecConfig | None = None) -> None:
         """Raise what ``runtime`` would find out too late, or never; see ``preflight``."""
-        if exec_ is None:
-            await asyncio.to_thread(check_sources, container)
-        if runtime.looks_as_root and container.ids is None:
-            await asyncio.to_thread(self._foresee, container, runtime.name, exec_)
+        await asyncio.to_thread(self._foresee, container, runtime, exec_)
 
-    def _foresee(self, container: Container, runtime: str, exec_: ExecConfig | None) -> None:
+    def _foresee(self, container: Container, runtime: OciRuntime, exec_: ExecConfig | None) -> None:
+        if exec_ is None:
+            check_sources(container)
+        if not runtime.looks_as_root or container.ids is not None:
+            return
         view = self._view(container, exec_, "", entering=True)
         if exec_ is not None:
             check_command(view, exec_.cmd[0])
             return
-        check_mount_points(container, self._paths.rootfs(container.id), runtime)
+        check_mount_points(container, self._paths.rootfs(container.id), runtime.name)
         if not container.host_config.init:
-            check_command(view, container.path, runtime=runtime)
+            check_command(view, container.path, runtime=runtime.name)
 
     async def explain(self, error: TareError, container: Container, exec_: ExecConfig | None = None) -> None:
         """Add the cause to ``error``, where it can be found."""
