@@ -38,8 +38,13 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def network(self) -> ipaddress.IPv4Network:
-        """The pool as an address object."""
+        """The pool as an address object; for pools of IPv4 only."""
         return ipaddress.IPv4Network(self.subnet)
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.subnet else 4
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,9 +70,19 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     bridge_name: str = ""
 
     @property
+    def pool4(self) -> Subnet | None:
+        """The (first) address pool of IPv4; None without one."""
+        return next((pool for pool in self.subnets if pool.version == 4), None)
+
+    @property
+    def pool6(self) -> Subnet | None:
+        """The (first) address pool of IPv6; None without one."""
+        return next((pool for pool in self.subnets if pool.version == 6), None)
+
+    @property
     def gateway(self) -> str:
         """The host's IPv4 address on this network; empty without one."""
-        return self.subnets[0].gateway if self.subnets else ""
+        return self.pool4.gateway if self.pool4 else ""
 
     @property
     def host_binding(self) -> str:
@@ -117,7 +132,10 @@ class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A container's place on one network. ``host_interface`` is empty for the drivers host and none."""
+    """A container's place on one network. ``host_interface`` is empty for the drivers host and none.
+
+    Either family may be missing: its address, prefix length and gateway are empty then.
+    """
 
     id: str
     network_id: str
@@ -129,6 +147,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     prefix_len: int = 0
     gateway: str = ""
+    address6: str = ""
+    prefix_len6: int = 0
+    gateway6: str = ""
     host_interface: str = ""
     interface: str = ""
     default_route: bool = True
