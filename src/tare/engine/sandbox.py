@@ -9,9 +9,10 @@ from pathlib import Path
 
 from tare.engine.creation import wanted_ports
 from tare.engine.isolation import Isolation
+from tare.engine.links import Links, read_link
 from tare.engine.mounts import ContainerMounts
 from tare.engine.paths import EnginePaths
-from tare.errors import Conflict, InvalidArgument, NotFound, TareError
+from tare.errors import Conflict, InvalidArgument, TareError
 from tare.model.container import Container, EndpointSettings
 from tare.network.model import Driver, Network, PortRequest
 from tare.network.names import changed_hosts, own_names
@@ -27,13 +28,16 @@ class Sandboxes:
 
     def __init__(
         self,
+        *,
         store: Store,
         network: NetworkService,
         paths: EnginePaths,
         isolation: Isolation,
         mounts: ContainerMounts,
+        links: Links,
     ) -> None:
         self._isolation = isolation
+        self._links = links
         self._store = store
         self._network = network
         self._paths = paths
@@ -103,6 +107,7 @@ class Sandboxes:
             ports=ports,
             hostname=container.config.hostname,
             nameservers=container.host_config.dns or (),
+            links=[(alias, target) for target, alias in map(read_link, settings.links or ())],
         )
 
     async def disconnect(self, container_id: str) -> None:
@@ -147,11 +152,12 @@ class Sandboxes:
                 container.id,
                 hostname=container.config.hostname,
                 domainname=container.config.domainname,
-                extra_hosts=await self._extra_hosts(container),
+                extra_hosts=[*await self._extra_hosts(container), *await self._links.hosts(container)],
             )
         texts = {"resolv.conf": resolv_conf, "hosts": hosts, "hostname": f"{container.config.hostname}\n"}
         await asyncio.to_thread(_fill, directory, texts)
         await asyncio.to_thread((directory / _WRITTEN).write_text, resolv_conf)
+        await self._links.follow(container)
 
     async def refresh_files(self, container: Container, *, gone: Sequence[str] = (), come: Sequence[str] = ()) -> None:
         """Let the files of a running container follow addresses that went and came; edits made inside are kept.
@@ -192,12 +198,12 @@ class Sandboxes:
     async def _gateway(self, container: Container) -> str:
         """The host's address on a network of the container's own: the firewall drops what goes to other networks'.
 
-        Docker gives the one on the network ``bridge`` in every case, which reaches the same host.
+        Docker gives the one on the network ``bridge`` in every case; so does this where the container has no gateway.
         """
         for endpoint in await self._network.endpoints_of_container(container.id):
             if endpoint.gateway:
                 return endpoint.gateway
-        raise NotFound("host-gateway: the container is on no network that has a gateway")
+        return (await self._network.get_network("bridge")).gateway
 
 
 def port_requests(container: Container) -> list[PortRequest]:

@@ -39,6 +39,7 @@ class Attachment(msgspec.Struct, frozen=True):
     ports: tuple[PortRequest, ...]
     hostname: str = ""
     nameservers: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
 
 
 def veth_plan(
@@ -77,6 +78,7 @@ def claim(
         aliases=request.aliases,
         hostname=request.hostname,
         nameservers=request.nameservers,
+        links=request.links,
     )
     others = records.endpoints(connection, container=request.container_id)
     _check_drivers(connection, network, others)

@@ -158,6 +158,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str = ""
     nameservers: tuple[str, ...] = ()
     """Addresses of resolvers that the container was given (``--dns``); empty for the host's."""
+    links: tuple[tuple[str, str], ...] = ()
+    """Private aliases, with the names on this network that they stand for: this container alone resolves them."""
 
     @property
     def dns_names(self) -> tuple[str, ...]:

@@ -222,11 +222,13 @@ class NetworkService:
         ports: Sequence[PortRequest] = (),
         hostname: str = "",
         nameservers: Sequence[str] = (),
+        links: Sequence[tuple[str, str]] = (),
     ) -> Endpoint:
         """Connect a container (its row exists, its sandbox too unless the driver is host or none) to a network.
 
         ``interface`` None takes the first free of eth0, eth1, …. The default route goes to the network of the highest
-        ``gateway_priority``, of several to the one whose name comes first, as in Docker. Raises NotFound, Conflict
+        ``gateway_priority``, of several to the one whose name comes first, as in Docker. ``links`` are pairs of a
+        private alias and the name that it stands for. Raises NotFound, Conflict
         (connected already, address or port in use), InvalidArgument, Exhausted; nothing is left behind then.
         """
         request = Attachment(
@@ -242,6 +244,7 @@ class NetworkService:
             ports=tuple(ports),
             hostname=hostname,
             nameservers=tuple(nameservers),
+            links=tuple(links),
         )
         async with self._locks.hold(container_id):
             network = await self._catalogue.get(network_ref)
