@@ -24,7 +24,7 @@ from tare.base.shielding import to_end
 from tare.errors import InternalError, TareError, Unsupported
 from tare.kernel import interfaces
 from tare.kernel.namespaces import run_in_network_namespace
-from tare.network.ipam import Block, Taken
+from tare.network.ipam import Taken
 from tare.network.model import Network
 
 T = TypeVar("T")
@@ -332,14 +332,12 @@ def _links(kind: str) -> list[str]:
 
 
 def _host_ranges() -> list[Taken]:
-    found: dict[Block, str] = {}
-    addresses: list[tuple[str, Block]] = [*interfaces.ipv4_addresses(), *interfaces.ipv6_addresses()]
-    for name, network in addresses:
-        found.setdefault(network, f"interface {name}")
-    routes: list[tuple[str, Block]] = [*interfaces.ipv4_routes(), *interfaces.ipv6_routes()]
-    for name, network in routes:
-        found.setdefault(network, f"the host's route via {name}")
-    return [Taken.of(network, owner) for network, owner in found.items()]
+    found: dict[tuple[int, int, int], str] = {}
+    for item in (*interfaces.ipv4_addresses(), *interfaces.ipv6_addresses()):
+        found.setdefault(item[1:], f"interface {item.interface}")
+    for item in (*interfaces.ipv4_routes(), *interfaces.ipv6_routes()):
+        found.setdefault(item[1:], f"the host's route via {item.interface}")
+    return [Taken(first, last, owner, version) for (first, last, version), owner in found.items()]
 
 
 @contextlib.contextmanager
