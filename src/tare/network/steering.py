@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from tare.errors import Unsupported
 from tare.network import records
 from tare.network.firewall import Firewall, NftError
+from tare.network.firewall_features import missing_features
 from tare.network.model import Network
 from tare.network.ruleset import Forwarding, network_elements
 from tare.store.database import Database
@@ -21,9 +23,19 @@ class Steering:
         self._lock = asyncio.Lock()
 
     async def replace(self) -> None:
-        """Rebuild the whole table from the database."""
+        """Rebuild the whole table from the database. Raises NftError, Unsupported naming what the kernel lacks."""
         async with self._lock:
-            await self._replace()
+            try:
+                await self._replace()
+            except NftError as error:
+                lacking = await asyncio.to_thread(missing_features)
+                if not lacking:
+                    raise
+                raise Unsupported(
+                    f"the firewall cannot be set up: the kernel lacks {', '.join(lacking)}",
+                    hint="load the modules (`modprobe -a nf_tables nft_nat nft_masq nft_ct nft_fib_inet`)",
+                    code="kernel-feature-missing",
+                ) from error
 
     async def ensure(self) -> bool:
         """Rebuild the table when others flushed it; returns whether that was needed."""
