@@ -127,7 +127,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _one("--pids-limit", help="Limit of processes, -1 for unlimited."),
     _one("--platform", help="Platform, such as linux/amd64."),
     _flag("--privileged", help="Give it all rights of the host."),
-    _many("-p", "--publish", help="Publish a port: [[ip:]hostPort:]containerPort[/protocol]."),
+    _many("-p", "--publish", help="Publish a port: [[ip:]hostPort:]containerPort[/protocol][,from=CIDR]."),
     _flag("-P", "--publish-all", help="Publish all exposed ports on free ports."),
     _one("--pull", default="missing", help="When to pull: always, missing, never."),
     _flag("-q", "--quiet", help="Don't show the progress of a pull."),

@@ -435,4 +435,5 @@ def _network_settings(settings: Settings) -> NetworkSettings:
         ipv6=section.ipv6,
         default_subnet6=section.default_subnet6,
         mtu=section.mtu or default.mtu,
+        respect_host_firewall=section.publish == "respect-host-firewall",
     )

@@ -7,7 +7,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from tare.engine.creation import wanted_ports
+import msgspec
+
+from tare.engine.creation import WantedPort, wanted_ports
 from tare.engine.isolation import Isolation
 from tare.engine.links import Links, read_link
 from tare.engine.mounts import ContainerMounts
@@ -209,20 +211,41 @@ class Sandboxes:
 
 
 def port_requests(container: Container) -> list[PortRequest]:
-    """The ports that the container publishes."""
-    requests = []
-    for port in wanted_ports(container.config, container.host_config):
+    """The ports that the container publishes; what clients take apart, one by one, is a range again."""
+    requests: list[PortRequest] = []
+    for port in sorted(wanted_ports(container.config, container.host_config), key=_order):
         first, _, last = port.host_port.partition("-")
-        requests.append(
-            PortRequest(
-                protocol=port.protocol,
-                container_port=port.container_port,
-                host_address=port.host_ip,
-                host_port=int(first or 0),
-                last_host_port=int(last or 0),
-            )
+        request = PortRequest(
+            protocol=port.protocol,
+            container_port=port.container_port,
+            host_address=port.host_ip,
+            host_port=int(first or 0),
+            last_host_port=int(last or 0),
+            sources=port.sources,
         )
+        if requests and (longer := _joined_range(requests[-1], request)):
+            requests[-1] = longer
+        else:
+            requests.append(request)
     return requests
+
+
+def _order(port: WantedPort) -> tuple[str, str, tuple[str, ...], int, int]:
+    first = int(port.host_port.partition("-")[0] or 0)
+    return port.protocol, port.host_ip, port.sources, first - port.container_port, port.container_port
+
+
+def _joined_range(request: PortRequest, following: PortRequest) -> PortRequest | None:
+    """One request for both, where the second goes on where the first ends on both sides."""
+    moved = msgspec.structs.replace(
+        following,
+        host_port=following.host_port - request.count,
+        container_port=following.container_port - request.count,
+        count=request.count,
+    )
+    if not request.host_port or request.last_host_port or moved != request:
+        return None
+    return msgspec.structs.replace(request, count=request.count + 1)
 
 
 def _switches_ipv6_off(container: Container) -> bool:
