@@ -6,6 +6,7 @@ has them, from one netlink dump that is read here, in a tenth of the time that a
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import struct
@@ -27,6 +28,7 @@ _NETLINK_ROUTE, _RTM_GETADDR, _RTM_NEWADDR, _REQUEST, _DUMP = 0, 22, 20, 0x1, 0x
 _DONE, _ERROR = 3, 2
 _IFA_LOCAL, _IFA_LABEL = 2, 3
 _ANSWER_BYTES = 1 << 16
+_REMEMBERED = 4096  # lines and messages: of hundreds few have changed since the last reading
 
 
 class Held(NamedTuple):
@@ -48,19 +50,22 @@ def ipv4_addresses() -> list[Held]:
 
     Raises OSError.
     """
-    found = []
-    for message in _dump(_RTM_GETADDR, struct.pack("=BBBBI", socket.AF_INET, 0, 0, 0, 0)):
-        length, offset, name, number = message[1], 8, "", -1  # struct ifaddrmsg, then attributes
-        while offset + 4 <= len(message):
-            size, kind = struct.unpack_from("=HH", message, offset)
-            if kind == _IFA_LOCAL:
-                number = int.from_bytes(message[offset + 4 : offset + 8])
-            elif kind == _IFA_LABEL:
-                name = message[offset + 4 : offset + size].rstrip(b"\0").decode()
-            offset += (size + 3) & ~3
-        if number >= 0:
-            found.append(_block(name, number, length))
-    return found
+    messages = _dump(_RTM_GETADDR, struct.pack("=BBBBI", socket.AF_INET, 0, 0, 0, 0))
+    return [held for message in messages if (held := _address4(message)) is not None]
+
+
+@functools.lru_cache(_REMEMBERED)
+def _address4(message: bytes) -> Held | None:
+    """What a ``struct ifaddrmsg`` with its attributes says."""
+    length, offset, name, number = message[1], 8, "", -1
+    while offset + 4 <= len(message):
+        size, kind = struct.unpack_from("=HH", message, offset)
+        if kind == _IFA_LOCAL:
+            number = int.from_bytes(message[offset + 4 : offset + 8])
+        elif kind == _IFA_LABEL:
+            name = message[offset + 4 : offset + size].rstrip(b"\0").decode()
+        offset += (size + 3) & ~3
+    return _block(name, number, length) if number >= 0 else None
 
 
 def _dump(kind: int, request: bytes) -> Iterator[bytes]:
@@ -82,13 +87,14 @@ def _dump(kind: int, request: bytes) -> Iterator[bytes]:
 
 def ipv4_routes() -> list[Held]:
     """The main table's routes with the interface's name (``*`` for none), without default routes. Raises OSError."""
-    found = []
-    for line in _ROUTES.read_text().splitlines()[1:]:
-        name, destination, _, _, _, _, _, mask, *_ = line.split()
-        length = int(mask, 16).bit_count()
-        if length:
-            found.append(_block(name, socket.ntohl(int(destination, 16)), length))
-    return found
+    return [held for line in _ROUTES.read_text().splitlines()[1:] if (held := _route4(line)) is not None]
+
+
+@functools.lru_cache(_REMEMBERED)
+def _route4(line: str) -> Held | None:
+    name, destination, _, _, _, _, _, mask, *_ = line.split()
+    length = int(mask, 16).bit_count()
+    return _block(name, socket.ntohl(int(destination, 16)), length) if length else None
 
 
 def ipv6_addresses() -> list[Held]:
