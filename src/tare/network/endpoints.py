@@ -161,10 +161,10 @@ def claim(
         host_interface=f"tv{endpoint.id[:11]}",
         interface=_free_interface(request.interface, {item.interface for item in others}, network.interface_prefix),
         gateway_priority=request.gateway_priority,
-        link_local=tuple(_check_link_local(text) for text in request.link_local),
     )
     endpoint = msgspec.structs.replace(
         endpoint,
+        link_local=tuple(_check_link_local(text, endpoint) for text in request.link_local),
         default_route=bool(endpoint.gateway)
         and all(outranks(endpoint, item) for item in others if item.gateway and item.default_route),
         default_route6=bool(endpoint.gateway6)
@@ -248,8 +248,14 @@ def _free_interface(wanted: str | None, taken: set[str], prefix: str) -> str:
     return next(name for name in (f"{prefix}{number}" for number in range(len(taken) + 1)) if name not in taken)
 
 
-def _check_link_local(text: str) -> str:
+def _check_link_local(text: str, endpoint: Endpoint) -> str:
     address = ip_address(text)
+    if address.version == 6 and not endpoint.address6:
+        raise InvalidArgument(
+            f"invalid link local IP address: {text}",
+            hint=f"container {endpoint.container_name} has no IPv6 on network {endpoint.network_name}",
+            code="no-ipv6",
+        )
     if not address.is_link_local:
         raise InvalidArgument(
             f"invalid link local IP address: {text}", hint="it must be in 169.254.0.0/16 or fe80::/10"
