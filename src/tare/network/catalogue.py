@@ -13,10 +13,12 @@ from datetime import UTC, datetime
 from ipaddress import AddressValueError, IPv4Network
 from pathlib import Path
 
+import msgspec
+
 from tare.base.shielding import finish
 from tare.errors import Conflict, Forbidden, InvalidArgument
 from tare.model.ids import new_id
-from tare.network import ipam, netlink, records
+from tare.network import ipam, links, macvlan, macvlan_links, netlink, records
 from tare.network.ipam import Taken
 from tare.network.model import PREDEFINED, Driver, Network, NetworkSettings, Subnet, bridge_interface
 from tare.network.names import read_resolv_conf
@@ -37,8 +39,9 @@ _HOST_LOCK = "/run/tare-networks.lock"  # one for all engines of the host
 class Catalogue:
     """Networks of one engine."""
 
-    def __init__(self, db: Database, instance: str, settings: NetworkSettings, steering: Steering) -> None:
+    def __init__(self, db: Database, instance: str, mark: str, settings: NetworkSettings, steering: Steering) -> None:
         self._db = db
+        self._mark = mark
         self._instance = instance
         self._settings = settings
         self._steering = steering
@@ -76,7 +79,7 @@ class Catalogue:
     async def remove(self, reference: str) -> Network:
         """Remove a network without endpoints. Raises NotFound, Forbidden (predefined), Conflict (endpoints)."""
 
-        def delete(connection: sqlite3.Connection) -> Network:
+        def delete(connection: sqlite3.Connection) -> tuple[Network, Network | None]:
             network = records.find_network(connection, reference)
             if network.predefined:
                 raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
@@ -89,18 +92,22 @@ class Catalogue:
                     code="network-in-use",
                 )
             connection.execute("DELETE FROM networks WHERE id=?", (network.id,))
-            return network
+            heir = macvlan.heir_of_parent(network, records.all_networks(connection))
+            if heir is not None and heir.macvlan is not None:
+                kept = msgspec.structs.replace(heir.macvlan, made=True)
+                records.update_network(connection, msgspec.structs.replace(heir, macvlan=kept))
+            return network, heir
 
-        network = await self._db.write(delete)
-        if network.driver is Driver.BRIDGE:
-            await self._steering.remove_network(network)
-            await netlink.remove_link(network.bridge_name)
+        network, heir = await self._db.write(delete)
+        await self._steering.remove_network(network)
+        if heir is None:
+            await links.remove_network(network, self._mark)
         return network
 
     async def _erase(self, network: Network) -> None:
         await self._db.write(lambda connection: connection.execute("DELETE FROM networks WHERE id=?", (network.id,)))
         await self._steering.replace()
-        await netlink.remove_link(network.bridge_name)
+        await links.remove_network(network, self._mark)
 
     def _default_subnet(self, name: str) -> str | None:
         return (self._settings.default_subnet or None) if name == "bridge" else None
@@ -108,8 +115,11 @@ class Catalogue:
     async def _make(self, request: NetworkRequest) -> Network:
         """The row and the bridge, or nothing; other engines choose their subnets before or after."""
         async with self._creating, _host_lock():
-            outside = await self._outside_ranges() if request.driver == Driver.BRIDGE else []
-            bridge = read_options(request.options, self._settings.mtu).bridge_name
+            outside = await self._outside_ranges() if _must_keep_clear(request) else []
+            bridge = ""
+            if request.driver == Driver.BRIDGE:
+                bridge = read_options(request.options, self._settings.mtu).bridge_name
+            has_parent = await macvlan_links.exists(request.options.get(macvlan.PARENT_OPTION, ""))
 
             def check_bridge(connection: sqlite3.Connection) -> None:
                 records.check_bridge_name(connection, bridge, request.name)
@@ -120,31 +130,35 @@ class Catalogue:
 
             def insert(connection: sqlite3.Connection) -> Network:
                 taken = [*records.network_ranges(connection), *outside]
-                network = self._plan(request, taken)
+                network = self._plan(request, taken, has_parent=has_parent)
+                if network.macvlan is not None:
+                    macvlan.check_parent(network, records.all_networks(connection))
                 records.insert_network(connection, network, time.time())
                 return network
 
             network = await self._db.write(insert)
-            if network.driver is Driver.BRIDGE:
-                try:
-                    await netlink.ensure_bridge(network)
-                except BaseException:
-                    await finish(self._erase(network), what=f"network {network.name}")
-                    raise
+            try:
+                await links.ensure_network(network, self._mark)
+            except BaseException:
+                await finish(self._erase(network), what=f"network {network.name}")
+                raise
             return network
 
-    def _plan(self, request: NetworkRequest, taken: list[Taken]) -> Network:
-        """The new network's document."""
+    def _plan(self, request: NetworkRequest, taken: list[Taken], *, has_parent: bool) -> Network:
+        """The new network's document; ``has_parent`` tells whether the host has the parent of a macvlan."""
         identifier, driver = new_id(), Driver(request.driver)
         subnets: tuple[Subnet, ...] = ()
         options = dict(request.options)
-        asked = read_options(options, self._settings.mtu)
+        asked = read_options(options if driver is Driver.BRIDGE else {}, self._settings.mtu)
         bridge_name = ""
-        if driver is Driver.BRIDGE:
+        if driver.has_interfaces:
             if request.subnet:
                 subnets = (ipam.place_subnet(request, taken),)
             else:
                 subnets = (ipam.choose_subnet(self._settings.default_address_pools, taken),)
+                if driver is Driver.MACVLAN and request.internal:
+                    subnets = (msgspec.structs.replace(subnets[0], gateway="", gateway_shown=False),)
+        if driver is Driver.BRIDGE:
             predefined = request.name == "bridge"
             bridge_name = asked.bridge_name or bridge_interface(self._instance, identifier, default=predefined)
             if predefined:
@@ -165,6 +179,7 @@ class Catalogue:
             options=options,
             ipam_options=dict(request.ipam_options),
             bridge_name=bridge_name,
+            macvlan=macvlan.read_options(options, identifier, exists=has_parent) if driver is Driver.MACVLAN else None,
         )
 
     async def _outside_ranges(self) -> list[Taken]:
@@ -176,6 +191,11 @@ class Catalogue:
             except AddressValueError:
                 continue
         return taken
+
+
+def _must_keep_clear(request: NetworkRequest) -> bool:
+    """Whether the subnet must not be one of the host: a macvlan's is that of the LAN that the host is in, too."""
+    return request.driver == Driver.BRIDGE or (request.driver == Driver.MACVLAN and not request.subnet)
 
 
 @asynccontextmanager

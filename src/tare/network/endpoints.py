@@ -44,7 +44,10 @@ class Attachment(msgspec.Struct, frozen=True):
 def veth_plan(
     network: Network, endpoint_id: str, namespace: Path, *, endpoint: Endpoint | None = None, address: str = ""
 ) -> VethPlan:
-    """The interfaces of an endpoint, or of a build step that has only an address on the network."""
+    """The interfaces of an endpoint, or of a build step that has only an address on the network.
+
+    On a macvlan network there is only the interface in the namespace.
+    """
     address = endpoint.address if endpoint else address
     gateway = endpoint.gateway if endpoint and endpoint.default_route else "" if endpoint else network.gateway
     return VethPlan(
@@ -83,7 +86,7 @@ def claim(
     if connection.execute("SELECT 1 FROM containers WHERE id=?", (request.container_id,)).fetchone() is None:
         raise NotFound(f"No such container: {request.container_id}")
     records.insert_endpoint(connection, endpoint)
-    if network.driver is not Driver.BRIDGE:
+    if not network.driver.has_interfaces:
         return endpoint, []
     address = ipam.allocate(connection, network, endpoint.id, request.address)
     gateway = "" if network.internal else network.gateway
@@ -93,7 +96,7 @@ def claim(
         address=address,
         prefix_len=network.subnets[0].network.prefixlen,
         gateway=gateway,
-        host_interface=f"tv{endpoint.id[:11]}",
+        host_interface=f"tv{endpoint.id[:11]}" if network.driver is Driver.BRIDGE else "",
         interface=_free_interface(request.interface, {item.interface for item in others}, network.interface_prefix),
         gateway_priority=request.gateway_priority,
         link_local=tuple(_check_link_local(text) for text in request.link_local),
@@ -114,14 +117,18 @@ def republish(
     owner = next((endpoint for endpoint in mine if endpoint.gateway and endpoint.default_route), None)
     if owner is None:
         return [], []
+    network = records.find_network(connection, owner.network_id)
     held = [(endpoint, port) for endpoint in mine for port in records.ports_of_endpoint(connection, endpoint.id)]
     if held:
         moving = [(endpoint, port) for endpoint, port in held if endpoint.id != owner.id]
+        if network.driver is not Driver.BRIDGE:  # no ports are published there: those that were are closed
+            for endpoint in {item.id for item, _ in moving}:
+                connection.execute("DELETE FROM published_ports WHERE endpoint=?", (endpoint,))
+            return [Forwarding(port, endpoint.address) for endpoint, port in moving], []
         for endpoint in {item.id for item, _ in moving}:
             connection.execute("UPDATE published_ports SET endpoint=? WHERE endpoint=?", (owner.id, endpoint))
         closing = [Forwarding(port, endpoint.address) for endpoint, port in moving]
         return closing, [Forwarding(port, owner.address) for _, port in moving]
-    network = records.find_network(connection, owner.network_id)
     opened = _publish(connection, network, owner, requests, settings)
     return [], [Forwarding(port, owner.address) for port in opened]
 
@@ -133,9 +140,10 @@ def _publish(
     requests: Sequence[PortRequest],
     settings: NetworkSettings,
 ) -> list[PublishedPort]:
-    """Claim the ports that an endpoint is to publish; an internal network has none."""
+    """Claim the ports that an endpoint is to publish; internal and macvlan networks have none."""
     subject = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
-    wanted = [] if network.internal else [ports.normalise(port, network.host_binding) for port in requests]
+    none = network.internal or network.driver is not Driver.BRIDGE
+    wanted = [] if none else [ports.normalise(port, network.host_binding) for port in requests]
     return ports.claim(
         connection, endpoint.id, wanted, port_range=settings.port_range, subject=subject, address=endpoint.address
     )
@@ -144,9 +152,9 @@ def _publish(
 def _check_drivers(connection: sqlite3.Connection, network: Network, others: Sequence[Endpoint]) -> None:
     for other in others:
         driver = records.find_network(connection, other.network_id).driver
-        if driver is not Driver.BRIDGE and other.network_id != network.id:
+        if not driver.has_interfaces and other.network_id != network.id:
             raise Conflict(f"a container on network {other.network_name} cannot be connected to another network")
-        if driver is Driver.BRIDGE and network.driver is not Driver.BRIDGE:
+        if driver.has_interfaces and not network.driver.has_interfaces:
             raise Conflict(f"a container on network {other.network_name} cannot be connected to network {network.name}")
 
 

@@ -14,6 +14,7 @@ class Driver(StrEnum):
     """How a network carries packets."""
 
     BRIDGE = "bridge"
+    MACVLAN = "macvlan"
     HOST = "host"
     NONE = "none"
 
@@ -21,6 +22,22 @@ class Driver(StrEnum):
     def stored_as(self) -> str:
         """The driver's name in the Engine API (``null`` for ``none``)."""
         return "null" if self is Driver.NONE else self.value
+
+    @property
+    def has_interfaces(self) -> bool:
+        """Whether an endpoint is an interface of its own, with addresses, in the container's network namespace."""
+        return self in (Driver.BRIDGE, Driver.MACVLAN)
+
+
+class Macvlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a macvlan network stands on: an interface of the host, and how frames pass between those above it.
+
+    ``made`` tells that the engine made the parent, and removes it with the last network that is on it.
+    """
+
+    parent: str
+    mode: str = "bridge"
+    made: bool = False
 
 
 class Subnet(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +85,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str] = {}
     ipam_options: dict[str, str] = {}
     bridge_name: str = ""
+    macvlan: Macvlan | None = None
 
     @property
     def pool4(self) -> Subnet | None:
@@ -93,6 +111,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def interface_prefix(self) -> str:
         """What the names of its interfaces in containers begin with."""
+        if self.driver is not Driver.BRIDGE:
+            return "eth"
         return self.options.get("com.docker.network.container_iface_prefix", "") or "eth"
 
     @property
@@ -102,8 +122,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def resolves_names(self) -> bool:
-        """Whether containers on it find each other by name: user-defined bridges only, as in Docker."""
-        return self.driver is Driver.BRIDGE and not self.predefined
+        """Whether containers on it find each other by name: user-defined networks only, as in Docker."""
+        return self.driver.has_interfaces and not self.predefined
 
 
 PREDEFINED = ("bridge", "host", "none")
@@ -132,7 +152,7 @@ class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A container's place on one network. ``host_interface`` is empty for the drivers host and none.
+    """A container's place on one network. ``host_interface`` is empty unless the driver is bridge.
 
     Either family may be missing: its address, prefix length and gateway are empty then.
     """

@@ -14,6 +14,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 import msgspec
 
 from tare.errors import Forbidden, InvalidArgument, NotFound, Unsupported
+from tare.network import macvlan
 from tare.network.model import PREDEFINED, Driver
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -65,15 +66,22 @@ def check_name(request: NetworkRequest) -> None:
 
 
 def check_drivers(request: NetworkRequest) -> None:
-    """Refuse drivers that are not there. Raises Forbidden, NotFound, Unsupported."""
+    """Refuse drivers that are not there, and what the driver macvlan cannot have.
+
+    Raises Forbidden, NotFound, InvalidArgument, Unsupported.
+    """
     if request.driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{request.driver}" network is allowed')
-    if request.driver != Driver.BRIDGE:
+    if request.driver not in (Driver.BRIDGE, Driver.MACVLAN):
         raise NotFound(
-            f'plugin "{request.driver}" not found', hint="the drivers are bridge, host and null", code="no-such-driver"
+            f'plugin "{request.driver}" not found',
+            hint="the drivers are bridge, macvlan, host and null",
+            code="no-such-driver",
         )
+    if request.driver == Driver.MACVLAN:
+        macvlan.check_options(request.options)
     if request.ipam_driver == "null":
-        raise Unsupported("ipv4 pool is empty", hint="a bridge needs addresses: use the IPAM driver default")
+        raise Unsupported("ipv4 pool is empty", hint="a network needs addresses: use the IPAM driver default")
     if request.ipam_driver not in ("", "default"):
         raise NotFound(f'plugin "{request.ipam_driver}" not found', hint="the IPAM driver is default")
 
