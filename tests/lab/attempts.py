@@ -1,0 +1,206 @@
+"""The table of attempts, made from the scene: who tries to reach what, and in which way.
+
+Addresses have names here, so that a record fits every run: ``d1@bridge`` is the container's on that network,
+``gateway@alpha`` the host's on it, ``host@lan`` and ``host@loopback`` the host's others; ``/6`` behind it is IPv6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from lab import topology
+from lab.scene import CONTAINERS, HOST_MODE_PORT, HOST_SERVICE, NETWORKS, NOBODY, WEB, LabContainer, Publication
+
+PLACES = {
+    "host@lan": topology.HOST,
+    "host@lan/6": topology.HOST6,
+    "host@loopback": "127.0.0.1",
+    "host@loopback/6": "::1",
+    "neighbour@lan": topology.NEIGHBOUR,
+    "neighbour@lan/6": topology.NEIGHBOUR6,
+    "wan": topology.WAN,
+    "wan/6": topology.WAN6,
+} | {
+    f"gateway@{network.name}{'/6' if ':' in gateway else ''}": gateway
+    for network in NETWORKS
+    for gateway in network.gateways
+}
+"""The addresses that no engine chooses."""
+
+SERVICES = (("tcp", WEB), ("udp", WEB), ("icmp", 0))
+MEMBERS = {network.name: [item.name for item in CONTAINERS if network.name in item.networks] for network in NETWORKS}
+TRYING = ("d2", "a2", "b2", "g2", "i2", "both", "s2", "o1", "n1", "alone")
+"""One container of every network, one of two, one of none."""
+OUTSIDERS = ("neighbour", "wan")
+SIX_NETWORKS = tuple(network.name for network in NETWORKS if network.subnet6)
+
+
+@dataclass(frozen=True, order=True)
+class Attempt:
+    """One attempt; ``target`` names an address (see the module)."""
+
+    kind: str
+    source: str
+    target: str
+    protocol: str
+    port: int
+
+    @property
+    def key(self) -> str:
+        """What it is called in records."""
+        port = f"/{self.port}" if self.port else ""
+        return f"{self.source} > {self.target} {self.protocol}{port}"
+
+    @property
+    def six(self) -> bool:
+        """Whether it needs networks with IPv6."""
+        return self.target.endswith("/6")
+
+
+def attempts() -> list[Attempt]:
+    """Every attempt, each once, in order."""
+    found: dict[str, Attempt] = {}
+    for attempt in _all():
+        found.setdefault(attempt.key, attempt)
+    return sorted(found.values())
+
+
+def _all() -> Iterator[Attempt]:
+    yield from _within()
+    yield from _between()
+    yield from _to_the_host()
+    yield from _published()
+    yield from _from_the_host()
+    yield from _from_outside()
+    yield from _loopback_from_afar()
+    yield from _leaving()
+
+
+def _within() -> Iterator[Attempt]:
+    """Containers of one network."""
+    for network, members in MEMBERS.items():
+        for source in members:
+            for target in members:
+                if source == target:
+                    continue
+                for label in _families(f"{target}@{network}", network):
+                    for protocol, port in (*SERVICES, ("tcp", NOBODY)):
+                        yield Attempt("within a network", source, label, protocol, port)
+
+
+def _between() -> Iterator[Attempt]:
+    """Containers of different networks, by address."""
+    for source in TRYING:
+        for network, members in MEMBERS.items():
+            if source in members:
+                continue
+            for label in _reachable_families(source, f"{members[0]}@{network}", network):
+                for protocol, port in SERVICES:
+                    yield Attempt("between networks", source, label, protocol, port)
+
+
+def _to_the_host() -> Iterator[Attempt]:
+    """Containers to the host: by their own gateway, another network's, and the LAN address."""
+    for source in (*TRYING, "i1"):
+        for network, members in MEMBERS.items():
+            kind = "own gateway" if source in members else "another network's gateway"
+            for label in _reachable_families(source, f"gateway@{network}", network):
+                yield Attempt(kind, source, label, "tcp", HOST_SERVICE)
+                yield Attempt(kind, source, label, "icmp", 0)
+        for label in _reachable_families(source, "host@lan", "six"):
+            for protocol, port in (("tcp", HOST_SERVICE), ("udp", HOST_SERVICE), ("icmp", 0), ("tcp", NOBODY)):
+                yield Attempt("container to host", source, label, protocol, port)
+            yield Attempt("container in host mode", source, label, "tcp", HOST_MODE_PORT)
+
+
+def _published() -> Iterator[Attempt]:
+    """Containers to published ports: by the host's LAN address, the publisher's gateway and their own."""
+    for publisher, port in publications():
+        network = publisher.networks[0]
+        for source in (*TRYING, publisher.name):
+            kind = "hairpin" if source == publisher.name else "published port from a container"
+            mine = next(item.networks[0] for item in CONTAINERS if item.name == source)
+            for place, family in (("host@lan", "six"), (f"gateway@{network}", network), (f"gateway@{mine}", mine)):
+                if place != "gateway@none":
+                    for label in _reachable_families(source, place, family):
+                        yield _to_port(kind, source, label, port)
+
+
+def _from_the_host() -> Iterator[Attempt]:
+    """The host, and a container in its namespace, to containers and published ports."""
+    for source in ("host", "h1"):
+        kind = "host" if source == "host" else "container in host mode"
+        for network, members in MEMBERS.items():
+            for label in _families(f"{members[0]}@{network}", network):
+                for protocol, number in (*SERVICES, ("tcp", NOBODY)):
+                    yield Attempt(f"{kind} to container", source, label, protocol, number)
+        for publisher, port in publications():
+            network = publisher.networks[0]
+            gateways = _families(f"gateway@{network}", network)
+            places = ("host@loopback", "host@loopback/6", "host@lan", "host@lan/6", *gateways)
+            for place in places if source == "host" else places[:1]:
+                yield _to_port(f"{kind} to published port", source, place, port)
+    for label in ("wan", "wan/6", "neighbour@lan", "neighbour@lan/6"):
+        for protocol, number in SERVICES:
+            yield Attempt("container in host mode", "h1", label, protocol, number)
+
+
+def _from_outside() -> Iterator[Attempt]:
+    """The neighbour and the WAN client: published ports, the host's own, and straight to containers and gateways."""
+    for source in OUTSIDERS:
+        for place in ("host@lan", "host@lan/6"):
+            for _, port in publications():
+                yield _to_port("published port from outside", source, place, port)
+            for number in (HOST_SERVICE, HOST_MODE_PORT):
+                yield Attempt("host from outside", source, place, "tcp", number)
+            yield Attempt("host from outside", source, place, "icmp", 0)
+        for network, members in MEMBERS.items():
+            for label in _families(f"{members[0]}@{network}", network):
+                for protocol, number in (*SERVICES, ("tcp", NOBODY)):
+                    yield Attempt("routed to a container from outside", source, label, protocol, number)
+            for label in _families(f"gateway@{network}", network):
+                yield Attempt("gateway from outside", source, label, "tcp", HOST_SERVICE)
+                yield Attempt("gateway from outside", source, label, "icmp", 0)
+        for publisher, port in publications():
+            for label in _families(f"gateway@{publisher.networks[0]}", publisher.networks[0]):
+                yield _to_port("published port from outside by a gateway", source, label, port)
+
+
+def _loopback_from_afar() -> Iterator[Attempt]:
+    """127.0.0.1 of the host, from where it has been routed to."""
+    for source in ("neighbour", "attacker"):
+        kind = "host's loopback from " + ("the LAN" if source == "neighbour" else "a container")
+        for _, port in publications():
+            yield _to_port(kind, source, "host@loopback", port)
+        yield Attempt(kind, source, "host@loopback", "tcp", HOST_SERVICE)
+        yield Attempt(kind, source, "host@loopback", "udp", HOST_SERVICE)
+        yield Attempt(kind, source, "host@loopback", "icmp", 0)
+
+
+def _leaving() -> Iterator[Attempt]:
+    """Containers to the LAN and beyond."""
+    for source in TRYING:
+        for place in ("wan", "neighbour@lan"):
+            for label in _reachable_families(source, place, "six"):
+                for protocol, port in (*SERVICES, ("tcp", NOBODY)):
+                    yield Attempt("container to outside", source, label, protocol, port)
+
+
+def publications() -> Iterable[tuple[LabContainer, Publication]]:
+    """Every published port with its container."""
+    return ((container, port) for container in CONTAINERS for port in container.publishes)
+
+
+def _to_port(kind: str, source: str, target: str, port: Publication) -> Attempt:
+    return Attempt(kind, source, target, port.protocol, port.host_port)
+
+
+def _families(label: str, network: str) -> tuple[str, ...]:
+    return (label, f"{label}/6") if network in SIX_NETWORKS else (label,)
+
+
+def _reachable_families(source: str, label: str, network: str) -> tuple[str, ...]:
+    """IPv6 only for those who have it: without an address of the family every attempt fails alike."""
+    has_six = source == "alone" or any(source in MEMBERS[name] for name in SIX_NETWORKS)
+    return _families(label, network) if has_six else (label,)

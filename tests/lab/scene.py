@@ -1,0 +1,114 @@
+"""What runs in the lab: networks, containers, published ports. The same for every engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lab import topology
+
+WEB = 80
+"""Where every container listens, over TCP and UDP."""
+NOBODY = 99
+"""Where nothing listens."""
+HOST_SERVICE = 90
+"""Where the host listens."""
+
+
+@dataclass(frozen=True)
+class LabNetwork:
+    """A network; ``subnet6`` empty for one of IPv4 alone. The default network ``bridge`` is there already."""
+
+    name: str
+    subnet: str
+    gateway: str
+    subnet6: str = ""
+    gateway6: str = ""
+    internal: bool = False
+    icc: bool = True
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The host's addresses on this network."""
+        return tuple(filter(None, (self.gateway, self.gateway6)))
+
+
+@dataclass(frozen=True)
+class Publication:
+    """``-p <address>:<host_port>:<container_port>/<protocol>``; an empty address is every one of the host's."""
+
+    host_port: int
+    container_port: int = WEB
+    protocol: str = "tcp"
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class LabContainer:
+    """A container: the networks that it is on, in order, or ``host`` or ``none``."""
+
+    name: str
+    networks: tuple[str, ...]
+    publishes: tuple[Publication, ...] = ()
+
+
+BRIDGE_ADDRESS = "10.201.0.1/24"
+"""The address of the default bridge and the length of its subnet."""
+
+NETWORKS = (
+    LabNetwork("bridge", "10.201.0.0/24", "10.201.0.1"),
+    LabNetwork("alpha", "10.201.1.0/24", "10.201.1.1"),
+    LabNetwork("beta", "10.201.2.0/24", "10.201.2.1"),
+    LabNetwork("gamma", "10.201.3.0/24", "10.201.3.1", icc=False),
+    LabNetwork("inner", "10.201.4.0/24", "10.201.4.1", internal=True),
+    LabNetwork("six", "10.201.6.0/24", "10.201.6.1", "fd00:db8:6::/64", "fd00:db8:6::1"),
+    LabNetwork("other6", "10.201.7.0/24", "10.201.7.1", "fd00:db8:7::/64", "fd00:db8:7::1"),
+    LabNetwork("inner6", "10.201.8.0/24", "10.201.8.1", "fd00:db8:8::/64", "fd00:db8:8::1", internal=True),
+)
+
+CONTAINERS = (
+    LabContainer(
+        "d1",
+        ("bridge",),
+        (
+            Publication(8000),
+            Publication(8001, address="127.0.0.1"),
+            Publication(8002, address=topology.HOST),
+            Publication(8003, protocol="udp"),
+            Publication(8004, NOBODY),
+            Publication(8005, protocol="udp", address="127.0.0.1"),
+        ),
+    ),
+    LabContainer("d2", ("bridge",)),
+    LabContainer(
+        "a1",
+        ("alpha",),
+        (
+            Publication(8100),
+            Publication(8101, address="127.0.0.1"),
+            Publication(8102, address=topology.HOST),
+            Publication(8103, protocol="udp"),
+        ),
+    ),
+    LabContainer("a2", ("alpha",)),
+    LabContainer("b1", ("beta",), (Publication(8200),)),
+    LabContainer("b2", ("beta",)),
+    LabContainer("g1", ("gamma",), (Publication(8300),)),
+    LabContainer("g2", ("gamma",)),
+    LabContainer("i1", ("inner",), (Publication(8400),)),
+    LabContainer("i2", ("inner",)),
+    LabContainer("both", ("alpha", "beta")),
+    LabContainer("attacker", ("beta",)),
+    LabContainer(
+        "s1", ("six",), (Publication(8600), Publication(8601, address="::1"), Publication(8603, protocol="udp"))
+    ),
+    LabContainer("s2", ("six",)),
+    LabContainer("o1", ("other6",)),
+    LabContainer("n1", ("inner6",)),
+    LabContainer("h1", ("host",)),
+    LabContainer("alone", ("none",)),
+)
+HOST_MODE_PORT = 91
+"""Where the container in host mode listens."""
+
+ATTACK_ON_LOOPBACK = ("attacker",)
+"""Containers that route 127.0.0.0/8 to their gateway, as one with the capability NET_ADMIN can."""
