@@ -12,6 +12,7 @@ from lab.attempts import MEMBERS, Attempt, publications
 from lab.scene import CONTAINERS, NETWORKS, NOBODY
 
 INTERNAL = {network.name for network in NETWORKS if network.internal}
+WITHOUT_ICC = {network.name for network in NETWORKS if not network.icc}
 NETWORKS_OF = {container.name: set(container.networks) for container in CONTAINERS}
 PUBLISHERS = {port.host_port: container.name for container, port in publications()}
 SILENT = {port.host_port for _, port in publications() if port.container_port == NOBODY}
@@ -41,11 +42,21 @@ def _foreign_gateway(attempt: Attempt, docker: str, tare: str) -> bool:
     network = _network_of_gateway(attempt)
     if not network or network in NETWORKS_OF.get(attempt.source, {network}):
         return False
-    return attempt.port not in PUBLISHERS and tare == "dropped"
+    answered_by_the_host = docker in ("reachable", "refused") or docker.startswith("reachable by host,")
+    return answered_by_the_host and tare == "dropped"
 
 
-def _published(attempt: Attempt, docker: str, tare: str) -> bool:
-    return attempt.port in PUBLISHERS and attempt.source in NETWORKS_OF and tare == "dropped"
+def _without_icc(attempt: Attempt, docker: str, tare: str) -> bool:
+    publisher = PUBLISHERS.get(attempt.port, "")
+    shared = NETWORKS_OF.get(attempt.source, set()) & NETWORKS_OF.get(publisher, set())
+    return bool(shared & WITHOUT_ICC) and tare == "dropped"
+
+
+def _source_kept(attempt: Attempt, docker: str, tare: str) -> bool:
+    who, _, seen_by_docker = docker.partition(", seen as ")
+    same, _, seen_by_tare = tare.partition(", seen as ")
+    is_own = seen_by_tare.startswith(f"{attempt.source}@")
+    return who == same and attempt.port in PUBLISHERS and seen_by_docker.startswith("gateway@") and is_own
 
 
 def _closed(attempt: Attempt, docker: str, tare: str) -> bool:
@@ -62,20 +73,25 @@ DIFFERENCES = (
     Difference(
         "gateway of another network",
         "Networks do not see each other, and the gateway is part of the network: in Docker a container finds the host, "
-        "and which networks it has, at every gateway's address.",
+        "and which networks it has, at every gateway's address. Published ports are open there, as in Docker.",
         _foreign_gateway,
     ),
     Difference(
-        "published port, from another network",
-        "Networks do not reach each other: in Docker docker-proxy, a process of the host, hands the connection on.",
-        lambda attempt, docker, tare: (
-            not _own_internal_gateway(attempt, docker, tare) and _published(attempt, docker, tare)
-        ),
+        "client of another network",
+        "The service sees the container that calls. In Docker it sees its own gateway, as docker-proxy, a process of "
+        "the host, hands the connection on.",
+        _source_kept,
     ),
     Difference(
         "published port without a listener",
         "There is no docker-proxy that accepts connections for a container that does not: the client is told at once.",
         _closed,
+    ),
+    Difference(
+        "published port within a network without icc",
+        "The bridge isolates the ports of such a network from each other, so that it holds without br_netfilter too. "
+        "In Docker docker-proxy hands the connection on.",
+        _without_icc,
     ),
 )
 
