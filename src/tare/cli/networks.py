@@ -9,6 +9,7 @@ import click
 from tare.cli.environment import read_labels
 from tare.cli.filters import read_filters
 from tare.cli.network_options import read_driver_options, read_pool
+from tare.cli.options import BooleanValues
 from tare.cli.session import Session, pass_session
 from tare.cli.tables import listing, short_id, write
 from tare.client.client import Client
@@ -26,7 +27,7 @@ _TITLES = {
 }
 
 
-@click.command(short_help="Create a network.")
+@click.command(short_help="Create a network.", cls=BooleanValues)
 @click.argument("name")
 @click.option("-d", "--driver", default="bridge", help="Driver.")
 @click.option("--subnet", "subnets", multiple=True, help="Subnet in CIDR form.")
@@ -35,7 +36,8 @@ _TITLES = {
 @click.option("--aux-address", "aux", multiple=True, help="Address that is never given: NAME=ADDRESS.")
 @click.option("--internal", is_flag=True, help="No way to the outside.")
 @click.option("--attachable", is_flag=True, help="Allow containers to be attached by hand.")
-@click.option("--ipv6", is_flag=True, help="Use IPv6.")
+@click.option("--ipv4/--no-ipv4", default=None, help="Use IPv4, which is the default.")
+@click.option("--ipv6/--no-ipv6", default=None, help="Use IPv6.")
 @click.option("--ipam-driver", default="default", help="IPAM driver.")
 @click.option("--ipam-opt", "ipam_options", multiple=True, help="Option of the IPAM driver: KEY=VALUE.")
 @click.option("--scope", default="", help="Scope: local.")
@@ -49,7 +51,8 @@ def create(session: Session, /, *, name: str, **given: Any) -> None:
         "Driver": given["driver"],
         "Internal": given["internal"],
         "Attachable": given["attachable"],
-        "EnableIPv6": given["ipv6"],
+        **({} if given["ipv4"] is None else {"EnableIPv4": given["ipv4"]}),
+        **({} if given["ipv6"] is None else {"EnableIPv6": given["ipv6"]}),
         "Scope": given["scope"],
         "IPAM": {
             "Driver": given["ipam_driver"],

@@ -174,6 +174,8 @@ class BooleanValues(click.Command):
                     ctx.exit(WRONG_USAGE)
                 if wanted:
                     rewritten.append(name)
+                elif option.secondary_opts:  # a flag that is on unless it is switched off
+                    rewritten.append(option.secondary_opts[0])
                 continue
             rewritten.append(word)
             if not word.startswith("--"):  # -it, -vNAME: the first letter that takes a value takes the rest

@@ -32,8 +32,11 @@
     max_file = 5                # files kept of one log
 
     [network]
-    default_subnet = ""
+    default_subnet = ""         # of the network bridge; empty: from the pools
+    ipv6 = false                # whether the network bridge has IPv6 as well
+    default_subnet6 = ""
     mtu = 1500
+    default_address_pools = []  # { base = "10.64.0.0/16", size = 24 }, …: of either family, in place of its own
 
     [userns]
     first = 1879048192          # ids of the host for --userns auto; those of several engines must not overlap
@@ -66,6 +69,7 @@ from tare.engine.option_checks import MIN_USERNS_SIZE
 from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT
 from tare.errors import InvalidArgument, NotFound
 from tare.kernel.idmap import LAST_ID
+from tare.network.model import AddressPool
 from tare.runtime.log_options import DEFAULT_DRIVER, LogDefaults, check
 from tare.volumes.plugins import SOCKETS, SPECS
 
@@ -130,7 +134,14 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section ``network``; ``default_subnet`` is that of the network ``bridge``, ``mtu`` in bytes."""
 
     default_subnet: str = ""
+    ipv6: bool = False
+    default_subnet6: str = ""
     mtu: int = 0
+    default_address_pools: tuple[AddressPool, ...] = ()
+
+    def __post_init__(self) -> None:
+        for pool in self.default_address_pools:
+            pool.check()
 
 
 class UsernsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -422,4 +422,12 @@ def _archive_settings(settings: Settings) -> ArchiveSettings:
 def _network_settings(settings: Settings) -> NetworkSettings:
     section = settings.network
     default = NetworkSettings()
-    return NetworkSettings(default_subnet=section.default_subnet, mtu=section.mtu or default.mtu)
+    configured = section.default_address_pools
+    own = default.default_address_pools
+    return NetworkSettings(
+        default_address_pools=configured if any(":" not in pool.base for pool in configured) else own + configured,
+        default_subnet=section.default_subnet,
+        ipv6=section.ipv6,
+        default_subnet6=section.default_subnet6,
+        mtu=section.mtu or default.mtu,
+    )

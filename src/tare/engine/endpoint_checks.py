@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from tare.errors import Conflict, Forbidden, InvalidArgument
 from tare.model.container import ContainerConfig, EndpointSettings, HostConfig
-from tare.network.model import PREDEFINED, Network
+from tare.network.model import PREDEFINED, Network, Subnet
 
 SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
 PRIVATE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
@@ -27,36 +27,47 @@ def check_endpoint(settings: EndpointSettings, network: Network | None, *, netwo
 
 
 def _fix(network: Network | None) -> str:
-    if network is None or network.name in PREDEFINED or not network.subnet_given:
+    subnets = [] if network is None else [pool.subnet for pool in (*_pools(network, 4), *_pools(network, 6))]
+    if not subnets:
         return "leave the address out, or use a network made with --subnet"
-    return f"choose an address in {network.subnets[0].subnet}" if network.subnets else ""
+    return f"choose an address in {' or '.join(subnets)}"
+
+
+def _pools(network: Network, version: int) -> list[Subnet]:
+    """The pools of a family that the user chose, in use or not."""
+    given = network.subnet6_given if version == 6 else network.subnet_given
+    if not given or network.name in PREDEFINED:
+        return []
+    return [pool for pool in (*network.subnets, *network.idle_subnets) if pool.version == version]
 
 
 def _faults(settings: EndpointSettings, network: Network | None, name: str) -> Iterator[str]:
     asked = settings.ipam_config
-    for text in (asked.link_local_ips if asked else None) or ():
-        if _address(text) is None:
-            yield f"invalid link-local IP address: {text}"
-    wanted = asked.ipv4_address if asked else ""
-    if not wanted:
+    if asked is None:
         return
-    if network is None or network.name in PREDEFINED or name.startswith("container:"):
+    for text in asked.link_local_ips or ():
+        if _address(text, 4) is None and _address(text, 6) is None:
+            yield f"invalid link-local IP address: {text}"
+    wanted = {version: text for version, text in ((4, asked.ipv4_address), (6, asked.ipv6_address)) if text}
+    if wanted and (network is None or network.name in PREDEFINED or name.startswith("container:")):
         yield "user specified IP address is supported on user defined networks only"
-    address = _address(wanted)
-    if address is None:
-        yield f"invalid IPv4 address: {wanted}"
+    for version, text in wanted.items():
+        if _address(text, version) is None:
+            yield f"invalid IPv{version} address: {text}"
     if network is None:
         return
-    if not network.subnet_given or network.name in PREDEFINED:
-        yield "user specified IP address is supported only when connecting to networks with user configured subnets"
-    elif address is None or not any(address in IPv4Network(pool.subnet) for pool in network.subnets):
-        yield f"no configured subnet or ip-range contain the IP address {wanted}"
+    for version, text in wanted.items():
+        address, pools = _address(text, version), _pools(network, version)
+        if not pools:
+            yield "user specified IP address is supported only when connecting to networks with user configured subnets"
+        elif address is None or not any(address in ip_network(pool.subnet, strict=False) for pool in pools):
+            yield f"no configured subnet or ip-range contain the IP address {text}"
 
 
-def _address(text: str) -> IPv4Address | None:
+def _address(text: str, version: int) -> IPv4Address | IPv6Address | None:
     try:
-        return IPv4Address(text)
-    except AddressValueError:
+        return IPv6Address(text) if version == 6 else IPv4Address(text)
+    except ValueError:
         return None
 
 

@@ -53,10 +53,9 @@ class Networks:
         network = await self._network.create_network(
             request.name,
             driver=request.driver or "bridge",
-            subnet=request.subnet or None,
-            gateway=request.gateway or None,
-            ip_range=request.ip_range or None,
-            aux_addresses=request.aux_addresses,
+            pools=request.pools,
+            ipv4=request.ipv4,
+            ipv6=request.ipv6,
             internal=request.internal,
             labels=dict(request.labels),
             options=dict(request.options),
@@ -157,7 +156,7 @@ class Networks:
     async def _addresses(self, container: Container, network: Network) -> list[str]:
         """A container's addresses on a network."""
         endpoints = await self._network.endpoints_of_container(container.id)
-        return [item.address for item in endpoints if item.network_id == network.id and item.address]
+        return [address for item in endpoints if item.network_id == network.id for address in item.addresses]
 
     async def prune(self, filters: Filters | None = None) -> list[str]:
         """Remove networks that no container refers to; returns their names. Raises InvalidArgument for a filter."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from tare.build.request import OutputRequest, Ulimit
 from tare.errors import Diagnosis
 from tare.model.container import EndpointSettings
+from tare.network.request import PoolRequest
 
 Filters = Mapping[str, list[str]]
 """The Engine API's ``filters``: name to the accepted values."""
@@ -169,14 +170,13 @@ class BuildJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkCreate:
-    """A network to make; empty addresses are chosen by the engine."""
+    """A network to make; pools that are not given are chosen by the engine."""
 
     name: str
     driver: str = "bridge"
-    subnet: str = ""
-    gateway: str = ""
-    ip_range: str = ""
-    aux_addresses: Mapping[str, str] = field(default_factory=dict)
+    pools: Sequence[PoolRequest] = ()
+    ipv4: bool = True
+    ipv6: bool = False
     internal: bool = False
     attachable: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)

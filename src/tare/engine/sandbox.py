@@ -96,6 +96,7 @@ class Sandboxes:
             network,
             aliases=tuple(settings.aliases or ()),
             address=(asked.ipv4_address if asked else "") or None,
+            address6=(asked.ipv6_address if asked else "") or None,
             mac=settings.mac_address or (container.config.mac_address if network == first else None) or None,
             interface=(settings.driver_opts or {}).get(INTERFACE_OPTION),
             gateway_priority=settings.gw_priority,
@@ -103,6 +104,7 @@ class Sandboxes:
             ports=ports,
             hostname=container.config.hostname,
             nameservers=container.host_config.dns or (),
+            ipv6=not _switches_ipv6_off(container),
         )
 
     async def disconnect(self, container_id: str) -> None:
@@ -217,14 +219,20 @@ def port_requests(container: Container) -> list[PortRequest]:
     return requests
 
 
+def _switches_ipv6_off(container: Container) -> bool:
+    """Whether the container's sysctls leave no IPv6 in its namespace, so that no address can be given."""
+    sysctls = container.host_config.sysctls or {}
+    return any(sysctls.get(f"net.ipv6.conf.{name}.disable_ipv6", "0").strip() == "1" for name in ("all", "lo"))
+
+
 def _publishing(container: Container, networks: dict[str, Network]) -> str:
     """The network whose endpoint publishes the ports: the one that gets the default route."""
     ranks = {
-        (-container.networking[name].gw_priority, name)
+        (-container.networking[name].gw_priority, network.pool6 is None, name)
         for name, network in networks.items()
-        if network.driver is Driver.BRIDGE and not network.internal
+        if network.driver is Driver.BRIDGE and not network.internal and network.pool4
     }
-    return min(ranks)[1] if ranks else ""
+    return min(ranks)[-1] if ranks else ""
 
 
 def _places(directory: Path) -> dict[str, Path]:

@@ -39,6 +39,9 @@ class NetworkView:
                     gateway=endpoint.gateway,
                     ip_address=endpoint.address,
                     ip_prefix_len=endpoint.prefix_len,
+                    ipv6_gateway=endpoint.gateway6,
+                    global_ipv6_address=endpoint.address6,
+                    global_ipv6_prefix_len=endpoint.prefix_len6,
                     mac_address=endpoint.mac,
                 )
             result[name] = settings
@@ -56,7 +59,8 @@ class NetworkView:
 
         Empty while the container does not run or nothing from outside can reach it, as in Docker.
         """
-        reachable = any(endpoint.gateway for endpoint in await self._network.endpoints_of_container(container.id))
+        endpoints = await self._network.endpoints_of_container(container.id)
+        reachable = any(endpoint.gateway or endpoint.gateway6 for endpoint in endpoints)
         if not ContainerStatus(container.state.status).is_live or not reachable:
             return {}
         result: dict[str, list[PortBinding] | None] = dict.fromkeys(container.config.exposed_ports or {})

@@ -1,7 +1,7 @@
-"""IPv4 addresses and routes of the host in one reading each, however many interfaces there are.
+"""Addresses and routes of the host in one reading each, however many interfaces there are.
 
 A netlink dump that Python takes apart costs a quarter of a millisecond for each interface; these are a library's call
-and a file.
+and files.
 """
 
 from __future__ import annotations
@@ -9,10 +9,17 @@ from __future__ import annotations
 import ctypes
 import os
 import socket
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
-_ROUTES = Path("/proc/thread-self/net/route")  # as /proc/net is the main thread's
+# as /proc/net is the main thread's
+_ROUTES = Path("/proc/thread-self/net/route")
+_ADDRESSES6 = Path("/proc/thread-self/net/if_inet6")
+_ROUTES6 = Path("/proc/thread-self/net/ipv6_route")
+_GLOBAL_SCOPE = 0x00  # scopes and flags of ipv6.h and ipv6_route.h
+_REJECT, _ADDRCONF, _ANYCAST, _LOCAL = 0x0200, 0x0004_0000, 0x0010_0000, 0x8000_0000
+_MULTICAST, _LINK_LOCAL = IPv6Network("ff00::/8"), IPv6Network("fe80::/10")
+_WIDEST_TAKEN6 = 4
 
 
 class _Address(ctypes.Structure):
@@ -69,3 +76,46 @@ def ipv4_routes() -> list[tuple[str, IPv4Network]]:
             number = int.from_bytes(bytes.fromhex(destination)[::-1])
             found.append((name, IPv4Network((number, length))))
     return found
+
+
+def ipv6_addresses() -> list[tuple[str, IPv6Network]]:
+    """Each interface's name and the network that its address lies in, without those of one link or the host alone.
+
+    Empty where the kernel has no IPv6. Raises OSError.
+    """
+    found = []
+    for line in _lines(_ADDRESSES6):
+        number, _, length, scope, _, name = line.split()
+        if int(scope, 16) == _GLOBAL_SCOPE:
+            found.append((name, IPv6Network((int(number, 16), int(length, 16)), strict=False)))
+    return found
+
+
+def ipv6_routes() -> list[tuple[str, IPv6Network]]:
+    """The routes of IPv6 with the interface's name, without those of every link and without default routes.
+
+    ``2000::/3`` and the halves of everything are other spellings of a default route. A route that refuses holds a
+    prefix that was delegated to the host, which is there to take subnets from. Raises OSError.
+    """
+    found = []
+    for line in _lines(_ROUTES6):
+        number, length, _, _, _, _, _, _, flags, name = line.split()
+        if int(length, 16) < _WIDEST_TAKEN6 or int(flags, 16) & (_REJECT | _ANYCAST | _LOCAL):
+            continue
+        network = IPv6Network((int(number, 16), int(length, 16)))
+        if not (network.subnet_of(_MULTICAST) or network.subnet_of(_LINK_LOCAL)):
+            found.append((name, network))
+    return found
+
+
+def advertised_routes() -> list[str]:
+    """The interfaces that have routes from routers' advertisements (RFC 4861). Raises OSError."""
+    routes = [line.split() for line in _lines(_ROUTES6)]
+    return sorted({route[9] for route in routes if int(route[8], 16) & _ADDRCONF})
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except FileNotFoundError:
+        return []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from ipaddress import AddressValueError, IPv4Network
+from ipaddress import ip_network
 from pathlib import Path
 
 from tare.base.shielding import finish
@@ -18,10 +19,20 @@ from tare.errors import Conflict, Forbidden, InvalidArgument
 from tare.model.ids import new_id
 from tare.network import ipam, netlink, records
 from tare.network.ipam import Taken
-from tare.network.model import PREDEFINED, Driver, Network, NetworkSettings, Subnet, bridge_interface
+from tare.network.model import (
+    PREDEFINED,
+    AddressPool,
+    Driver,
+    Network,
+    NetworkSettings,
+    Subnet,
+    bridge_interface,
+    unique_local_pool,
+)
 from tare.network.names import read_resolv_conf
 from tare.network.request import (
     NetworkRequest,
+    PoolRequest,
     check_addresses,
     check_drivers,
     check_name,
@@ -31,6 +42,10 @@ from tare.network.request import (
 from tare.network.steering import Steering
 from tare.store.database import Database
 
+logger = logging.getLogger(__name__)
+
+_LEAST_MTU6 = 1280  # RFC 8200, section 5
+_MACHINE_ID = Path("/etc/machine-id")
 _HOST_LOCK = "/run/tare-networks.lock"  # one for all engines of the host
 
 
@@ -57,7 +72,7 @@ class Catalogue:
         known = {network.name for network in await self.all()}
         for name in PREDEFINED:
             if name not in known:
-                await self._make(NetworkRequest(name=name, driver=name, subnet=self._default_subnet(name)))
+                await self._make(self._predefined(name))
 
     async def create(self, request: NetworkRequest) -> Network:
         """Make a network: row, bridge and firewall elements, or nothing. Raises Conflict, InvalidArgument, …."""
@@ -102,13 +117,19 @@ class Catalogue:
         await self._steering.replace()
         await netlink.remove_link(network.bridge_name)
 
-    def _default_subnet(self, name: str) -> str | None:
-        return (self._settings.default_subnet or None) if name == "bridge" else None
+    def _predefined(self, name: str) -> NetworkRequest:
+        if name != "bridge":
+            return NetworkRequest(name=name, driver=name)
+        settings = self._settings
+        subnets = (settings.default_subnet, settings.default_subnet6 if settings.ipv6 else "")
+        pools = tuple(PoolRequest(subnet=subnet) for subnet in subnets if subnet)
+        return NetworkRequest(name=name, driver=name, ipv6=settings.ipv6, pools=pools)
 
     async def _make(self, request: NetworkRequest) -> Network:
         """The row and the bridge, or nothing; other engines choose their subnets before or after."""
         async with self._creating, _host_lock():
             outside = await self._outside_ranges() if request.driver == Driver.BRIDGE else []
+            defaults = await asyncio.to_thread(self._default_pools)
             bridge = read_options(request.options, self._settings.mtu).bridge_name
 
             def check_bridge(connection: sqlite3.Connection) -> None:
@@ -120,42 +141,59 @@ class Catalogue:
 
             def insert(connection: sqlite3.Connection) -> Network:
                 taken = [*records.network_ranges(connection), *outside]
-                network = self._plan(request, taken)
+                network = self._plan(request, taken, defaults)
                 records.insert_network(connection, network, time.time())
                 return network
 
             network = await self._db.write(insert)
             if network.driver is Driver.BRIDGE:
                 try:
+                    if network.pool6:
+                        await forward_ipv6()
                     await netlink.ensure_bridge(network)
                 except BaseException:
                     await finish(self._erase(network), what=f"network {network.name}")
                     raise
             return network
 
-    def _plan(self, request: NetworkRequest, taken: list[Taken]) -> Network:
+    def _default_pools(self) -> tuple[AddressPool, ...]:
+        """The pools of both families that subnets come from."""
+        configured = self._settings.default_address_pools
+        if any(":" in pool.base for pool in configured):
+            return configured
+        return (*configured, unique_local_pool(f"{_machine_id()} {self._instance}".encode()))
+
+    def _plan(self, request: NetworkRequest, taken: list[Taken], defaults: Sequence[AddressPool]) -> Network:
         """The new network's document."""
         identifier, driver = new_id(), Driver(request.driver)
-        subnets: tuple[Subnet, ...] = ()
         options = dict(request.options)
         asked = read_options(options, self._settings.mtu)
         bridge_name = ""
+        subnets: tuple[Subnet, ...] = ()
         if driver is Driver.BRIDGE:
-            if request.subnet:
-                subnets = (ipam.place_subnet(request, taken),)
-            else:
-                subnets = (ipam.choose_subnet(self._settings.default_address_pools, taken),)
+            subnets = _place_subnets(request, taken, defaults)
+            if request.ipv6 and asked.mtu < _LEAST_MTU6:
+                raise InvalidArgument(
+                    f"MTU {asked.mtu} is too small for IPv6",
+                    hint=f"use {_LEAST_MTU6} or more, or leave out --ipv6",
+                    code="bad-network-option",
+                )
             predefined = request.name == "bridge"
             bridge_name = asked.bridge_name or bridge_interface(self._instance, identifier, default=predefined)
             if predefined:
                 options = default_bridge_options(bridge_name, self._settings.mtu)
+        given = {pool.version for pool in request.pools} if request.name != "bridge" else set()
         return Network(
             id=identifier,
             name=request.name,
             driver=driver,
             created=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "000Z"),
+            ipv4=request.ipv4,
+            ipv6=request.ipv6,
             subnets=subnets,
-            subnet_given=request.subnet is not None and request.name != "bridge",
+            subnet_given=4 in given,
+            subnet6_given=6 in given,
+            idle_subnets=tuple(_idle(pool) for pool in request.pools if pool.version not in request.families),
             internal=request.internal,
             icc=asked.icc,
             masquerade=asked.masquerade,
@@ -172,10 +210,49 @@ class Catalogue:
         taken = await netlink.host_ranges()
         for server in config.nameservers:
             try:
-                taken.append(Taken.of(IPv4Network(f"{server}/32"), f"the host's nameserver {server}"))
-            except AddressValueError:
+                taken.append(Taken.of(ip_network(server), f"the host's nameserver {server}"))
+            except ValueError:  # a name, or an address of one link with its interface
                 continue
         return taken
+
+
+def _place_subnets(request: NetworkRequest, taken: list[Taken], defaults: Sequence[AddressPool]) -> tuple[Subnet, ...]:
+    """A subnet of each family that a bridge is to have: the one asked for, or a piece of the default pools."""
+    found = []
+    for version in request.families:
+        asked = [pool for pool in request.pools if pool.version == version]
+        if len(asked) > 1:
+            raise InvalidArgument("bridge driver doesn't support multiple subnets", hint="give one of each family")
+        found.append(ipam.place_subnet(asked[0], taken) if asked else ipam.choose_subnet(defaults, taken, version))
+    return tuple(found)
+
+
+def _idle(pool: PoolRequest) -> Subnet:
+    """A pool whose family is off, as it was written."""
+    return Subnet(
+        subnet=pool.subnet,
+        gateway=pool.gateway,
+        ip_range=pool.ip_range,
+        aux_addresses=pool.aux_addresses,
+        gateway_shown=bool(pool.gateway),
+    )
+
+
+async def forward_ipv6() -> None:
+    """Let the host forward IPv6, and log what that changed. Raises Unsupported where the kernel has no IPv6."""
+    enabled, kept = await netlink.enable_forwarding6()
+    if enabled:
+        logger.info("enabled net.ipv6.conf.all.forwarding")
+    for name in kept:
+        logger.info("set net.ipv6.conf.%s.accept_ra to 2, as its routes come from advertisements", name)
+
+
+def _machine_id() -> str:
+    """What tells this host from others; random where it has no machine-id(5), which only makes ranges differ."""
+    try:
+        return _MACHINE_ID.read_text().strip() or new_id()
+    except OSError:
+        return new_id()
 
 
 @asynccontextmanager

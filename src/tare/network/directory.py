@@ -240,7 +240,7 @@ def _put(network: Network, endpoint: Endpoint) -> dict[str, Any]:
         "network_name": network.name,
         "container": endpoint.container_id,
         "names": endpoint.dns_names,
-        "addresses": [endpoint.address],
+        "addresses": endpoint.addresses,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
@@ -32,6 +32,7 @@ class Attachment(msgspec.Struct, frozen=True):
     container_name: str
     aliases: tuple[str, ...]
     address: str | None
+    address6: str | None
     mac: str | None
     interface: str | None
     gateway_priority: int
@@ -39,27 +40,85 @@ class Attachment(msgspec.Struct, frozen=True):
     ports: tuple[PortRequest, ...]
     hostname: str = ""
     nameservers: tuple[str, ...] = ()
+    ipv6: bool = True
+    """Whether the container has IPv6; without it, it gets no address of that family anywhere."""
 
 
 def veth_plan(
-    network: Network, endpoint_id: str, namespace: Path, *, endpoint: Endpoint | None = None, address: str = ""
+    network: Network,
+    endpoint_id: str,
+    namespace: Path,
+    *,
+    endpoint: Endpoint | None = None,
+    addresses: Sequence[str] = (),
 ) -> VethPlan:
-    """The interfaces of an endpoint, or of a build step that has only an address on the network."""
-    address = endpoint.address if endpoint else address
-    gateway = endpoint.gateway if endpoint and endpoint.default_route else "" if endpoint else network.gateway
+    """The interfaces of an endpoint, or of a build step that has only addresses on the network."""
+    if endpoint is None:
+        nobody = Endpoint(
+            id=endpoint_id,
+            network_id=network.id,
+            network_name=network.name,
+            container_id="",
+            container_name="",
+            interface="eth0",
+        )
+        endpoint = _with_addresses(network, addresses, nobody)
     return VethPlan(
         host_interface=f"tv{endpoint_id[:11]}",
         bridge=network.bridge_name,
         namespace=namespace,
-        interface=endpoint.interface if endpoint else "eth0",
-        mac=endpoint.mac if endpoint else mac_from_address(address),
-        address=address,
-        prefix_len=network.subnets[0].network.prefixlen,
-        gateway=gateway,
+        interface=endpoint.interface,
+        mac=endpoint.mac or mac_from_address(endpoint.addresses[0]),
+        address=endpoint.address,
+        prefix_len=endpoint.prefix_len,
+        gateway=endpoint.gateway if endpoint.default_route else "",
         mtu=network.mtu,
+        address6=endpoint.address6,
+        prefix_len6=endpoint.prefix_len6,
+        gateway6=endpoint.gateway6 if endpoint.default_route6 else "",
         isolated=not network.icc,
-        link_local=endpoint.link_local if endpoint else (),
+        link_local=endpoint.link_local,
     )
+
+
+def claim_addresses(
+    connection: sqlite3.Connection,
+    network: Network,
+    endpoint_id: str | None,
+    *,
+    wanted: str | None = None,
+    wanted6: str | None = None,
+    ipv6: bool = True,
+) -> list[str]:
+    """Take an address of each family that ``network`` has, in the caller's transaction; that of IPv4 first.
+
+    Raises what :func:`tare.network.ipam.allocate` raises.
+    """
+    addresses = [ipam.allocate(connection, network, endpoint_id, wanted)] if network.pool4 else []
+    if network.pool6 and ipv6:
+        addresses.append(ipam.allocate(connection, network, endpoint_id, wanted6, version=6))
+    return addresses
+
+
+def _with_addresses(network: Network, addresses: Sequence[str], endpoint: Endpoint) -> Endpoint:
+    """The endpoint with addresses of the network, and what follows from them."""
+    outside = not network.internal
+    for address in addresses:
+        if ":" in address and network.pool6:
+            endpoint = msgspec.structs.replace(
+                endpoint,
+                address6=address,
+                prefix_len6=network.pool6.block.prefixlen,
+                gateway6=network.gateway6 if outside else "",
+            )
+        elif network.pool4:
+            endpoint = msgspec.structs.replace(
+                endpoint,
+                address=address,
+                prefix_len=network.pool4.block.prefixlen,
+                gateway=network.gateway if outside else "",
+            )
+    return endpoint
 
 
 def claim(
@@ -85,23 +144,30 @@ def claim(
     records.insert_endpoint(connection, endpoint)
     if network.driver is not Driver.BRIDGE:
         return endpoint, []
-    address = ipam.allocate(connection, network, endpoint.id, request.address)
-    gateway = "" if network.internal else network.gateway
+    addresses = claim_addresses(
+        connection, network, endpoint.id, wanted=request.address, wanted6=request.address6, ipv6=request.ipv6
+    )
+    if not addresses:
+        raise InvalidArgument(
+            f"network {network.name} has only IPv6, which the container has switched off",
+            hint="leave out the sysctl net.ipv6.conf.all.disable_ipv6",
+            code="no-ipv6",
+        )
     endpoint = msgspec.structs.replace(
-        endpoint,
-        mac=_check_mac(request.mac) or mac_from_address(address),
-        address=address,
-        prefix_len=network.subnets[0].network.prefixlen,
-        gateway=gateway,
+        _with_addresses(network, addresses, endpoint),
+        mac=_check_mac(request.mac) or mac_from_address(addresses[0]),
         host_interface=f"tv{endpoint.id[:11]}",
         interface=_free_interface(request.interface, {item.interface for item in others}, network.interface_prefix),
         gateway_priority=request.gateway_priority,
         link_local=tuple(_check_link_local(text) for text in request.link_local),
     )
-    rank = route_rank(endpoint)
-    holders = [item for item in others if item.gateway and item.default_route]
-    first = bool(gateway) and all(rank < route_rank(item) for item in holders)
-    endpoint = msgspec.structs.replace(endpoint, default_route=first)
+    endpoint = msgspec.structs.replace(
+        endpoint,
+        default_route=bool(endpoint.gateway)
+        and all(outranks(endpoint, item) for item in others if item.gateway and item.default_route),
+        default_route6=bool(endpoint.gateway6)
+        and all(outranks(endpoint, item) for item in others if item.gateway6 and item.default_route6),
+    )
     records.update_endpoint(connection, endpoint)
     return endpoint, _publish(connection, network, endpoint, request.ports, settings)
 
@@ -135,7 +201,8 @@ def _publish(
 ) -> list[PublishedPort]:
     """Claim the ports that an endpoint is to publish; an internal network has none."""
     subject = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
-    wanted = [] if network.internal else [ports.normalise(port, network.host_binding) for port in requests]
+    reachable = endpoint.address and not network.internal
+    wanted = [ports.normalise(port, network.host_binding) for port in requests] if reachable else []
     return ports.claim(
         connection, endpoint.id, wanted, port_range=settings.port_range, subject=subject, address=endpoint.address
     )
@@ -150,9 +217,19 @@ def _check_drivers(connection: sqlite3.Connection, network: Network, others: Seq
             raise Conflict(f"a container on network {other.network_name} cannot be connected to network {network.name}")
 
 
-def route_rank(endpoint: Endpoint) -> tuple[int, str]:
-    """The order in which endpoints get the default route: by gateway priority, then by the network's name."""
-    return -endpoint.gateway_priority, endpoint.network_name
+def route_rank(endpoint: Endpoint) -> tuple[int, int, str]:
+    """The order in which endpoints get the default routes, as in Docker.
+
+    By gateway priority; then networks that lead outside with both families, with IPv6, with IPv4; then by the
+    network's name.
+    """
+    families = (1 if endpoint.gateway else 0) + (2 if endpoint.gateway6 else 0)
+    return -endpoint.gateway_priority, -families, endpoint.network_name
+
+
+def outranks(endpoint: Endpoint, other: Endpoint) -> bool:
+    """Whether an endpoint gets a default route rather than another one."""
+    return route_rank(endpoint) < route_rank(other)
 
 
 def _free_interface(wanted: str | None, taken: set[str], prefix: str) -> str:
@@ -162,9 +239,11 @@ def _free_interface(wanted: str | None, taken: set[str], prefix: str) -> str:
 
 
 def _check_link_local(text: str) -> str:
-    address = IPv4Address(text)
+    address = ip_address(text)
     if not address.is_link_local:
-        raise InvalidArgument(f"invalid link local IP address: {text}", hint="it must be in 169.254.0.0/16")
+        raise InvalidArgument(
+            f"invalid link local IP address: {text}", hint="it must be in 169.254.0.0/16 or fe80::/10"
+        )
     return str(address)
 
 

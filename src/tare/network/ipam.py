@@ -10,12 +10,17 @@ import socket
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
 from tare.errors import Exhausted, Forbidden, InvalidArgument
 from tare.network.model import AddressPool, Network, Subnet
-from tare.network.request import NetworkRequest
+from tare.network.request import PoolRequest
+
+Address = IPv4Address | IPv6Address
+Block = IPv4Network | IPv6Network
+
+_MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4 in the notation of IPv6 (RFC 4291, section 2.5.5.2)
 
 
 class Taken(NamedTuple):
@@ -24,46 +29,54 @@ class Taken(NamedTuple):
     first: int
     last: int
     owner: str
+    version: int = 4
 
     @classmethod
-    def of(cls, network: IPv4Network, owner: str) -> Taken:
+    def of(cls, network: Block, owner: str) -> Taken:
         """The range of a network."""
-        return cls(int(network.network_address), int(network.broadcast_address), owner)
+        return cls(int(network.network_address), int(network.broadcast_address), owner, network.version)
 
     @classmethod
     def parse(cls, subnet: str, owner: str) -> Taken:
         """The range of ``10.0.0.0/24``, known to be well-formed: ten times as fast as an address object."""
         address, _, length = subnet.partition("/")
-        first = int.from_bytes(socket.inet_aton(address))
-        return cls(first, first + (1 << 32 - int(length)) - 1, owner)
+        version, family, bits = (6, socket.AF_INET6, 128) if ":" in address else (4, socket.AF_INET, 32)
+        first = int.from_bytes(socket.inet_pton(family, address))
+        return cls(first, first + (1 << bits - int(length)) - 1, owner, version)
 
     @property
-    def network(self) -> IPv4Network:
+    def network(self) -> Block:
         """The range as a network."""
-        return IPv4Network((self.first, 32 - (self.last - self.first).bit_length()))
+        size = (self.last - self.first).bit_length()
+        return IPv6Network((self.first, 128 - size)) if self.version == 6 else IPv4Network((self.first, 32 - size))
 
-    def overlaps(self, other: IPv4Network) -> bool:
+    def overlaps(self, other: Block) -> bool:
         """Whether a network has addresses in this range."""
+        if self.version != other.version:
+            return False
         return self.first <= int(other.broadcast_address) and int(other.network_address) <= self.last
 
 
-def choose_subnet(pools: Iterable[AddressPool], taken: Sequence[Taken]) -> Subnet:
-    """The first piece of the pools that overlaps nothing. Raises Exhausted naming an owner when all are taken.
+def choose_subnet(pools: Iterable[AddressPool], taken: Sequence[Taken], version: int = 4) -> Subnet:
+    """The first piece of the pools of a family that overlaps nothing.
 
-    Takes n log n for n taken ranges, however many of them lie in the pools.
+    Takes n log n for n taken ranges, however many of them lie in the pools. Raises Exhausted naming an owner when all
+    pieces are taken.
     """
-    ranges = _disjoint(taken)
+    ranges = _disjoint([item for item in taken if item.version == version])
     lasts = [item.last for item in ranges]
     found: Taken | None = None
     for pool in pools:
-        base = IPv4Network(pool.base)
-        step = 1 << (32 - pool.size)
+        base = ip_network(pool.base)
+        if base.version != version:
+            continue
+        step = 1 << (base.max_prefixlen - pool.size)
         number = int(base.network_address)
         end = number + base.num_addresses
         while number < end:
             index = bisect_left(lasts, number)  # the first range that does not end before the piece
             if index == len(ranges) or ranges[index].first >= number + step:
-                piece = IPv4Network((number, pool.size))
+                piece = ip_network(((number).to_bytes(base.max_prefixlen // 8), pool.size))
                 return Subnet(subnet=str(piece), gateway=str(piece.network_address + 1))
             found = ranges[index]
             number = (found.last // step + 1) * step
@@ -84,15 +97,18 @@ def _disjoint(taken: Sequence[Taken]) -> list[Taken]:
     return ranges
 
 
-def place_subnet(request: NetworkRequest, taken: Sequence[Taken]) -> Subnet:
+def place_subnet(request: PoolRequest, taken: Sequence[Taken]) -> Subnet:
     """The subnet that the user asked for; its addresses are checked (``request.check_addresses``).
 
     Raises Forbidden for an overlap, naming the network or route, InvalidArgument for what containers cannot use.
     """
-    pool = IPv4Network(request.subnet or "")
-    if pool.prefixlen > 30:
+    pool = ip_network(request.subnet)
+    smallest = pool.max_prefixlen - 2
+    if pool.prefixlen > smallest:
         raise InvalidArgument(
-            f"invalid subnet {pool}: no room for a gateway and a container", hint="use /30 or larger", code="bad-subnet"
+            f"invalid subnet {pool}: no room for a gateway and a container",
+            hint=f"use /{smallest} or larger",
+            code="bad-subnet",
         )
     clash = next((item for item in taken if item.overlaps(pool)), None)
     if clash is not None:
@@ -101,20 +117,19 @@ def place_subnet(request: NetworkRequest, taken: Sequence[Taken]) -> Subnet:
             hint=f"{pool} overlaps {clash.network} of {clash.owner}; choose another --subnet",
             code="subnet-overlap",
         )
-    if pool.is_loopback or pool.is_multicast or pool.network_address.is_unspecified:
-        raise InvalidArgument(f"invalid subnet {pool}: not a range that containers can use", code="bad-subnet")
-    edges = (pool.network_address, pool.broadcast_address)
-    gateway = IPv4Address(request.gateway) if request.gateway else None
+    _check_usable(pool)
+    edges = _edges(pool)
+    gateway = ip_address(request.gateway) if request.gateway else None
     if gateway in edges:
         raise Forbidden(
             f"failed to allocate gateway ({gateway}): Address already in use",
             hint=f"it is the network or broadcast address of {pool}",
             code="address-in-use",
         )
-    host = gateway or _first_host(IPv4Network(request.ip_range or pool), edges)
+    host = gateway or _first_host(ip_network(request.ip_range or pool), edges)
     reserved = {*edges, host}
     for name, text in request.aux_addresses.items():
-        if (address := IPv4Address(text)) in reserved:
+        if (address := ip_address(text)) in reserved:
             raise Forbidden(
                 f"failed to allocate secondary ip address ({name}:{text}): Address already in use",
                 hint="it is the gateway's, another auxiliary one, or the network or broadcast address",
@@ -122,36 +137,62 @@ def place_subnet(request: NetworkRequest, taken: Sequence[Taken]) -> Subnet:
             )
         reserved.add(address)
     return Subnet(
-        subnet=str(pool),
-        gateway=str(host),
-        ip_range=request.ip_range or "",
+        subnet=request.subnet,
+        gateway=request.gateway or str(host),
+        ip_range=request.ip_range,
         aux_addresses=dict(request.aux_addresses),
         gateway_shown=gateway is not None,
     )
 
 
-def _first_host(block: IPv4Network, edges: tuple[IPv4Address, IPv4Address]) -> IPv4Address:
+def _check_usable(pool: Block) -> None:
+    """Raises InvalidArgument for a range that containers cannot use."""
+    if pool.is_multicast and pool.version == 6:
+        raise InvalidArgument(f"multicast subnet '{pool[1]}/{pool.prefixlen}' is not allowed", code="bad-subnet")
+    unusable = pool.is_loopback or pool.is_multicast or pool.network_address.is_unspecified
+    if isinstance(pool, IPv6Network):
+        # addresses of one link (RFC 4291, section 2.5.6) reach nothing beyond it
+        unusable = unusable or pool.is_link_local or pool.overlaps(_MAPPED)
+    if unusable:
+        raise InvalidArgument(f"invalid subnet {pool}: not a range that containers can use", code="bad-subnet")
+
+
+def _edges(pool: Block) -> tuple[Address, ...]:
+    """Addresses of a pool that are nobody's: IPv6 has no broadcast, and the first is any router's (RFC 4291, 2.6.1)."""
+    return (pool.network_address,) if pool.version == 6 else (pool.network_address, pool.broadcast_address)
+
+
+def _first_host(block: Block, edges: Sequence[Address]) -> Address:
     return next(address for address in block if address not in edges)
 
 
-def allocate(connection: sqlite3.Connection, network: Network, endpoint_id: str | None, wanted: str | None) -> str:
+def allocate(
+    connection: sqlite3.Connection,
+    network: Network,
+    endpoint_id: str | None,
+    wanted: str | None,
+    version: int = 4,
+) -> str:
     """Take an address of ``network`` for an endpoint (None: reserved without one); part of the caller's transaction.
 
-    Raises InvalidArgument for an address outside the subnet, Conflict for one in use, Exhausted when none is free.
+    ``version`` is the family, 4 or 6. Raises InvalidArgument for an address outside the subnet, Forbidden for one in
+    use, Exhausted when none is free.
     """
-    if not network.subnets:
-        raise InvalidArgument(f"network {network.name} has no addresses to give")
-    pool = network.subnets[0]
+    pool = network.pool6 if version == 6 else network.pool4
+    if pool is None:
+        raise InvalidArgument(f"network {network.name} has no IPv{version} addresses to give")
     taken = {row[0] for row in connection.execute("SELECT address FROM addresses WHERE network=?", (network.id,))}
-    taken.update((pool.gateway, *pool.aux_addresses.values()))
+    taken.update(str(ip_address(text)) for text in (pool.gateway, *pool.aux_addresses.values()))
     if wanted:
-        address = _parse_address("address", wanted)
-        if address not in pool.network:
-            raise InvalidArgument(f"address {address} is not in subnet {pool.subnet}", hint="choose another --ip")
-        if str(address) in taken or address in (pool.network.network_address, pool.network.broadcast_address):
+        address = _parse_address(wanted, version)
+        if address not in pool.block:
+            option = "--ip6" if version == 6 else "--ip"
+            raise InvalidArgument(f"address {address} is not in subnet {pool.subnet}", hint=f"choose another {option}")
+        if str(address) in taken or address in _edges(pool.block):
+            holder = _holder(connection, network, pool, address)
             raise Forbidden(
                 "Address already in use",
-                hint=f"{address} on network {network.name} {_holder(connection, network, address)}; choose another",
+                hint=f"{address} on network {network.name} {holder}; choose another",
                 code="address-in-use",
             )
         chosen = str(address)
@@ -162,20 +203,18 @@ def allocate(connection: sqlite3.Connection, network: Network, endpoint_id: str 
 
 
 def _first_free(network: Network, pool: Subnet, taken: set[str]) -> str:
-    whole = pool.network
-    for address in IPv4Network(pool.ip_range or pool.subnet):
-        if address in (whole.network_address, whole.broadcast_address):
-            continue
-        if str(address) not in taken:
+    edges = _edges(pool.block)
+    for address in ip_network(pool.ip_range or pool.subnet):
+        if address not in edges and str(address) not in taken:
             return str(address)
     raise Exhausted(
-        f"no available IPv4 addresses on network {network.name} ({pool.ip_range or pool.subnet})",
+        f"no available IPv{pool.version} addresses on network {network.name} ({pool.ip_range or pool.subnet})",
         hint="remove containers from it, or make a larger network",
         code="addresses-exhausted",
     )
 
 
-def _holder(connection: sqlite3.Connection, network: Network, address: IPv4Address) -> str:
+def _holder(connection: sqlite3.Connection, network: Network, pool: Subnet, address: Address) -> str:
     """Who has an address that cannot be given, as the rest of a sentence."""
     row = connection.execute(
         "SELECT containers.name FROM addresses JOIN endpoints ON endpoints.id = addresses.endpoint"
@@ -184,14 +223,13 @@ def _holder(connection: sqlite3.Connection, network: Network, address: IPv4Addre
     ).fetchone()
     if row:
         return f"belongs to container {row[0]}"
-    pool = network.subnets[0]
-    if str(address) == pool.gateway:
+    if address == ip_address(pool.gateway):
         return "is the gateway"
     return "is reserved"
 
 
-def _parse_address(what: str, text: str) -> IPv4Address:
+def _parse_address(text: str, version: int) -> Address:
     try:
-        return IPv4Address(text)
-    except AddressValueError as error:
-        raise InvalidArgument(f"invalid {what} {text}: {error}") from error
+        return IPv6Address(text) if version == 6 else IPv4Address(text)
+    except ValueError as error:
+        raise InvalidArgument(f"invalid address {text}: {error}") from error

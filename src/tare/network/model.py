@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -42,6 +43,11 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
         return ipaddress.IPv4Network(self.subnet)
 
     @property
+    def block(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+        """The pool as an address object of its family."""
+        return ipaddress.ip_network(self.subnet)
+
+    @property
     def version(self) -> int:
         """4 or 6."""
         return 6 if ":" in self.subnet else 4
@@ -50,15 +56,21 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     """A network. ``created`` is RFC 3339; ``bridge_name`` is empty unless the driver is bridge.
 
-    ``subnet_given`` tells that the user chose the subnet: only there can endpoints ask for an address.
+    ``subnet_given`` tells that the user chose the subnet of IPv4, ``subnet6_given`` that of IPv6: only there can
+    endpoints ask for an address. ``ipv4`` and ``ipv6`` tell which families it has; ``idle_subnets`` are pools that were
+    asked for although their family is off, which documents show and nothing uses, as in Docker.
     """
 
     id: str
     name: str
     driver: Driver
     created: str
+    ipv4: bool = True
+    ipv6: bool = False
     subnets: tuple[Subnet, ...] = ()
     subnet_given: bool = True
+    subnet6_given: bool = False
+    idle_subnets: tuple[Subnet, ...] = ()
     internal: bool = False
     icc: bool = True
     attachable: bool = False
@@ -83,6 +95,11 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     def gateway(self) -> str:
         """The host's IPv4 address on this network; empty without one."""
         return self.pool4.gateway if self.pool4 else ""
+
+    @property
+    def gateway6(self) -> str:
+        """The host's IPv6 address on this network, in its canonical form; empty without one."""
+        return str(ipaddress.IPv6Address(self.pool6.gateway)) if self.pool6 else ""
 
     @property
     def host_binding(self) -> str:
@@ -134,7 +151,8 @@ class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A container's place on one network. ``host_interface`` is empty for the drivers host and none.
 
-    Either family may be missing: its address, prefix length and gateway are empty then.
+    Either family may be missing: its address, prefix length and gateway are empty then. ``default_route`` and
+    ``default_route6`` tell whether the container's routes of each family lead through here.
     """
 
     id: str
@@ -153,11 +171,17 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     host_interface: str = ""
     interface: str = ""
     default_route: bool = True
+    default_route6: bool = True
     gateway_priority: int = 0
     link_local: tuple[str, ...] = ()
     hostname: str = ""
     nameservers: tuple[str, ...] = ()
     """Addresses of resolvers that the container was given (``--dns``); empty for the host's."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its addresses, that of IPv4 first."""
+        return tuple(address for address in (self.address, self.address6) if address)
 
     @property
     def dns_names(self) -> tuple[str, ...]:
@@ -171,13 +195,20 @@ class AddressPool(msgspec.Struct, frozen=True, kw_only=True):
     base: str
     size: int
 
+    def check(self) -> None:
+        """Raises ValueError when it is no pool."""
+        base = ipaddress.ip_network(self.base)
+        if not base.prefixlen <= self.size <= base.max_prefixlen - 2:
+            raise ValueError(f"address pool {self.base}: pieces of /{self.size} are not within it, or without room")
+
 
 class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the configuration says about networking.
 
-    ``default_address_pools`` are used in this order; pieces that overlap a route of the host are skipped.
+    ``default_address_pools`` are used in this order; pieces that overlap a route of the host are skipped. Without one
+    of IPv6 among them, subnets of IPv6 come from a range of unique local addresses (RFC 4193) of this host's own.
     ``port_range`` is where host ports come from when none is asked for. ``default_subnet`` fixes the subnet of the
-    network ``bridge``.
+    network ``bridge``; ``ipv6`` gives it one of IPv6 as well, which ``default_subnet6`` fixes.
     """
 
     default_address_pools: tuple[AddressPool, ...] = (
@@ -188,6 +219,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
         AddressPool(base="192.168.0.0/16", size=24),
     )
     default_subnet: str = ""
+    ipv6: bool = False
+    default_subnet6: str = ""
     mtu: int = 1500
     port_range: tuple[int, int] = (32768, 60999)
     resolv_conf: str = "/etc/resolv.conf"
@@ -215,8 +248,16 @@ def owns_interface(instance: str, name: str) -> bool:
 
 
 def mac_from_address(address: str) -> str:
-    """The MAC address for an IPv4 address: 02:42 and its four bytes.
+    """The MAC address for an IPv4 address: 02:42 and its four bytes; for one of IPv6 02 and five bytes of its digest.
 
     Derived, not random: when an address passes to another container, neighbours' caches stay right.
     """
-    return "02:42:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
+    packed = ipaddress.ip_address(address).packed
+    tail = b"\x42" + packed if len(packed) == 4 else hashlib.blake2s(packed, digest_size=5).digest()
+    return "02:" + ":".join(f"{byte:02x}" for byte in tail)
+
+
+def unique_local_pool(seed: bytes) -> AddressPool:
+    """The range of unique local addresses that ``seed`` stands for, cut into /64 (RFC 4193, section 3.1: fd00::/8)."""
+    prefix = b"\xfd" + hashlib.blake2s(seed, digest_size=5, person=b"tareula").digest()
+    return AddressPool(base=str(ipaddress.IPv6Network((prefix.ljust(16, b"\0"), 48))), size=64)

@@ -132,7 +132,7 @@ def hosts_file(
     ]
     lines += [f"{address}\t{name}" for name, address in extra_hosts]
     own = own_names(hostname, domainname)
-    lines += [f"{endpoint.address}\t{own}" for endpoint in endpoints if endpoint.address]
+    lines += [f"{address}\t{own}" for endpoint in endpoints for address in endpoint.addresses]
     return "\n".join(lines) + "\n"
 
 

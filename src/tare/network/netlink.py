@@ -16,26 +16,31 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tare.base.shielding import to_end
-from tare.errors import InternalError, Unsupported
+from tare.errors import InternalError, TareError, Unsupported
 from tare.kernel import interfaces
 from tare.kernel.namespaces import run_in_network_namespace
-from tare.network.ipam import Taken
+from tare.network.ipam import Block, Taken
 from tare.network.model import Network
 
 T = TypeVar("T")
 
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GLINK = 0x0000000A
+_IFA_F_NODAD = 0x02  # rtnetlink(7): no detection of duplicates, the address is of use at once
+_IPV6 = Path("/proc/sys/net/ipv6/conf")
 
 
 @dataclass(frozen=True, slots=True)
 class VethPlan:
-    """A veth pair to make: one end on the bridge, the other inside the namespace under its final name."""
+    """A veth pair to make: one end on the bridge, the other inside the namespace under its final name.
+
+    Addresses and gateways are empty where there is none of the family.
+    """
 
     host_interface: str
     bridge: str
@@ -46,6 +51,9 @@ class VethPlan:
     prefix_len: int
     gateway: str
     mtu: int
+    address6: str = ""
+    prefix_len6: int = 0
+    gateway6: str = ""
     isolated: bool = False
     link_local: tuple[str, ...] = ()
 
@@ -70,12 +78,12 @@ async def connect(plan: VethPlan) -> None:
     await _in_thread(plan.host_interface, lambda: _connect(plan))
 
 
-async def set_default_route(namespace: Path, gateway: str) -> None:
-    """Make ``gateway`` the namespace's default route, whatever it was; an empty one removes the route."""
+async def set_default_route(namespace: Path, gateway: str, version: int = 4) -> None:
+    """Make ``gateway`` the namespace's default route of a family; an empty one removes the route."""
 
     def work() -> None:
         with _netlink() as ip:
-            _replace_default_route(ip, gateway)
+            _replace_default_route(ip, gateway, version)
 
     await _in_thread(str(namespace), lambda: run_in_network_namespace(namespace, work))
 
@@ -92,7 +100,7 @@ async def ports_of_bridge(bridge: str) -> list[str]:
 
 
 async def host_ranges() -> list[Taken]:
-    """Every IPv4 range that the host routes or has an address in (a default route takes nothing)."""
+    """Every range that the host routes or has an address in (a default route takes nothing), of both families."""
     return await _in_thread("host", _host_ranges)
 
 
@@ -112,6 +120,15 @@ async def enable_forwarding() -> bool:
     return await asyncio.to_thread(work)
 
 
+async def enable_forwarding6() -> tuple[bool, list[str]]:
+    """Let the host forward IPv6 packets; returns whether it did not before, and whose settings were kept alive.
+
+    A host that forwards takes no more routes from routers' advertisements, and loses those that it has, unless
+    ``accept_ra`` is 2: interfaces with such routes get it first. Raises Unsupported where the kernel has no IPv6.
+    """
+    return await _in_thread("net.ipv6.conf.all.forwarding", _enable_forwarding6)
+
+
 async def _in_thread(subject: str, work: Callable[[], T]) -> T:
     return await to_end(asyncio.to_thread(_translate, subject, work))
 
@@ -121,6 +138,8 @@ def _translate(subject: str, work: Callable[[], T]) -> T:
 
     try:
         return work()
+    except TareError:
+        raise
     except NetlinkError as error:
         if error.code == errno.EOPNOTSUPP:
             raise Unsupported(
@@ -148,21 +167,29 @@ def _index(ip: Any, name: str) -> int | None:
 
 
 def _ensure_bridge(network: Network) -> None:
-    pool = network.subnets[0]
+    pool = network.pool4
     with _netlink() as ip:
         index = _index(ip, network.bridge_name)
         if index is None:
             ip.link("add", ifname=network.bridge_name, kind="bridge", mtu=network.mtu)
             index = _index(ip, network.bridge_name)
         try:
-            with _exists_is_fine():
-                ip.addr("add", index=index, address=pool.gateway, prefixlen=pool.network.prefixlen)
+            if pool:
+                with _exists_is_fine():
+                    ip.addr("add", index=index, address=pool.gateway, prefixlen=pool.network.prefixlen)
+            if network.pool6:
+                _prepare_ipv6(network.bridge_name)
+                with _exists_is_fine():
+                    _add_address6(ip, index, network.gateway6, network.pool6.block.prefixlen)
             ip.link("set", index=index, state="up")
             settings = Path("/proc/sys/net/ipv4/conf", network.bridge_name)
             # replies to what came from 127.0.0.1 of the host; the firewall keeps others out of 127.0.0.0/8
             (settings / "route_localnet").write_text("1")
             (settings / "forwarding").write_text("1")
-            Path("/proc/sys/net/ipv6/conf", network.bridge_name, "accept_ra").write_text("0")
+            if network.pool6:
+                (_IPV6 / network.bridge_name / "forwarding").write_text("1")
+            elif (_IPV6 / network.bridge_name).exists():
+                (_IPV6 / network.bridge_name / "accept_ra").write_text("0")
         except BaseException:
             ip.link("del", index=index)
             raise
@@ -217,22 +244,49 @@ def _set_port(interface: str, setting: str) -> None:
 
 def _silence_ipv6(interface: str) -> None:
     """No link-local address: IPv4 networks stay IPv4, and no duplicate detection delays the interface."""
-    path = Path("/proc/sys/net/ipv6/conf", interface, "disable_ipv6")
+    path = _IPV6 / interface / "disable_ipv6"
     if path.exists():
         path.write_text("1")
+
+
+def _prepare_ipv6(interface: str) -> None:
+    """IPv6 as the engine has it: no duplicate detection, which takes a second, and no routers that nobody asked for."""
+    settings = _IPV6 / interface
+    if not settings.exists():
+        raise Unsupported(
+            f"interface {interface} has no IPv6: the kernel was started without it, or the MTU is below 1280",
+            hint="boot without ipv6.disable=1, or leave out --ipv6",
+            code="no-ipv6",
+        )
+    for name, value in (("disable_ipv6", "0"), ("accept_dad", "0"), ("accept_ra", "0")):
+        (settings / name).write_text(value)
+
+
+def _add_address6(ip: Any, index: int | None, address: str, prefix_len: int) -> None:
+    ip.addr("add", index=index, address=address, prefixlen=prefix_len, family=socket.AF_INET6, flags=_IFA_F_NODAD)
 
 
 def _configure_inside(plan: VethPlan) -> None:
     with _netlink() as ip:
         index = _index(ip, plan.interface)
-        _silence_ipv6(plan.interface)
-        broadcast = str(IPv4Network((plan.address, plan.prefix_len), strict=False).broadcast_address)
-        ip.addr("add", index=index, address=plan.address, prefixlen=plan.prefix_len, broadcast=broadcast)
+        if plan.address6:
+            _prepare_ipv6(plan.interface)
+            _add_address6(ip, index, plan.address6, plan.prefix_len6)
+        else:
+            _silence_ipv6(plan.interface)
+        if plan.address:
+            broadcast = str(IPv4Network((plan.address, plan.prefix_len), strict=False).broadcast_address)
+            ip.addr("add", index=index, address=plan.address, prefixlen=plan.prefix_len, broadcast=broadcast)
         for address in plan.link_local:
-            ip.addr("add", index=index, address=address, prefixlen=16, broadcast="169.254.255.255")
+            if ip_address(address).version == 6:
+                _add_address6(ip, index, address, 64)
+            else:
+                ip.addr("add", index=index, address=address, prefixlen=16, broadcast="169.254.255.255")
         ip.link("set", index=index, state="up")
         if plan.gateway:
             _replace_default_route(ip, plan.gateway)
+        if plan.gateway6:
+            _replace_default_route(ip, plan.gateway6, 6)
     settle(plan.interface)
 
 
@@ -247,12 +301,29 @@ def settle(interface: str) -> None:
         fcntl.ioctl(control, _SIOCETHTOOL, request)
 
 
-def _replace_default_route(ip: Any, gateway: str) -> None:
+def _replace_default_route(ip: Any, gateway: str, version: int = 4) -> None:
+    everything, family = ("::/0", socket.AF_INET6) if version == 6 else ("0.0.0.0/0", socket.AF_INET)
     if gateway:
-        ip.route("replace", dst="0.0.0.0/0", gateway=gateway)
+        ip.route("replace", dst=everything, gateway=gateway, family=family)
         return
     with _absence_is_fine():
-        ip.route("del", dst="0.0.0.0/0")
+        ip.route("del", dst=everything, family=family)
+
+
+def _enable_forwarding6() -> tuple[bool, list[str]]:
+    everywhere = _IPV6 / "all" / "forwarding"
+    if not everywhere.exists():
+        raise Unsupported("the kernel has no IPv6", hint="boot without ipv6.disable=1, or leave out --ipv6")
+    if everywhere.read_text().strip() == "1":
+        return False, []
+    kept = []
+    for name in interfaces.advertised_routes():
+        accept = _IPV6 / name / "accept_ra"
+        if accept.exists() and accept.read_text().strip() == "1":
+            accept.write_text("2")
+            kept.append(name)
+    everywhere.write_text("1")
+    return True, kept
 
 
 def _links(kind: str) -> list[str]:
@@ -261,10 +332,12 @@ def _links(kind: str) -> list[str]:
 
 
 def _host_ranges() -> list[Taken]:
-    found: dict[IPv4Network, str] = {}
-    for name, network in interfaces.ipv4_addresses():
+    found: dict[Block, str] = {}
+    addresses: list[tuple[str, Block]] = [*interfaces.ipv4_addresses(), *interfaces.ipv6_addresses()]
+    for name, network in addresses:
         found.setdefault(network, f"interface {name}")
-    for name, network in interfaces.ipv4_routes():
+    routes: list[tuple[str, Block]] = [*interfaces.ipv4_routes(), *interfaces.ipv6_routes()]
+    for name, network in routes:
         found.setdefault(network, f"the host's route via {name}")
     return [Taken.of(network, owner) for network, owner in found.items()]
 

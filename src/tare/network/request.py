@@ -7,9 +7,9 @@ them is said where it is done.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
 
@@ -25,22 +25,40 @@ _GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 
 
+class PoolRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An address pool that is asked for, in the user's own words; empty where the engine may choose."""
+
+    subnet: str = ""
+    gateway: str = ""
+    ip_range: str = ""
+    aux_addresses: dict[str, str] = {}
+
+    @property
+    def version(self) -> int:
+        """4 or 6; a pool without a subnet counts as IPv4, as in Docker."""
+        return 6 if ":" in self.subnet else 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkRequest:
-    """What is asked of a new network; addresses as CIDR or dotted text, None where the engine may choose."""
+    """What is asked of a new network; without a pool for a family that it has, the engine chooses one."""
 
     name: str
     driver: str = "bridge"
-    subnet: str | None = None
-    gateway: str | None = None
-    ip_range: str | None = None
-    aux_addresses: Mapping[str, str] = field(default_factory=dict)
+    ipv4: bool = True
+    ipv6: bool = False
+    pools: Sequence[PoolRequest] = ()
     internal: bool = False
     attachable: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     ipam_driver: str = "default"
     ipam_options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """The families that it is to have: 4, 6, or both in this order."""
+        return tuple(version for version, wanted in ((4, self.ipv4), (6, self.ipv6)) if wanted)
 
 
 class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,19 +91,22 @@ def check_drivers(request: NetworkRequest) -> None:
             f'plugin "{request.driver}" not found', hint="the drivers are bridge, host and null", code="no-such-driver"
         )
     if request.ipam_driver == "null":
-        raise Unsupported("ipv4 pool is empty", hint="a bridge needs addresses: use the IPAM driver default")
+        family = "ipv4" if request.ipv4 else "ipv6"
+        raise Unsupported(f"{family} pool is empty", hint="a bridge needs addresses: use the IPAM driver default")
     if request.ipam_driver not in ("", "default"):
         raise NotFound(f'plugin "{request.ipam_driver}" not found', hint="the IPAM driver is default")
 
 
 def check_addresses(request: NetworkRequest) -> None:
-    """Check subnet, range, gateway and auxiliary addresses against each other. Raises InvalidArgument with all faults.
+    """Check subnets, ranges, gateways and auxiliary addresses against each other.
 
-    Source: Docker's ``network.ValidateIPAM``.
+    Pools of IPv6 are not looked at where the network has none, those of IPv4 always (Docker's
+    ``network.ValidateIPAM``). Raises InvalidArgument with all faults.
     """
-    if not (request.subnet or request.gateway or request.ip_range or request.aux_addresses):
-        return
-    faults = list(_address_faults(request))
+    if not (request.ipv4 or request.ipv6):
+        raise InvalidArgument("IPv4 or IPv6 must be enabled", hint="leave --ipv4=false out, or add --ipv6")
+    pools = [pool for pool in request.pools if pool.version == 4 or request.ipv6]
+    faults = [fault for pool in pools for fault in _address_faults(pool)]
     if faults:
         listed = faults[0] if len(faults) == 1 else "\n".join(f"* {fault}" for fault in faults)
         raise InvalidArgument(
@@ -93,24 +114,24 @@ def check_addresses(request: NetworkRequest) -> None:
         )
 
 
-def _address_faults(request: NetworkRequest) -> Iterator[str]:
-    subnet = _network(request.subnet or "")
+def _address_faults(request: PoolRequest) -> Iterator[str]:
+    subnet = _network(request.subnet)
     if subnet is None:
-        yield f"invalid subnet {request.subnet or ''}: invalid CIDR block notation"
+        yield f"invalid subnet {request.subnet}: invalid CIDR block notation"
         return
-    if _masked(request.subnet or "") != request.subnet:
+    if _has_host_bits(request.subnet):
         yield f"invalid subnet {request.subnet}: it should be {subnet}"
     if request.ip_range:
         part = _network(request.ip_range)
         if part is None:
             yield f"invalid ip-range {request.ip_range}: invalid CIDR block notation"
         else:
-            if _masked(request.ip_range) != request.ip_range:
+            if _has_host_bits(request.ip_range):
                 yield f"invalid ip-range {request.ip_range}: it should be {part}"
             if part.prefixlen < subnet.prefixlen:
                 bigger = f"CIDR block is bigger than its parent subnet {request.subnet}"
                 yield f"invalid ip-range {request.ip_range}: {bigger}"
-            elif not part.subnet_of(subnet):
+            elif part.network_address not in subnet:
                 yield f"invalid ip-range {request.ip_range}: parent subnet {request.subnet} doesn't contain ip-range"
     named = [(f"invalid gateway {request.gateway}", request.gateway)] if request.gateway else []
     named += [(f"invalid auxiliary address {name}", address) for name, address in request.aux_addresses.items()]
@@ -132,13 +153,14 @@ def read_options(options: Mapping[str, str], default_mtu: int) -> BridgeOptions:
     if prefix and not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.-]{0,11}", prefix):
         raise InvalidArgument(f"invalid value for option {PREFIX_OPTION}: {prefix!r}", hint="at most 12 letters")
     binding = options.get(f"{BRIDGE_OPTION}host_binding_ipv4")
-    if binding is not None and _address(binding) is None:
+    if binding is not None and not isinstance(_address(binding), IPv4Address):
         raise _unreadable(f"{BRIDGE_OPTION}host_binding_ipv4", binding, "nil ip")
-    mode = options.get(f"{BRIDGE_OPTION}gateway_mode_ipv4", "nat")
-    if mode not in _GATEWAY_MODES:
-        raise _unreadable(f"{BRIDGE_OPTION}gateway_mode_ipv4", mode, f"unknown gateway mode {mode}")
-    if mode != "nat":
-        raise Unsupported(f"gateway mode {mode} is not available", hint="leave it out: published ports use NAT")
+    for name_of_mode in (f"{BRIDGE_OPTION}gateway_mode_ipv4", f"{BRIDGE_OPTION}gateway_mode_ipv6"):
+        mode = options.get(name_of_mode, "nat")
+        if mode not in _GATEWAY_MODES:
+            raise _unreadable(name_of_mode, mode, f"unknown gateway mode {mode}")
+        if mode != "nat":
+            raise Unsupported(f"gateway mode {mode} is not available", hint="leave it out: published ports use NAT")
     return BridgeOptions(
         bridge_name=name,
         icc=_flag(options, f"{BRIDGE_OPTION}enable_icc"),
@@ -159,24 +181,27 @@ def default_bridge_options(bridge: str, mtu: int) -> dict[str, str]:
     }
 
 
-def _network(text: str) -> IPv4Network | None:
+def _network(text: str) -> IPv4Network | IPv6Network | None:
     """The network that ``text`` lies in, host bits or not; None when it is no CIDR block."""
-    if not re.fullmatch(r"[\d.]+/\d{1,2}", text, re.ASCII):
-        return None
     try:
-        return IPv4Network(text, strict=False)
+        if re.fullmatch(r"[\d.]+/(0|[1-9]\d?)", text, re.ASCII):
+            return IPv4Network(text, strict=False)
+        if re.fullmatch(r"[\da-fA-F:.]+/(0|[1-9]\d{0,2})", text, re.ASCII):
+            return IPv6Network(text, strict=False)
     except ValueError:
         return None
+    return None
 
 
-def _masked(text: str) -> str:
-    return str(_network(text))
+def _has_host_bits(text: str) -> bool:
+    network = _network(text)
+    return network is not None and _address(text.partition("/")[0]) != network.network_address
 
 
-def _address(text: str) -> IPv4Address | None:
+def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        return IPv4Address(text)
-    except AddressValueError:
+        return IPv6Address(text) if re.fullmatch(r"[\da-fA-F:.]*:[\da-fA-F:.]*", text, re.ASCII) else IPv4Address(text)
+    except ValueError:
         return None
 
 

@@ -40,18 +40,24 @@ def network_elements(network: Network) -> list[tuple[str, str]]:
     """The elements (set or map, element) that a bridge network adds."""
     if network.driver is not Driver.BRIDGE:
         return []
-    bridge, pool = f'"{network.bridge_name}"', network.subnets[0]
+    bridge = f'"{network.bridge_name}"'
     elements = [
         ("bridges", bridge),
         ("within", f"{bridge} . {bridge} : {'accept' if network.icc else 'goto only_published'}"),
-        ("own_gateway", f"{bridge} . {pool.gateway}"),
-        ("gateways", pool.gateway),
-        ("local_subnets", f"{pool.subnet} . {bridge}"),
     ]
+    masqueraded = network.masquerade and not network.internal
+    if pool := network.pool4:
+        elements += [
+            ("own_gateway", f"{bridge} . {pool.gateway}"),
+            ("gateways", pool.gateway),
+            ("local_subnets", f"{pool.subnet} . {bridge}"),
+        ]
+        elements += [("masqueraded", pool.subnet)] if masqueraded else []
+    if pool := network.pool6:
+        elements += [("own_gateway6", f"{bridge} . {network.gateway6}"), ("gateways6", network.gateway6)]
+        elements += [("masqueraded6", pool.subnet)] if masqueraded else []
     if network.internal:
         elements.append(("internal", bridge))
-    elif network.masquerade:
-        elements.append(("masqueraded", pool.subnet))
     return elements
 
 
@@ -92,6 +98,9 @@ _SETS = {
     "own_gateway": "type ifname . ipv4_addr",
     "local_subnets": "type ipv4_addr . ifname; flags interval",
     "masqueraded": "type ipv4_addr; flags interval",
+    "gateways6": "type ipv6_addr",
+    "own_gateway6": "type ifname . ipv6_addr",
+    "masqueraded6": "type ipv6_addr; flags interval",
     "published_at": "type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service",
     "published_everywhere": "type inet_proto . inet_service : ipv4_addr . inet_service",
 }
@@ -143,14 +152,18 @@ _CHAINS = """\
   }
   chain to_host {
     ct state established,related accept
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept comment "IPv6 has no ARP"
     iifname @internal drop
     iifname . ip daddr @own_gateway accept
+    iifname . ip6 daddr @own_gateway6 accept
     ip daddr @gateways drop comment "another network's gateway"
+    ip6 daddr @gateways6 drop comment "another network's gateway"
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
     oifname @bridges jump into_bridge
     oifname != @bridges ip saddr @masqueraded masquerade
+    oifname != @bridges ip6 saddr @masqueraded6 masquerade
   }
   chain into_bridge {
     ip saddr 127.0.0.0/8 masquerade comment "from the host through localhost"

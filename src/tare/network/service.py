@@ -21,10 +21,10 @@ from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
 from tare.errors import NotFound, TareError
 from tare.model.ids import new_id
-from tare.network import ipam, netlink, records
-from tare.network.catalogue import Catalogue
+from tare.network import netlink, records
+from tare.network.catalogue import Catalogue, forward_ipv6
 from tare.network.directory import Directory
-from tare.network.endpoints import Attachment, claim, republish, route_rank, veth_plan
+from tare.network.endpoints import Attachment, claim, claim_addresses, republish, route_rank, veth_plan
 from tare.network.model import (
     Driver,
     Endpoint,
@@ -36,7 +36,7 @@ from tare.network.model import (
 )
 from tare.network.names import container_resolver, host_resolver, hosts_file, read_resolv_conf
 from tare.network.netlink import VethPlan
-from tare.network.request import NetworkRequest
+from tare.network.request import NetworkRequest, PoolRequest
 from tare.network.ruleset import Forwarding
 from tare.network.sandboxes import NamespaceOwner, Sandboxes
 from tare.network.steering import Steering
@@ -68,6 +68,8 @@ class NetworkService:
         if await netlink.enable_forwarding():
             logger.info("enabled net.ipv4.ip_forward")
         networks = {network.id: network for network in await self._catalogue.all()}
+        if any(network.pool6 for network in networks.values()):
+            await forward_ipv6()
         for network in networks.values():
             if network.driver is Driver.BRIDGE:
                 await netlink.ensure_bridge(network)
@@ -111,6 +113,9 @@ class NetworkService:
         gateway: str | None = None,
         ip_range: str | None = None,
         aux_addresses: Mapping[str, str] | None = None,
+        pools: Sequence[PoolRequest] = (),
+        ipv4: bool = True,
+        ipv6: bool = False,
         internal: bool = False,
         attachable: bool = False,
         labels: Mapping[str, str] | None = None,
@@ -118,14 +123,22 @@ class NetworkService:
         ipam_driver: str = "default",
         ipam_options: Mapping[str, str] | None = None,
     ) -> Network:
-        """Make a network. Raises Conflict (name), Forbidden (overlap, predefined), InvalidArgument, Exhausted."""
+        """Make a network; ``subnet`` and what follows it is short for one of ``pools``.
+
+        Raises Conflict (name), Forbidden (overlap, predefined), InvalidArgument, Exhausted.
+        """
+        first = PoolRequest(
+            subnet=subnet or "",
+            gateway=gateway or "",
+            ip_range=ip_range or "",
+            aux_addresses=dict(aux_addresses or {}),
+        )
         request = NetworkRequest(
             name=name,
             driver=driver,
-            subnet=subnet,
-            gateway=gateway,
-            ip_range=ip_range,
-            aux_addresses=aux_addresses or {},
+            ipv4=ipv4,
+            ipv6=ipv6,
+            pools=tuple(pool for pool in (first, *pools) if pool != PoolRequest()),
             internal=internal,
             attachable=attachable,
             labels=labels or {},
@@ -191,8 +204,8 @@ class NetworkService:
         """A namespace on the network ``bridge`` for a build step: address, NAT; gone when the block ends."""
         network = await self._catalogue.get("bridge")
         path = self._sandboxes.build_path(identifier)
-        address = await self._db.write(lambda db: ipam.allocate(db, network, None, None), durable=False)
-        plan = veth_plan(network, new_id(), path, address=address)
+        addresses = await self._db.write(lambda db: claim_addresses(db, network, None), durable=False)
+        plan = veth_plan(network, new_id(), path, addresses=addresses)
         try:
             await self._sandboxes.create(path)
             await netlink.connect(plan)
@@ -215,6 +228,7 @@ class NetworkService:
         *,
         aliases: Sequence[str] = (),
         address: str | None = None,
+        address6: str | None = None,
         mac: str | None = None,
         interface: str | None = None,
         gateway_priority: int = 0,
@@ -222,12 +236,14 @@ class NetworkService:
         ports: Sequence[PortRequest] = (),
         hostname: str = "",
         nameservers: Sequence[str] = (),
+        ipv6: bool = True,
     ) -> Endpoint:
         """Connect a container (its row exists, its sandbox too unless the driver is host or none) to a network.
 
-        ``interface`` None takes the first free of eth0, eth1, …. The default route goes to the network of the highest
-        ``gateway_priority``, of several to the one whose name comes first, as in Docker. Raises NotFound, Conflict
-        (connected already, address or port in use), InvalidArgument, Exhausted; nothing is left behind then.
+        ``interface`` None takes the first free of eth0, eth1, …. The default route of each family goes to the network
+        of the highest ``gateway_priority``; :func:`tare.network.endpoints.route_rank` orders several. ``ipv6`` False
+        takes no address of that family. Raises NotFound, Conflict (connected already, address or port in use),
+        InvalidArgument, Exhausted; nothing is left behind then.
         """
         request = Attachment(
             endpoint_id=new_id(),
@@ -235,6 +251,7 @@ class NetworkService:
             container_name=container_name,
             aliases=tuple(aliases),
             address=address,
+            address6=address6,
             mac=mac,
             interface=interface,
             gateway_priority=gateway_priority,
@@ -242,6 +259,7 @@ class NetworkService:
             ports=tuple(ports),
             hostname=hostname,
             nameservers=tuple(nameservers),
+            ipv6=ipv6,
         )
         async with self._locks.hold(container_id):
             network = await self._catalogue.get(network_ref)
@@ -251,7 +269,7 @@ class NetworkService:
             if network.driver is Driver.BRIDGE:
                 try:
                     await self._connect(network, endpoint, published)
-                    if endpoint.default_route:
+                    if endpoint.default_route or endpoint.default_route6:
                         await self._take_default_route_from_others(endpoint)
                 except BaseException:
                     await finish(self._disconnect(network, endpoint), what=f"endpoint of {container_name}")
@@ -269,8 +287,7 @@ class NetworkService:
                     f"container {container_id} is not connected to network {network.name}", code="not-connected"
                 )
             await self._disconnect(network, endpoint)
-            if endpoint.default_route:
-                await self._pass_on_default_route([item for item in mine if item.id != endpoint.id])
+            await self._pass_on_default_routes(endpoint, [item for item in mine if item.id != endpoint.id])
 
     async def republish(self, container_id: str, requests: Sequence[PortRequest]) -> None:
         """Have the endpoint with the default route publish the container's ports, as in Docker.
@@ -374,22 +391,41 @@ class NetworkService:
         task.add_done_callback(self._background.discard)
 
     async def _take_default_route_from_others(self, owner: Endpoint) -> None:
-        """Note that ``owner`` has the route; its interface was made with it."""
+        """Note which routes ``owner`` has; its interface was made with them."""
 
         def note(connection: sqlite3.Connection) -> None:
             for other in records.endpoints(connection, container=owner.container_id):
-                if other.default_route and other.id != owner.id:
-                    records.update_endpoint(connection, msgspec.structs.replace(other, default_route=False))
+                if other.id != owner.id:
+                    changed = msgspec.structs.replace(
+                        other,
+                        default_route=other.default_route and not owner.default_route,
+                        default_route6=other.default_route6 and not owner.default_route6,
+                    )
+                    records.update_endpoint(connection, changed)
 
         await self._db.write(note, durable=False)
 
-    async def _pass_on_default_route(self, remaining: Sequence[Endpoint]) -> None:
-        heir = min((item for item in remaining if item.gateway), key=route_rank, default=None)
-        if heir is None or not await self._sandboxes.exists(heir.container_id):
+    async def _pass_on_default_routes(self, gone: Endpoint, remaining: Sequence[Endpoint]) -> None:
+        """Let the routes that an endpoint had lead through the best of those that remain."""
+        if not await self._sandboxes.exists(gone.container_id):
             return
-        await netlink.set_default_route(self._sandboxes.path(heir.container_id), heir.gateway)
-        chosen = msgspec.structs.replace(heir, default_route=True)
-        await self._db.write(lambda connection: records.update_endpoint(connection, chosen), durable=False)
+        path = self._sandboxes.path(gone.container_id)
+        heir = min((item for item in remaining if item.gateway), key=route_rank, default=None)
+        if gone.default_route and heir is not None:
+            await netlink.set_default_route(path, heir.gateway)
+            await self._note_routes(heir, default_route=True)
+        heir = min((item for item in remaining if item.gateway6), key=route_rank, default=None)
+        if gone.default_route6 and heir is not None:
+            await netlink.set_default_route(path, heir.gateway6, version=6)
+            await self._note_routes(heir, default_route6=True)
+
+    async def _note_routes(self, heir: Endpoint, **changes: bool) -> None:
+        def note(connection: sqlite3.Connection) -> None:
+            for endpoint in records.endpoints(connection, container=heir.container_id):
+                if endpoint.id == heir.id:
+                    records.update_endpoint(connection, msgspec.structs.replace(endpoint, **changes))
+
+        await self._db.write(note, durable=False)
 
     async def _remove_build_sandbox(self, network: Network, plan: VethPlan) -> None:
         await netlink.take_down(plan.host_interface)
@@ -398,7 +434,8 @@ class NetworkService:
 
         def release(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "DELETE FROM addresses WHERE network=? AND address=? AND endpoint IS NULL", (network.id, plan.address)
+                "DELETE FROM addresses WHERE network=? AND address IN (?, ?) AND endpoint IS NULL",
+                (network.id, plan.address, plan.address6),
             )
 
         await self._db.write(release, durable=False)

@@ -10,9 +10,14 @@ import msgspec
 from tare.api.params import convert, without_nulls
 from tare.engine.requests import NetworkCreate
 from tare.errors import InvalidArgument, Unsupported
+from tare.network.request import PoolRequest
 
 if TYPE_CHECKING:
     from tare.network.model import Endpoint, Network, Subnet
+
+
+_ENABLE_OPTION = "com.docker.network.enable_ipv"
+_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 
 
 class _PoolBody(msgspec.Struct, kw_only=True):
@@ -35,8 +40,8 @@ class _NetworkBody(msgspec.Struct, rename="pascal", kw_only=True):
     attachable: bool = False
     ingress: bool = False
     config_only: bool = False
-    enable_ipv4: bool = msgspec.field(name="EnableIPv4", default=True)
-    enable_ipv6: bool = msgspec.field(name="EnableIPv6", default=False)
+    enable_ipv4: bool | None = msgspec.field(name="EnableIPv4", default=None)
+    enable_ipv6: bool | None = msgspec.field(name="EnableIPv6", default=None)
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
 
@@ -49,24 +54,21 @@ def read_create(document: dict[str, Any]) -> NetworkCreate:
     pools = [convert(without_nulls(pool), _PoolBody) for pool in ipam.pop("Config", None) or []]
     pools = [pool for pool in pools if pool != _PoolBody()]
     settings = convert(ipam, _IPAMBody)
-    if len(pools) > 1:
-        raise InvalidArgument("bridge driver doesn't support multiple subnets", hint="give one subnet")
-    if body.enable_ipv6:
-        raise Unsupported("IPv6 networks are not supported yet; leave out --ipv6")
-    if not body.enable_ipv4:
-        raise InvalidArgument("IPv4 or IPv6 must be enabled")
     if body.config_only or body.ingress or ((document.get("ConfigFrom") or {}).get("Network")):
         raise Unsupported("config-only and ingress networks are not supported; they belong to swarm mode")
     if body.scope not in ("", "local"):
         raise InvalidArgument(f"network scope {body.scope!r} is not supported: only local")
-    pool = pools[0] if pools else _PoolBody()
     return NetworkCreate(
         name=body.name,
         driver=body.driver or "bridge",
-        subnet=pool.subnet,
-        gateway=pool.gateway,
-        ip_range=pool.ip_range,
-        aux_addresses=pool.aux_addresses,
+        pools=[
+            PoolRequest(
+                subnet=pool.subnet, gateway=pool.gateway, ip_range=pool.ip_range, aux_addresses=pool.aux_addresses
+            )
+            for pool in pools
+        ],
+        ipv4=_enabled(4, body.enable_ipv4, body.options, default=True),
+        ipv6=_enabled(6, body.enable_ipv6, body.options, default=False),
         internal=body.internal,
         attachable=body.attachable,
         labels=body.labels,
@@ -74,6 +76,17 @@ def read_create(document: dict[str, Any]) -> NetworkCreate:
         ipam_driver=settings.driver or "default",
         ipam_options=settings.options,
     )
+
+
+def _enabled(version: int, asked: bool | None, options: Mapping[str, str], *, default: bool) -> bool:
+    """Whether a network is to have a family: as asked, else as the driver option says. Raises InvalidArgument."""
+    name = f"{_ENABLE_OPTION}{version}"
+    value = options.get(name)
+    if value is not None and value not in (*_TRUE, *_FALSE):
+        raise InvalidArgument(f'driver-opt "{name}" is not a valid bool')
+    if asked is not None:
+        return asked
+    return default if value is None else value in _TRUE
 
 
 def render_network(network: Network, endpoints: Mapping[str, tuple[str, Endpoint]] | None = None) -> dict[str, Any]:
@@ -84,12 +97,12 @@ def render_network(network: Network, endpoints: Mapping[str, tuple[str, Endpoint
         "Created": network.created,
         "Scope": "local",
         "Driver": network.driver.stored_as,
-        "EnableIPv4": True,
-        "EnableIPv6": False,
+        "EnableIPv4": network.ipv4,
+        "EnableIPv6": network.ipv6,
         "IPAM": {
             "Driver": "default",
             "Options": None if network.predefined else network.ipam_options,
-            "Config": [_render_pool(pool) for pool in network.subnets] or None,
+            "Config": [_render_pool(pool) for pool in _shown_pools(network)] or None,
         },
         "Internal": network.internal,
         "Attachable": network.attachable,
@@ -102,6 +115,13 @@ def render_network(network: Network, endpoints: Mapping[str, tuple[str, Endpoint
         "Options": network.options,
         "Labels": network.labels,
     }
+
+
+def _shown_pools(network: Network) -> list[Subnet]:
+    """Pools in Docker's order: those that were asked for, then those that the engine chose, IPv4 before IPv6."""
+    given = {4: network.subnet_given, 6: network.subnet6_given}
+    pools = sorted((*network.subnets, *network.idle_subnets), key=lambda pool: pool.version)
+    return sorted(pools, key=lambda pool: not given[pool.version])
 
 
 def _render_pool(pool: Subnet) -> dict[str, Any]:
@@ -119,5 +139,5 @@ def _render_endpoint(name: str, endpoint: Endpoint) -> dict[str, Any]:
         "EndpointID": endpoint.id,
         "MacAddress": endpoint.mac,
         "IPv4Address": f"{endpoint.address}/{endpoint.prefix_len}" if endpoint.address else "",
-        "IPv6Address": "",
+        "IPv6Address": f"{endpoint.address6}/{endpoint.prefix_len6}" if endpoint.address6 else "",
     }
