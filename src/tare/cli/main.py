@@ -71,6 +71,7 @@ _NETWORK: Mapping[str, str] = {
     "connect": "networks:connect",
     "create": "networks:create",
     "disconnect": "networks:disconnect",
+    "explain": "network_explain:explain",
     "inspect": "inspection:inspect_network",
     "ls": "networks:list_networks",
     "prune": "prune:prune_networks",

@@ -22,6 +22,7 @@ from tare.engine.lifecycle import Lifecycle
 from tare.engine.log_keeping import LogKeeping
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
+from tare.engine.reachability import Reachability
 from tare.engine.recovery import Recovery
 from tare.engine.stats import Stats
 from tare.engine.system import System
@@ -54,6 +55,7 @@ class Engine:
     build_cache: BuildCacheService
     debugging: Debugging
     networks: Networks
+    reachability: Reachability
     volumes: Volumes
     events: Events
     system: System

@@ -20,6 +20,11 @@ class Steering:
         self._firewall = Firewall(table)
         self._lock = asyncio.Lock()
 
+    @property
+    def table(self) -> str:
+        """The table's name."""
+        return self._firewall.table
+
     async def replace(self) -> None:
         """Rebuild the whole table from the database."""
         async with self._lock:

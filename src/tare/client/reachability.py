@@ -1,0 +1,15 @@
+"""Who reaches whom."""
+
+from __future__ import annotations
+
+from tare.client.caller import Document, Group
+
+
+class Reachability(Group):
+    """Questions about reachability; places are a container, ``host``, ``outside``, or an address."""
+
+    async def explain(self, source: str, target: str, service: str = "") -> Document:
+        """Whether ``source`` reaches ``target`` at ``service`` (``80``, ``53/udp``, empty for an echo), and why."""
+        query = {"from": source, "to": target, "port": service}
+        found: Document = await self._caller.call("GET", "/tare/networks/explain", query=query)
+        return found
