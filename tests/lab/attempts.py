@@ -54,7 +54,7 @@ class Attempt:
 
     @property
     def six(self) -> bool:
-        """Whether it needs networks with IPv6."""
+        """Whether it is IPv6."""
         return self.target.endswith("/6")
 
 
@@ -183,7 +183,7 @@ def _leaving() -> Iterator[Attempt]:
     for source in TRYING:
         for place in ("wan", "neighbour@lan"):
             for label in _reachable_families(source, place, "six"):
-                for protocol, port in (*SERVICES, ("tcp", NOBODY)):
+                for protocol, port in SERVICES:
                     yield Attempt("container to outside", source, label, protocol, port)
 
 

@@ -29,13 +29,13 @@ class Lab:
 
 
 @contextlib.contextmanager
-def furnished(wires: Topology, engine: str, *, six: bool) -> Iterator[Lab]:
-    """The scene in the engine at the address ``engine``, with everybody listening; ``six``: with IPv6."""
+def furnished(wires: Topology, engine: str, *, ports6: bool = True) -> Iterator[Lab]:
+    """The scene in the engine at the address ``engine``, with everybody listening; ``ports6``: it publishes on IPv6."""
     client = docker_py.DockerClient(base_url=engine, version="auto", timeout=CLIENT_SECONDS)
     with contextlib.closing(client):
         for network in scene.NETWORKS[1:]:
-            _create_network(client, network, six=six)
-        found = {container.name: _run(client, container, six=six) for container in scene.CONTAINERS}
+            _create_network(client, network)
+        found = {container.name: _run(client, container, ports6=ports6) for container in scene.CONTAINERS}
         processes = {name: state["State"]["Pid"] for name, state in found.items()}
         inside = {name: Path(f"/proc/{pid}/ns/net") for name, pid in processes.items()}
         lab = Lab({**wires.namespaces, **inside}, dict(_addresses(found)))
@@ -58,26 +58,25 @@ def _services(lab: Lab) -> Iterator[Service]:
             yield Service(name, namespace, (scene.WEB,))
 
 
-def _create_network(client: docker_py.DockerClient, network: LabNetwork, *, six: bool) -> None:
+def _create_network(client: docker_py.DockerClient, network: LabNetwork) -> None:
     pools = [IPAMPool(subnet=network.subnet, gateway=network.gateway)]
-    six = six and bool(network.subnet6)
-    if six:
+    if network.subnet6:
         pools.append(IPAMPool(subnet=network.subnet6, gateway=network.gateway6))
     client.networks.create(
         network.name,
         driver="bridge",
         internal=network.internal,
-        enable_ipv6=six,
+        enable_ipv6=bool(network.subnet6),
         ipam=IPAMConfig(pool_configs=pools),
         options={} if network.icc else {"com.docker.network.bridge.enable_icc": "false"},
     )
 
 
-def _run(client: docker_py.DockerClient, container: LabContainer, *, six: bool) -> dict[str, Any]:
+def _run(client: docker_py.DockerClient, container: LabContainer, *, ports6: bool) -> dict[str, Any]:
     """Start it; the answer of inspect."""
     first, *others = container.networks
     bindings: dict[str, list[dict[str, str]]] = {}
-    published = [port for port in container.publishes if six or ":" not in port.address]
+    published = [port for port in container.publishes if ports6 or ":" not in port.address]
     for port in published:
         place = {"HostIp": port.address, "HostPort": str(port.host_port)}
         bindings.setdefault(f"{port.container_port}/{port.protocol}", []).append(place)

@@ -21,7 +21,7 @@ RECORD = Path(__file__).with_name("docker-28.5.2.json")
 
 def main() -> None:
     """Record."""
-    with topology.built() as wires, engines.docker(wires.host) as address, furnished(wires, address, six=True) as lab:
+    with topology.built() as wires, engines.docker(wires.host) as address, furnished(wires, address) as lab:
         outcomes = measure(lab, attempts())
     RECORD.write_text(json.dumps(outcomes, indent=1) + "\n")
     print(f"{len(outcomes)} outcomes in {RECORD}")

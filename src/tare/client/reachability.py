@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tare.client.caller import Document, Group
+from collections.abc import Sequence
+
+from tare.client.caller import Document, Documents, Group
 
 
 class Reachability(Group):
@@ -12,4 +14,11 @@ class Reachability(Group):
         """Whether ``source`` reaches ``target`` at ``service`` (``80``, ``53/udp``, empty for an echo), and why."""
         query = {"from": source, "to": target, "port": service}
         found: Document = await self._caller.call("GET", "/tare/networks/explain", query=query)
+        return found
+
+    async def explain_all(self, questions: Sequence[Document]) -> Documents:
+        """Answers to many questions about one moment: ``{"from": …, "to": …, "port": "80"}`` each, in their order."""
+        document = {"questions": list(questions)}
+        answer: Document = await self._caller.call("POST", "/tare/networks/explain", document=document)
+        found: Documents = answer["answers"]
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from tare.engine.records import ContainerRecords
 from tare.errors import Conflict, NotFound
@@ -51,11 +52,24 @@ class Reachability:
         ``service`` is ``80``, ``80/udp``, or empty for an echo request. Raises NotFound, Conflict (not running),
         InvalidArgument.
         """
-        question = read_question(source, target, service)
+        (answer,) = await self.explain_all([(source, target, service)])
+        return answer
+
+    async def explain_all(self, asked: Sequence[tuple[str, str, str]]) -> list[Answer]:
+        """Answers to many questions (source, target, service) about one and the same moment, in their order.
+
+        Raises what :meth:`explain` raises when one of them cannot be answered.
+        """
+        questions = [read_question(*words) for words in asked]
         topology = await self.topology()
-        for word in (source, target):
+        for word in dict.fromkeys(word for one in questions for word in (one.source, one.target)):
             await self._check_running(topology, word)
-        return await asyncio.to_thread(explain, Predictor(topology), question)
+
+        def work() -> list[Answer]:
+            predictor = Predictor(topology)
+            return [explain(predictor, question) for question in questions]
+
+        return await asyncio.to_thread(work)
 
     async def _check_running(self, topology: Topology, word: str) -> None:
         """Raises Conflict for a container that does not run: it has no address, and nobody knows which it will get."""

@@ -6,9 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
+from tare.api import params
 from tare.api.context import engine_of
 from tare.api.respond import json_response
-from tare.api.schema.reachability import render_answer
+from tare.api.schema.reachability import read_questions, render_answer
 
 
 async def explain(request: web.Request) -> web.StreamResponse:
@@ -20,6 +21,17 @@ async def explain(request: web.Request) -> web.StreamResponse:
     return json_response(render_answer(answer))
 
 
+async def explain_all(request: web.Request) -> web.StreamResponse:
+    """``POST /tare/networks/explain``: the answers to many questions about one moment, in their order.
+
+    Body: ``{"questions": [{"from": …, "to": …, "port": "80"}, …]}``, each as :func:`explain` takes it.
+    """
+    questions = read_questions(await params.body_document(request))
+    answers = await engine_of(request).reachability.explain_all(questions)
+    return json_response({"answers": [render_answer(answer) for answer in answers]})
+
+
 ROUTES: list[Any] = [
     ("GET", "/tare/networks/explain", explain),
+    ("POST", "/tare/networks/explain", explain_all),
 ]

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+
+from tare.api.params import convert
 from tare.network.explanation import Answer
 from tare.network.reachability import Hop
+
+MOST_QUESTIONS = 10_000
+
+
+class _Question(msgspec.Struct, forbid_unknown_fields=True):
+    source: str = msgspec.field(name="from")
+    target: str = msgspec.field(name="to")
+    port: str = ""
+
+
+class _Questions(msgspec.Struct, forbid_unknown_fields=True):
+    questions: Annotated[list[_Question], msgspec.Meta(max_length=MOST_QUESTIONS)]
+
+
+def read_questions(document: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Source, target and service of each question in the body of ``POST /tare/networks/explain``.
+
+    Raises InvalidArgument.
+    """
+    return [(one.source, one.target, one.port) for one in convert(document, _Questions).questions]
 
 
 def render_answer(answer: Answer) -> dict[str, Any]:
