@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tare.client.caller import Document, Group
 
 
@@ -12,4 +14,10 @@ class Reachability(Group):
         """Whether ``source`` reaches ``target`` at ``service`` (``80``, ``53/udp``, empty for an echo), and why."""
         query = {"from": source, "to": target, "port": service}
         found: Document = await self._caller.call("GET", "/tare/networks/explain", query=query)
+        return found
+
+    async def verify(self, containers: Sequence[str] = ()) -> Document:
+        """Predictions beside what real sockets find, between ``containers`` (or all) and the host."""
+        document = {"containers": list(containers)}
+        found: Document = await self._caller.call("POST", "/tare/networks/verify", document=document)
         return found
