@@ -14,7 +14,7 @@ from lab.attempts import Attempt, attempts, publications
 from lab.differences import DIFFERENCES, rule_for
 from lab.lab import furnished
 from lab.measuring import measure, verdict
-from lab.predicting import explain, predictable
+from lab.predicting import explain, predictable, question
 from lab.record import RECORD
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
@@ -23,6 +23,7 @@ PORTS6 = False  # until ports are published on IPv6
 PORTS = {port.host_port for _, port in publications()}
 ATTEMPTS = [attempt for attempt in attempts() if PORTS6 or not (attempt.six and attempt.port in PORTS)]
 PREDICTABLE = [attempt for attempt in ATTEMPTS if predictable(attempt)]
+ASKED = next(attempt for attempt in PREDICTABLE if attempt.key == "a2 > b1@beta tcp/80")
 DOCKER: dict[str, str] = json.loads(RECORD.read_text())
 
 
@@ -32,6 +33,8 @@ class Found:
 
     measured: dict[str, str]
     predicted: dict[str, dict[str, object]]
+    explained: dict[str, object]
+    """The answer of the command line about ``ASKED``."""
 
     def different(self) -> Iterator[tuple[Attempt, str, str]]:
         """The attempts that ended in another way than with Docker."""
@@ -50,7 +53,8 @@ def found() -> Found:
     ):
         answers = explain(engine.socket, lab, PREDICTABLE)
         predicted = {attempt.key: answer for attempt, answer in zip(PREDICTABLE, answers, strict=True)}
-        return Found(measure(lab, ATTEMPTS), predicted)
+        said = engine.tare("network", "explain", *question(lab, ASKED), "--format", "json", check=False)
+        return Found(measure(lab, ATTEMPTS), predicted, json.loads(said.stdout))
 
 
 def test_the_record_is_of_this_table() -> None:
@@ -72,6 +76,11 @@ def test_predictions_agree_with_measurements(found: Found) -> None:
     ]
     assert len(PREDICTABLE) >= 1500
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_command_line_says_the_same(found: Found) -> None:
+    assert found.explained == found.predicted[ASKED.key]
+    assert found.explained["verdict"] == "dropped"
 
 
 def test_every_difference_from_docker_has_one_reason(found: Found) -> None:

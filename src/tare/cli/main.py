@@ -76,6 +76,7 @@ _NETWORK: Mapping[str, str] = {
     "ls": "networks:list_networks",
     "prune": "prune:prune_networks",
     "rm": "networks:remove",
+    "verify": "network_verify:verify",
 }
 _VOLUME: Mapping[str, str] = {
     "backup": "volume_backups:backup",

@@ -22,3 +22,9 @@ class Reachability(Group):
         answer: Document = await self._caller.call("POST", "/tare/networks/explain", document=document)
         found: Documents = answer["answers"]
         return found
+
+    async def verify(self, containers: Sequence[str] = ()) -> Document:
+        """Predictions beside what real sockets find, between ``containers`` (or all) and the host."""
+        document = {"containers": list(containers)}
+        found: Document = await self._caller.call("POST", "/tare/networks/verify", document=document)
+        return found

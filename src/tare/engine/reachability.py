@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
+from tare.base.shielding import to_end
 from tare.engine.records import ContainerRecords
 from tare.errors import Conflict, NotFound
 from tare.model import ContainerStatus
 from tare.model.container import Container
 from tare.network import survey
 from tare.network.explanation import HOST_WORD, Answer, explain, read_question
+from tare.network.proving import Proof, prove
 from tare.network.reachability import OUTSIDE, Predictor
 from tare.network.service import NetworkService
 from tare.network.topology import HOST, Member, Topology
+
+T = TypeVar("T")
 
 
 class Reachability:
@@ -22,6 +29,7 @@ class Reachability:
     def __init__(self, *, network: NetworkService, records: ContainerRecords) -> None:
         self._network = network
         self._records = records
+        self._proving = asyncio.Lock()
 
     async def topology(self) -> Topology:
         """What is where now."""
@@ -71,6 +79,26 @@ class Reachability:
 
         return await asyncio.to_thread(work)
 
+    async def verify(self, containers: Sequence[str] = ()) -> tuple[Topology, Proof]:
+        """Compare predictions with real sockets between all running containers (or ``containers``) and the host.
+
+        One proof at a time. Raises NotFound, Conflict (not running).
+        """
+        async with self._proving:
+            topology = await self.topology()
+            for word in containers:
+                await self._check_running(topology, word)
+            chosen = [self._member(topology, word) for word in containers] or list(topology.members)
+            places = list(dict.fromkeys([*(member.namespace for member in chosen), HOST]))
+            work = partial(prove, topology, self._network.sandbox_path, places, published=not containers)
+            return topology, await _on_a_thread(work)
+
+    def _member(self, topology: Topology, word: str) -> Member:
+        member = topology.member(word)
+        if member is None:
+            raise NotFound(f"No such container: {word}", code="no-such-container")
+        return member
+
     async def _check_running(self, topology: Topology, word: str) -> None:
         """Raises Conflict for a container that does not run: it has no address, and nobody knows which it will get."""
         if word in (HOST_WORD, OUTSIDE) or topology.member(word) is not None:
@@ -96,3 +124,12 @@ def _namespace(container: Container, containers: dict[str, Container]) -> str:
         seen.add(owner.id)
         container = owner
     return HOST if mode == "host" else container.id
+
+
+async def _on_a_thread(work: Callable[[], T]) -> T:
+    """Run ``work``, which takes seconds, on a thread of its own: the pool's few threads are for short work."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="proof")
+    try:
+        return await to_end(asyncio.wrap_future(pool.submit(work)))
+    finally:
+        pool.shutdown(wait=False)

@@ -62,6 +62,7 @@ _SELECTORS: dict[str, Callable[[Packet], tuple[str, ...] | None]] = {
     "ip protocol": lambda packet: (ICMP[4] if packet.protocol == "icmp" else packet.protocol,),
     "meta l4proto": lambda packet: (ICMP[packet.version] if packet.protocol == "icmp" else packet.protocol,),
     "meta nfproto": lambda packet: (f"ipv{packet.version}",),
+    "ip6 hoplimit": lambda packet: ("64",) if packet.version == 6 else None,
     "meta mark": lambda packet: (str(packet.mark),),
     "ct mark": lambda packet: (str(packet.connection_mark),),
     "th dport": lambda packet: _port(packet, "tcp", "udp", "sctp"),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import ip_address
 
-from tare.network.model import Endpoint
+from tare.network.model import Driver, Endpoint
 from tare.network.packet import Packet
 from tare.network.rule_text import read_table
 from tare.network.rule_walk import Decision, RuleWalk, Surroundings
@@ -43,6 +43,7 @@ class Cause(StrEnum):
     NO_FORWARDING = "no-forwarding"
     ISOLATED_PORTS = "isolated-ports"
     LOOPBACK = "loopback"
+    LAN_PARENT = "lan-parent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,9 @@ class _Walk:
         if self._origin.place == OUTSIDE:
             self._from_interface = OUTSIDE
             source = self._origin.address or outside_address(self._topology, self._packet.version)
+            receiver = self._on_lan(self._packet.destination)
+            if receiver is not None:
+                return self._along_lan("outside", receiver, replace(self._packet, source=source))
             self._hop("outside", "the host's addresses and routes", f"{source} sends to the host")
             return self._enter(replace(self._packet, source=source, iif=OUTSIDE))
         return self._from_namespace(self._origin.place)
@@ -165,6 +169,8 @@ class _Walk:
             mine, network = address_of(direct, version), topology.networks[direct.network_id]
             self._hop(name, f"route to {target} dev {direct.interface}", f"on network {network.name}")
             packet = replace(packet, source=mine, iif=network.bridge_name)
+            if network.driver is not Driver.BRIDGE:
+                return self._onto_lan(direct, packet)
             self._from_interface = network.bridge_name
             return self._enter(packet) if topology.is_local(target) else self._bridged(direct, packet)
         way = next((one for one in endpoints if one.default_route and gateway_of(one, version)), None)
@@ -174,7 +180,11 @@ class _Walk:
             reason = f"{name} is on {networks} and has no route to {target}"
             return self._end(Verdict.UNROUTABLE, Cause.NO_ROUTE, reason)
         network = topology.networks[way.network_id]
-        self._hop(name, f"default via {gateway_of(way, version)} dev {way.interface}", f"to the host on {network.name}")
+        route = f"default via {gateway_of(way, version)} dev {way.interface}"
+        if network.driver is not Driver.BRIDGE:
+            self._hop(name, route, f"to a router on {network.name}")
+            return self._outside(replace(packet, source=address_of(way, version)))
+        self._hop(name, route, f"to the host on {network.name}")
         self._from_interface = network.bridge_name
         return self._enter(replace(packet, source=address_of(way, version), iif=network.bridge_name))
 
@@ -188,9 +198,7 @@ class _Walk:
         if receiver is None or receiver.network_id != network.id:
             return self._nobody(where, packet.destination, network.name)
         if not network.icc:
-            self._hop(where, "ports are isolated (enable_icc=false)", "drop")
-            reason = f"containers of network {network.name} do not reach each other"
-            return self._end(Verdict.DROPPED, Cause.ISOLATED_PORTS, reason)
+            return self._isolated(network.bridge_name)
         if not self._topology.host.bridge_filtering.get(packet.version, False):
             self._hop(where, "bridged packets pass no firewall", "accept")
             return self._deliver(receiver.container_id, packet)
@@ -200,6 +208,20 @@ class _Walk:
                 return end
             packet = passed
         return self._deliver(receiver.container_id, packet)
+
+    def _ports_isolated(self, packet: Packet) -> bool:
+        """Whether a translated packet goes from port to port of a bridge that keeps its ports apart.
+
+        With bridge filtering the kernel sends what is translated back into the bridge on from the port it came from.
+        """
+        network = self._topology.network_around(packet.destination)
+        filtering = self._topology.host.bridge_filtering.get(packet.version, False)
+        return network is not None and not network.icc and filtering
+
+    def _isolated(self, bridge: str) -> Prediction:
+        self._hop(f"bridge {bridge}", "ports are isolated (enable_icc=false)", "drop")
+        reason = "containers of a network with enable_icc=false do not reach each other"
+        return self._end(Verdict.DROPPED, Cause.ISOLATED_PORTS, reason)
 
     def _enter(self, packet: Packet) -> Prediction:
         """Into the host by an interface: to the host itself, or through it."""
@@ -215,6 +237,8 @@ class _Walk:
             packet, end = self._hook("input", packet)
             return end or self._deliver(HOST, packet)
         packet = replace(packet, oif=self._bridge_to(packet.destination))
+        if packet.oif == packet.iif and packet.translated and self._ports_isolated(packet):
+            return self._isolated(packet.iif)
         if not topology.host.forwarding.get(packet.version, True):
             self._hop("host", f"forwarding of IPv{packet.version}", "off")
             reason = f"the host does not forward IPv{packet.version}"
@@ -233,7 +257,35 @@ class _Walk:
             return self._nobody(f"bridge {packet.oif}", packet.destination, network.name if network else "")
         return self._deliver(receiver.container_id, packet)
 
+    def _on_lan(self, address: str) -> Endpoint | None:
+        """Who has an address on a network that is no bridge of the host's, but a part of the LAN (macvlan)."""
+        owner = self._topology.owner_of(address)
+        return owner if owner and self._topology.networks[owner.network_id].driver is not Driver.BRIDGE else None
+
+    def _onto_lan(self, sender: Endpoint, packet: Packet) -> Prediction:
+        """From a container that is a machine of the LAN."""
+        receiver = self._on_lan(packet.destination)
+        if receiver is not None and receiver.network_id == sender.network_id:
+            return self._along_lan(f"network {sender.network_name}", receiver, packet)
+        if self._topology.is_local(packet.destination):
+            return self._parent(sender.network_name, packet.destination)
+        return self._outside(packet)
+
+    def _along_lan(self, where: str, receiver: Endpoint, packet: Packet) -> Prediction:
+        if self._topology.networks[receiver.network_id].internal and self._origin.place in (HOST, OUTSIDE):
+            return self._nobody(where, packet.destination, receiver.network_name)
+        self._hop(where, "macvlan: packets pass no firewall of the host's", "accept")
+        return self._deliver(receiver.container_id, packet)
+
+    def _parent(self, network: str, address: str) -> Prediction:
+        self._hop(f"network {network}", f"macvlan: {address}", "drop")
+        reason = f"the host and the containers on {network} do not reach each other: they share an interface (macvlan)"
+        return self._end(Verdict.DROPPED, Cause.LAN_PARENT, reason)
+
     def _outside(self, packet: Packet) -> Prediction:
+        receiver = self._on_lan(packet.destination)
+        if receiver is not None:
+            return self._parent(receiver.network_name, packet.destination)
         self._hop("outside", f"{packet.protocol} to {packet.destination}", "leaves the host; nothing is known beyond")
         return self._end(Verdict.REACHABLE, Cause.OPEN, "nothing on this host is in the way", OUTSIDE, packet)
 
@@ -275,6 +327,8 @@ class _Walk:
             self._hop(f"{name}, way back", f"route to {answer.destination}", "none")
             reason = f"{name} has no route back to {answer.destination}"
             return self._end(Verdict.DROPPED, Cause.NO_WAY_BACK, reason, namespace, packet)
+        if self._topology.networks[way.network_id].driver is not Driver.BRIDGE:
+            return None  # onto the LAN, past the host
         bridge = self._topology.networks[way.network_id].bridge_name
         if bridge == self._from_interface and not packet.translated:
             return None  # bridged, as it came

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_interface, ip_network
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 
-from tare.network.model import Endpoint, Network, PublishedPort
+from tare.network.model import Driver, Endpoint, Network, PublishedPort
 from tare.network.ruleset import FirewallState
 
 HOST = ""
@@ -92,28 +93,42 @@ class Topology:
         """The containers that share a namespace, its owner first."""
         return sorted((one for one in self.members if one.namespace == namespace), key=lambda one: one.id != namespace)
 
+    @cached_property
+    def _by_namespace(self) -> dict[str, list[Endpoint]]:
+        found: dict[str, list[Endpoint]] = {}
+        for one in sorted(self.endpoints, key=lambda one: not has_route(one)):
+            if one.address or one.address6:
+                found.setdefault(one.container_id, []).append(one)
+        return found
+
+    @cached_property
+    def _by_address(self) -> dict[str, Endpoint]:
+        return {address: one for one in self.endpoints for address in (one.address, one.address6) if address}
+
+    @cached_property
+    def _pools(self) -> list[tuple[IPv4Network | IPv6Network, Network]]:
+        bridges = (network for network in self.networks.values() if network.driver is Driver.BRIDGE)
+        return [(ip_network(pool.subnet), network) for network in bridges for pool in network.subnets]
+
     def endpoints_of(self, namespace: str) -> list[Endpoint]:
         """The interfaces of a namespace, that with the default route first."""
-        mine = [one for one in self.endpoints if one.container_id == namespace and (one.address or one.address6)]
-        return sorted(mine, key=lambda one: not has_route(one))
+        return self._by_namespace.get(namespace, [])
 
     def owner_of(self, address: str) -> Endpoint | None:
         """The endpoint that has an address."""
-        return next((one for one in self.endpoints if address in (one.address, one.address6)), None)
+        return self._by_address.get(address)
 
     def network_of_gateway(self, address: str) -> Network | None:
         """The network on which the host has ``address``."""
         for network in self.networks.values():
-            if any(pool.gateway == address for pool in network.subnets):
+            if network.driver is Driver.BRIDGE and any(pool.gateway == address for pool in network.subnets):
                 return network
         return None
 
     def network_around(self, address: str) -> Network | None:
         """The network with a bridge in whose subnet an address lies."""
-        for network in self.networks.values():
-            if network.bridge_name and any(contains(pool.subnet, address) for pool in network.subnets):
-                return network
-        return None
+        one = ip_address(address)
+        return next((network for subnet, network in self._pools if one in subnet), None)
 
     def is_local(self, address: str) -> bool:
         """Whether an address is the host's."""

@@ -9,7 +9,7 @@ from aiohttp import web
 from tare.api import params
 from tare.api.context import engine_of
 from tare.api.respond import json_response
-from tare.api.schema.reachability import read_questions, render_answer
+from tare.api.schema.reachability import read_questions, render_answer, render_proof
 
 
 async def explain(request: web.Request) -> web.StreamResponse:
@@ -31,7 +31,19 @@ async def explain_all(request: web.Request) -> web.StreamResponse:
     return json_response({"answers": [render_answer(answer) for answer in answers]})
 
 
+async def verify(request: web.Request) -> web.StreamResponse:
+    """``POST /tare/networks/verify``: predictions beside what real sockets find.
+
+    Body (optional): ``{"containers": [NAME, …]}``; all that run when there is none.
+    """
+    document = await params.body_document(request, optional=True)
+    containers = params.convert(params.without_nulls(document).get("containers", []), list[str])
+    topology, proof = await engine_of(request).reachability.verify(containers)
+    return json_response(render_proof(topology, proof))
+
+
 ROUTES: list[Any] = [
+    ("POST", "/tare/networks/verify", verify),
     ("GET", "/tare/networks/explain", explain),
     ("POST", "/tare/networks/explain", explain_all),
 ]

@@ -8,7 +8,9 @@ import msgspec
 
 from tare.api.params import convert
 from tare.network.explanation import Answer
+from tare.network.proving import Observation, Proof
 from tare.network.reachability import Hop
+from tare.network.topology import HOST, Topology
 
 MOST_QUESTIONS = 10_000
 
@@ -58,6 +60,50 @@ def render_answer(answer: Answer) -> dict[str, Any]:
             for prediction, port in answer.attempts
         ],
     }
+
+
+def render_proof(topology: Topology, proof: Proof) -> dict[str, Any]:
+    """The answer of ``/tare/networks/verify``."""
+    return {
+        "agreed": not proof.disagreements,
+        "attempts": len(proof.observations),
+        "left_out": proof.left_out,
+        "seconds": round(proof.seconds, 3),
+        "results": [_observation(topology, one) for one in proof.observations],
+    }
+
+
+def _observation(topology: Topology, one: Observation) -> dict[str, Any]:
+    decision = one.prediction.decision
+    return {
+        "from": place_name(topology, one.source),
+        "to": place_name(topology, one.target),
+        "address": one.attempt.address,
+        "gateway": _gateway(topology, one),
+        "port": one.attempt.port or None,
+        "protocol": one.protocol,
+        "published": one.published,
+        "predicted": one.prediction.verdict.value,
+        "observed": one.observed.value,
+        "agrees": one.agrees,
+        "reason": one.prediction.reason,
+        "rule": decision.rule if decision else "",
+    }
+
+
+def _gateway(topology: Topology, one: Observation) -> str:
+    """``own`` or ``other`` when the address is the host's on a network that the sender is on, or is not; else empty."""
+    network = topology.network_of_gateway(one.attempt.address)
+    if network is None:
+        return ""
+    mine = {endpoint.network_id for endpoint in topology.endpoints_of(one.source)}
+    return "own" if network.id in mine else "other"
+
+
+def place_name(topology: Topology, namespace: str) -> str:
+    """``host``, or the name of the container that owns a namespace."""
+    members = topology.members_of(namespace)
+    return "host" if namespace == HOST else members[0].name if members else namespace[:12]
 
 
 def _hop(hop: Hop) -> dict[str, Any]:
