@@ -57,6 +57,7 @@
 from __future__ import annotations
 
 import tomllib
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,7 +70,7 @@ from tare.engine.option_checks import MIN_USERNS_SIZE
 from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT
 from tare.errors import InvalidArgument, NotFound
 from tare.kernel.idmap import LAST_ID
-from tare.network.model import AddressPool
+from tare.network.model import LEAST_MTU6, AddressPool
 from tare.runtime.log_options import DEFAULT_DRIVER, LogDefaults, check
 from tare.volumes.plugins import SOCKETS, SPECS
 
@@ -142,6 +143,10 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         for pool in self.default_address_pools:
             pool.check()
+        if self.default_subnet6:
+            IPv6Network(self.default_subnet6)
+        if self.ipv6 and 0 < self.mtu < LEAST_MTU6:
+            raise ValueError(f"network: IPv6 needs an MTU of {LEAST_MTU6} or more")
 
 
 class UsernsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

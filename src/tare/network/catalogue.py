@@ -10,9 +10,12 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
+
+import msgspec
 
 from tare.base.shielding import finish
 from tare.errors import Conflict, Forbidden, InvalidArgument
@@ -20,6 +23,7 @@ from tare.model.ids import new_id
 from tare.network import ipam, netlink, records
 from tare.network.ipam import Taken
 from tare.network.model import (
+    LEAST_MTU6,
     PREDEFINED,
     AddressPool,
     Driver,
@@ -44,7 +48,6 @@ from tare.store.database import Database
 
 logger = logging.getLogger(__name__)
 
-_LEAST_MTU6 = 1280  # RFC 8200, section 5
 _MACHINE_ID = Path("/etc/machine-id")
 _HOST_LOCK = "/run/tare-networks.lock"  # one for all engines of the host
 
@@ -68,11 +71,39 @@ class Catalogue:
         return await self._db.read(records.all_networks)
 
     async def ensure_predefined(self) -> None:
-        """Make the networks that every engine has; the firewall is told by the caller."""
-        known = {network.name for network in await self.all()}
+        """Make the networks that every engine has; the firewall and the bridges are the caller's.
+
+        The network ``bridge`` follows the configuration's IPv6 when no container is on it.
+        """
+        known = {network.name: network for network in await self.all()}
         for name in PREDEFINED:
             if name not in known:
                 await self._make(self._predefined(name))
+        if "bridge" in known:
+            await self._follow_configuration(known["bridge"])
+
+    async def _follow_configuration(self, bridge: Network) -> None:
+        wanted = self._predefined("bridge")
+        asked = self._settings.default_subnet6
+        has = bridge.pool6.subnet if bridge.pool6 else ""
+        if bridge.ipv6 == wanted.ipv6 and (not wanted.ipv6 or asked in ("", has)):
+            return
+        if await self._db.read(lambda connection: records.endpoints(connection, network=bridge.id)):
+            logger.warning("network bridge keeps its addresses, as containers are on it: stop them, then start again")
+            return
+        await netlink.remove_link(bridge.bridge_name)  # with the old address, which the new subnet may hold
+        async with self._creating, _host_lock():
+            outside = await self._outside_ranges()
+            defaults = await asyncio.to_thread(self._default_pools)
+
+            def change(connection: sqlite3.Connection) -> None:
+                others = [item for item in records.network_ranges(connection) if item.owner != "network bridge"]
+                pools = tuple(pool for pool in bridge.subnets if pool.version == 4)
+                pools += _place_subnets(replace(wanted, ipv4=False), [*others, *outside], defaults)
+                changed = msgspec.structs.replace(bridge, ipv6=wanted.ipv6, subnets=pools)
+                records.update_network(connection, changed)
+
+            await self._db.write(change)
 
     async def create(self, request: NetworkRequest) -> Network:
         """Make a network: row, bridge and firewall elements, or nothing. Raises Conflict, InvalidArgument, …."""
@@ -172,10 +203,10 @@ class Catalogue:
         subnets: tuple[Subnet, ...] = ()
         if driver is Driver.BRIDGE:
             subnets = _place_subnets(request, taken, defaults)
-            if request.ipv6 and asked.mtu < _LEAST_MTU6:
+            if request.ipv6 and asked.mtu < LEAST_MTU6:
                 raise InvalidArgument(
                     f"MTU {asked.mtu} is too small for IPv6",
-                    hint=f"use {_LEAST_MTU6} or more, or leave out --ipv6",
+                    hint=f"use {LEAST_MTU6} or more, or leave out --ipv6",
                     code="bad-network-option",
                 )
             predefined = request.name == "bridge"

@@ -10,6 +10,9 @@ from enum import StrEnum
 
 import msgspec
 
+LEAST_MTU6 = 1280
+"""The least MTU of a link with IPv6 (RFC 8200, section 5)."""
+
 
 class Driver(StrEnum):
     """How a network carries packets."""

@@ -21,6 +21,12 @@ def insert_network(connection: sqlite3.Connection, network: Network, created: fl
     )
 
 
+def update_network(connection: sqlite3.Connection, network: Network) -> None:
+    """Store a network's changed document."""
+    document = msgspec.json.encode(network).decode()
+    connection.execute("UPDATE networks SET document=? WHERE id=?", (document, network.id))
+
+
 def check_network_name(connection: sqlite3.Connection, name: str) -> None:
     """Raises Conflict when a network has this name."""
     if connection.execute("SELECT 1 FROM networks WHERE name=?", (name,)).fetchone():
