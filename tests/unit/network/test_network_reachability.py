@@ -47,7 +47,7 @@ UNPUBLISHED = "only published ports are reachable from outside"
         ("login", "10.0.1.1", "80", D, "another network's gateway"),
         ("login", "10.0.0.1", "", R, "open"),
         ("login", "10.0.0.77", "", D, "no-neighbour"),
-        ("payment", LAN, "8080", D, ISOLATED),
+        ("payment", LAN, "8080", R, "open"),
         ("login", LAN, "8080", R, "open"),
         ("logout", LAN, "8080", R, "open"),
         ("login", LAN, "9100", R, "open"),
