@@ -1,7 +1,8 @@
 """The table of attempts, made from the scene: who tries to reach what, and in which way.
 
 Addresses have names here, so that a record fits every run: ``d1@bridge`` is the container's on that network,
-``gateway@alpha`` the host's on it, ``host@lan`` and ``host@loopback`` the host's others; ``/6`` behind it is IPv6.
+``gateway@alpha`` the host's on it, ``link@six/6`` the host's of the link alone (fe80::), ``host@lan`` and
+``host@loopback`` the host's others, ``name:d1`` what the container's resolver knows; ``/6`` behind it is IPv6.
 """
 
 from __future__ import annotations
@@ -10,7 +11,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lab import topology
-from lab.scene import CONTAINERS, HOST_MODE_PORT, HOST_SERVICE, NETWORKS, NOBODY, WEB, LabContainer, Publication
+from lab.scene import (
+    CONTAINERS,
+    HOST_MODE_PORT,
+    HOST_SERVICE,
+    NETWORKS,
+    NOBODY,
+    REROUTED,
+    WEB,
+    LabContainer,
+    Publication,
+)
 
 PLACES = {
     "host@lan": topology.HOST,
@@ -28,6 +39,7 @@ PLACES = {
 }
 """The addresses that no engine chooses."""
 
+BY_NAME = "name:"
 SERVICES = (("tcp", WEB), ("udp", WEB), ("icmp", 0))
 MEMBERS = {network.name: [item.name for item in CONTAINERS if network.name in item.networks] for network in NETWORKS}
 TRYING = ("d2", "a2", "b2", "g2", "i2", "both", "s2", "o1", "n1", "alone")
@@ -75,6 +87,10 @@ def _all() -> Iterator[Attempt]:
     yield from _from_outside()
     yield from _loopback_from_afar()
     yield from _leaving()
+    yield from _from_inside()
+    yield from _on_the_link()
+    yield from _sharing()
+    yield from _by_name()
 
 
 def _within() -> Iterator[Attempt]:
@@ -185,6 +201,48 @@ def _leaving() -> Iterator[Attempt]:
             for label in _reachable_families(source, place, "six"):
                 for protocol, port in SERVICES:
                     yield Attempt("container to outside", source, label, protocol, port)
+
+
+def _from_inside() -> Iterator[Attempt]:
+    """Somebody in internal networks who has given himself a default route."""
+    source, kind = "insider", "out of an internal network with a route of its own"
+    for network, members in MEMBERS.items():
+        if source in members:
+            continue
+        for label in (*_families(f"{members[0]}@{network}", network), *_families(f"gateway@{network}", network)):
+            for protocol, port in (*SERVICES, ("tcp", HOST_SERVICE)):
+                yield Attempt(kind, source, label, protocol, port)
+    for place in ("host@lan", "wan", "neighbour@lan"):
+        for label in (place, f"{place}/6"):
+            for protocol, port in (*SERVICES, ("tcp", HOST_SERVICE)):
+                yield Attempt(kind, source, label, protocol, port)
+    for _, published in publications():
+        yield _to_port(kind, source, "host@lan", published)
+        yield _to_port(kind, source, "host@lan/6", published)
+
+
+def _on_the_link() -> Iterator[Attempt]:
+    """Containers to the host's address that every bridge with IPv6 has on its own link."""
+    for network in SIX_NETWORKS:
+        for source in MEMBERS[network]:
+            if source not in REROUTED:
+                yield Attempt("host's address on the link", source, f"link@{network}/6", "tcp", HOST_SERVICE)
+                yield Attempt("host's address on the link", source, f"link@{network}/6", "icmp", 0)
+
+
+def _sharing() -> Iterator[Attempt]:
+    """A container in the namespace of another."""
+    for label in ("host@loopback", "a1@alpha", "a2@alpha", "b1@beta", "i1@inner", "wan", "gateway@beta"):
+        for protocol, port in SERVICES:
+            yield Attempt("container in another's namespace", "sidecar", label, protocol, port)
+
+
+def _by_name() -> Iterator[Attempt]:
+    """Containers by their names."""
+    for source in TRYING:
+        for target in ("d1", "a1", "b1", "g1", "i1", "s1", "o1", "both"):
+            if source != target:
+                yield Attempt("by name", source, f"{BY_NAME}{target}", "tcp", WEB)
 
 
 def publications() -> Iterable[tuple[LabContainer, Publication]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lab.attempts import MEMBERS, Attempt, publications
+from lab.attempts import Attempt, publications
 from lab.scene import CONTAINERS, NETWORKS, NOBODY
 
 INTERNAL = {network.name for network in NETWORKS if network.internal}
@@ -33,17 +33,20 @@ def _network_of_gateway(attempt: Attempt) -> str:
     return label.removeprefix("gateway@") if label.startswith("gateway@") else ""
 
 
-def _own_internal_gateway(attempt: Attempt, docker: str, tare: str) -> bool:
-    network = _network_of_gateway(attempt)
-    return network in INTERNAL and attempt.source in MEMBERS[network] and tare == "dropped"
+def _by_the_host(docker: str) -> bool:
+    """Whether it was the host itself that answered."""
+    return docker in ("reachable", "refused") or docker.startswith("reachable by host,")
+
+
+def _shut_in(attempt: Attempt, docker: str, tare: str) -> bool:
+    return NETWORKS_OF.get(attempt.source, {""}) <= INTERNAL and _by_the_host(docker) and tare == "dropped"
 
 
 def _foreign_gateway(attempt: Attempt, docker: str, tare: str) -> bool:
-    network = _network_of_gateway(attempt)
-    if not network or network in NETWORKS_OF.get(attempt.source, {network}):
+    network, own = _network_of_gateway(attempt), NETWORKS_OF.get(attempt.source, set())
+    if not network or not own or own <= INTERNAL or network in own:
         return False
-    answered_by_the_host = docker in ("reachable", "refused") or docker.startswith("reachable by host,")
-    return answered_by_the_host and tare == "dropped"
+    return _by_the_host(docker) and tare == "dropped"
 
 
 def _without_icc(attempt: Attempt, docker: str, tare: str) -> bool:
@@ -65,10 +68,10 @@ def _closed(attempt: Attempt, docker: str, tare: str) -> bool:
 
 DIFFERENCES = (
     Difference(
-        "gateway of an internal network",
-        "An internal network reaches neither outside nor host: in Docker its containers reach every service of the "
-        "host at the gateway's address.",
-        _own_internal_gateway,
+        "from an internal network to the host",
+        "An internal network reaches neither outside nor host. In Docker its containers reach each service of the host "
+        "at the gateway's address and at the link's, and at all of the host's addresses with a route of their own.",
+        _shut_in,
     ),
     Difference(
         "gateway of another network",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine_process import CHECKOUT, EngineProcess, busybox_rootfs
-from lab import scene
+from lab import scene, topology
 
 REFERENCE = CHECKOUT / ".tools" / "reference-docker"
 START_SECONDS = 60
@@ -29,12 +29,17 @@ mount --rbind /sys/fs/cgroup "$0/cgroup"
 mount -t sysfs sysfs /sys
 mount --rbind "$0/cgroup" /sys/fs/cgroup
 umount -l "$0"
+mount --bind "$0.conf" /etc/resolv.conf
 exec "$@"
 """
 
 
 def inside(namespace: Path, scratch: Path, command: list[str]) -> list[str]:
-    """``command``, in a network namespace, with a mount namespace and a /sys of its own; the process stays the same."""
+    """``command`` in a network namespace, with a mount namespace, a /sys and a resolv.conf of its own.
+
+    The process stays the same.
+    """
+    Path(f"{scratch}.conf").write_text(f"nameserver {topology.WAN}\n")
     return [
         "nsenter", f"--net={namespace}", "unshare", "--mount", "--propagation", "slave",
         "sh", "-euc", _ENTER, str(scratch), *command,

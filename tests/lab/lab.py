@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ import docker as docker_py
 from docker.types import IPAMConfig, IPAMPool
 
 from lab import scene
-from lab.listeners import Service, listening
+from lab.listeners import NAME_SERVER, Service, listening
 from lab.scene import LabContainer, LabNetwork
 from lab.topology import Topology, configure, prepare
 from tare.kernel.namespaces import run_in_network_namespace
@@ -22,10 +24,15 @@ CLIENT_SECONDS = 60
 
 @dataclass(frozen=True)
 class Lab:
-    """Namespaces by the name of what is in there, and the containers' addresses by ``<container>@<network>``."""
+    """Namespaces by the name of what is in there, and what the engine chose.
+
+    ``addresses`` are the containers' by ``<container>@<network>``, and the host's of the bridges' own link by
+    ``link@<network>/6``; ``resolvers`` the addresses in the containers' resolv.conf.
+    """
 
     namespaces: Mapping[str, Path]
     addresses: Mapping[str, str]
+    resolvers: Mapping[str, tuple[str, ...]]
 
 
 @contextlib.contextmanager
@@ -38,12 +45,14 @@ def furnished(wires: Topology, engine: str, *, ports6: bool = True) -> Iterator[
         found = {container.name: _run(client, container, ports6=ports6) for container in scene.CONTAINERS}
         processes = {name: state["State"]["Pid"] for name, state in found.items()}
         inside = {name: Path(f"/proc/{pid}/ns/net") for name, pid in processes.items()}
-        lab = Lab({**wires.namespaces, **inside}, dict(_addresses(found)))
+        resolvers = {name: _resolvers(Path(f"/proc/{pid}/root/etc/resolv.conf")) for name, pid in processes.items()}
+        addresses = dict(_addresses(found)) | dict(_link_addresses(wires.host))
+        lab = Lab({**wires.namespaces, **inside}, addresses, resolvers)
         for name in found:
             run_in_network_namespace(lab.namespaces[name], prepare)
-        for name in scene.ATTACK_ON_LOOPBACK:
+        for name, commands in scene.REROUTED.items():
             run_in_network_namespace(lab.namespaces[name], _let_loopback_addresses_leave)
-            configure(lab.namespaces[name], "addr del 127.0.0.1/8 dev lo\nroute add 127.0.0.0/8 via 10.201.2.1")
+            configure(lab.namespaces[name], commands)
         with listening(list(_services(lab))):
             yield lab
 
@@ -54,7 +63,9 @@ def _services(lab: Lab) -> Iterator[Service]:
             yield Service(name, namespace, (scene.HOST_SERVICE,))
         elif name == "h1":
             yield Service(name, namespace, (scene.HOST_MODE_PORT,))
-        elif name != "router":
+        elif name == "wan":
+            yield Service(name, namespace, (scene.WEB, NAME_SERVER))
+        elif name not in ("router", "sidecar"):
             yield Service(name, namespace, (scene.WEB,))
 
 
@@ -100,6 +111,22 @@ def _addresses(found: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, str]]
                 yield f"{name}@{network}", endpoint["IPAddress"]
             if endpoint["GlobalIPv6Address"]:
                 yield f"{name}@{network}/6", endpoint["GlobalIPv6Address"]
+
+
+def _link_addresses(host: Path) -> Iterator[tuple[str, str]]:
+    """The host's address on the link of every bridge with IPv6 (fe80::/10)."""
+    command = ["nsenter", f"--net={host}", "ip", "-6", "-json", "address"]
+    interfaces = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    for network in scene.NETWORKS:
+        for interface in interfaces:
+            known = [item["local"] for item in interface["addr_info"]]
+            if network.gateway6 in known:
+                yield f"link@{network.name}/6", next(item for item in known if item.startswith("fe80:"))
+
+
+def _resolvers(file: Path) -> tuple[str, ...]:
+    lines = [line.split() for line in file.read_text().splitlines()]
+    return tuple(words[1] for words in lines if words[:1] == ["nameserver"])
 
 
 def _let_loopback_addresses_leave() -> None:

@@ -10,15 +10,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dnslib import RCODE, DNSRecord
+
 from tare.kernel.namespaces import run_in_network_namespace
 
 BACKLOG = 1024
+NAME_SERVER = 53
 IP_PKTINFO = 8  # <linux/in.h>; Python 3.11 has no name for it
 
 
 @dataclass(frozen=True)
 class Service:
-    """Who listens, in which namespace, at which ports; each over TCP and UDP, IPv4 and IPv6."""
+    """Who listens, in which namespace, at which ports; each over TCP and UDP, IPv4 and IPv6.
+
+    At port 53 it is a name server that knows no name.
+    """
 
     name: str
     namespace: Path
@@ -84,11 +90,19 @@ def _accept(listener: socket.socket, name: str) -> None:
 
 def _answer(listener: socket.socket, name: str) -> None:
     """Answer from the address that was asked: a socket for every address would choose by the route back."""
-    _, ancillary, _, peer = listener.recvmsg(64, 64)
+    asked, ancillary, _, peer = listener.recvmsg(512, 64)
     reply = []
     for level, kind, data in ancillary:
         if level == socket.IPPROTO_IP:  # struct in_pktinfo: index, local address, destination
             reply = [(level, kind, bytes(4) + data[4:8] + bytes(4))]
         else:  # struct in6_pktinfo: address, index
             reply = [(level, kind, data[:16] + bytes(4))]
-    listener.sendmsg([f"{name} {peer[0]}".encode()], reply, 0, peer)
+    answer = _no_such_name(asked) if listener.getsockname()[1] == NAME_SERVER else f"{name} {peer[0]}".encode()
+    listener.sendmsg([answer], reply, 0, peer)
+
+
+def _no_such_name(asked: bytes) -> bytes:
+    reply = DNSRecord.parse(asked).reply()
+    reply.header.rcode = RCODE.NXDOMAIN
+    packed: bytes = reply.pack()
+    return packed

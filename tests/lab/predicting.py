@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from engine_process import UnixConnection
-from lab.attempts import PLACES, Attempt
+from lab.attempts import BY_NAME, MEMBERS, PLACES, Attempt
 from lab.lab import Lab
 from lab.measuring import address_of
-from lab.scene import ATTACK_ON_LOOPBACK
+from lab.scene import NETWORKS, REROUTED
 
 OUTSIDERS = {"neighbour": "neighbour@lan", "wan": "wan"}
 
 
 def predictable(attempt: Attempt) -> bool:
-    """Whether the engine can know: not what somebody does to the routes inside a container's namespace."""
-    return not (attempt.source in ATTACK_ON_LOOPBACK and attempt.target == "host@loopback")
+    """Whether the question can be asked: the engine knows nothing of routes that somebody else gives a namespace.
+
+    What no resolver knows has no outcome, and an address of a link alone (fe80::) belongs to every link.
+    """
+    if attempt.target.startswith(BY_NAME):
+        target = attempt.target.removeprefix(BY_NAME)
+        return any({attempt.source, target} <= set(MEMBERS[network.name]) for network in NETWORKS[1:])
+    return not (attempt.source in REROUTED or attempt.target.startswith("link@"))
 
 
 def explain(socket: Path, lab: Lab, attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
@@ -43,4 +49,6 @@ def question(lab: Lab, attempt: Attempt) -> tuple[str, str, str]:
         place = OUTSIDERS[source]
         source = PLACES[f"{place}/6" if attempt.six else place]
     service = f"{attempt.port}/{attempt.protocol}" if attempt.port else ""
-    return source, address_of(lab, attempt.target), service
+    named = attempt.target.startswith(BY_NAME)
+    target = attempt.target.removeprefix(BY_NAME) if named else address_of(lab, attempt.target)
+    return source, target, service

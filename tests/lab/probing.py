@@ -18,6 +18,7 @@ from tare.kernel.namespaces import run_in_network_namespace
 PATIENCE = 3.0
 """Seconds after which silence is taken for a dropped packet; one second later than every packet is sent again."""
 REPEAT = 1.0
+LINK = "eth0"
 IP_RECVERR, IPV6_RECVERR = 11, 25  # <linux/in.h>, <linux/in6.h>; Python has no names for them
 ECHO, ECHO_REPLY = 8, 0  # RFC 792
 ECHO6, ECHO_REPLY6 = 128, 129  # RFC 4443
@@ -35,7 +36,7 @@ _VERDICTS = {
 
 @dataclass(frozen=True)
 class Probe:
-    """One attempt: from a namespace to an address and a port (0 for icmp)."""
+    """One attempt: from a namespace to an address and a port (0 for icmp); an address of a link is of eth0's."""
 
     namespace: Path
     address: str
@@ -67,6 +68,7 @@ class _Attempt:
 
     probe: Probe
     socket: socket.socket
+    scope: int
     number: int
     received: bytes = b""
     outcome: Outcome | None = None
@@ -76,7 +78,8 @@ class _Attempt:
         """Send the first packet."""
         with self._errors():
             try:
-                self.socket.connect((self.probe.address, self.probe.port))
+                place = (self.probe.address, self.probe.port)
+                self.socket.connect((*place, 0, self.scope) if self.probe.six else place)
             except BlockingIOError:
                 return
             self._send()
@@ -129,8 +132,8 @@ def attempt_all(probes: Sequence[Probe]) -> list[Outcome]:
     """The outcomes in the order of the probes. Blocks for ``PATIENCE`` seconds when one of them is silence."""
     with contextlib.ExitStack() as opened, selectors.DefaultSelector() as selector:
         attempts = []
-        for number, (probe, opening) in enumerate(zip(probes, _sockets(probes), strict=True), start=1):
-            attempts.append(_Attempt(probe, opened.enter_context(opening), number))
+        for number, (probe, (opening, scope)) in enumerate(zip(probes, _sockets(probes), strict=True), start=1):
+            attempts.append(_Attempt(probe, opened.enter_context(opening), scope, number))
         for attempt in attempts:
             attempt.begin()
             if attempt.outcome is None:
@@ -150,9 +153,9 @@ def _collect(selector: selectors.BaseSelector, deadline: float) -> None:
                 selector.unregister(key.fileobj)
 
 
-def _sockets(probes: Sequence[Probe]) -> list[socket.socket]:
-    """A socket for each probe, made in its namespace: it stays there wherever it is used."""
-    found: dict[int, socket.socket] = {}
+def _sockets(probes: Sequence[Probe]) -> list[tuple[socket.socket, int]]:
+    """A socket for each probe, made in its namespace: it stays there wherever it is used; and the link's number."""
+    found: dict[int, tuple[socket.socket, int]] = {}
     for namespace in {probe.namespace for probe in probes}:
         mine = [number for number, probe in enumerate(probes) if probe.namespace == namespace]
         made = run_in_network_namespace(namespace, lambda mine=mine: [_open(probes[number]) for number in mine])
@@ -160,7 +163,12 @@ def _sockets(probes: Sequence[Probe]) -> list[socket.socket]:
     return [found[number] for number in range(len(probes))]
 
 
-def _open(probe: Probe) -> socket.socket:
+def _open(probe: Probe) -> tuple[socket.socket, int]:
+    scope = socket.if_nametoindex(LINK) if probe.address.startswith("fe80:") else 0
+    return _socket(probe), scope
+
+
+def _socket(probe: Probe) -> socket.socket:
     family = socket.AF_INET6 if probe.six else socket.AF_INET
     flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     if probe.protocol == "tcp":

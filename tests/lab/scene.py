@@ -44,7 +44,7 @@ class Publication:
 
 @dataclass(frozen=True)
 class LabContainer:
-    """A container: the networks that it is on, in order, or ``host`` or ``none``."""
+    """A container: the networks that it is on, in order, or a mode: ``host``, ``none``, ``container:<name>``."""
 
     name: str
     networks: tuple[str, ...]
@@ -58,7 +58,7 @@ NETWORKS = (
     LabNetwork("bridge", "10.201.0.0/24", "10.201.0.1"),
     LabNetwork("alpha", "10.201.1.0/24", "10.201.1.1"),
     LabNetwork("beta", "10.201.2.0/24", "10.201.2.1"),
-    LabNetwork("gamma", "10.201.3.0/24", "10.201.3.1", icc=False),
+    LabNetwork("gamma", "10.201.3.0/24", "10.201.3.1", "fd00:db8:3::/64", "fd00:db8:3::1", icc=False),
     LabNetwork("inner", "10.201.4.0/24", "10.201.4.1", internal=True),
     LabNetwork("six", "10.201.6.0/24", "10.201.6.1", "fd00:db8:6::/64", "fd00:db8:6::1"),
     LabNetwork("other6", "10.201.7.0/24", "10.201.7.1", "fd00:db8:7::/64", "fd00:db8:7::1"),
@@ -98,6 +98,7 @@ CONTAINERS = (
     LabContainer("i2", ("inner",)),
     LabContainer("both", ("alpha", "beta")),
     LabContainer("attacker", ("beta",)),
+    LabContainer("insider", ("inner", "inner6")),
     LabContainer(
         "s1", ("six",), (Publication(8600), Publication(8601, address="::1"), Publication(8603, protocol="udp"))
     ),
@@ -106,9 +107,20 @@ CONTAINERS = (
     LabContainer("n1", ("inner6",)),
     LabContainer("h1", ("host",)),
     LabContainer("alone", ("none",)),
+    LabContainer("sidecar", ("container:a1",)),
 )
 HOST_MODE_PORT = 91
 """Where the container in host mode listens."""
 
-ATTACK_ON_LOOPBACK = ("attacker",)
-"""Containers that route 127.0.0.0/8 to their gateway, as one with the capability NET_ADMIN can."""
+REROUTED = {
+    "attacker": """
+addr del 127.0.0.1/8 dev lo
+route add 127.0.0.0/8 via 10.201.2.1
+""",
+    "insider": """
+route add default via 10.201.4.1
+route add default via fd00:db8:8::1
+""",
+}
+"""Routes that somebody with the capability NET_ADMIN gives a container: to the host's loopback, and out of networks
+that have no way out."""
