@@ -64,8 +64,8 @@ def test_the_record_is_of_this_table() -> None:
 def test_every_kind_of_attempt_ends_in_several_ways(found: Found) -> None:
     """A lab in which nothing works, or nothing is stopped, would agree with everything."""
     ends = Counter(verdict(outcome) for outcome in found.measured.values())
-    assert set(ends) == {"reachable", "refused", "dropped", "unroutable"}
-    assert min(ends.values()) >= 100
+    assert set(ends) == {"reachable", "refused", "dropped", "unroutable", "unresolved"}
+    assert min(ends.values()) >= 50
 
 
 def test_predictions_agree_with_measurements(found: Found) -> None:
