@@ -28,3 +28,13 @@ class Reachability(Group):
         document = {"containers": list(containers)}
         found: Document = await self._caller.call("POST", "/tare/networks/verify", document=document)
         return found
+
+    async def exposure(self) -> Document:
+        """What the world can reach: published ports, and containers on the host's network."""
+        found: Document = await self._caller.call("GET", "/tare/networks/exposure")
+        return found
+
+    async def graph(self) -> Document:
+        """Networks, containers, ports and who reaches whom, to be drawn."""
+        found: Document = await self._caller.call("GET", "/tare/networks/graph")
+        return found

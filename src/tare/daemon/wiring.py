@@ -191,7 +191,7 @@ def _engine(parts: _Parts) -> Engine:
         build_cache=build_cache,
         debugging=Debugging(builder=builder, executor=executor, supervisor=parts.supervisor),
         networks=_networks(parts),
-        reachability=Reachability(network=parts.network, records=parts.records),
+        reachability=Reachability(network=parts.network, records=parts.records, pids_of=containers.pids),
         volumes=volumes,
         events=parts.events,
         system=System(

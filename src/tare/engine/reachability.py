@@ -11,10 +11,13 @@ from typing import TypeVar
 from tare.base.shielding import to_end
 from tare.engine.records import ContainerRecords
 from tare.errors import Conflict, NotFound
+from tare.kernel.sockets import socket_inodes
 from tare.model import ContainerStatus
 from tare.model.container import Container
 from tare.network import survey
 from tare.network.explanation import HOST_WORD, Answer, explain, read_question
+from tare.network.exposure import Exposure, exposures
+from tare.network.graph import Graph, make_graph
 from tare.network.proving import Proof, prove
 from tare.network.reachability import OUTSIDE, Predictor
 from tare.network.service import NetworkService
@@ -26,7 +29,11 @@ T = TypeVar("T")
 class Reachability:
     """Questions about who reaches whom."""
 
-    def __init__(self, *, network: NetworkService, records: ContainerRecords) -> None:
+    def __init__(
+        self, *, network: NetworkService, records: ContainerRecords, pids_of: Callable[[Container], list[int]]
+    ) -> None:
+        """``pids_of`` gives the host's process ids of a container; it may block."""
+        self._pids_of = pids_of
         self._network = network
         self._records = records
         self._proving = asyncio.Lock()
@@ -36,7 +43,7 @@ class Reachability:
         containers = {container.id: container for container in await self._records.list()}
         members = tuple(
             Member(container.id, container.name, _namespace(container, containers))
-            for container in containers.values()
+            for container in sorted(containers.values(), key=lambda one: one.name)
             if ContainerStatus(container.state.status).is_live
         )
         found = await self._network.survey()
@@ -92,6 +99,23 @@ class Reachability:
             places = list(dict.fromkeys([*(member.namespace for member in chosen), HOST]))
             work = partial(prove, topology, self._network.sandbox_path, places, published=not containers)
             return topology, await _on_a_thread(work)
+
+    async def exposure(self) -> list[Exposure]:
+        """What can be reached from outside the engine: published ports, and containers on the host's network."""
+        return await self._exposures(Predictor(await self.topology()))
+
+    async def graph(self) -> tuple[Graph, Topology, list[Exposure]]:
+        """Networks, containers, ports and who reaches whom, to be drawn; with what it was made from."""
+        predictor = Predictor(await self.topology())
+        found = await self._exposures(predictor)
+        return await _on_a_thread(partial(make_graph, predictor, found)), predictor.topology, found
+
+    async def _exposures(self, predictor: Predictor) -> list[Exposure]:
+        topology = predictor.topology
+        on_host = [await self._records.get(member.id) for member in topology.members_of(HOST)]
+        pids = await asyncio.to_thread(lambda: {one.id: self._pids_of(one) for one in on_host})
+        sockets = await asyncio.to_thread(lambda: {name: socket_inodes(some) for name, some in pids.items()})
+        return await asyncio.to_thread(exposures, predictor, sockets)
 
     def _member(self, topology: Topology, word: str) -> Member:
         member = topology.member(word)

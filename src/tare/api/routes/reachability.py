@@ -9,7 +9,13 @@ from aiohttp import web
 from tare.api import params
 from tare.api.context import engine_of
 from tare.api.respond import json_response
-from tare.api.schema.reachability import read_questions, render_answer, render_proof
+from tare.api.schema.reachability import (
+    read_questions,
+    render_answer,
+    render_exposure,
+    render_graph,
+    render_proof,
+)
 
 
 async def explain(request: web.Request) -> web.StreamResponse:
@@ -42,7 +48,21 @@ async def verify(request: web.Request) -> web.StreamResponse:
     return json_response(render_proof(topology, proof))
 
 
+async def exposure(request: web.Request) -> web.StreamResponse:
+    """``GET /tare/networks/exposure``: what the world can reach."""
+    found = await engine_of(request).reachability.exposure()
+    return json_response({"exposures": [render_exposure(one) for one in found]})
+
+
+async def graph(request: web.Request) -> web.StreamResponse:
+    """``GET /tare/networks/graph``: networks, containers, ports and who reaches whom."""
+    found = await engine_of(request).reachability.graph()
+    return json_response(render_graph(*found))
+
+
 ROUTES: list[Any] = [
+    ("GET", "/tare/networks/graph", graph),
+    ("GET", "/tare/networks/exposure", exposure),
     ("POST", "/tare/networks/verify", verify),
     ("GET", "/tare/networks/explain", explain),
     ("POST", "/tare/networks/explain", explain_all),

@@ -8,6 +8,9 @@ import msgspec
 
 from tare.api.params import convert
 from tare.network.explanation import Answer
+from tare.network.exposure import Exposure
+from tare.network.graph import Graph
+from tare.network.model import Network
 from tare.network.proving import Observation, Proof
 from tare.network.reachability import Hop
 from tare.network.topology import HOST, Topology
@@ -104,6 +107,67 @@ def place_name(topology: Topology, namespace: str) -> str:
     """``host``, or the name of the container that owns a namespace."""
     members = topology.members_of(namespace)
     return "host" if namespace == HOST else members[0].name if members else namespace[:12]
+
+
+def render_exposure(one: Exposure) -> dict[str, Any]:
+    """One of ``/tare/networks/exposure``."""
+    return {
+        "kind": one.kind,
+        "container": one.container,
+        "network": one.network,
+        "protocol": one.protocol,
+        "address": one.address,
+        "port": one.port or None,
+        "container_port": one.container_port or None,
+        "scope": one.scope,
+        "sources": list(one.sources),
+        "listening": one.listening,
+        "risk": one.risk,
+    }
+
+
+def render_graph(graph: Graph, topology: Topology, found: list[Exposure]) -> dict[str, Any]:
+    """The answer of ``/tare/networks/graph``; ``reaches`` is by names."""
+    names = [place_name(topology, place) for place in graph.nodes] + ["host"]
+    reaches: dict[str, list[str]] = {name: [] for name in names}
+    for source, target in graph.reaches:
+        reaches[place_name(topology, source)].append(place_name(topology, target))
+    return {
+        "host": {
+            "addresses": list(graph.host_addresses),
+            "containers": list(graph.host_containers),
+            "exposures": [render_exposure(one) for one in found if one.kind == "host" and one.port],
+        },
+        "networks": [_network(graph, network) for network in graph.networks],
+        "nodes": [
+            {"names": list(node.names), "exposures": [render_exposure(one) for one in node.exposures]}
+            for node in graph.nodes.values()
+        ],
+        "reaches": reaches,
+        "complete": graph.complete,
+    }
+
+
+def _network(graph: Graph, network: Network) -> dict[str, Any]:
+    members = [
+        (node, [address for where, address in node.addresses if where == network.id]) for node in graph.nodes.values()
+    ]
+    return {
+        "name": network.name,
+        "driver": network.driver.stored_as,
+        "internal": network.internal,
+        "icc": network.icc,
+        "pools": [{"subnet": pool.subnet, "gateway": pool.gateway} for pool in network.subnets],
+        "members": [
+            {
+                "names": list(node.names),
+                "addresses": [address for address in addresses if address],
+                "exposures": [render_exposure(one) for one in node.exposures if one.network == network.name],
+            }
+            for node, addresses in members
+            if addresses
+        ],
+    }
 
 
 def _hop(hop: Hop) -> dict[str, Any]:
