@@ -40,6 +40,7 @@ PLACES = {
 """The addresses that no engine chooses."""
 
 BY_NAME = "name:"
+WITHIN = "within a network"
 SERVICES = (("tcp", WEB), ("udp", WEB), ("icmp", 0))
 MEMBERS = {network.name: [item.name for item in CONTAINERS if network.name in item.networks] for network in NETWORKS}
 TRYING = ("d2", "a2", "b2", "g2", "i2", "both", "s2", "o1", "n1", "alone")
@@ -102,7 +103,7 @@ def _within() -> Iterator[Attempt]:
                     continue
                 for label in _families(f"{target}@{network}", network):
                     for protocol, port in (*SERVICES, ("tcp", NOBODY)):
-                        yield Attempt("within a network", source, label, protocol, port)
+                        yield Attempt(WITHIN, source, label, protocol, port)
 
 
 def _between() -> Iterator[Attempt]:

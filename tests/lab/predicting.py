@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine_process import UnixConnection
-from lab.attempts import BY_NAME, MEMBERS, PLACES, Attempt
+from lab.attempts import BY_NAME, MEMBERS, PLACES, WITHIN, Attempt
 from lab.lab import Lab
 from lab.measuring import address_of
 from lab.scene import NETWORKS, REROUTED
@@ -24,7 +24,8 @@ def predictable(attempt: Attempt) -> bool:
     if attempt.target.startswith(BY_NAME):
         target = attempt.target.removeprefix(BY_NAME)
         return any({attempt.source, target} <= set(MEMBERS[network.name]) for network in NETWORKS[1:])
-    return not (attempt.source in REROUTED or attempt.target.startswith("link@"))
+    elsewhere = attempt.source in REROUTED and attempt.kind != WITHIN
+    return not (elsewhere or attempt.target.startswith("link@"))
 
 
 def explain(socket: Path, lab: Lab, attempts: Sequence[Attempt]) -> list[dict[str, Any]]:

@@ -15,8 +15,7 @@ from lab import engines, topology  # noqa: E402
 from lab.attempts import attempts  # noqa: E402
 from lab.lab import furnished  # noqa: E402
 from lab.measuring import measure  # noqa: E402
-
-RECORD = Path(__file__).with_name("docker-28.5.2.json")
+from lab.run import RECORD  # noqa: E402
 
 
 def main() -> None:
