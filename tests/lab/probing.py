@@ -8,16 +8,17 @@ import os
 import selectors
 import socket
 import struct
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tare.kernel.namespaces import run_in_network_namespace
 
-PATIENCE = 3.0
-"""Seconds after which silence is taken for a dropped packet; one second later than every packet is sent again."""
 REPEAT = 1.0
+"""Seconds without any answer after which every packet that has none is sent again; TCP does so by itself."""
+SILENCE = 2.0
+"""Seconds without any answer after that, which are taken for dropped packets: as they are counted from the last answer,
+a machine that is slow changes no outcome."""
 LINK = "eth0"
 IP_RECVERR, IPV6_RECVERR = 11, 25  # <linux/in.h>, <linux/in6.h>; Python has no names for them
 ECHO, ECHO_REPLY = 8, 0  # RFC 792
@@ -72,7 +73,6 @@ class _Attempt:
     number: int
     received: bytes = b""
     outcome: Outcome | None = None
-    connected: bool = field(default=False)
 
     def begin(self) -> None:
         """Send the first packet."""
@@ -119,7 +119,7 @@ class _Attempt:
             self.outcome = Outcome("reachable")
 
     @contextlib.contextmanager
-    def _errors(self):  # type: ignore[no-untyped-def]
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -129,7 +129,7 @@ class _Attempt:
 
 
 def attempt_all(probes: Sequence[Probe]) -> list[Outcome]:
-    """The outcomes in the order of the probes. Blocks for ``PATIENCE`` seconds when one of them is silence."""
+    """The outcomes in the order of the probes. Blocks for ``REPEAT + SILENCE`` seconds when one of them is silence."""
     with contextlib.ExitStack() as opened, selectors.DefaultSelector() as selector:
         attempts = []
         for number, (probe, (opening, scope)) in enumerate(zip(probes, _sockets(probes), strict=True), start=1):
@@ -138,16 +138,17 @@ def attempt_all(probes: Sequence[Probe]) -> list[Outcome]:
             attempt.begin()
             if attempt.outcome is None:
                 selector.register(attempt.socket, selectors.EVENT_READ, attempt)
-        for seconds in (REPEAT, PATIENCE - REPEAT):
-            _collect(selector, time.monotonic() + seconds)
-            for key in list(selector.get_map().values()):
-                key.data.repeat() if key.data.probe.protocol != "tcp" else None
+        _collect(selector, REPEAT)
+        for key in selector.get_map().values():
+            key.data.repeat()
+        _collect(selector, SILENCE)
         return [attempt.outcome or Outcome("dropped") for attempt in attempts]
 
 
-def _collect(selector: selectors.BaseSelector, deadline: float) -> None:
-    while selector.get_map() and (left := deadline - time.monotonic()) > 0:
-        for key, _ in selector.select(left):
+def _collect(selector: selectors.BaseSelector, quiet: float) -> None:
+    """Take answers until none has come for ``quiet`` seconds."""
+    while selector.get_map() and (ready := selector.select(quiet)):
+        for key, _ in ready:
             key.data.go_on()
             if key.data.outcome is not None:
                 selector.unregister(key.fileobj)
