@@ -43,7 +43,7 @@ BY_NAME = "name:"
 WITHIN = "within a network"
 SERVICES = (("tcp", WEB), ("udp", WEB), ("icmp", 0))
 MEMBERS = {network.name: [item.name for item in CONTAINERS if network.name in item.networks] for network in NETWORKS}
-TRYING = ("d2", "a2", "b2", "g2", "i2", "both", "s2", "o1", "n1", "alone")
+TRYING = ("d2", "a2", "b2", "g2", "i2", "p2", "both", "s2", "o1", "n1", "alone")
 """One container of every network, one of two, one of none."""
 OUTSIDERS = ("neighbour", "wan")
 SIX_NETWORKS = tuple(network.name for network in NETWORKS if network.subnet6)

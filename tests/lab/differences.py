@@ -12,6 +12,7 @@ from lab.attempts import Attempt, publications
 from lab.scene import CONTAINERS, NETWORKS, NOBODY
 
 INTERNAL = {network.name for network in NETWORKS if network.internal}
+WITHOUT_MASQUERADE = {network.name for network in NETWORKS if not network.masquerade}
 WITHOUT_ICC = {network.name for network in NETWORKS if not network.icc}
 NETWORKS_OF = {container.name: set(container.networks) for container in CONTAINERS}
 PUBLISHERS = {port.host_port: container.name for container, port in publications()}
@@ -62,6 +63,17 @@ def _source_kept(attempt: Attempt, docker: str, tare: str) -> bool:
     return who == same and attempt.port in PUBLISHERS and seen_by_docker.startswith("gateway@") and is_own
 
 
+def _answers_to_plain_addresses(attempt: Attempt, docker: str, tare: str) -> bool:
+    plain = NETWORKS_OF.get(attempt.source, {""}) <= WITHOUT_MASQUERADE
+    goes_out = attempt.target in ("wan", "neighbour@lan") and tare.startswith("reachable")
+    return plain and docker == "dropped" and goes_out
+
+
+def _published_for_plain_addresses(attempt: Attempt, docker: str, tare: str) -> bool:
+    plain = NETWORKS_OF.get(attempt.source, {""}) <= WITHOUT_MASQUERADE
+    return plain and docker == "dropped" and attempt.port in PUBLISHERS and tare != "dropped"
+
+
 def _closed(attempt: Attempt, docker: str, tare: str) -> bool:
     return attempt.port in SILENT and (docker, tare) == ("closed", "refused")
 
@@ -89,6 +101,18 @@ DIFFERENCES = (
         "published port without a listener",
         "There is no docker-proxy that accepts connections for a container that does not: the client is told at once.",
         _closed,
+    ),
+    Difference(
+        "out of a network without masquerade",
+        "Answers come back. Docker drops what comes from elsewhere for a container's address before it looks whether "
+        "it is an answer, so that such a network has no way out that works.",
+        _answers_to_plain_addresses,
+    ),
+    Difference(
+        "published port, from a network without masquerade",
+        "One rule for all networks. In Docker such a network is sent past docker-proxy, straight into the isolation of "
+        "the other one.",
+        _published_for_plain_addresses,
     ),
     Difference(
         "published port within a network without icc",

@@ -79,7 +79,7 @@ def _create_network(client: docker_py.DockerClient, network: LabNetwork) -> None
         internal=network.internal,
         enable_ipv6=bool(network.subnet6),
         ipam=IPAMConfig(pool_configs=pools),
-        options={} if network.icc else {"com.docker.network.bridge.enable_icc": "false"},
+        options=dict(network.options),
     )
 
 

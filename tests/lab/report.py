@@ -1,10 +1,11 @@
-"""Print the tables of ``docs/isolation-lab.md``: Tare in the lab, beside the record of Docker.
+"""Write the tables of ``docs/isolation-lab.md``: Tare in the lab, beside the record of Docker.
 
-As root: ``.venv/bin/python tests/lab/report.py``.
+As root: ``make lab``; with ``--record`` Docker's outcomes are recorded first.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -13,13 +14,22 @@ sys.path[:0] = [str(Path(__file__).parents[1])]
 
 from lab.differences import DIFFERENCES, rule_for  # noqa: E402
 from lab.measuring import verdict  # noqa: E402
+from lab.record import record  # noqa: E402
 from lab.run import Found, run  # noqa: E402
+
+PAGE = Path(__file__).parents[2] / "docs" / "isolation-lab.md"
 
 
 def main() -> None:
-    """Print."""
-    found = run()
-    print("\n".join([*kinds(found), "", *reasons(found)]))
+    """Write, and print."""
+    if "--record" in sys.argv[1:]:
+        record()
+    found, text = run(), PAGE.read_text()
+    for first, *others in (kinds(found), reasons(found)):
+        table = "\n".join([first, *others])
+        text = re.sub(rf"^{re.escape(first)}\n(\|.*\n)*", lambda _, table=table: f"{table}\n", text, flags=re.MULTILINE)
+        print(table, end="\n\n")
+    PAGE.write_text(text)
 
 
 def kinds(found: Found) -> list[str]:

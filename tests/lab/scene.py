@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from lab import topology
 
+OPTION = "com.docker.network.bridge"
 WEB = 80
 """Where every container listens, over TCP and UDP."""
+
 NOBODY = 99
 """Where nothing listens."""
 HOST_SERVICE = 90
@@ -24,7 +27,17 @@ class LabNetwork:
     subnet6: str = ""
     gateway6: str = ""
     internal: bool = False
-    icc: bool = True
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def icc(self) -> bool:
+        """Whether its containers reach each other."""
+        return self.options.get(f"{OPTION}.enable_icc") != "false"
+
+    @property
+    def masquerade(self) -> bool:
+        """Whether what leaves the host has the host's address."""
+        return self.options.get(f"{OPTION}.enable_ip_masquerade") != "false"
 
     @property
     def gateways(self) -> tuple[str, ...]:
@@ -58,8 +71,21 @@ NETWORKS = (
     LabNetwork("bridge", "10.201.0.0/24", "10.201.0.1"),
     LabNetwork("alpha", "10.201.1.0/24", "10.201.1.1"),
     LabNetwork("beta", "10.201.2.0/24", "10.201.2.1"),
-    LabNetwork("gamma", "10.201.3.0/24", "10.201.3.1", "fd00:db8:3::/64", "fd00:db8:3::1", icc=False),
+    LabNetwork(
+        "gamma",
+        "10.201.3.0/24",
+        "10.201.3.1",
+        "fd00:db8:3::/64",
+        "fd00:db8:3::1",
+        options={f"{OPTION}.enable_icc": "false"},
+    ),
     LabNetwork("inner", "10.201.4.0/24", "10.201.4.1", internal=True),
+    LabNetwork(
+        "plain",
+        "10.201.5.0/24",
+        "10.201.5.1",
+        options={f"{OPTION}.enable_ip_masquerade": "false", f"{OPTION}.host_binding_ipv4": "127.0.0.1"},
+    ),
     LabNetwork("six", "10.201.6.0/24", "10.201.6.1", "fd00:db8:6::/64", "fd00:db8:6::1"),
     LabNetwork("other6", "10.201.7.0/24", "10.201.7.1", "fd00:db8:7::/64", "fd00:db8:7::1"),
     LabNetwork("inner6", "10.201.8.0/24", "10.201.8.1", "fd00:db8:8::/64", "fd00:db8:8::1", internal=True),
@@ -96,6 +122,8 @@ CONTAINERS = (
     LabContainer("g2", ("gamma",)),
     LabContainer("i1", ("inner",), (Publication(8400),)),
     LabContainer("i2", ("inner",)),
+    LabContainer("p1", ("plain",), (Publication(8500), Publication(8502, address=topology.HOST))),
+    LabContainer("p2", ("plain",)),
     LabContainer("both", ("alpha", "beta")),
     LabContainer("attacker", ("beta",)),
     LabContainer("insider", ("inner", "inner6")),
