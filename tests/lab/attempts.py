@@ -35,7 +35,7 @@ PLACES = {
 } | {
     f"gateway@{network.name}{'/6' if ':' in gateway else ''}": gateway
     for network in NETWORKS
-    for gateway in network.gateways
+    for _, gateway in network.pools
 }
 """The addresses that no engine chooses."""
 
@@ -43,10 +43,11 @@ BY_NAME = "name:"
 WITHIN = "within a network"
 SERVICES = (("tcp", WEB), ("udp", WEB), ("icmp", 0))
 MEMBERS = {network.name: [item.name for item in CONTAINERS if network.name in item.networks] for network in NETWORKS}
-TRYING = ("d2", "a2", "b2", "g2", "i2", "p2", "both", "s2", "o1", "n1", "alone")
+TRYING = ("d2", "a2", "b2", "g2", "i2", "p2", "both", "s2", "o1", "v2", "n1", "alone")
 """One container of every network, one of two, one of none."""
 OUTSIDERS = ("neighbour", "wan")
 SIX_NETWORKS = tuple(network.name for network in NETWORKS if network.subnet6)
+FOUR_NETWORKS = tuple(network.name for network in NETWORKS if network.subnet)
 
 
 @dataclass(frozen=True, order=True)
@@ -125,7 +126,7 @@ def _to_the_host() -> Iterator[Attempt]:
             for label in _reachable_families(source, f"gateway@{network}", network):
                 yield Attempt(kind, source, label, "tcp", HOST_SERVICE)
                 yield Attempt(kind, source, label, "icmp", 0)
-        for label in _reachable_families(source, "host@lan", "six"):
+        for label in _reachable_families(source, "host@lan"):
             for protocol, port in (("tcp", HOST_SERVICE), ("udp", HOST_SERVICE), ("icmp", 0), ("tcp", NOBODY)):
                 yield Attempt("container to host", source, label, protocol, port)
             yield Attempt("container in host mode", source, label, "tcp", HOST_MODE_PORT)
@@ -138,7 +139,7 @@ def _published() -> Iterator[Attempt]:
         for source in (*TRYING, publisher.name):
             kind = "hairpin" if source == publisher.name else "published port from a container"
             mine = next(item.networks[0] for item in CONTAINERS if item.name == source)
-            for place, family in (("host@lan", "six"), (f"gateway@{network}", network), (f"gateway@{mine}", mine)):
+            for place, family in (("host@lan", ""), (f"gateway@{network}", network), (f"gateway@{mine}", mine)):
                 if place != "gateway@none":
                     for label in _reachable_families(source, place, family):
                         yield _to_port(kind, source, label, port)
@@ -199,7 +200,7 @@ def _leaving() -> Iterator[Attempt]:
     """Containers to the LAN and beyond."""
     for source in TRYING:
         for place in ("wan", "neighbour@lan"):
-            for label in _reachable_families(source, place, "six"):
+            for label in _reachable_families(source, place):
                 for protocol, port in SERVICES:
                     yield Attempt("container to outside", source, label, protocol, port)
 
@@ -255,11 +256,13 @@ def _to_port(kind: str, source: str, target: str, port: Publication) -> Attempt:
     return Attempt(kind, source, target, port.protocol, port.host_port)
 
 
-def _families(label: str, network: str) -> tuple[str, ...]:
-    return (label, f"{label}/6") if network in SIX_NETWORKS else (label,)
+def _families(label: str, network: str = "") -> tuple[str, ...]:
+    """The names of an address of each family that the network has; without a network of both."""
+    found = (label,) if not network or network in FOUR_NETWORKS else ()
+    return (*found, f"{label}/6") if not network or network in SIX_NETWORKS else found
 
 
-def _reachable_families(source: str, label: str, network: str) -> tuple[str, ...]:
+def _reachable_families(source: str, label: str, network: str = "") -> tuple[str, ...]:
     """IPv6 only for those who have it: without an address of the family every attempt fails alike."""
     has_six = source == "alone" or any(source in MEMBERS[name] for name in SIX_NETWORKS)
-    return _families(label, network) if has_six else (label,)
+    return tuple(name for name in _families(label, network) if has_six or not name.endswith("/6"))

@@ -65,7 +65,10 @@ def tare(namespace: Path) -> Iterator[TareProcess]:
     engine.namespace = namespace
     (engine.root / "config").mkdir()
     settings = engine.root / "tare.toml"
-    settings.write_text(f'[network]\ndefault_subnet = "{scene.NETWORKS[0].subnet}"\n')
+    bridge = scene.NETWORKS[0]
+    settings.write_text(
+        f'[network]\ndefault_subnet = "{bridge.subnet}"\nipv6 = true\ndefault_subnet6 = "{bridge.subnet6}"\n'
+    )
     engine.arguments = ("--config", str(settings))
     engine.start()
     try:
@@ -88,7 +91,8 @@ def docker(namespace: Path) -> Iterator[str]:
     command = [
         "dockerd", "--data-root", f"{root}/data", "--exec-root", f"{root}/exec", "--pidfile", f"{root}/pid",
         "--host", address, "--cgroup-parent", f"/{CGROUP}", "--exec-opt", "native.cgroupdriver=cgroupfs",
-        "--bip", scene.BRIDGE_ADDRESS, "--default-address-pool", "base=10.202.0.0/16,size=24",
+        "--bip", scene.BRIDGE_ADDRESS, "--ipv6", "--fixed-cidr-v6", scene.NETWORKS[0].subnet6,
+        "--default-address-pool", "base=10.202.0.0/16,size=24",
     ]  # fmt: skip
     programs = [REFERENCE / "root" / part for part in ("usr/sbin", "usr/bin", "usr/libexec/docker")]
     path = ":".join([*map(str, programs), os.environ["PATH"], str(REFERENCE / "firewall/bin")])

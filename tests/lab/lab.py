@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import docker as docker_py
-from docker.types import IPAMConfig, IPAMPool
 
+from engine_process import UnixConnection
 from lab import scene
 from lab.listeners import NAME_SERVER, Service, listening
 from lab.scene import LabContainer, LabNetwork
@@ -41,7 +41,7 @@ def furnished(wires: Topology, engine: str, *, ports6: bool = True) -> Iterator[
     client = docker_py.DockerClient(base_url=engine, version="auto", timeout=CLIENT_SECONDS)
     with contextlib.closing(client):
         for network in scene.NETWORKS[1:]:
-            _create_network(client, network)
+            _create_network(Path(engine.removeprefix("unix://")), network)
         found = {container.name: _run(client, container, ports6=ports6) for container in scene.CONTAINERS}
         processes = {name: state["State"]["Pid"] for name, state in found.items()}
         inside = {name: Path(f"/proc/{pid}/ns/net") for name, pid in processes.items()}
@@ -69,18 +69,23 @@ def _services(lab: Lab) -> Iterator[Service]:
             yield Service(name, namespace, (scene.WEB,))
 
 
-def _create_network(client: docker_py.DockerClient, network: LabNetwork) -> None:
-    pools = [IPAMPool(subnet=network.subnet, gateway=network.gateway)]
-    if network.subnet6:
-        pools.append(IPAMPool(subnet=network.subnet6, gateway=network.gateway6))
-    client.networks.create(
-        network.name,
-        driver="bridge",
-        internal=network.internal,
-        enable_ipv6=bool(network.subnet6),
-        ipam=IPAMConfig(pool_configs=pools),
-        options=dict(network.options),
-    )
+def _create_network(engine: Path, network: LabNetwork) -> None:
+    """By HTTP, as docker-py cannot ask for a network without IPv4."""
+    document = {
+        "Name": network.name,
+        "Driver": "bridge",
+        "Internal": network.internal,
+        "EnableIPv4": bool(network.subnet),
+        "EnableIPv6": bool(network.subnet6),
+        "IPAM": {"Config": [{"Subnet": subnet, "Gateway": gateway} for subnet, gateway in network.pools]},
+        "Options": dict(network.options),
+    }
+    connection = UnixConnection(engine)
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1.51/networks/create", json.dumps(document), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = response.read()
+    assert response.status == 201, answer
 
 
 def _run(client: docker_py.DockerClient, container: LabContainer, *, ports6: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ HOST_SERVICE = 90
 
 @dataclass(frozen=True)
 class LabNetwork:
-    """A network; ``subnet6`` empty for one of IPv4 alone. The default network ``bridge`` is there already."""
+    """A network; the subnet of a family that it has not is empty. The default network ``bridge`` is there already."""
 
     name: str
     subnet: str
@@ -40,9 +40,10 @@ class LabNetwork:
         return self.options.get(f"{OPTION}.enable_ip_masquerade") != "false"
 
     @property
-    def gateways(self) -> tuple[str, ...]:
-        """The host's addresses on this network."""
-        return tuple(filter(None, (self.gateway, self.gateway6)))
+    def pools(self) -> list[tuple[str, str]]:
+        """Subnet and the host's address in it, of each family that it has."""
+        both = ((self.subnet, self.gateway), (self.subnet6, self.gateway6))
+        return [(subnet, gateway) for subnet, gateway in both if subnet]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ BRIDGE_ADDRESS = "10.201.0.1/24"
 """The address of the default bridge and the length of its subnet."""
 
 NETWORKS = (
-    LabNetwork("bridge", "10.201.0.0/24", "10.201.0.1"),
+    LabNetwork("bridge", "10.201.0.0/24", "10.201.0.1", "fd00:db8::/64", "fd00:db8::1"),
     LabNetwork("alpha", "10.201.1.0/24", "10.201.1.1"),
     LabNetwork("beta", "10.201.2.0/24", "10.201.2.1"),
     LabNetwork(
@@ -88,6 +89,7 @@ NETWORKS = (
     ),
     LabNetwork("six", "10.201.6.0/24", "10.201.6.1", "fd00:db8:6::/64", "fd00:db8:6::1"),
     LabNetwork("other6", "10.201.7.0/24", "10.201.7.1", "fd00:db8:7::/64", "fd00:db8:7::1"),
+    LabNetwork("only6", "", "", "fd00:db8:9::/64", "fd00:db8:9::1"),
     LabNetwork("inner6", "10.201.8.0/24", "10.201.8.1", "fd00:db8:8::/64", "fd00:db8:8::1", internal=True),
 )
 
@@ -132,6 +134,8 @@ CONTAINERS = (
     ),
     LabContainer("s2", ("six",)),
     LabContainer("o1", ("other6",)),
+    LabContainer("v1", ("only6",), (Publication(8900),)),
+    LabContainer("v2", ("only6",)),
     LabContainer("n1", ("inner6",)),
     LabContainer("h1", ("host",)),
     LabContainer("alone", ("none",)),

@@ -16,7 +16,7 @@ from tare.network.packet import Packet
 from tare.network.rule_text import read_table
 from tare.network.rule_walk import Decision, RuleWalk, Surroundings
 from tare.network.ruleset import render
-from tare.network.topology import HOST, Topology, address_of, contains, gateway_of, listening, on_link
+from tare.network.topology import HOST, Topology, address_of, contains, gateway_of, leads_out, listening, on_link
 
 OUTSIDE = "outside"
 """The place of everything that is neither the host nor one of its containers, and its interface on the host."""
@@ -173,7 +173,7 @@ class _Walk:
                 return self._onto_lan(direct, packet)
             self._from_interface = network.bridge_name
             return self._enter(packet) if topology.is_local(target) else self._bridged(direct, packet)
-        way = next((one for one in endpoints if one.default_route and gateway_of(one, version)), None)
+        way = next((one for one in endpoints if leads_out(one, version)), None)
         if way is None:
             networks = ", ".join(one.network_name for one in endpoints) or "no network"
             self._hop(name, f"route to {target}", "none")
@@ -321,7 +321,7 @@ class _Walk:
             return None
         endpoints, version = self._topology.endpoints_of(namespace), packet.version
         way = next((one for one in endpoints if on_link(one, answer.destination)), None)
-        way = way or next((one for one in endpoints if one.default_route and gateway_of(one, version)), None)
+        way = way or next((one for one in endpoints if leads_out(one, version)), None)
         name = self._name(namespace)
         if way is None:
             self._hop(f"{name}, way back", f"route to {answer.destination}", "none")

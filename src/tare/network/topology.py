@@ -149,8 +149,14 @@ class Topology:
 
 
 def has_route(endpoint: Endpoint) -> bool:
-    """Whether the namespace's default route goes through this endpoint."""
-    return endpoint.default_route and bool(endpoint.gateway or endpoint.gateway6)
+    """Whether a default route of the namespace, of either IP version, goes through this endpoint."""
+    return leads_out(endpoint, 4) or leads_out(endpoint, 6)
+
+
+def leads_out(endpoint: Endpoint, version: int) -> bool:
+    """Whether the namespace's default route of an IP version goes through this endpoint."""
+    chosen = endpoint.default_route6 if version == 6 else endpoint.default_route
+    return chosen and bool(gateway_of(endpoint, version))
 
 
 def address_of(endpoint: Endpoint, version: int) -> str:

@@ -8,7 +8,7 @@ from network_topologies import LAN, endpoint, network, port, scene, topology
 
 from tare.errors import InternalError, InvalidArgument, NotFound
 from tare.network.explanation import Answer, explain, read_question
-from tare.network.model import Driver
+from tare.network.model import Driver, Subnet
 from tare.network.packet import Packet, fits
 from tare.network.reachability import Cause, Origin, Predictor, Verdict
 from tare.network.rule_text import read_table
@@ -129,6 +129,19 @@ def test_a_container_on_two_networks_answers_on_each_but_does_not_pass_packets_o
     assert ask(where, "payment", "both").prediction.address == "10.0.1.9"
     assert ask(where, "both", "payment").prediction.verdict is R
     assert deciding(ask(where, "login", "10.0.1.9")) == ISOLATED
+
+
+def test_each_family_has_its_own_way_out() -> None:
+    """IPv4 leads out of one network and IPv6 of another, as containers have it that are on both."""
+    four = network("four", 0)
+    pool4, pool6 = Subnet(subnet="10.0.1.0/24", gateway="10.0.1.1"), Subnet(subnet="fd00:1::/64", gateway="fd00:1::1")
+    six = network("six", 1, subnets=(pool4, pool6))
+    there = endpoint("both", six, 2, interface="eth1", default_route=False)
+    mine6 = msgspec.structs.replace(there, address6="fd00:1::2", prefix_len6=64, gateway6="fd00:1::1")
+    where = topology([four, six], [endpoint("both", four, 2, default_route6=False), mine6])
+    for address, by in (("198.51.100.1", "tr-four"), ("2001:db8::1", "tr-six")):
+        prediction = ask(where, "both", address).prediction
+        assert (prediction.verdict, prediction.delivered and prediction.delivered.iif) == (R, by)
 
 
 def test_an_answer_needs_a_way_back() -> None:
