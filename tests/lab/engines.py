@@ -85,6 +85,7 @@ def docker(namespace: Path) -> Iterator[str]:
 
     ``scripts/reference-docker.sh fetch`` gets it.
     """
+    assert (REFERENCE / "root/usr/sbin/dockerd").exists(), "no Docker: run scripts/reference-docker.sh fetch"
     root = Path(tempfile.mkdtemp(prefix="docker-lab"))
     (root / "scratch").mkdir()
     address = f"unix://{root}/s"
