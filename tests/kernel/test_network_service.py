@@ -215,6 +215,22 @@ async def test_login_and_logout_reach_each_other_and_payment_is_apart(lab: Lab) 
     assert await lab.reach(lab.inside("payment"), shop.gateway, 47321) == "-"
 
 
+async def test_a_bridge_keeps_its_mac_address_whoever_comes_and_goes(lab: Lab) -> None:
+    """Else a container that stays sends to an address that is gone, until its neighbour entry times out."""
+    shop = await lab.service.create_network("shop")
+    address = Path("/sys/class/net", shop.bridge_name, "address")
+    before = address.read_text()
+    await lab.run("login", "shop")
+    command("ip", "link", "set", lab.links[-1], "address", "02:00:00:00:00:01")  # as low as can be
+    await lab.run("logout", "shop")
+    assert address.read_text() == before
+    lab.serve(47321, shop.gateway)
+    assert await lab.reach(lab.inside("logout"), shop.gateway, 47321) != "-"
+    await lab.service.detach(container("login"), "shop")
+    assert address.read_text() == before
+    assert await lab.reach(lab.inside("logout"), shop.gateway, 47321) != "-"
+
+
 async def test_a_published_port_is_reached_from_everywhere_it_should_be(lab: Lab) -> None:
     await lab.service.create_network("shop")
     await lab.service.create_network("bank")
