@@ -59,12 +59,14 @@ class Attempt:
     target: str
     protocol: str
     port: int
+    later: bool = False
+    """Whether it is made when the lab has changed (``lab.changed``)."""
 
     @property
     def key(self) -> str:
         """What it is called in records."""
         port = f"/{self.port}" if self.port else ""
-        return f"{self.source} > {self.target} {self.protocol}{port}"
+        return f"{'later: ' if self.later else ''}{self.source} > {self.target} {self.protocol}{port}"
 
     @property
     def six(self) -> bool:
@@ -93,6 +95,7 @@ def _all() -> Iterator[Attempt]:
     yield from _on_the_link()
     yield from _sharing()
     yield from _by_name()
+    yield from _later()
 
 
 def _within() -> Iterator[Attempt]:
@@ -245,6 +248,29 @@ def _by_name() -> Iterator[Attempt]:
         for target in ("d1", "a1", "b1", "g1", "i1", "s1", "o1", "both"):
             if source != target:
                 yield Attempt("by name", source, f"{BY_NAME}{target}", "tcp", WEB)
+
+
+def _later() -> Iterator[Attempt]:
+    """What must have gone with those who left, and what those who came have, and have not."""
+    tries = [
+        *(("neighbour", "host@lan", protocol, port) for protocol, port in _GONE_PORTS),
+        *(("host", "host@lan", protocol, port) for protocol, port in _GONE_PORTS),
+        *(("host", "host@loopback", "tcp", port) for port in (8000, 8001, 8200, 8100)),
+        *((source, "host@lan", "tcp", port) for source in ("a2", "b2", "d2") for port in (8000, 8200, 8100)),
+        *(("neighbour", label, *SERVICES[0]) for label in _families("d3@bridge")),
+        *((source, label, *SERVICES[0]) for source in ("d2", "host", "a1") for label in _families("d3@bridge")),
+        *(("d3", place, *SERVICES[0]) for place in ("d2@bridge", "wan", "wan/6", "host@lan", "b2@beta")),
+        *((source, target, protocol, port) for source, target in _JOINED for protocol, port in SERVICES),
+        *(("x1", place, *SERVICES[0]) for place in ("wan", "wan/6", "a1@alpha", "s1@six/6", "gateway@beta")),
+        *((source, label, *SERVICES[0]) for source in ("a1", "s2", "neighbour") for label in _families("x1@again")),
+    ]
+    for source, target, protocol, port in tries:
+        if not target.endswith("/6") or source not in ("a1", "a2"):
+            yield Attempt("after changes", source, target, protocol, port, later=True)
+
+
+_GONE_PORTS = (("tcp", 8000), ("tcp", 8002), ("udp", 8003), ("tcp", 8200), ("tcp", 8100))
+_JOINED = (("a2", "b2@beta"), ("b2", "a2@beta"), ("a2", "g1@gamma"), ("both", "b2@beta"), ("both", "a1@alpha"))
 
 
 def publications() -> Iterable[tuple[LabContainer, Publication]]:

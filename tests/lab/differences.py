@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab.attempts import Attempt, publications
-from lab.scene import CONTAINERS, NETWORKS, NOBODY
+from lab.scene import CONTAINERS, LATER, NETWORKS, NOBODY
 
 INTERNAL = {network.name for network in NETWORKS if network.internal}
 WITHOUT_MASQUERADE = {network.name for network in NETWORKS if not network.masquerade}
 WITHOUT_ICC = {network.name for network in NETWORKS if not network.icc}
-NETWORKS_OF = {container.name: set(container.networks) for container in CONTAINERS}
+NETWORKS_OF = {container.name: set(container.networks) for container in (*CONTAINERS, *LATER)}
 PUBLISHERS = {port.host_port: container.name for container, port in publications()}
 SILENT = {port.host_port for _, port in publications() if port.container_port == NOBODY}
 

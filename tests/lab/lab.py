@@ -38,23 +38,59 @@ class Lab:
 @contextlib.contextmanager
 def furnished(wires: Topology, engine: str, *, ports6: bool = True) -> Iterator[Lab]:
     """The scene in the engine at the address ``engine``, with everybody listening; ``ports6``: it publishes on IPv6."""
-    client = docker_py.DockerClient(base_url=engine, version="auto", timeout=CLIENT_SECONDS)
-    with contextlib.closing(client):
+    with _client(engine) as client:
         for network in scene.NETWORKS[1:]:
-            _create_network(Path(engine.removeprefix("unix://")), network)
-        found = {container.name: _run(client, container, ports6=ports6) for container in scene.CONTAINERS}
-        processes = {name: state["State"]["Pid"] for name, state in found.items()}
-        inside = {name: Path(f"/proc/{pid}/ns/net") for name, pid in processes.items()}
-        resolvers = {name: _resolvers(Path(f"/proc/{pid}/root/etc/resolv.conf")) for name, pid in processes.items()}
-        addresses = dict(_addresses(found)) | dict(_link_addresses(wires.host))
-        lab = Lab({**wires.namespaces, **inside}, addresses, resolvers)
-        for name in found:
-            run_in_network_namespace(lab.namespaces[name], prepare)
-        for name, commands in scene.REROUTED.items():
-            run_in_network_namespace(lab.namespaces[name], _let_loopback_addresses_leave)
-            configure(lab.namespaces[name], commands)
-        with listening(list(_services(lab))):
-            yield lab
+            _create_network(engine, network)
+        for container in scene.CONTAINERS:
+            _run(client, container, ports6=ports6)
+        lab = _look(client, wires)
+    for name in lab.resolvers:
+        run_in_network_namespace(lab.namespaces[name], prepare)
+    for name, commands in scene.REROUTED.items():
+        run_in_network_namespace(lab.namespaces[name], _let_loopback_addresses_leave)
+        configure(lab.namespaces[name], commands)
+    with listening(list(_services(lab))):
+        yield lab
+
+
+@contextlib.contextmanager
+def changed(wires: Topology, engine: str) -> Iterator[Lab]:
+    """The lab after networks were joined, left and removed, and containers stopped and replaced by others."""
+    with _client(engine) as client:
+        client.networks.get("beta").disconnect("both")
+        client.networks.get("beta").connect("a2")
+        client.networks.get("gamma").connect("a2")
+        client.containers.get("b1").kill()
+        client.containers.get("b1").wait()
+        for gone in ("d1", "o1"):
+            client.containers.get(gone).remove(force=True)
+        client.networks.get("other6").remove()
+        _create_network(engine, scene.AGAIN)
+        for container in scene.LATER:
+            _run(client, container, ports6=False)
+        lab = _look(client, wires)
+    for container in scene.LATER:
+        run_in_network_namespace(lab.namespaces[container.name], prepare)
+    with listening([Service(item.name, lab.namespaces[item.name], (scene.WEB,)) for item in scene.LATER]):
+        yield lab
+
+
+@contextlib.contextmanager
+def _client(engine: str) -> Iterator[docker_py.DockerClient]:
+    with contextlib.closing(
+        docker_py.DockerClient(base_url=engine, version="auto", timeout=CLIENT_SECONDS)
+    ) as connected:
+        yield connected
+
+
+def _look(client: docker_py.DockerClient, wires: Topology) -> Lab:
+    """What runs now, and where."""
+    found = {item.name: item.attrs for item in client.containers.list()}
+    processes = {name: state["State"]["Pid"] for name, state in found.items()}
+    inside = {name: Path(f"/proc/{pid}/ns/net") for name, pid in processes.items()}
+    resolvers = {name: _resolvers(Path(f"/proc/{pid}/root/etc/resolv.conf")) for name, pid in processes.items()}
+    addresses = dict(_addresses(found)) | dict(_link_addresses(wires.host))
+    return Lab({**wires.namespaces, **inside}, addresses, resolvers)
 
 
 def _services(lab: Lab) -> Iterator[Service]:
@@ -69,7 +105,7 @@ def _services(lab: Lab) -> Iterator[Service]:
             yield Service(name, namespace, (scene.WEB,))
 
 
-def _create_network(engine: Path, network: LabNetwork) -> None:
+def _create_network(engine: str, network: LabNetwork) -> None:
     """By HTTP, as docker-py cannot ask for a network without IPv4."""
     document = {
         "Name": network.name,
@@ -80,7 +116,7 @@ def _create_network(engine: Path, network: LabNetwork) -> None:
         "IPAM": {"Config": [{"Subnet": subnet, "Gateway": gateway} for subnet, gateway in network.pools]},
         "Options": dict(network.options),
     }
-    connection = UnixConnection(engine)
+    connection = UnixConnection(Path(engine.removeprefix("unix://")))
     with contextlib.closing(connection):
         connection.request("POST", "/v1.51/networks/create", json.dumps(document), {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -88,8 +124,7 @@ def _create_network(engine: Path, network: LabNetwork) -> None:
     assert response.status == 201, answer
 
 
-def _run(client: docker_py.DockerClient, container: LabContainer, *, ports6: bool) -> dict[str, Any]:
-    """Start it; the answer of inspect."""
+def _run(client: docker_py.DockerClient, container: LabContainer, *, ports6: bool) -> None:
     first, *others = container.networks
     bindings: dict[str, list[dict[str, str]]] = {}
     published = [port for port in container.publishes if ports6 or ":" not in port.address]
@@ -105,8 +140,6 @@ def _run(client: docker_py.DockerClient, container: LabContainer, *, ports6: boo
     for other in others:
         client.api.connect_container_to_network(made["Id"], other)
     client.api.start(made["Id"])
-    state: dict[str, Any] = client.api.inspect_container(made["Id"])
-    return state
 
 
 def _addresses(found: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:

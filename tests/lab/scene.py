@@ -141,6 +141,11 @@ CONTAINERS = (
     LabContainer("alone", ("none",)),
     LabContainer("sidecar", ("container:a1",)),
 )
+AGAIN = LabNetwork("again", "10.201.7.0/24", "10.201.7.1", "fd00:db8:7::/64", "fd00:db8:7::1")
+"""A network that comes later, in the subnets of ``other6``, which has gone by then."""
+LATER = (LabContainer("d3", ("bridge",)), LabContainer("x1", ("again",)))
+"""Containers that come later: ``d3`` when ``d1`` has gone, whose address it takes, and ``x1`` when ``o1`` has."""
+
 HOST_MODE_PORT = 91
 """Where the container in host mode listens."""
 
