@@ -268,6 +268,41 @@ async def test_a_published_port_is_reached_from_everywhere_it_should_be(lab: Lab
     assert await lab.service.published(container("login")) == []
 
 
+async def test_udp_clients_follow_the_published_port_and_not_the_address(lab: Lab) -> None:
+    """The kernel goes on with what it knows of a client: another container would get what is sent to the one before."""
+    await lab.service.create_network("shop")
+    published = (PortRequest(container_port=80, host_port=47341, protocol="udp"),)
+
+    def datagrams(address: tuple[str, int] | None = None) -> socket.socket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        lab.sockets.append(made)
+        made.settimeout(10)
+        made.connect(address) if address else made.bind(("0.0.0.0", 80))
+        return made
+
+    async def served(name: str, **options: object) -> tuple[str, socket.socket]:
+        address = await lab.run(name, "shop", port=0, **options)
+        return address, await asyncio.to_thread(run_in_network_namespace, lab.inside(name), datagrams)
+
+    with neighbour(lab.root, "10.232.3") as (lan, host):
+        client = await asyncio.to_thread(run_in_network_namespace, lan, lambda: datagrams((host, 47341)))
+        first, login = await served("login", ports=published)
+        client.send(b"to login")
+        assert login.recv(100) == b"to login"
+        await lab.service.detach(container("login"), "shop")
+        second, payment = await served("payment")
+        assert second == first
+        client.send(b"to nobody")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(100)
+        _, logout = await served("logout", ports=published)
+        client.send(b"to logout")
+        assert logout.recv(100) == b"to logout"
+        payment.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            payment.recv(100)
+
+
 async def test_a_neighbour_cannot_reach_loopback_ports_with_crafted_routes(lab: Lab) -> None:
     request = PortRequest(container_port=80, host_port=47333, host_address="127.0.0.1")
     await lab.run("login", "bridge", ports=(request,))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 
-from tare.network import records
+from tare.base.shielding import to_end
+from tare.network import flows, records
 from tare.network.firewall import Firewall, NftError
 from tare.network.model import Network
 from tare.network.ruleset import Forwarding, network_elements
 from tare.store.database import Database
+
+logger = logging.getLogger(__name__)
 
 
 class Steering:
@@ -50,11 +54,15 @@ class Steering:
 
     async def publish(self, forwardings: Iterable[Forwarding]) -> None:
         """Open published ports."""
-        await self._change("add", [forwarding.element() for forwarding in forwardings])
+        opened = list(forwardings)
+        await self._change("add", [forwarding.element() for forwarding in opened])
+        await _forget(flows.forget_earlier, opened)
 
     async def unpublish(self, forwardings: Iterable[Forwarding]) -> None:
         """Close published ports; their rows may still be there."""
-        await self._change("delete", [forwarding.element() for forwarding in forwardings])
+        closed = list(forwardings)
+        await self._change("delete", [forwarding.element() for forwarding in closed])
+        await _forget(flows.forget_closed, closed)
 
     async def _change(self, verb: str, elements: list[tuple[str, str]]) -> None:
         if not elements:
@@ -70,3 +78,13 @@ class Steering:
 
     async def _replace(self) -> None:
         await self._firewall.replace(await self._db.read(records.firewall_state))
+
+
+async def _forget(work: Callable[[list[Forwarding]], int], forwardings: list[Forwarding]) -> None:
+    """Forget connections that the rules no longer lead where they go; without that they time out by themselves."""
+    if not forwardings:
+        return
+    try:
+        await to_end(asyncio.to_thread(work, forwardings))
+    except OSError as error:  # a kernel without nf_conntrack_netlink
+        logger.warning("clients of published ports may go on to reach who had them before: conntrack: %s", error)
