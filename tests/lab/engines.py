@@ -47,12 +47,23 @@ def inside(namespace: Path, scratch: Path, command: list[str]) -> list[str]:
 
 
 class TareProcess(EngineProcess):
-    """``tared`` in a network namespace."""
+    """``tared`` in a network namespace; started again it finds its mounts."""
 
     namespace: Path
+    mounts: int = -1
+    """The descriptor of its mount namespace, once it has one."""
+
+    def start(self) -> None:
+        """Start it, and keep the mount namespace that it made."""
+        super().start()
+        if self.mounts < 0:
+            self.mounts = os.open(f"/proc/{self.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     def command(self) -> list[str]:
         """How the engine is started."""
+        if self.mounts >= 0:
+            mounts = f"/proc/{os.getpid()}/fd/{self.mounts}"
+            return ["nsenter", f"--net={self.namespace}", f"--mount={mounts}", *super().command()]
         scratch = self.root / "scratch"
         scratch.mkdir(exist_ok=True)
         return inside(self.namespace, scratch, super().command())
@@ -77,6 +88,7 @@ def tare(namespace: Path) -> Iterator[TareProcess]:
         engine.remove_containers()
     finally:
         engine.stop()
+        os.close(engine.mounts)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ ECHO6, ECHO_REPLY6 = 128, 129  # RFC 4443
 _VERDICTS = {
     errno.ECONNREFUSED: "refused",
     errno.ECONNRESET: "closed",
-    errno.EHOSTUNREACH: "unroutable",
+    errno.EHOSTUNREACH: "dropped",  # nobody says who has the address: silence as well, of three seconds
     errno.ENETUNREACH: "unroutable",
     errno.EADDRNOTAVAIL: "unroutable",
     errno.ETIMEDOUT: "dropped",
@@ -82,6 +82,7 @@ class _Attempt:
                 self.socket.connect((*place, 0, self.scope) if self.probe.six else place)
             except BlockingIOError:
                 return
+            self._ask_for_errors()
             self._send()
 
     def repeat(self) -> None:
@@ -102,6 +103,13 @@ class _Attempt:
                 self.outcome = Outcome("reachable", by, seen)
             elif not data:
                 self.outcome = Outcome("closed")
+
+    def _ask_for_errors(self) -> None:
+        """ICMP errors of the one address: a raw socket that is not connected would get those of all others."""
+        if self.probe.six:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+        else:
+            self.socket.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
 
     def _send(self) -> None:
         if self.probe.protocol == "udp":
@@ -175,15 +183,9 @@ def _socket(probe: Probe) -> socket.socket:
     if probe.protocol == "tcp":
         return socket.socket(family, socket.SOCK_STREAM | flags)
     if probe.protocol == "udp":
-        made = socket.socket(family, socket.SOCK_DGRAM | flags)
-    else:
-        number = socket.IPPROTO_ICMPV6 if probe.six else socket.IPPROTO_ICMP
-        made = socket.socket(family, socket.SOCK_RAW | flags, number)
-    if probe.six:
-        made.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
-    else:
-        made.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-    return made
+        return socket.socket(family, socket.SOCK_DGRAM | flags)
+    number = socket.IPPROTO_ICMPV6 if probe.six else socket.IPPROTO_ICMP
+    return socket.socket(family, socket.SOCK_RAW | flags, number)
 
 
 def _echo(number: int, *, six: bool) -> bytes:

@@ -43,6 +43,12 @@ def test_predictions_agree_with_measurements(found: Found) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_all_stays_as_it_is_when_the_engine_is_killed(found: Found) -> None:
+    """What is tried after changes is tried with an engine that was started anew."""
+    assert len(found.alone) >= 400
+    assert {key: found.measured[key] for key in found.alone} == found.alone
+
+
 def test_the_command_line_says_the_same(found: Found) -> None:
     assert found.explained == found.predicted[ASKED]
     assert found.explained["verdict"] == "dropped"
