@@ -147,3 +147,28 @@ def test_network_in_use_and_predefined_networks_are_kept(host: EngineProcess, ne
     twice = host.docker("network", "create", "front", check=False)
     assert (twice.returncode, b"network with name front already exists" in twice.stderr) == (1, True)
     assert b"network ghost not found" in host.docker("network", "inspect", "ghost", check=False).stderr
+
+
+def test_ranges_and_sources_of_published_ports(host: EngineProcess) -> None:
+    ports = ("-p", "47701-47705:47701-47705/udp", "-p", "127.0.0.1:47710:80", "-p", "47711:81,from=192.0.2.0/24")
+    try:
+        host.tare("run", "-d", "--name", "many", *ports, "busybox", "sleep", "1000")
+        shown = host.text("ps", "--format", "{{.Ports}}", "--filter", "name=many")
+        for part in ("127.0.0.1:47710->80/tcp", "0.0.0.0:47711->81/tcp", "0.0.0.0:47701-47705->47701-47705/udp"):
+            assert part in shown
+        assert host.text("port", "many", "47703/udp") == "0.0.0.0:47703"
+        bindings = json.loads(host.text("inspect", "-f", "{{json .NetworkSettings.Ports}}", "many"))
+        assert bindings["47705/udp"] == [{"HostIp": "0.0.0.0", "HostPort": "47705"}]
+        asked = json.loads(host.tare("inspect", "many").stdout)[0]["HostConfig"]["PortBindings"]
+        assert asked["81/tcp"] == [{"HostIp": "", "HostPort": "47711", "From": ["192.0.2.0/24"]}]
+        assert asked["80/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": "47710"}]
+    finally:
+        host.remove_containers()
+    for wrong, words in (
+        ("8080:80,from=", "invalid publish"),
+        ("8080:80,to=1.2.3.4", "invalid publish"),
+        ("8080:80,from=x", "x"),
+    ):
+        refused = host.tare("run", "--rm", "-p", wrong, "busybox", "true", check=False)
+        assert refused.returncode == 125
+        assert words in refused.stderr.decode()

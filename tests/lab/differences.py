@@ -13,6 +13,7 @@ from lab.scene import CONTAINERS, LATER, NETWORKS, NOBODY
 
 INTERNAL = {network.name for network in NETWORKS if network.internal}
 WITHOUT_MASQUERADE = {network.name for network in NETWORKS if not network.masquerade}
+WITH_IPV6 = {network.name for network in NETWORKS if network.subnet6}
 WITHOUT_ICC = {network.name for network in NETWORKS if not network.icc}
 NETWORKS_OF = {container.name: set(container.networks) for container in (*CONTAINERS, *LATER)}
 PUBLISHERS = {port.host_port: container.name for container, port in publications()}
@@ -74,6 +75,21 @@ def _published_for_plain_addresses(attempt: Attempt, docker: str, tare: str) -> 
     return plain and docker == "dropped" and attempt.port in PUBLISHERS and tare != "dropped"
 
 
+def _across_families(attempt: Attempt, docker: str, tare: str) -> bool:
+    publisher = PUBLISHERS.get(attempt.port, "")
+    has_six = bool(NETWORKS_OF.get(publisher, set()) & WITH_IPV6)
+    return (
+        attempt.six
+        and not has_six
+        and docker.startswith(f"reachable by {publisher},")
+        and tare in ("refused", "dropped")
+    )
+
+
+def _from_loopback6(attempt: Attempt, docker: str, tare: str) -> bool:
+    return attempt.target == "host@loopback/6" and attempt.port in PUBLISHERS and tare == "dropped"
+
+
 def _closed(attempt: Attempt, docker: str, tare: str) -> bool:
     return attempt.port in SILENT and (docker, tare) == ("closed", "refused")
 
@@ -101,6 +117,18 @@ DIFFERENCES = (
         "published port without a listener",
         "There is no docker-proxy that accepts connections for a container that does not: the client is told at once.",
         _closed,
+    ),
+    Difference(
+        "published port on IPv6 of a container without",
+        "A container is published on the families that it has. In Docker docker-proxy answers on IPv6 too and goes on "
+        "with IPv4, so that the container sees its gateway for every client.",
+        _across_families,
+    ),
+    Difference(
+        "published port at ::1",
+        "The kernel lets nothing from ::1 leave by an interface, and there is no proxy: `localhost` falls back to "
+        "127.0.0.1, where the same port answers.",
+        _from_loopback6,
     ),
     Difference(
         "out of a network without masquerade",

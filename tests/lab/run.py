@@ -15,7 +15,7 @@ from lab.measuring import measure, verdict
 from lab.predicting import explain, predictable, question
 
 RECORD = Path(__file__).with_name("docker-28.5.2.json")
-PORTS6 = False  # until ports are published on IPv6
+PORTS6 = True
 PORTS = {port.host_port for _, port in publications()}
 ASKED = "a2 > b1@beta tcp/80"
 """What the command line is asked as well."""

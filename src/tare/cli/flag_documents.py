@@ -73,6 +73,14 @@ def read_extra_hosts(texts: Iterable[str]) -> list[str]:
     return hosts
 
 
+def read_links(texts: Iterable[str]) -> list[str]:
+    """``--link NAME[:ALIAS]``. Raises InvalidArgument."""
+    for text in texts:
+        if not text or text.count(":") > 1:
+            raise flag_error(text, "--link", f"bad format for links: {text}")
+    return list(texts)
+
+
 def read_dns(texts: Iterable[str], flag: str = "--dns") -> list[str]:
     """``--dns`` addresses. Raises InvalidArgument."""
     for text in texts:

@@ -114,7 +114,7 @@ def rename(session: Session, container: str, new_name: str) -> None:
 @_names
 @click.option("-f", "--force", is_flag=True, help="Kill a running container first.")
 @click.option("-v", "--volumes", is_flag=True, help="Remove its anonymous volumes.")
-@click.option("-l", "--link", is_flag=True, help="Remove a link (not supported by the engine).")
+@click.option("-l", "--link", is_flag=True, help="Remove a link, OWNER/ALIAS, not a container.")
 @pass_session
 def remove(session: Session, containers: tuple[str, ...], force: bool, volumes: bool, link: bool) -> None:
     """Remove containers."""

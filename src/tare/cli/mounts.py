@@ -17,13 +17,23 @@ _RECURSION = {"disabled": "NonRecursive", "writable": "ReadOnlyNonRecursive", "r
 _PORT = re.compile(
     r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|\d+\.\d+\.\d+\.\d+):)?(?:(?P<host>[0-9-]*):)?(?P<port>[0-9-]+)(?:/(?P<kind>\w+))?"
 )
-PortBindings = dict[str, list[dict[str, str]]]
+PortBindings = dict[str, list[dict[str, Any]]]
 
 
 def read_ports(texts: Iterable[str]) -> PortBindings:
-    """``[[ip:]hostPort:]containerPort[/protocol]``, ranges allowed, as PortBindings. Raises InvalidArgument."""
+    """``[[ip:]hostPort:]containerPort[/protocol][,from=CIDR]…``, ranges allowed, as PortBindings.
+
+    Raises InvalidArgument.
+    """
     bindings: PortBindings = {}
-    for text in texts:
+    for whole in texts:
+        text, *options = whole.split(",")
+        sources = [option.removeprefix("from=") for option in options]
+        if not all(option.startswith("from=") and option != "from=" for option in options):
+            raise InvalidArgument(
+                f"invalid publish specification: {whole!r}",
+                hint="after the ports only from=CIDR, such as from=10.0.0.0/8",
+            )
         match = _PORT.fullmatch(text)
         if match is None or (match["ip"] and match["host"] is None):
             raise InvalidArgument(
@@ -31,7 +41,7 @@ def read_ports(texts: Iterable[str]) -> PortBindings:
             )
         protocol = (match["kind"] or "tcp").lower()
         if protocol not in ("tcp", "udp", "sctp"):
-            raise InvalidArgument(f"invalid proto: {match['kind']} in {text!r}", hint="use tcp or udp")
+            raise InvalidArgument(f"invalid proto: {match['kind']} in {text!r}", hint="use tcp, udp or sctp")
         inside = _port_range(match["port"], text)
         outside = _port_range(match["host"], text) if match["host"] else []
         if outside and len(outside) != len(inside) and len(inside) > 1:
@@ -42,7 +52,9 @@ def read_ports(texts: Iterable[str]) -> PortBindings:
                 host = str(outside[index])
             elif outside:
                 host = f"{outside[0]}-{outside[-1]}"
-            place = {"HostIp": (match["ip"] or "").strip("[]"), "HostPort": host}
+            place: dict[str, Any] = {"HostIp": (match["ip"] or "").strip("[]"), "HostPort": host}
+            if sources:
+                place["From"] = sources
             bindings.setdefault(f"{number}/{protocol}", []).append(place)
     return bindings
 

@@ -90,6 +90,8 @@ def networking(given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             )
         endpoints[name] = {member: value for member, value in one.items() if value} or None
     mode = next(iter(endpoints))
+    if given["link"] and not _is_shared(mode):
+        endpoints[mode] = {**(endpoints[mode] or {}), "Links": list(given["link"])}
     if mode == "default" and endpoints[mode] is None:
         return mode, {}
     return mode, endpoints

@@ -33,6 +33,7 @@
 
     [network]
     default_subnet = ""         # of the network bridge; empty: from the pools
+    publish = "direct"          # or "respect-host-firewall": its input rules govern published ports too
     ipv6 = false                # whether the network bridge has IPv6 as well
     default_subnet6 = ""
     mtu = 1500
@@ -59,7 +60,7 @@ from __future__ import annotations
 import tomllib
 from ipaddress import IPv6Network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -139,6 +140,7 @@ class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_subnet6: str = ""
     mtu: int = 0
     default_address_pools: tuple[AddressPool, ...] = ()
+    publish: Literal["direct", "respect-host-firewall"] = "direct"
 
     def __post_init__(self) -> None:
         for pool in self.default_address_pools:

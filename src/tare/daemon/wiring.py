@@ -37,6 +37,7 @@ from tare.engine.images import Images
 from tare.engine.isolation import Isolation
 from tare.engine.launch import Launcher
 from tare.engine.lifecycle import Lifecycle
+from tare.engine.links import Links
 from tare.engine.live import LiveContainers
 from tare.engine.log_keeping import LogKeeping
 from tare.engine.mounts import ContainerMounts
@@ -130,6 +131,7 @@ class _Parts:
     live: LiveContainers
     failures: Failures
     logs: LogKeeping
+    links: Links
 
 
 def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: RuntimeChoice, facts: HostFacts) -> Engine:
@@ -141,7 +143,8 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
     mounts = ContainerMounts(volumes=local_volumes, store=store, paths=paths)
     supervisor = Supervisor(runtimes.default, paths.run_root)
     logs = LogKeeping(LogKeeper(), supervisor, paths)
-    bundles = BundleWriter(paths=paths, facts=facts, isolation=isolation)
+    links = Links(store.db, network, paths)
+    bundles = BundleWriter(paths=paths, facts=facts, isolation=isolation, links=links)
     probes = HealthProbes(bundles=bundles, supervisor=supervisor, network=network, events=events)
     parts = _Parts(
         settings=settings,
@@ -154,7 +157,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         network=network,
         local_volumes=local_volumes,
         records=records,
-        sandboxes=Sandboxes(store, network, paths, isolation, mounts),
+        sandboxes=Sandboxes(store=store, network=network, paths=paths, isolation=isolation, mounts=mounts, links=links),
         bundles=bundles,
         remover=Remover(records=records, store=store, volumes=local_volumes, events=events, paths=paths),
         events=events,
@@ -163,6 +166,7 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         live=LiveContainers(),
         failures=Failures(store=store, paths=paths, facts=facts, logs=logs),
         logs=logs,
+        links=links,
     )
     return _engine(parts)
 
@@ -211,6 +215,7 @@ def _engine(parts: _Parts) -> Engine:
         recovery=_recovery(parts, lifecycle),
         store=parts.store,
         network=parts.network,
+        links=parts.links,
         supervisor=parts.supervisor,
         local_volumes=parts.local_volumes,
         cgroups=parts.facts.cgroups,
@@ -432,4 +437,5 @@ def _network_settings(settings: Settings) -> NetworkSettings:
         ipv6=section.ipv6,
         default_subnet6=section.default_subnet6,
         mtu=section.mtu or default.mtu,
+        respect_host_firewall=section.publish == "respect-host-firewall",
     )

@@ -13,6 +13,7 @@ import msgspec
 from tare.archive.confined import resolve_in_root
 from tare.base.atomic import write_atomic
 from tare.engine.isolation import Isolation, check_ids
+from tare.engine.links import Links
 from tare.engine.paths import EnginePaths
 from tare.engine.requests import ExecConfig
 from tare.engine.security_options import check_labels, read_security
@@ -36,15 +37,17 @@ _THROTTLES = {
 class BundleWriter:
     """Makes runtime configurations for containers and execs."""
 
-    def __init__(self, *, paths: EnginePaths, facts: HostFacts, isolation: Isolation) -> None:
+    def __init__(self, *, paths: EnginePaths, facts: HostFacts, isolation: Isolation, links: Links) -> None:
         self._paths = paths
         self._facts = facts
         self._isolation = isolation
+        self._links = links
 
     async def spec(
         self, container: Container, root: Path, namespace: Path | None, files: dict[str, Path]
     ) -> dict[str, Any]:
         """The runtime configuration of a container whose root is mounted at ``root``."""
+        container = await self._links.with_environment(container)
         config, host = container.config, container.host_config
         user = await asyncio.to_thread(resolve_user, root, config.user, host.group_add or [])
         check_ids(container.ids, user)
@@ -103,6 +106,7 @@ class BundleWriter:
 
     async def exec_process(self, container: Container, asked: ExecConfig, *, terminal: bool) -> dict[str, Any]:
         """The runtime-spec ``process`` of an exec: the container's own, changed as asked."""
+        container = await self._links.with_environment(container)
         host = container.host_config
         root = self._paths.rootfs(container.id)
         groups = (host.group_add or []) if not asked.user else []

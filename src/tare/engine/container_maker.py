@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tare.engine.creation import command_of, complete_host_config, merge_config,
 from tare.engine.endpoint_checks import check_endpoint, check_shared_namespace
 from tare.engine.health_checks import settle_health
 from tare.engine.id_ranges import IdRanges
+from tare.engine.links import wanted_links
 from tare.engine.mount_plan import PlannedMount, plan_mounts
 from tare.engine.mounts import ContainerMounts, check_propagation
 from tare.engine.names import NAME, random_name
@@ -101,6 +103,7 @@ class ContainerMaker:
             if (mode := getattr(host, member)).startswith("container:"):
                 setattr(host, member, f"container:{(await self._records.get(mode.removeprefix('container:'))).id}")
         config.hostname = config.hostname or _hostname(host, container_id)
+        links = await self._linked(host)
         others = {
             ref.partition(":")[0]: await self._records.get(ref.partition(":")[0]) for ref in host.volumes_from or []
         }
@@ -128,16 +131,29 @@ class ContainerMaker:
             )
             await self._fill_volumes(container_id, plan, mounts)
             async with self._ids.reserve(host) as container.ids:
-                await self._insert(container, generated=not name)
+                await self._insert(container, links, generated=not name)
             self._runtimes.assign(container_id, host.runtime)
             undo.pop_all()
         return container, warnings
 
-    async def _insert(self, container: Container, *, generated: bool) -> None:
+    async def _linked(self, host: HostConfig) -> list[tuple[str, Container]]:
+        """The containers that the new one is linked to, with its names for them. Raises InvalidArgument, NotFound."""
+        linked = []
+        for target, alias in wanted_links(host):
+            if not target:
+                raise InvalidArgument('could not get container for : invalid name or ID supplied: ""', code="bad-link")
+            try:
+                linked.append((alias, await self._records.get(target)))
+            except NotFound as error:
+                message = f"could not get container for {target}: {error.message}"
+                raise InvalidArgument(message, hint="make and start it first", code=error.code) from error
+        return linked
+
+    async def _insert(self, container: Container, links: Sequence[tuple[str, Container]], *, generated: bool) -> None:
         volumes = [(point.name, point.destination) for point in container.mounts if point.type == "volume"]
         for attempt in range(NAME_TRIES):
             try:
-                await self._records.insert(container, volumes)
+                await self._records.insert(container, volumes, links)
                 return
             except Conflict as error:
                 if not generated or error.code != "name-in-use":

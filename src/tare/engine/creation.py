@@ -12,6 +12,7 @@ from tare.engine.security_options import read_security
 from tare.errors import InvalidArgument
 from tare.kernel.cgroups import LimitSupport
 from tare.model.container import ContainerConfig, HealthConfig, HostConfig, PortBinding
+from tare.network.ports import read_sources
 from tare.oci.image import ExecutionConfig
 from tare.runtime.log_options import LogDefaults, complete_log_config
 from tare.runtime.spec_linux import MASKED_PATHS, READONLY_PATHS
@@ -131,6 +132,7 @@ class WantedPort:
     container_port: int
     host_ip: str
     host_port: str
+    sources: tuple[str, ...] = ()
 
 
 def wanted_ports(config: ContainerConfig, host: HostConfig) -> list[WantedPort]:
@@ -149,7 +151,8 @@ def wanted_ports(config: ContainerConfig, host: HostConfig) -> list[WantedPort]:
                 raise InvalidArgument(f"invalid port specification: {place.host_port!r}")
             if dash and int(last) < int(first):
                 raise InvalidArgument(f"invalid port specification: {place.host_port!r}: the range goes backwards")
-            wanted.append(WantedPort(protocol, number, place.host_ip, place.host_port))
+            sources = read_sources(place.sources or ())
+            wanted.append(WantedPort(protocol, number, place.host_ip, place.host_port, sources))
     return wanted
 
 

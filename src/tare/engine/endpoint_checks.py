@@ -73,6 +73,13 @@ def _address(text: str, version: int) -> IPv4Address | IPv6Address | None:
 
 def check_shared_namespace(config: ContainerConfig, host: HostConfig) -> None:
     """Refuse options that belong to the namespace's owner. ``config`` is the request's, without what the image says."""
+    if host.network_mode == "host" and host.links:
+        raise Conflict(
+            "conflicting options: host type networking can't be used with links."
+            " This would result in undefined behavior",
+            hint="the host's names resolve there; leave out --link",
+            code="network-mode-conflict",
+        )
     if not host.network_mode.startswith("container:"):
         return
     conflicts = {

@@ -19,6 +19,7 @@ from tare.engine.execs import Execs
 from tare.engine.health import HealthMonitors
 from tare.engine.images import Images
 from tare.engine.lifecycle import Lifecycle
+from tare.engine.links import Links
 from tare.engine.log_keeping import LogKeeping
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
@@ -64,6 +65,7 @@ class Engine:
     recovery: Recovery
     store: Store
     network: NetworkService
+    links: Links
     supervisor: Supervisor
     local_volumes: VolumeCatalogue
     cgroups: CgroupLayout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tare.engine.links import read_link
 from tare.errors import InvalidArgument, Unsupported
 from tare.model.container import ContainerConfig, HostConfig
 from tare.model.signals import parse_signal
@@ -136,5 +137,5 @@ def check_available(host: HostConfig) -> None:
             hint="limit a volume or tmpfs instead",
             code="no-quota",
         )
-    if host.links:
-        raise Unsupported("--link is not available in this version", hint="use a user-defined network", code="no-links")
+    for text in host.links or []:
+        read_link(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -21,8 +21,13 @@ class ContainerRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def insert(self, container: Container, volumes: Iterable[tuple[str, str]]) -> None:
-        """Store a new container and its ``(volume, destination)`` references in one transaction.
+    async def insert(
+        self,
+        container: Container,
+        volumes: Iterable[tuple[str, str]],
+        links: Sequence[tuple[str, Container]] = (),
+    ) -> None:
+        """Store a new container, its ``(volume, destination)`` references and ``(alias, target)`` links at once.
 
         Raises Conflict when the name is taken or a volume has been removed meanwhile.
         """
@@ -46,6 +51,10 @@ class ContainerRecords:
             connection.executemany(
                 "INSERT INTO container_volumes (container, volume, destination) VALUES (?, ?, ?)",
                 [(container.id, volume, destination) for volume, destination in references],
+            )
+            connection.executemany(
+                "INSERT INTO container_links (container, alias, target, target_name) VALUES (?, ?, ?, ?)",
+                [(container.id, alias, target.id, target.name) for alias, target in links],
             )
 
         try:
@@ -143,6 +152,15 @@ def _find(connection: sqlite3.Connection, reference: str) -> Container:
     wanted = reference.removeprefix("/")
     for column in ("id", "name"):
         row = connection.execute(f"SELECT document FROM containers WHERE {column} = ?", (wanted,)).fetchone()  # noqa: S608
+        if row is not None:
+            return _decoder.decode(row[0])
+    owner, slash, alias = wanted.partition("/")
+    if slash:
+        row = connection.execute(
+            "SELECT targets.document FROM container_links JOIN containers ON containers.id = container_links.container"
+            " JOIN containers AS targets ON targets.id = target WHERE containers.name = ? AND alias = ?",
+            (owner, alias),
+        ).fetchone()
         if row is not None:
             return _decoder.decode(row[0])
     if wanted and all(character in "0123456789abcdef" for character in wanted):

@@ -7,11 +7,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from tare.engine.creation import wanted_ports
+import msgspec
+
+from tare.engine.creation import WantedPort, wanted_ports
 from tare.engine.isolation import Isolation
+from tare.engine.links import Links, read_link
 from tare.engine.mounts import ContainerMounts
 from tare.engine.paths import EnginePaths
-from tare.errors import Conflict, InvalidArgument, NotFound, TareError
+from tare.errors import Conflict, InvalidArgument, TareError
 from tare.model.container import Container, EndpointSettings
 from tare.network.model import Driver, Network, PortRequest
 from tare.network.names import changed_hosts, own_names
@@ -27,13 +30,16 @@ class Sandboxes:
 
     def __init__(
         self,
+        *,
         store: Store,
         network: NetworkService,
         paths: EnginePaths,
         isolation: Isolation,
         mounts: ContainerMounts,
+        links: Links,
     ) -> None:
         self._isolation = isolation
+        self._links = links
         self._store = store
         self._network = network
         self._paths = paths
@@ -104,6 +110,7 @@ class Sandboxes:
             ports=ports,
             hostname=container.config.hostname,
             nameservers=container.host_config.dns or (),
+            links=[(alias, target) for target, alias in map(read_link, settings.links or ())],
             ipv6=not _switches_ipv6_off(container),
         )
 
@@ -149,11 +156,12 @@ class Sandboxes:
                 container.id,
                 hostname=container.config.hostname,
                 domainname=container.config.domainname,
-                extra_hosts=await self._extra_hosts(container),
+                extra_hosts=[*await self._extra_hosts(container), *await self._links.hosts(container)],
             )
         texts = {"resolv.conf": resolv_conf, "hosts": hosts, "hostname": f"{container.config.hostname}\n"}
         await asyncio.to_thread(_fill, directory, texts)
         await asyncio.to_thread((directory / _WRITTEN).write_text, resolv_conf)
+        await self._links.follow(container)
 
     async def refresh_files(self, container: Container, *, gone: Sequence[str] = (), come: Sequence[str] = ()) -> None:
         """Let the files of a running container follow addresses that went and came; edits made inside are kept.
@@ -194,29 +202,50 @@ class Sandboxes:
     async def _gateway(self, container: Container) -> str:
         """The host's address on a network of the container's own: the firewall drops what goes to other networks'.
 
-        Docker gives the one on the network ``bridge`` in every case, which reaches the same host.
+        Docker gives the one on the network ``bridge`` in every case; so does this where the container has no gateway.
         """
         for endpoint in await self._network.endpoints_of_container(container.id):
             if endpoint.gateway:
                 return endpoint.gateway
-        raise NotFound("host-gateway: the container is on no network that has a gateway")
+        return (await self._network.get_network("bridge")).gateway
 
 
 def port_requests(container: Container) -> list[PortRequest]:
-    """The ports that the container publishes."""
-    requests = []
-    for port in wanted_ports(container.config, container.host_config):
+    """The ports that the container publishes; what clients take apart, one by one, is a range again."""
+    requests: list[PortRequest] = []
+    for port in sorted(wanted_ports(container.config, container.host_config), key=_order):
         first, _, last = port.host_port.partition("-")
-        requests.append(
-            PortRequest(
-                protocol=port.protocol,
-                container_port=port.container_port,
-                host_address=port.host_ip,
-                host_port=int(first or 0),
-                last_host_port=int(last or 0),
-            )
+        request = PortRequest(
+            protocol=port.protocol,
+            container_port=port.container_port,
+            host_address=port.host_ip,
+            host_port=int(first or 0),
+            last_host_port=int(last or 0),
+            sources=port.sources,
         )
+        if requests and (longer := _joined_range(requests[-1], request)):
+            requests[-1] = longer
+        else:
+            requests.append(request)
     return requests
+
+
+def _order(port: WantedPort) -> tuple[str, str, tuple[str, ...], int, int]:
+    first = int(port.host_port.partition("-")[0] or 0)
+    return port.protocol, port.host_ip, port.sources, first - port.container_port, port.container_port
+
+
+def _joined_range(request: PortRequest, following: PortRequest) -> PortRequest | None:
+    """One request for both, where the second goes on where the first ends on both sides."""
+    moved = msgspec.structs.replace(
+        following,
+        host_port=following.host_port - request.count,
+        container_port=following.container_port - request.count,
+        count=request.count,
+    )
+    if not request.host_port or request.last_host_port or moved != request:
+        return None
+    return msgspec.structs.replace(request, count=request.count + 1)
 
 
 def _switches_ipv6_off(container: Container) -> bool:
@@ -228,9 +257,9 @@ def _switches_ipv6_off(container: Container) -> bool:
 def _publishing(container: Container, networks: dict[str, Network]) -> str:
     """The network whose endpoint publishes the ports: the one that gets the default route."""
     ranks = {
-        (-container.networking[name].gw_priority, network.pool6 is None, name)
+        (-container.networking[name].gw_priority, network.pool6 is None, network.pool4 is None, name)
         for name, network in networks.items()
-        if network.driver is Driver.BRIDGE and not network.internal and network.pool4
+        if network.driver is Driver.BRIDGE and not network.internal
     }
     return min(ranks)[-1] if ranks else ""
 

@@ -64,7 +64,8 @@ class NetworkView:
         if not ContainerStatus(container.state.status).is_live or not reachable:
             return {}
         result: dict[str, list[PortBinding] | None] = dict.fromkeys(container.config.exposed_ports or {})
-        for port in await self._network.published(container.id):
+        published = await self._network.published(container.id)
+        for port in (single for one in published for single in one.singles()):
             key = f"{port.container_port}/{port.protocol}"
             bindings = result.get(key) or []
             bindings.append(PortBinding(host_ip=port.host_address, host_port=str(port.host_port)))

@@ -131,6 +131,19 @@ def run_in_network_namespace(path: Path, function: Callable[[], T]) -> T:
     return _Once(work).run()
 
 
+def run_in_new_network_namespace(function: Callable[[], T]) -> T:
+    """The result of ``function()`` run in a namespace that ends with it, so that whatever it changes there is gone.
+
+    Blocks. Raises OSError when the kernel refuses the namespace, and what ``function`` raises.
+    """
+
+    def work() -> T:
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        return function()
+
+    return _Once(work).run()
+
+
 def _raise_interface(name: str) -> None:
     """Set the interface up in the calling thread's namespace (netdevice(7))."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:

@@ -54,11 +54,20 @@ class ContainerConfig(msgspec.Struct, rename="pascal", kw_only=True):
     shell: list[str] | None = None
 
 
-class PortBinding(msgspec.Struct, rename={"host_ip": "HostIp", "host_port": "HostPort"}, kw_only=True):
-    """A place on the host that reaches a container port; an empty port means any free one."""
+class PortBinding(
+    msgspec.Struct,
+    rename={"host_ip": "HostIp", "host_port": "HostPort", "sources": "From"},
+    omit_defaults=False,
+    kw_only=True,
+):
+    """A place on the host that reaches a container port; an empty port means any free one.
+
+    ``sources`` (CIDR blocks) alone may come; Docker has no such member.
+    """
 
     host_ip: str = ""
     host_port: str = ""
+    sources: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class RestartPolicy(msgspec.Struct, rename="pascal", kw_only=True):

@@ -241,6 +241,7 @@ def _put(network: Network, endpoint: Endpoint) -> dict[str, Any]:
         "container": endpoint.container_id,
         "names": endpoint.dns_names,
         "addresses": endpoint.addresses,
+        "links": endpoint.links,
     }
 
 

@@ -40,6 +40,7 @@ class Attachment(msgspec.Struct, frozen=True):
     ports: tuple[PortRequest, ...]
     hostname: str = ""
     nameservers: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
     ipv6: bool = True
     """Whether the container has IPv6; without it, it gets no address of that family anywhere."""
 
@@ -136,6 +137,7 @@ def claim(
         aliases=request.aliases,
         hostname=request.hostname,
         nameservers=request.nameservers,
+        links=request.links,
     )
     others = records.endpoints(connection, container=request.container_id)
     _check_drivers(connection, network, others)
@@ -178,18 +180,29 @@ def republish(
     """Give a container's ports to the endpoint with the default route; returns what to close and what to open."""
     mine = records.endpoints(connection, container=container_id)
     owner = next((endpoint for endpoint in mine if endpoint.gateway and endpoint.default_route), None)
+    owner = owner or next((endpoint for endpoint in mine if endpoint.gateway6 and endpoint.default_route6), None)
     if owner is None:
         return [], []
     held = [(endpoint, port) for endpoint in mine for port in records.ports_of_endpoint(connection, endpoint.id)]
     if held:
         moving = [(endpoint, port) for endpoint, port in held if endpoint.id != owner.id]
-        for endpoint in {item.id for item, _ in moving}:
-            connection.execute("UPDATE published_ports SET endpoint=? WHERE endpoint=?", (owner.id, endpoint))
-        closing = [Forwarding(port, endpoint.address) for endpoint, port in moving]
-        return closing, [Forwarding(port, owner.address) for _, port in moving]
+        for endpoint, port in moving:
+            if _has_family(owner, port):
+                connection.execute(
+                    "UPDATE published_ports SET endpoint=? WHERE endpoint=? AND protocol=? AND host_address=?"
+                    " AND host_port=?",
+                    (owner.id, endpoint.id, port.protocol, port.host_address, port.host_port),
+                )
+        moving = [(endpoint, port) for endpoint, port in moving if _has_family(owner, port)]
+        closing = [Forwarding.to(endpoint, port) for endpoint, port in moving]
+        return closing, [Forwarding.to(owner, port) for _, port in moving]
     network = records.find_network(connection, owner.network_id)
     opened = _publish(connection, network, owner, requests, settings)
-    return [], [Forwarding(port, owner.address) for port in opened]
+    return [], [Forwarding.to(owner, port) for port in opened]
+
+
+def _has_family(endpoint: Endpoint, port: PublishedPort) -> bool:
+    return bool(endpoint.address6 if port.family == 6 else endpoint.address)
 
 
 def _publish(
@@ -201,11 +214,9 @@ def _publish(
 ) -> list[PublishedPort]:
     """Claim the ports that an endpoint is to publish; an internal network has none."""
     subject = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
-    reachable = endpoint.address and not network.internal
-    wanted = [ports.normalise(port, network.host_binding) for port in requests] if reachable else []
-    return ports.claim(
-        connection, endpoint.id, wanted, port_range=settings.port_range, subject=subject, address=endpoint.address
-    )
+    wanted = [] if network.internal else [ports.normalise(port, network.host_binding) for port in requests]
+    target = ports.Target(endpoint.id, subject, endpoint.address, endpoint.address6)
+    return ports.claim(connection, target, wanted, port_range=settings.port_range)
 
 
 def _check_drivers(connection: sqlite3.Connection, network: Network, others: Sequence[Endpoint]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from tare.base.shielding import to_end
 from tare.errors import InternalError, Unavailable
-from tare.network.ruleset import FirewallState, render, render_change
+from tare.network.ruleset import Detour, FirewallState, render, render_change, render_removal
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +66,11 @@ class Firewall:
     def __init__(self, table: str) -> None:
         self.table = table
         self._nft: Nftables | None = None
+        self._detour: Detour | None = None
 
     async def replace(self, state: FirewallState) -> None:
         """Make the table say exactly ``state``. Raises NftError."""
+        self._detour = state.detour
         await self._run(render(self.table, state))
 
     async def add(self, elements: Iterable[tuple[str, str]]) -> None:
@@ -97,11 +99,11 @@ class Firewall:
 
     async def remove(self) -> None:
         """Delete the table; absence is no error."""
-        await self._run(f"table inet {self.table}\ndelete table inet {self.table}\n")
+        await self._run(render_removal(self.table))
 
     async def _change(self, verb: str, elements: Iterable[tuple[str, str]]) -> None:
         if chosen := list(elements):
-            await self._run(render_change(verb, self.table, chosen))
+            await self._run(render_change(verb, self.table, chosen, self._detour))
 
     async def _run(self, commands: str) -> str:
         return await to_end(asyncio.to_thread(self._run_blocking, commands))

@@ -12,19 +12,24 @@ from ipaddress import ip_address
 from tare.kernel import conntrack
 from tare.kernel.conntrack import Connection
 from tare.kernel.local_addresses import local_addresses
+from tare.network.model import EVERYWHERE, PublishedPort
 from tare.network.ruleset import Forwarding
 
 
 def forget_closed(forwardings: Iterable[Forwarding]) -> int:
     """Forget what came by published ports that are closed now; returns how many. Raises OSError."""
-    targets: dict[str, set[tuple[str, int]]] = {}
+    targets: dict[str, list[PublishedPort]] = {}
     for one in forwardings:
-        targets.setdefault(one.address, set()).add((one.port.protocol, one.port.container_port))
+        targets.setdefault(one.address, []).append(one.port)
     forgotten = 0
     for address, ports in targets.items():
 
-        def led_there(connection: Connection, ports: set[tuple[str, int]] = ports) -> bool:
-            return connection.translated and (connection.protocol, connection.answering_port) in ports
+        def led_there(connection: Connection, ports: list[PublishedPort] = ports) -> bool:
+            return connection.translated and any(
+                connection.protocol == port.protocol
+                and 0 <= connection.answering_port - port.container_port < port.count
+                for port in ports
+            )
 
         forgotten += len(conntrack.forget(led_there, ip_address(address).version, answering=address))
     return forgotten
@@ -38,12 +43,18 @@ def forget_earlier(forwardings: Iterable[Forwarding]) -> int:
     local = local_addresses()
 
     def led_elsewhere(connection: Connection) -> bool:
-        return connection.destination in local and any(
-            one.port.host_port == connection.destination_port
-            and (ip_address(one.port.host_address).is_unspecified or one.port.host_address == connection.destination)
-            and (connection.answering, connection.answering_port) != (one.address, one.port.container_port)
-            for one in opened
-        )
+        return connection.destination in local and any(_comes_by(one, connection) for one in opened)
 
-    versions = {ip_address(one.port.host_address).version for one in opened}
+    versions = {one.port.family for one in opened}
     return sum(len(conntrack.forget(led_elsewhere, version, protocol="udp")) for version in versions)
+
+
+def _comes_by(opened: Forwarding, connection: Connection) -> bool:
+    """Whether a connection was sent to the port, and does not lead to its container."""
+    offset = connection.destination_port - opened.port.host_port
+    if not 0 <= offset < opened.port.count:
+        return False
+    if opened.port.host_address not in (*EVERYWHERE, connection.destination):
+        return False
+    wanted = (opened.address, opened.port.container_port + offset)
+    return (connection.answering, connection.answering_port) != wanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 import msgspec
@@ -129,19 +129,45 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 PREDEFINED = ("bridge", "host", "none")
 
 
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - the notation for every address of the host; nothing is bound
+"""Of IPv4 and of IPv6."""
+
+
 class PublishedPort(msgspec.Struct, frozen=True, kw_only=True, order=True):
-    """A host address and port that reaches a container port; ``host_address`` 0.0.0.0 means every address."""
+    """A host address and port that reaches a container port; ``host_address`` 0.0.0.0 or :: means every address.
+
+    ``count`` ports from there on reach as many container ports. Only ``sources`` (CIDR blocks) may come, if there are.
+    """
 
     protocol: str
     host_address: str
     host_port: int
     container_port: int
+    count: int = 1
+    sources: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.host_address else 4
+
+    def singles(self) -> Iterator[PublishedPort]:
+        """The ports of the range one by one."""
+        for offset in range(self.count):
+            yield PublishedPort(
+                protocol=self.protocol,
+                host_address=self.host_address,
+                host_port=self.host_port + offset,
+                container_port=self.container_port + offset,
+                sources=self.sources,
+            )
 
 
 class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A port to publish; ``host_port`` 0 asks for any free one, an empty ``host_address`` for every address.
 
-    With a ``last_host_port`` the first free one from ``host_port`` to it is taken.
+    With a ``last_host_port`` the first free one from ``host_port`` to it is taken; with a ``count`` as many ports in a
+    row. Only ``sources`` (CIDR blocks) may come, if there are any.
     """
 
     container_port: int
@@ -149,6 +175,8 @@ class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
     host_address: str = ""
     host_port: int = 0
     last_host_port: int = 0
+    count: int = 1
+    sources: tuple[str, ...] = ()
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +208,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str = ""
     nameservers: tuple[str, ...] = ()
     """Addresses of resolvers that the container was given (``--dns``); empty for the host's."""
+    links: tuple[tuple[str, str], ...] = ()
+    """Private aliases, with the names on this network that they stand for: this container alone resolves them."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -228,6 +258,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     port_range: tuple[int, int] = (32768, 60999)
     resolv_conf: str = "/etc/resolv.conf"
     dns_idle_seconds: float = 10.0
+    respect_host_firewall: bool = False
+    """Whether the host's own input rules decide who reaches published ports, as they do for its own services."""
 
 
 def dns_names(container_name: str, aliases: Iterable[str], container_id: str, hostname: str = "") -> tuple[str, ...]:
@@ -241,6 +273,12 @@ def bridge_interface(instance: str, network_id: str, *, default: bool) -> str:
     if default:
         return f"tr{instance}-0" if instance else "tare0"
     return f"tr{instance}-{network_id[:6]}" if instance else f"tr-{network_id[:12]}"
+
+
+def detour_interfaces(instance: str) -> tuple[str, str]:
+    """The names of the veth pair that packets take which the host's own firewall has let in."""
+    prefix = f"tr{instance}" if instance else "tare"
+    return f"{prefix}-out", f"{prefix}-back"
 
 
 def owns_interface(instance: str, name: str) -> bool:

@@ -14,7 +14,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
@@ -24,12 +24,13 @@ from tare.base.shielding import to_end
 from tare.errors import InternalError, TareError, Unsupported
 from tare.kernel import interfaces
 from tare.kernel.namespaces import run_in_network_namespace
-from tare.network.ipam import Block, Taken
+from tare.network.ipam import Taken
 from tare.network.model import Network
 
 T = TypeVar("T")
 
 _SIOCETHTOOL = 0x8946
+_PERMANENT = 0x80  # NUD_PERMANENT of neighbour.h
 _ETHTOOL_GLINK = 0x0000000A
 _IFA_F_NODAD = 0x02  # rtnetlink(7): no detection of duplicates, the address is of use at once
 _IPV6 = Path("/proc/sys/net/ipv6/conf")
@@ -66,6 +67,14 @@ async def ensure_bridge(network: Network) -> None:
 async def remove_link(name: str) -> None:
     """Delete an interface (of a veth pair both ends); absence is no error."""
     await _in_thread(name, lambda: _remove_link(name))
+
+
+async def ensure_detour(out: str, back: str, neighbours: Sequence[str]) -> None:
+    """Make a veth pair on which whatever is sent to the ``neighbours`` by ``out`` comes back by ``back``.
+
+    Raises Unsupported where ``rp_filter`` of all interfaces is strict, as it would drop what comes back.
+    """
+    await _in_thread(out, lambda: _ensure_detour(out, back, neighbours))
 
 
 async def take_down(name: str) -> None:
@@ -206,6 +215,31 @@ def _keep_mac_address(ip: Any, index: int | None) -> None:
     ip.link("set", index=index, address=link.get_attr("IFLA_ADDRESS"))
 
 
+def _ensure_detour(out: str, back: str, neighbours: Sequence[str]) -> None:
+    conf = Path("/proc/sys/net/ipv4/conf")
+    if (conf / "all/rp_filter").read_text().strip() == "1":
+        raise Unsupported(
+            "network.publish = respect-host-firewall: net.ipv4.conf.all.rp_filter is 1 (strict)",
+            hint="set it to 2 (loose) or 0: `sysctl -w net.ipv4.conf.all.rp_filter=2`",
+            code="rp-filter",
+        )
+    with _netlink() as ip:
+        if _index(ip, out) is None:
+            ip.link("add", ifname=out, kind="veth", peer={"ifname": back}, mtu=65535)
+        indexes = {name: _index(ip, name) for name in (out, back)}
+        for name, index in indexes.items():
+            (conf / name / "rp_filter").write_text("0")
+            ip.link("set", index=index, state="up", mtu=65535)
+        hardware = dict(ip.get_links(indexes[back])[0]["attrs"])["IFLA_ADDRESS"]
+        for address in neighbours:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            if family == socket.AF_INET or _IPV6.exists():
+                ip.neigh("replace", dst=address, lladdr=hardware, ifindex=indexes[out], state=_PERMANENT, family=family)
+            if family == socket.AF_INET:  # link-local addresses of IPv6 have their route; engines differ in the metric
+                with _exists_is_fine():
+                    ip.route("add", dst=f"{address}/32", oif=indexes[out], priority=indexes[out], scope="link")
+
+
 def _remove_link(name: str) -> None:
     with _netlink() as ip:
         index = _index(ip, name)
@@ -343,14 +377,12 @@ def _links(kind: str) -> list[str]:
 
 
 def _host_ranges() -> list[Taken]:
-    found: dict[Block, str] = {}
-    addresses: list[tuple[str, Block]] = [*interfaces.ipv4_addresses(), *interfaces.ipv6_addresses()]
-    for name, network in addresses:
-        found.setdefault(network, f"interface {name}")
-    routes: list[tuple[str, Block]] = [*interfaces.ipv4_routes(), *interfaces.ipv6_routes()]
-    for name, network in routes:
-        found.setdefault(network, f"the host's route via {name}")
-    return [Taken.of(network, owner) for network, owner in found.items()]
+    found: dict[tuple[int, int, int], str] = {}
+    for item in (*interfaces.ipv4_addresses(), *interfaces.ipv6_addresses()):
+        found.setdefault(item[1:], f"interface {item.interface}")
+    for item in (*interfaces.ipv4_routes(), *interfaces.ipv6_routes()):
+        found.setdefault(item[1:], f"the host's route via {item.interface}")
+    return [Taken(first, last, owner, version) for (first, last, version), owner in found.items()]
 
 
 @contextlib.contextmanager

@@ -143,6 +143,8 @@ class _Walk:
         packet = passed
         if packet.translated:
             packet = replace(packet, oif="lo" if packet.local else self._bridge_to(packet.destination))
+        if version == 6 and packet.oif != "lo" and ip_address(packet.source).is_loopback:
+            return self._end(Verdict.DROPPED, Cause.LOOPBACK, "the kernel sends nothing from ::1 to an interface")
         passed, end = self._hook("postrouting", packet)
         if end:
             return end
@@ -152,8 +154,6 @@ class _Walk:
             return end or self._deliver(HOST, passed)
         if packet.oif == OUTSIDE:
             return self._outside(packet)
-        if version == 6 and ip_address(packet.source).is_loopback:
-            return self._end(Verdict.DROPPED, Cause.LOOPBACK, "the kernel sends nothing from ::1 to an interface")
         return self._to_endpoint(packet)
 
     def _from_namespace(self, namespace: str) -> Prediction:

@@ -121,12 +121,20 @@ def delete_endpoint(connection: sqlite3.Connection, endpoint_id: str) -> None:
 def ports_of_endpoint(connection: sqlite3.Connection, endpoint_id: str) -> list[PublishedPort]:
     """The ports that an endpoint publishes."""
     rows = connection.execute(
-        "SELECT protocol, host_address, host_port, container_port FROM published_ports WHERE endpoint=?"
+        "SELECT protocol, host_address, host_port, container_port, count, sources FROM published_ports WHERE endpoint=?"
         " ORDER BY container_port, protocol, host_address, host_port",
         (endpoint_id,),
     )
     return [
-        PublishedPort(protocol=row[0], host_address=row[1], host_port=row[2], container_port=row[3]) for row in rows
+        PublishedPort(
+            protocol=row[0],
+            host_address=row[1],
+            host_port=row[2],
+            container_port=row[3],
+            count=row[4],
+            sources=tuple(row[5].split()),
+        )
+        for row in rows
     ]
 
 
@@ -134,7 +142,7 @@ def firewall_state(connection: sqlite3.Connection) -> FirewallState:
     """What the firewall must say for what the database holds."""
     networks = tuple(network for network in all_networks(connection) if network.driver is Driver.BRIDGE)
     forwardings = tuple(
-        Forwarding(port, endpoint.address)
+        Forwarding.to(endpoint, port)
         for endpoint in endpoints(connection)
         for port in ports_of_endpoint(connection, endpoint.id)
     )

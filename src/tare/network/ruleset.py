@@ -6,10 +6,12 @@ and the path of a packet stays as long as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from tare.network.model import Driver, Network, PublishedPort
+from tare.network.model import EVERYWHERE, Driver, Endpoint, Network, PublishedPort
+
+_ALL = {"0.0.0.0": "0.0.0.0/0", "::": "::/0"}  # noqa: S104 - a notation, nothing is bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +21,45 @@ class Forwarding:
     port: PublishedPort
     address: str
 
-    def element(self) -> tuple[str, str]:
-        """Name of the map and the element in nft(8)'s notation."""
-        target = f"{self.address} . {self.port.container_port}"
-        if self.port.host_address == "0.0.0.0":  # noqa: S104 - a notation for "every address", nothing is bound
-            return "published_everywhere", f"{self.port.protocol} . {self.port.host_port} : {target}"
-        key = f"{self.port.protocol} . {self.port.host_address} . {self.port.host_port}"
-        return "published_at", f"{key} : {target}"
+    @classmethod
+    def to(cls, endpoint: Endpoint, port: PublishedPort) -> Forwarding:
+        """To the address that an endpoint has in the port's family."""
+        return cls(port, endpoint.address6 if port.family == 6 else endpoint.address)
+
+    def elements(self) -> Iterator[tuple[str, str]]:
+        """Names of sets and maps, and their elements in nft(8)'s notation.
+
+        A range whose numbers are the container's own is one element. dnat keeps a port or gives a fixed one, so that a
+        range that is moved takes an element for each port.
+        """
+        port, suffix = self.port, "6" if self.port.family == 6 else ""
+        everywhere = port.host_address in EVERYWHERE
+        place = _ALL[port.host_address] if everywhere else port.host_address
+        numbers = f"{port.host_port}-{port.host_port + port.count - 1}" if port.count > 1 else f"{port.host_port}"
+        if port.count > 1 and port.host_port == port.container_port:
+            yield f"ranges{suffix}", f"{port.protocol} . {place} . {numbers} : {self.address}"
+        else:
+            for single in port.singles():
+                name, key = ("published_everywhere", "") if everywhere else ("published_at", f"{port.host_address} . ")
+                target = f"{self.address} . {single.container_port}"
+                yield f"{name}{suffix}", f"{port.protocol} . {key}{single.host_port} : {target}"
+        yield f"offered{suffix}", f"{port.protocol} . {place} . {numbers}"
+        if port.sources:
+            yield f"limited{suffix}", f"{port.protocol} . {place} . {numbers}"
+        for source in port.sources:
+            yield f"permitted{suffix}", f"{port.protocol} . {source} . {place} . {numbers}"
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """A veth pair by which first packets that the host's own input policy has let in come back, to be forwarded."""
+
+    out: str
+    back: str
+
+
+DETOUR_ADDRESSES = ("169.254.0.1", "fe80::1")
+"""Neighbours on the detour: what is sent to them comes back; no packet carries these addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +68,7 @@ class FirewallState:
 
     networks: tuple[Network, ...] = ()
     forwardings: tuple[Forwarding, ...] = field(default=())
+    detour: Detour | None = None
 
 
 def network_elements(network: Network) -> list[tuple[str, str]]:
@@ -54,7 +89,11 @@ def network_elements(network: Network) -> list[tuple[str, str]]:
         ]
         elements += [("masqueraded", pool.subnet)] if masqueraded else []
     if pool := network.pool6:
-        elements += [("own_gateway6", f"{bridge} . {network.gateway6}"), ("gateways6", network.gateway6)]
+        elements += [
+            ("own_gateway6", f"{bridge} . {network.gateway6}"),
+            ("gateways6", network.gateway6),
+            ("local_subnets6", f"{pool.subnet} . {bridge}"),
+        ]
         elements += [("masqueraded6", pool.subnet)] if masqueraded else []
     if network.internal:
         elements.append(("internal", bridge))
@@ -62,25 +101,44 @@ def network_elements(network: Network) -> list[tuple[str, str]]:
 
 
 def render(table: str, state: FirewallState) -> str:
-    """The whole table in nft(8)'s notation, as one transaction that replaces what was there."""
+    """All tables in nft(8)'s notation, as one transaction that replaces what was there."""
     filled: dict[str, list[str]] = {}
     for network in state.networks:
         for name, element in network_elements(network):
             filled.setdefault(name, []).append(element)
     for forwarding in state.forwardings:
-        name, element = forwarding.element()
-        filled.setdefault(name, []).append(element)
+        for name, element in forwarding.elements():
+            filled.setdefault(name, []).append(element)
     sets = "\n".join(_set(name, header, filled.get(name, ())) for name, header in _SETS.items())
-    return f"table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{sets}\n{_CHAINS}}}\n"
+    arrivals = "fib daddr type local" if state.detour is None else f'iifname "{state.detour.back}"'
+    chains = _CHAINS.replace("ARRIVALS", arrivals)
+    text = f"table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{sets}\n{chains}}}\n"
+    for family, name, kind, address in _HOST_TABLES:
+        text += f"table {family} {table}\ndelete table {family} {table}\n"
+        if state.detour is not None:
+            offered = _set("offered", f"type inet_proto . {kind} . inet_service; flags interval", filled.get(name, ()))
+            chain = _HOST_CHAIN.format(family=family, address=address, device=state.detour.out)
+            text += f"table {family} {table} {{\n{offered}\n{chain}}}\n"
+    return text
 
 
-def render_change(verb: str, table: str, elements: Iterable[tuple[str, str]]) -> str:
+def render_change(verb: str, table: str, elements: Iterable[tuple[str, str]], detour: Detour | None = None) -> str:
     """Commands that ``add`` or ``delete`` elements; a deletion names keys only."""
-    lines = []
+    families = {name: family for family, name, _, _ in _HOST_TABLES}
+    by_set: dict[str, list[str]] = {}
     for name, element in elements:
-        text = element.split(" : ", 1)[0] if verb == "delete" else element
-        lines.append(f"{verb} element inet {table} {name} {{ {text} }}")
-    return "\n".join(lines) + "\n"
+        if detour is not None or name not in families:
+            by_set.setdefault(name, []).append(element.split(" : ", 1)[0] if verb == "delete" else element)
+    lines = []
+    for name, texts in by_set.items():
+        family, own = (families[name], "offered") if name in families else ("inet", name)
+        lines.append(f"{verb} element {family} {table} {own} {{ {', '.join(texts)} }}\n")
+    return "".join(lines)
+
+
+def render_removal(table: str) -> str:
+    """Commands that delete all tables; absence is no error."""
+    return "".join(f"table {family} {table}\ndelete table {family} {table}\n" for family in ("inet", "ip", "ip6"))
 
 
 def _set(name: str, header: str, elements: Iterable[str]) -> str:
@@ -101,14 +159,49 @@ _SETS = {
     "gateways6": "type ipv6_addr",
     "own_gateway6": "type ifname . ipv6_addr",
     "masqueraded6": "type ipv6_addr; flags interval",
+    "local_subnets6": "type ipv6_addr . ifname; flags interval",
     "published_at": "type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service",
     "published_everywhere": "type inet_proto . inet_service : ipv4_addr . inet_service",
+    "ranges": "type inet_proto . ipv4_addr . inet_service : ipv4_addr; flags interval",
+    "limited": "type inet_proto . ipv4_addr . inet_service; flags interval",
+    "permitted": "type inet_proto . ipv4_addr . ipv4_addr . inet_service; flags interval",
+    "published_at6": "type inet_proto . ipv6_addr . inet_service : ipv6_addr . inet_service",
+    "published_everywhere6": "type inet_proto . inet_service : ipv6_addr . inet_service",
+    "ranges6": "type inet_proto . ipv6_addr . inet_service : ipv6_addr; flags interval",
+    "limited6": "type inet_proto . ipv6_addr . inet_service; flags interval",
+    "permitted6": "type inet_proto . ipv6_addr . ipv6_addr . inet_service; flags interval",
 }
+
+_HOST_TABLES = (
+    ("ip", "offered", "ipv4_addr", DETOUR_ADDRESSES[0]),
+    ("ip6", "offered6", "ipv6_addr", DETOUR_ADDRESSES[1]),
+)
+"""Tables that exist while the host's input policy governs published ports, as nft has no dup for both families: the
+family, what the set's elements are called here, their type, and where on the detour's way out they go."""
+
+_HOST_CHAIN = """\
+  chain input {{
+    type filter hook input priority 2000; policy accept;
+    iifname != "lo" fib daddr type local meta l4proto . {family} daddr . th dport @offered \
+dup to {address} device "{device}" drop comment "the host's firewall has let it in: on to the container"
+  }}
+"""
 
 _CHAINS = """\
   chain publish {
     dnat ip to meta l4proto . ip daddr . th dport map @published_at
     dnat ip to meta l4proto . th dport map @published_everywhere
+    dnat ip to meta l4proto . ip daddr . th dport map @ranges
+    dnat ip6 to meta l4proto . ip6 daddr . th dport map @published_at6
+    dnat ip6 to meta l4proto . th dport map @published_everywhere6
+    dnat ip6 to meta l4proto . ip6 daddr . th dport map @ranges6
+  }
+  chain arriving {
+    meta l4proto . ip daddr . th dport @limited meta l4proto . ip saddr . ip daddr . th dport != @permitted drop \
+comment "published for other sources (from=)"
+    meta l4proto . ip6 daddr . th dport @limited6 meta l4proto . ip6 saddr . ip6 daddr . th dport != @permitted6 drop \
+comment "published for other sources (from=)"
+    goto publish
   }
   chain only_published {
     ct status dnat accept
@@ -122,7 +215,8 @@ _CHAINS = """\
   chain prerouting {
     type nat hook prerouting priority dstnat; policy accept;
     iifname != "lo" ip daddr 127.0.0.0/8 return comment "ports on loopback are for the host alone"
-    fib daddr type local jump publish
+    iifname != "lo" ip6 daddr ::1 return comment "ports on loopback are for the host alone"
+    ARRIVALS jump arriving
   }
   chain output {
     type nat hook output priority -100; policy accept;
@@ -167,6 +261,8 @@ _CHAINS = """\
   }
   chain into_bridge {
     ip saddr 127.0.0.0/8 masquerade comment "from the host through localhost"
+    ip6 saddr ::1 masquerade comment "from the host through localhost"
     ct status dnat ip saddr . oifname @local_subnets masquerade comment "hairpin"
+    ct status dnat ip6 saddr . oifname @local_subnets6 masquerade comment "hairpin"
   }
 """

@@ -32,12 +32,13 @@ from tare.network.model import (
     NetworkSettings,
     PortRequest,
     PublishedPort,
+    detour_interfaces,
     owns_interface,
 )
 from tare.network.names import container_resolver, host_resolver, hosts_file, read_resolv_conf
 from tare.network.netlink import VethPlan
 from tare.network.request import NetworkRequest, PoolRequest
-from tare.network.ruleset import Forwarding
+from tare.network.ruleset import DETOUR_ADDRESSES, Detour, Forwarding
 from tare.network.sandboxes import NamespaceOwner, Sandboxes
 from tare.network.steering import Steering
 from tare.store.database import Database
@@ -52,7 +53,8 @@ class NetworkService:
         self._db = db
         self._instance = instance
         self._settings = settings
-        self._steering = Steering(db, f"tare-{instance}" if instance else "tare")
+        detour = Detour(*detour_interfaces(instance)) if settings.respect_host_firewall else None
+        self._steering = Steering(db, f"tare-{instance}" if instance else "tare", detour)
         self._catalogue = Catalogue(db, instance, settings, self._steering)
         self._sandboxes = Sandboxes(run_root)
         self._directory = Directory(db, run_root, self._sandboxes, settings)
@@ -73,12 +75,15 @@ class NetworkService:
         for network in networks.values():
             if network.driver is Driver.BRIDGE:
                 await netlink.ensure_bridge(network)
+        await self._prepare_detour()
         await self._steering.replace()
+        self._steering.watch()
         await self._reconnect(networks)
         await self._directory.start()
 
     async def stop(self, *, remove_kernel_state: bool) -> None:
         """Stop serving. Everything keeps working, or with ``remove_kernel_state`` nothing of it is left."""
+        await self._steering.unwatch()
         await self._directory.detach()
         await self.settle()
         if not remove_kernel_state:
@@ -93,6 +98,14 @@ class NetworkService:
             if network.driver is Driver.BRIDGE:
                 await netlink.remove_link(network.bridge_name)
         await self._steering.remove()
+        await netlink.remove_link(detour_interfaces(self._instance)[0])
+
+    async def _prepare_detour(self) -> None:
+        out, back = detour_interfaces(self._instance)
+        if self._settings.respect_host_firewall:
+            await netlink.ensure_detour(out, back, DETOUR_ADDRESSES)
+        else:
+            await netlink.remove_link(out)
 
     async def settle(self) -> None:
         """Wait until the interfaces of ended containers and build steps are gone from the kernel too."""
@@ -246,13 +259,15 @@ class NetworkService:
         hostname: str = "",
         nameservers: Sequence[str] = (),
         ipv6: bool = True,
+        links: Sequence[tuple[str, str]] = (),
     ) -> Endpoint:
         """Connect a container (its row exists, its sandbox too unless the driver is host or none) to a network.
 
         ``interface`` None takes the first free of eth0, eth1, …. The default route of each family goes to the network
         of the highest ``gateway_priority``; :func:`tare.network.endpoints.route_rank` orders several. ``ipv6`` False
-        takes no address of that family. Raises NotFound, Conflict (connected already, address or port in use),
-        InvalidArgument, Exhausted; nothing is left behind then.
+        takes no address of that family. ``links`` are pairs of a private alias and the name that it stands for.
+        Raises NotFound, Conflict (connected already, address or port in use), InvalidArgument, Exhausted; nothing is
+        left behind then.
         """
         request = Attachment(
             endpoint_id=new_id(),
@@ -268,6 +283,7 @@ class NetworkService:
             ports=tuple(ports),
             hostname=hostname,
             nameservers=tuple(nameservers),
+            links=tuple(links),
             ipv6=ipv6,
         )
         async with self._locks.hold(container_id):
@@ -368,7 +384,7 @@ class NetworkService:
         plan = veth_plan(network, endpoint.id, self._sandboxes.path(endpoint.container_id), endpoint=endpoint)
         await netlink.connect(plan)
         await self._directory.add(network, endpoint)
-        await self._steering.publish([Forwarding(port, endpoint.address) for port in published])
+        await self._steering.publish([Forwarding.to(endpoint, port) for port in published])
 
     async def _disconnect(self, network: Network, endpoint: Endpoint, *, lasting: bool = True) -> None:
         """Undo :meth:`_connect`, however far it came; ports close first, the address is free again last.
@@ -382,7 +398,7 @@ class NetworkService:
             return closed
 
         closed = await self._db.write(close_ports, durable=False, freeing=True)
-        await self._steering.unpublish([Forwarding(port, endpoint.address) for port in closed])
+        await self._steering.unpublish([Forwarding.to(endpoint, port) for port in closed])
         await self._directory.remove(network, endpoint)
         if endpoint.host_interface and lasting:
             await netlink.remove_link(endpoint.host_interface)

@@ -505,9 +505,18 @@ class FakeSystem:
         }
 
 
+class FakeLinks:
+    async def of(self, container_id: str) -> list[Any]:
+        return []
+
+    async def names(self) -> dict[str, list[str]]:
+        return {}
+
+
 class FakeEngine:
     def __init__(self) -> None:
         self.containers = FakeContainers()
+        self.links = FakeLinks()
         self.container_logs = self.containers
         self.execs = FakeExecs()
         self.images = FakeImages()

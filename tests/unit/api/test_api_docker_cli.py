@@ -258,7 +258,7 @@ async def test_networks_and_volumes(engine: FakeEngine, docker: Docker) -> None:
     created = await docker("network", "create", "--subnet", "10.1.0.0/24", "--internal", "back")
     assert created.code == 0, created.err
     asked = engine.networks.calls[0][1]
-    assert (asked.name, asked.subnet, asked.internal, asked.driver) == ("back", "10.1.0.0/24", True, "bridge")
+    assert (asked.name, asked.pools[0].subnet, asked.internal, asked.driver) == ("back", "10.1.0.0/24", True, "bridge")
     inspected = json.loads((await docker("network", "inspect", "front")).out)[0]
     assert inspected["Containers"][CONTAINER_ID]["IPv4Address"] == "172.18.0.2/16"
     assert inspected["IPAM"]["Config"] == [{"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.1"}]

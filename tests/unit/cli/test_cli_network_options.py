@@ -10,7 +10,7 @@ from tare.cli.network_options import networking, read_driver_options, read_netwo
 from tare.errors import InvalidArgument
 
 NOTHING: dict[str, Any] = {
-    "network": (), "network_alias": (), "ip": "", "ip6": "", "mac_address": "", "link_local_ip": (),
+    "network": (), "network_alias": (), "ip": "", "ip6": "", "mac_address": "", "link_local_ip": (), "link": (),
 }  # fmt: skip
 
 

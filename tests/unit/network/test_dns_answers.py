@@ -63,13 +63,18 @@ def zone() -> Zone:
 def test_a_name_as_its_asker_sees_it(asker: str, name: str, kind: str, answers: list[str] | None) -> None:
     query = bytes(DNSRecord.question(name, kind).pack())
     answer, request = Responder(zone(), Forwarder(Path("/nonexistent"), clock=lambda: 0.0)).local(asker, query)
-    assert request is not None
     if answers is None:
         assert answer is None
+        assert request is not None
         return
     assert answer is not None
     reply = DNSRecord.parse(answer)
-    assert (reply.header.id, reply.header.rcode, reply.header.aa, reply.header.ra) == (request.header.id, 0, 0, 1)
+    assert (reply.header.id, reply.header.rcode, reply.header.aa, reply.header.ra) == (
+        DNSRecord.parse(query).header.id,
+        0,
+        0,
+        1,
+    )
     assert sorted(str(entry.rdata) for entry in reply.rr) == answers
     assert {entry.ttl for entry in reply.rr} <= {600}
     assert str(reply.q.qname).rstrip(".") == name.rstrip(".")

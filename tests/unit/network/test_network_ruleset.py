@@ -5,7 +5,7 @@ from dataclasses import replace as with_changes
 import msgspec
 
 from tare.network.model import Driver, Network, PublishedPort, Subnet
-from tare.network.ruleset import FirewallState, Forwarding, network_elements, render, render_change
+from tare.network.ruleset import Detour, FirewallState, Forwarding, network_elements, render, render_change
 
 SHOP = Network(
     id="a" * 64,
@@ -51,10 +51,47 @@ def test_elements_of_a_network() -> None:
 
 def test_changes_name_keys_only_when_they_delete() -> None:
     local = Forwarding(msgspec.structs.replace(WEB.port, host_address="127.0.0.1"), "10.0.0.2")
-    assert render_change("add", "tare", [WEB.element(), local.element()]) == (
+    assert render_change("add", "tare", [*WEB.elements(), *local.elements()]) == (
         "add element inet tare published_everywhere { tcp . 8080 : 10.0.0.2 . 80 }\n"
         "add element inet tare published_at { tcp . 127.0.0.1 . 8080 : 10.0.0.2 . 80 }\n"
     )
-    assert render_change("delete", "tare", [WEB.element()]) == (
+    assert render_change("delete", "tare", WEB.elements()) == (
         "delete element inet tare published_everywhere { tcp . 8080 }\n"
+    )
+
+
+def test_a_range_is_one_element_and_a_moved_one_an_element_for_each_port() -> None:
+    port = msgspec.structs.replace(WEB.port, container_port=8080, count=10_000)
+    assert list(Forwarding(port, "10.0.0.2").elements()) == [
+        ("ranges", "tcp . 0.0.0.0/0 . 8080-18079 : 10.0.0.2"),
+        ("offered", "tcp . 0.0.0.0/0 . 8080-18079"),
+    ]
+    moved = Forwarding(msgspec.structs.replace(WEB.port, host_address="::", count=3), "fd00::2")
+    assert [element for name, element in moved.elements() if name == "published_everywhere6"] == [
+        "tcp . 8080 : fd00::2 . 80",
+        "tcp . 8081 : fd00::2 . 81",
+        "tcp . 8082 : fd00::2 . 82",
+    ]
+
+
+def test_sources_are_elements_too() -> None:
+    limited = Forwarding(msgspec.structs.replace(WEB.port, sources=("10.0.0.0/8", "192.0.2.1/32")), "10.0.0.2")
+    assert list(limited.elements())[2:] == [
+        ("limited", "tcp . 0.0.0.0/0 . 8080"),
+        ("permitted", "tcp . 10.0.0.0/8 . 0.0.0.0/0 . 8080"),
+        ("permitted", "tcp . 192.0.2.1/32 . 0.0.0.0/0 . 8080"),
+    ]
+
+
+def test_the_hosts_firewall_is_asked_only_where_that_is_wanted() -> None:
+    direct = render("tare", FirewallState((SHOP,), (WEB,)))
+    assert "table ip tare {" not in direct
+    assert "dup to" not in direct
+    detour = Detour("tare-out", "tare-back")
+    asking = render("tare", FirewallState((SHOP,), (WEB,), detour))
+    assert 'iifname "tare-back" jump arriving' in asking
+    assert 'dup to fe80::1 device "tare-out" drop' in asking
+    assert "elements = { tcp . 0.0.0.0/0 . 8080 }" in asking
+    assert render_change("add", "tare", WEB.elements(), detour).splitlines()[1] == (
+        "add element ip tare offered { tcp . 0.0.0.0/0 . 8080 }"
     )

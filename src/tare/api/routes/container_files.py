@@ -80,10 +80,10 @@ async def commit(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES: list[Any] = [
-    ("HEAD", "/containers/{id}/archive", stat_archive),
-    ("GET", "/containers/{id}/archive", get_archive),
-    ("PUT", "/containers/{id}/archive", put_archive),
-    ("GET", "/containers/{id}/changes", changes),
-    ("GET", "/containers/{id}/export", export),
+    ("HEAD", "/containers/{id:.+}/archive", stat_archive),
+    ("GET", "/containers/{id:.+}/archive", get_archive),
+    ("PUT", "/containers/{id:.+}/archive", put_archive),
+    ("GET", "/containers/{id:.+}/changes", changes),
+    ("GET", "/containers/{id:.+}/export", export),
     ("POST", "/commit", commit),
 ]

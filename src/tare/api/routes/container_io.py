@@ -187,8 +187,8 @@ async def wait(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES: list[Any] = [
-    ("POST", "/containers/{id}/attach", attach),
-    ("GET", "/containers/{id}/attach/ws", attach_websocket),
-    ("GET", "/containers/{id}/logs", logs),
-    ("POST", "/containers/{id}/wait", wait),
+    ("POST", "/containers/{id:.+}/attach", attach),
+    ("GET", "/containers/{id:.+}/attach/ws", attach_websocket),
+    ("GET", "/containers/{id:.+}/logs", logs),
+    ("POST", "/containers/{id:.+}/wait", wait),
 ]

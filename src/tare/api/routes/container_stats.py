@@ -41,4 +41,4 @@ async def stats(request: web.Request) -> web.StreamResponse:
     return response
 
 
-ROUTES: list[Any] = [("GET", "/containers/{id}/stats", stats)]
+ROUTES: list[Any] = [("GET", "/containers/{id:.+}/stats", stats)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from tare.api.context import engine_of
 from tare.api.respond import json_response, no_content
 from tare.api.schema.container import render_inspect, render_summary
 from tare.api.schema.requests import read_create, read_host_config
-from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from tare.engine.engine import Engine
@@ -49,16 +50,22 @@ async def list_containers(request: web.Request) -> web.StreamResponse:
         all=params.flag(query, "all"), filters=params.filters(query), limit=params.number(query, "limit") or 0
     )
     now, with_size = time.time(), params.flag(query, "size")
-    return json_response([await _summary(engine, one, now=now, with_size=with_size) for one in containers])
+    names = await engine.links.names()
+    return json_response(
+        [await _summary(engine, one, names.get(one.id, ()), now=now, with_size=with_size) for one in containers]
+    )
 
 
-async def _summary(engine: Engine, container: Container, *, now: float, with_size: bool) -> dict[str, Any]:
+async def _summary(
+    engine: Engine, container: Container, link_names: Sequence[str], *, now: float, with_size: bool
+) -> dict[str, Any]:
     return render_summary(
         container,
         await engine.containers.endpoints(container.id),
         await engine.containers.ports(container.id),
         now=now,
         sizes=await engine.containers.sizes(container.id) if with_size else None,
+        link_names=link_names,
     )
 
 
@@ -74,6 +81,7 @@ async def inspect(request: web.Request) -> web.StreamResponse:
         sandbox_key=engine.containers.sandbox_key(container),
         health_log=await engine.health.log(container.id) if container.state.health is not None else (),
         sizes=await engine.containers.sizes(container.id) if params.flag(request.query, "size") else None,
+        links=[f"/{link.name}:/{container.name}/{link.alias}" for link in await engine.links.of(container.id)],
     )
     return json_response(document)
 
@@ -140,9 +148,8 @@ async def remove(request: web.Request) -> web.StreamResponse:
     """``DELETE /containers/{id}``; ``v`` removes its anonymous volumes too."""
     query = request.query
     if params.flag(query, "link"):
-        # This engine makes no links, so the only one that a name can mean is the container's own.
-        await engine_of(request).containers.get(ref_of(request))
-        raise Conflict("Conflict, cannot remove the default link name of the container", code="no-link")
+        await engine_of(request).links.remove(ref_of(request))
+        return no_content()
     await engine_of(request).containers.remove(
         ref_of(request), force=params.flag(query, "force"), volumes=params.flag(query, "v")
     )
@@ -179,16 +186,16 @@ ROUTES: list[Any] = [
     ("POST", "/containers/create", create),
     ("POST", "/containers/prune", prune),
     ("GET", "/containers/json", list_containers),
-    ("GET", "/containers/{id}/json", inspect),
-    ("GET", "/containers/{id}/top", top),
-    ("POST", "/containers/{id}/start", start),
-    ("POST", "/containers/{id}/stop", stop),
-    ("POST", "/containers/{id}/restart", restart),
-    ("POST", "/containers/{id}/kill", kill),
-    ("POST", "/containers/{id}/pause", pause),
-    ("POST", "/containers/{id}/unpause", unpause),
-    ("POST", "/containers/{id}/rename", rename),
-    ("POST", "/containers/{id}/resize", resize),
-    ("POST", "/containers/{id}/update", update),
-    ("DELETE", "/containers/{id}", remove),
+    ("GET", "/containers/{id:.+}/json", inspect),
+    ("GET", "/containers/{id:.+}/top", top),
+    ("POST", "/containers/{id:.+}/start", start),
+    ("POST", "/containers/{id:.+}/stop", stop),
+    ("POST", "/containers/{id:.+}/restart", restart),
+    ("POST", "/containers/{id:.+}/kill", kill),
+    ("POST", "/containers/{id:.+}/pause", pause),
+    ("POST", "/containers/{id:.+}/unpause", unpause),
+    ("POST", "/containers/{id:.+}/rename", rename),
+    ("POST", "/containers/{id:.+}/resize", resize),
+    ("POST", "/containers/{id:.+}/update", update),
+    ("DELETE", "/containers/{id:.+}", remove),
 ]

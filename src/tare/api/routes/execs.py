@@ -73,7 +73,7 @@ async def inspect(request: web.Request) -> web.StreamResponse:
 
 
 ROUTES: list[Any] = [
-    ("POST", "/containers/{id}/exec", create),
+    ("POST", "/containers/{id:.+}/exec", create),
     ("POST", "/exec/{id}/start", start),
     ("POST", "/exec/{id}/resize", resize),
     ("GET", "/exec/{id}/json", inspect),

@@ -160,6 +160,7 @@ def render_inspect(
     sandbox_key: str = "",
     health_log: Sequence[msgspec.Struct] = (),
     sizes: tuple[int, int] | None = None,
+    links: Sequence[str] = (),
 ) -> dict[str, Any]:
     """ContainerInspectResponse; ``extra`` brings what only the engine knows (paths, driver, execs)."""
     document: dict[str, Any] = {
@@ -185,6 +186,7 @@ def render_inspect(
         "GraphDriver": {"Name": "overlay", "Data": {}},
         **extra,
     }
+    document["HostConfig"]["Links"] = [*links] or None
     if sizes is not None:
         document["SizeRw"], document["SizeRootFs"] = sizes
     document["Mounts"] = render_mounts(container)
@@ -194,12 +196,18 @@ def render_inspect(
 
 
 def render_summary(
-    container: Container, endpoints: Endpoints, ports: Ports, *, now: float, sizes: tuple[int, int] | None = None
+    container: Container,
+    endpoints: Endpoints,
+    ports: Ports,
+    *,
+    now: float,
+    sizes: tuple[int, int] | None = None,
+    link_names: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """ContainerSummary; ``now`` is seconds since 1970."""
+    """ContainerSummary; ``now`` is seconds since 1970, ``link_names`` are what others call it."""
     document: dict[str, Any] = {
         "Id": container.id,
-        "Names": [f"/{container.name}"],
+        "Names": [f"/{container.name}", *link_names],
         "Image": container.image_name or container.image_id,
         "ImageID": container.image_id,
         "Command": shlex.join([container.path, *container.args]) if container.args else container.path,

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 BUSY_STATUS = 75  # EX_TEMPFAIL: another tare-dns serves this socket
-PROTOCOL = 2
+PROTOCOL = 3
 """The number of the control messages' form. An engine replaces a server of another number that it finds running."""
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET6, inet_aton, inet_pton
 
 from dnslib import AAAA, PTR, QTYPE, RCODE, RR, A, DNSError, DNSRecord
 
+from tare.network.dns import wire
 from tare.network.dns.forward import Forwarder, Route
 from tare.network.dns.zone import Zone
 
@@ -44,6 +46,9 @@ class Responder:
         return answer, request
 
     def _answer(self, container: str, query: bytes, *, tcp: bool) -> tuple[bytes | None, DNSRecord | None]:
+        plain = self._addresses(container, query)
+        if plain is not None and (tcp or len(plain) <= DATAGRAM_BYTES):
+            return plain, None
         try:
             request = DNSRecord.parse(query)
         except (DNSError, ValueError, struct.error, IndexError):
@@ -66,6 +71,19 @@ class Responder:
                 reply.add_answer(RR(request.q.qname, family, rdata=rdata, ttl=TTL_SECONDS))
         # A known name has no records of other types: NOERROR and empty. NXDOMAIN would deny its addresses as well.
         return _packed(request, reply, tcp=tcp), request
+
+    def _addresses(self, container: str, query: bytes) -> bytes | None:
+        """The answer to a query of the everyday form for a name that the zone has."""
+        asked = wire.plain_question(query)
+        found = self._zone.addresses(container, asked.name) if asked is not None else []
+        if asked is None or not found:
+            return None
+        records = [
+            (wire.TYPE_AAAA, inet_pton(AF_INET6, text)) if ":" in text else (wire.TYPE_A, inet_aton(text))
+            for text in found
+        ]
+        wanted = [record for record in records if asked.kind in (record[0], wire.TYPE_ANY)]
+        return wire.answer(query, asked, wanted, TTL_SECONDS)
 
     async def remote(
         self, request: DNSRecord, query: bytes, *, tcp: bool, forward: bool, route: Route | None = None

@@ -198,6 +198,7 @@ class Server:
                         message["container"],
                         tuple(message["names"]),
                         tuple(message["addresses"]),
+                        {alias.lower(): name for alias, name in message.get("links", ())},
                     )
                 )
             case "forget":

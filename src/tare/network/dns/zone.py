@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An endpoint as the name server knows it; ``names`` begins with the container's name."""
+    """An endpoint as the name server knows it; ``names`` begins with the container's name.
+
+    ``links`` are aliases that it alone resolves, with the names on the network that they stand for.
+    """
 
     network: str
     network_name: str
     container: str
     names: tuple[str, ...]
     addresses: tuple[str, ...]
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 class Zone:
@@ -66,7 +70,7 @@ class Zone:
         """
         wanted = name.rstrip(".").lower()
         for network in self._seen(container):
-            holders = self._by_name.get((network, wanted))
+            holders = self._by_name.get((network, self._meant(network, container, wanted)))
             if holders:
                 found = {address: None for record in holders.values() for address in record.addresses}
                 return random.sample(list(found), len(found))
@@ -79,6 +83,10 @@ class Zone:
             if record is not None:
                 return f"{record.names[0]}.{record.network_name}"
         return None
+
+    def _meant(self, network: str, container: str, name: str) -> str:
+        """The name that ``container`` means by ``name``: its own aliases on a network come first."""
+        return self._records[network, container].links.get(name, name).lower()
 
     def _seen(self, container: str) -> list[str]:
         """The networks that a container is on, by name."""

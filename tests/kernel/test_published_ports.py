@@ -1,0 +1,292 @@
+"""Published ports with real sockets: ranges, sources, IPv6, SCTP, the host's own firewall, tables that others touch."""
+
+# ruff: noqa: F811 - lab is a fixture
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from test_network_service import Lab, command, lab, neighbour  # noqa: F401 - lab is a fixture
+
+from tare.errors import Conflict, InvalidArgument
+from tare.kernel.namespaces import run_in_network_namespace
+from tare.network.model import PortRequest
+
+pytestmark = pytest.mark.root
+
+
+@contextlib.contextmanager
+def echoing(namespace: Path, ports: range) -> Iterator[None]:
+    """UDP sockets on all of the ports in a namespace; each answers with the number that it is bound to."""
+
+    def bind(port: int) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("0.0.0.0", port))
+        return sock
+
+    sockets = run_in_network_namespace(
+        namespace, lambda: {(sock := bind(port)).fileno(): (sock, port) for port in ports}
+    )
+    wake, woken = socket.socketpair()
+    poll = select.epoll()
+    for descriptor in (*sockets, woken.fileno()):
+        poll.register(descriptor, select.EPOLLIN)
+
+    def work() -> None:
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == woken.fileno():
+                    return
+                sock, port = sockets[descriptor]
+                _, peer = sock.recvfrom(100)
+                sock.sendto(str(port).encode(), peer)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        wake.send(b"x")
+        thread.join()
+        poll.close()
+        for sock in (*(sock for sock, _ in sockets.values()), wake, woken):
+            sock.close()
+
+
+def answers(address: str, ports: range) -> dict[int, int]:
+    """What the ports of an address answer, asked one after the other."""
+    found = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        for port in ports:
+            sock.sendto(b"?", (address, port))
+            data, _ = sock.recvfrom(100)
+            found[port] = int(data)
+    return found
+
+
+def elements(lab: Lab, name: str) -> str:
+    listing = command("nft", "list", "set" if name in {"limited", "permitted"} else "map", "inet", lab.table, name)
+    return listing.partition("elements = ")[2]
+
+
+async def test_ten_thousand_ports_are_one_row_and_one_element(lab: Lab) -> None:
+    network = await lab.service.create_network("shop")
+    wanted = range(40000, 50000)
+    request = PortRequest(protocol="udp", container_port=40000, host_port=40000, count=len(wanted))
+    await lab.run("login", "shop", port=0, ports=(request,))
+    assert elements(lab, "ranges").count("40000-49999") == 1
+    (published,) = await lab.service.published(b"login".hex().ljust(64, "0"))
+    assert published.count == 10_000
+    with echoing(lab.inside("login"), wanted):
+        assert await asyncio.to_thread(answers, network.gateway, wanted) == {port: port for port in wanted}
+
+    taken = PortRequest(protocol="udp", container_port=9, host_port=49999)
+    with pytest.raises(Conflict, match="port is already allocated"):
+        await lab.run("logout", "shop", port=0, ports=(taken,))
+    await lab.run("extra", "shop", port=0, ports=(msgspec.structs.replace(taken, host_port=50000),))
+    await lab.service.detach_all(b"login".hex().ljust(64, "0"))
+    assert "40000" not in elements(lab, "ranges")
+
+
+async def test_a_range_that_is_moved_reaches_the_right_ports(lab: Lab) -> None:
+    network = await lab.service.create_network("shop")
+    request = PortRequest(protocol="udp", container_port=2000, host_port=47500, count=300)
+    await lab.run("login", "shop", port=0, ports=(request,))
+    with echoing(lab.inside("login"), range(2000, 2300)):
+        found = await asyncio.to_thread(answers, network.gateway, range(47500, 47800))
+    assert found == {47500 + offset: 2000 + offset for offset in range(300)}
+
+
+async def test_a_port_of_a_range_that_a_process_has_is_named(lab: Lab) -> None:
+    await lab.service.create_network("shop")
+    with socket.create_server(("127.0.0.1", 47433)):
+        request = PortRequest(container_port=47400, host_port=47400, count=100)
+        with pytest.raises(Conflict, match=r":47433:.*address already in use") as caught:
+            await lab.run("login", "shop", ports=(request,))
+        assert "pid" in caught.value.hint
+
+
+async def test_only_the_named_sources_come(lab: Lab, tmp_path: Path) -> None:
+    await lab.service.create_network("shop")
+    with neighbour(tmp_path, "10.241.7") as (machine, host):
+        open_to = {"from": ("10.241.7.0/24", "10.241.0.0/16"), "others": ("192.0.2.0/24",), "six": ("fd00::/8",)}
+        ports = [
+            PortRequest(container_port=80, host_port=47610 + number, sources=sources)
+            for number, sources in enumerate(open_to.values())
+        ]
+        await lab.run("login", "shop", ports=ports)
+        reached = [await lab.reach(machine, host, 47610 + number) for number in range(3)]
+        assert reached == ["10.241.7.2", "-", "-"], "the client's address arrives, others are kept out"
+        assert await lab.reach(None, "127.0.0.1", 47611) != "-", "the host itself may"
+        assert elements(lab, "permitted").count("10.241.0.0/16") == 1
+    with pytest.raises(InvalidArgument, match=r"invalid source 10\.0\.0\.1/8"):
+        await lab.run("logout", "shop", ports=(PortRequest(container_port=80, sources=("10.0.0.1/8",)),))
+
+
+async def test_ports_of_both_families(lab: Lab, tmp_path: Path) -> None:
+    await lab.service.create_network("six", ipv6=True)
+    await lab.service.create_network("four")
+    await lab.run("login", "six", port=0, ports=(PortRequest(container_port=80, host_port=47621),))
+    listener = run_in_network_namespace(
+        lab.inside("login"), lambda: socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True)
+    )
+    lab.sockets.append(listener)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, peer = listener.accept()
+                with connection:
+                    connection.sendall(peer[0].encode())
+
+    threading.Thread(target=serve, daemon=True).start()
+    with neighbour(tmp_path, "10.241.8") as (machine, host):
+        interface = command("ip", "-br", "-4", "addr", "show", "to", f"{host}/32").split("@")[0]
+        command("ip", "addr", "add", "fd77:8::1/64", "dev", interface, "nodad")
+        inside = command("ip", "-br", "link", "show", "type", "veth", inside=machine).split("@")[0]
+        command("ip", "addr", "add", "fd77:8::2/64", "dev", inside, "nodad", inside=machine)
+        assert await lab.reach(machine, host, 47621) == "::ffff:10.241.8.2"
+        assert await lab.reach(machine, "fd77:8::1", 47621) == "fd77:8::2", "the client's address arrives"
+        assert await lab.reach(None, "fd77:8::1", 47621) != "-"
+    published = await lab.service.published(b"login".hex().ljust(64, "0"))
+    assert {(port.host_address, port.host_port) for port in published} == {("0.0.0.0", 47621), ("::", 47621)}
+    with pytest.raises(InvalidArgument, match="the container has no IPv6 address"):
+        await lab.run("logout", "four", ports=(PortRequest(container_port=80, host_port=47622, host_address="::1"),))
+
+
+async def test_sctp(lab: Lab) -> None:
+    await lab.service.create_network("shop")
+    await lab.run("login", "shop", ports=(PortRequest(protocol="sctp", container_port=80, host_port=47631),))
+    assert "sctp . 47631" in elements(lab, "published_everywhere")
+    try:
+        probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+    except OSError:
+        pytest.skip("this kernel has no SCTP sockets; the rule is there")
+    with probe:
+        probe.settimeout(5)
+
+        def listen() -> socket.socket:
+            made = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+            made.bind(("0.0.0.0", 80))
+            made.listen()
+            return made
+
+        with run_in_network_namespace(lab.inside("login"), listen):
+            await asyncio.to_thread(probe.connect, ("127.0.0.1", 47631))
+
+
+@pytest.fixture
+async def respectful(lab: Lab) -> Lab:
+    """The lab with an engine that asks the host's own firewall."""
+    await lab.service.stop(remove_kernel_state=True)
+    lab.settings = msgspec.structs.replace(lab.settings, respect_host_firewall=True)
+    lab.service = lab.again()
+    await lab.service.start()
+    return lab
+
+
+@contextlib.contextmanager
+def host_firewall(name: str, interface: str, *rules: str) -> Iterator[None]:
+    """A firewall of the host's own before one interface: what no rule accepts is dropped, as ufw and firewalld do."""
+    try:
+        command("nft", f"add table inet {name}")
+        command("nft", f"add chain inet {name} input {{ type filter hook input priority filter; policy accept; }}")
+        for rule in (*rules, "drop"):
+            command("nft", f'add rule inet {name} input iifname "{interface}" {rule}')
+        yield
+    finally:
+        command("nft", f"delete table inet {name}")
+
+
+async def test_the_hosts_firewall_governs_published_ports(respectful: Lab, tmp_path: Path) -> None:
+    lab = respectful
+    await lab.service.create_network("shop")
+    ports = [PortRequest(container_port=80, host_port=port) for port in (47641, 47642)]
+    await lab.run("login", "shop", ports=ports)
+    with neighbour(tmp_path, "10.241.9") as (machine, host):
+        interface = command("ip", "-br", "-4", "addr", "show", "to", f"{host}/32").split("@")[0]
+        assert await lab.reach(machine, host, 47641) == "10.241.9.2", "no firewall, no limit; the source arrives"
+        with host_firewall(f"{lab.table}-fw", interface, "tcp dport 47641 accept"):
+            assert await lab.reach(machine, host, 47641) == "10.241.9.2"
+            assert await lab.reach(machine, host, 47642) == "-"
+            assert await lab.reach(None, "127.0.0.1", 47642) != "-"
+        assert await lab.reach(machine, host, 47642) == "10.241.9.2"
+
+
+async def test_without_the_setting_it_does_not(lab: Lab, tmp_path: Path) -> None:
+    await lab.service.create_network("shop")
+    await lab.run("login", "shop", ports=(PortRequest(container_port=80, host_port=47651),))
+    with neighbour(tmp_path, "10.241.10") as (machine, host):
+        interface = command("ip", "-br", "-4", "addr", "show", "to", f"{host}/32").split("@")[0]
+        with host_firewall(f"{lab.table}-fw", interface):
+            assert await lab.reach(machine, host, 47651) == "10.241.10.2"
+
+
+async def test_the_detour_goes_with_the_setting(respectful: Lab) -> None:
+    lab = respectful
+    await lab.service.stop(remove_kernel_state=False)
+    lab.settings = msgspec.structs.replace(lab.settings, respect_host_firewall=False)
+    lab.service = lab.again()
+    await lab.service.start()
+    assert f"tr{lab.instance}-out" not in command("ip", "-br", "link")
+    assert f"table ip {lab.table}" not in command("nft", "list", "tables")
+
+
+@pytest.mark.parametrize("damage", ["flush table", "delete table", "flush map", "add rule"])
+async def test_what_others_do_to_the_table_is_undone(lab: Lab, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    await lab.service.create_network("shop")
+    await lab.run("login", "shop", ports=(PortRequest(container_port=80, host_port=47661),))
+    arguments = {
+        "flush map": ["flush", "map", "inet", lab.table, "published_everywhere"],
+        "add rule": ["insert", "rule", "inet", lab.table, "output", "tcp", "dport", "47661", "drop"],
+    }
+    with caplog.at_level(logging.WARNING):
+        command("nft", *arguments.get(damage, [*damage.split(), "inet", lab.table]))
+        async with asyncio.timeout(10):
+            while await lab.reach(None, "127.0.0.1", 47661) == "-" or "restoring" not in caplog.text:
+                await asyncio.sleep(0.02)
+    assert "nft (pid" in caplog.text
+    assert "47661" in elements(lab, "published_everywhere")
+    assert "dport 47661" not in command("nft", "list", "chain", "inet", lab.table, "output")
+
+
+async def test_changes_lose_no_connection(lab: Lab) -> None:
+    await lab.service.create_network("shop")
+    await lab.run("login", "shop", ports=(PortRequest(container_port=80, host_port=47671),))
+    done = threading.Event()
+    failures: list[OSError] = []
+    made = [0]
+
+    def knock() -> None:
+        while not done.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", 47671), timeout=5) as connection:
+                    connection.recv(100)
+                made[0] += 1
+            except OSError as error:
+                failures.append(error)
+
+    thread = threading.Thread(target=knock)
+    thread.start()
+    try:
+        for number in range(100):
+            name = f"n{number}"
+            await lab.service.create_network(name)
+            await lab.service.remove_network(name)
+            if number % 10 == 0:
+                await lab.service._steering.replace()  # the largest change there is
+    finally:
+        done.set()
+        await asyncio.to_thread(thread.join)
+    assert not failures
+    assert made[0] > 20
