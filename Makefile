@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbi
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: help setup setup-run demo test test-differential test-options test-unit lint bench bench-build clean
+.PHONY: help setup setup-run demo test test-differential test-options test-unit lab lint bench bench-build clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,6 +39,9 @@ test-differential: setup ## Compare builds with a real Docker's, case by case (A
 
 test-options: setup ## Compare what options of run do with a real Docker's, case by case (ARGS=--record writes its results)
 	$(VENV)/bin/python tests/differential/options/run_options.py $(ARGS)
+
+lab: setup ## Try who reaches whom in network namespaces (ARGS=--record records a real Docker's outcomes first)
+	$(VENV)/bin/python tests/lab/report.py $(ARGS)
 
 test-unit: setup ## Run the tests that need neither root nor the network
 	$(VENV)/bin/python -m pytest tests/unit tests/architecture $(ARGS)

@@ -215,6 +215,22 @@ async def test_login_and_logout_reach_each_other_and_payment_is_apart(lab: Lab) 
     assert await lab.reach(lab.inside("payment"), shop.gateway, 47321) == "-"
 
 
+async def test_a_bridge_keeps_its_mac_address_whoever_comes_and_goes(lab: Lab) -> None:
+    """Else a container that stays sends to an address that is gone, until its neighbour entry times out."""
+    shop = await lab.service.create_network("shop")
+    address = Path("/sys/class/net", shop.bridge_name, "address")
+    before = address.read_text()
+    await lab.run("login", "shop")
+    command("ip", "link", "set", lab.links[-1], "address", "02:00:00:00:00:01")  # as low as can be
+    await lab.run("logout", "shop")
+    assert address.read_text() == before
+    lab.serve(47321, shop.gateway)
+    assert await lab.reach(lab.inside("logout"), shop.gateway, 47321) != "-"
+    await lab.service.detach(container("login"), "shop")
+    assert address.read_text() == before
+    assert await lab.reach(lab.inside("logout"), shop.gateway, 47321) != "-"
+
+
 async def test_a_published_port_is_reached_from_everywhere_it_should_be(lab: Lab) -> None:
     await lab.service.create_network("shop")
     await lab.service.create_network("bank")
@@ -225,7 +241,7 @@ async def test_a_published_port_is_reached_from_everywhere_it_should_be(lab: Lab
     )
     address = await lab.run("login", "shop", ports=requests)
     logout = await lab.run("logout", "shop")
-    await lab.run("payment", "bank")
+    payment = await lab.run("payment", "bank")
     published = await lab.service.published(container("login"))
     chosen = next(port.host_port for port in published if port.host_port not in {47331, 47332})
     assert 32768 <= chosen <= 60999
@@ -239,7 +255,7 @@ async def test_a_published_port_is_reached_from_everywhere_it_should_be(lab: Lab
         assert await lab.reach(lan, host, 47332) == "-"
         assert await lab.reach(lab.inside("logout"), host, 47331) == gateway  # hairpin
         assert await lab.reach(lab.inside("login"), host, 47331) == gateway
-        assert await lab.reach(lab.inside("payment"), host, 47331) == "-"
+        assert await lab.reach(lab.inside("payment"), host, 47331) == payment  # as everybody who reaches the host
         command("ip", "route", "add", f"{lab.pool}.0.0/16", "via", host, inside=lan)
         assert await lab.reach(lan, address) == "-"  # only published ports, not by routing to the container
         assert await lab.reach(lan, logout) == "-"
@@ -250,6 +266,41 @@ async def test_a_published_port_is_reached_from_everywhere_it_should_be(lab: Lab
     await lab.service.detach(container("login"), "shop")
     assert await lab.reach(None, "127.0.0.1", 47331) == "-"
     assert await lab.service.published(container("login")) == []
+
+
+async def test_udp_clients_follow_the_published_port_and_not_the_address(lab: Lab) -> None:
+    """The kernel goes on with what it knows of a client: another container would get what is sent to the one before."""
+    await lab.service.create_network("shop")
+    published = (PortRequest(container_port=80, host_port=47341, protocol="udp"),)
+
+    def datagrams(address: tuple[str, int] | None = None) -> socket.socket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        lab.sockets.append(made)
+        made.settimeout(10)
+        made.connect(address) if address else made.bind(("0.0.0.0", 80))
+        return made
+
+    async def served(name: str, **options: object) -> tuple[str, socket.socket]:
+        address = await lab.run(name, "shop", port=0, **options)
+        return address, await asyncio.to_thread(run_in_network_namespace, lab.inside(name), datagrams)
+
+    with neighbour(lab.root, "10.232.3") as (lan, host):
+        client = await asyncio.to_thread(run_in_network_namespace, lan, lambda: datagrams((host, 47341)))
+        first, login = await served("login", ports=published)
+        client.send(b"to login")
+        assert login.recv(100) == b"to login"
+        await lab.service.detach(container("login"), "shop")
+        second, payment = await served("payment")
+        assert second == first
+        client.send(b"to nobody")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(100)
+        _, logout = await served("logout", ports=published)
+        client.send(b"to logout")
+        assert logout.recv(100) == b"to logout"
+        payment.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            payment.recv(100)
 
 
 async def test_a_neighbour_cannot_reach_loopback_ports_with_crafted_routes(lab: Lab) -> None:

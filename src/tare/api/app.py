@@ -22,6 +22,7 @@ from tare.api.routes import (
     execs,
     images,
     networks,
+    reachability,
     system,
     tare,
     volume_copies,
@@ -48,7 +49,19 @@ Route = tuple[str, str, Handler]
 def all_routes() -> list[Route]:
     """Every route as (method, path without version, handler)."""
     of_containers = (containers, container_io, container_files, container_stats, execs)
-    groups = (system, *of_containers, images, builds, networks, volumes, volume_copies, volume_files, tare, debugging)
+    groups = (
+        system,
+        *of_containers,
+        images,
+        builds,
+        networks,
+        reachability,
+        volumes,
+        volume_copies,
+        volume_files,
+        tare,
+        debugging,
+    )
     return [route for group in groups for route in group.ROUTES]
 
 

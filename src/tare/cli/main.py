@@ -71,10 +71,13 @@ _NETWORK: Mapping[str, str] = {
     "connect": "networks:connect",
     "create": "networks:create",
     "disconnect": "networks:disconnect",
+    "explain": "network_explain:explain",
+    "graph": "network_graph:graph",
     "inspect": "inspection:inspect_network",
     "ls": "networks:list_networks",
     "prune": "prune:prune_networks",
     "rm": "networks:remove",
+    "verify": "network_verify:verify",
 }
 _VOLUME: Mapping[str, str] = {
     "backup": "volume_backups:backup",
@@ -102,6 +105,7 @@ _TOP: Mapping[str, str] = {
     "debug": "debug:debug",
     "doctor": "doctor:doctor",
     "events": "system:events",
+    "exposure": "exposure:exposure",
     "history": "images:history",
     "images": "images:images",
     "import": "images:import_image",

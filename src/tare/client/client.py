@@ -12,6 +12,7 @@ from tare.client.execs import Execs
 from tare.client.http import Body, Query, Response, request
 from tare.client.images import Images
 from tare.client.networks import Networks
+from tare.client.reachability import Reachability
 from tare.client.steps import Steps
 from tare.client.system import System
 from tare.client.volumes import Volumes
@@ -36,6 +37,7 @@ class Client:
         self.builds = Builds(self)
         self.steps = Steps(self)
         self.networks = Networks(self)
+        self.reachability = Reachability(self)
         self.volumes = Volumes(self)
         self.system = System(self)
 

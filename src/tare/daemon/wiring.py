@@ -45,6 +45,7 @@ from tare.engine.networks import Networks
 from tare.engine.oom import OomWatch
 from tare.engine.paths import EnginePaths
 from tare.engine.quiesce import Quiescer
+from tare.engine.reachability import Reachability
 from tare.engine.records import ContainerRecords
 from tare.engine.recovery import Recovery
 from tare.engine.removal import Remover
@@ -194,6 +195,7 @@ def _engine(parts: _Parts) -> Engine:
         build_cache=build_cache,
         debugging=Debugging(builder=builder, executor=executor, supervisor=parts.supervisor),
         networks=_networks(parts),
+        reachability=Reachability(network=parts.network, records=parts.records, pids_of=containers.pids),
         volumes=volumes,
         events=parts.events,
         system=System(

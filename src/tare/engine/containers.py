@@ -224,11 +224,12 @@ class Containers:
     async def top(self, reference: str, ps_args: str = "-ef") -> tuple[list[str], list[list[str]]]:
         """The container's processes as ``ps`` shows them. Raises Conflict when it does not run."""
         container = await self._running(reference)
-        found = await list_processes(await asyncio.to_thread(self._pids, container), ps_args)
+        found = await list_processes(await asyncio.to_thread(self.pids, container), ps_args)
         self._lifecycle.emit(container, "top")
         return found
 
-    def _pids(self, container: Container) -> list[int]:
+    def pids(self, container: Container) -> list[int]:
+        """The host's process ids of a container. Blocks for a moment."""
         path = f"{container.host_config.cgroup_parent or self._paths.cgroup_parent}/{container.id}"
         return cgroup_pids(self._cgroups, path)
 

@@ -23,6 +23,7 @@ from tare.engine.links import Links
 from tare.engine.log_keeping import LogKeeping
 from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
+from tare.engine.reachability import Reachability
 from tare.engine.recovery import Recovery
 from tare.engine.stats import Stats
 from tare.engine.system import System
@@ -55,6 +56,7 @@ class Engine:
     build_cache: BuildCacheService
     debugging: Debugging
     networks: Networks
+    reachability: Reachability
     volumes: Volumes
     events: Events
     system: System

@@ -257,7 +257,7 @@ def _switches_ipv6_off(container: Container) -> bool:
 def _publishing(container: Container, networks: dict[str, Network]) -> str:
     """The network whose endpoint publishes the ports, if it can: the one that gets the default route."""
     ranks = {
-        (-container.networking[name].gw_priority, network.pool6 is None, name)
+        (-container.networking[name].gw_priority, network.pool6 is None, network.pool4 is None, name)
         for name, network in networks.items()
         if network.driver.has_interfaces and not network.internal
     }

@@ -183,6 +183,7 @@ def republish(
     """Give a container's ports to the endpoint with the default route; returns what to close and what to open."""
     mine = records.endpoints(connection, container=container_id)
     owner = next((endpoint for endpoint in mine if endpoint.gateway and endpoint.default_route), None)
+    owner = owner or next((endpoint for endpoint in mine if endpoint.gateway6 and endpoint.default_route6), None)
     if owner is None:
         return [], []
     network = records.find_network(connection, owner.network_id)

@@ -217,6 +217,7 @@ def _ensure_bridge(network: Network) -> None:
             ip.link("add", ifname=network.bridge_name, kind="bridge", mtu=network.mtu)
             index = _index(ip, network.bridge_name)
         try:
+            _keep_mac_address(ip, index)
             if pool:
                 with _exists_is_fine():
                     ip.addr("add", index=index, address=pool.gateway, prefixlen=pool.network.prefixlen)
@@ -236,6 +237,16 @@ def _ensure_bridge(network: Network) -> None:
         except BaseException:
             ip.link("del", index=index)
             raise
+
+
+def _keep_mac_address(ip: Any, index: int | None) -> None:
+    """Have a bridge keep the MAC address that it has.
+
+    One that was never set is the lowest of the bridge's ports', and changes when containers come and go: those that
+    stay would send to the old one for as long as their neighbour entry holds.
+    """
+    (link,) = ip.get_links(index)
+    ip.link("set", index=index, address=link.get_attr("IFLA_ADDRESS"))
 
 
 def _ensure_detour(out: str, back: str, neighbours: Sequence[str]) -> None:

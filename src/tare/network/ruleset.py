@@ -229,8 +229,9 @@ comment "published for other sources (from=)"
     oifname @bridges jump entering
   }
   chain leaving {
-    oifname @bridges drop comment "networks are isolated from each other"
     iifname @internal drop
+    oifname @bridges ct status dnat accept comment "published ports are for other networks, too"
+    oifname @bridges drop comment "networks are isolated from each other"
     accept
   }
   chain entering {

@@ -21,7 +21,7 @@ from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
 from tare.errors import NotFound, TareError
 from tare.model.ids import new_id
-from tare.network import links, macvlan, macvlan_links, netlink, records
+from tare.network import links, macvlan, macvlan_links, netlink, records, survey
 from tare.network.catalogue import Catalogue, forward_ipv6
 from tare.network.directory import Directory
 from tare.network.endpoints import Attachment, claim, claim_addresses, republish, route_rank, veth_plan
@@ -183,6 +183,15 @@ class NetworkService:
     async def endpoints_of_container(self, container_id: str) -> list[Endpoint]:
         """The endpoints of a container, oldest first."""
         return await self._db.read(lambda connection: records.endpoints(connection, container=container_id))
+
+    async def survey(self) -> survey.Survey:
+        """Networks, endpoints, published ports and what the firewall must say, all of one moment."""
+        return await self._db.read(survey.read)
+
+    @property
+    def table(self) -> str:
+        """The name of the engine's table (family inet)."""
+        return self._steering.table
 
     async def published(self, container_id: str) -> list[PublishedPort]:
         """The ports that a container publishes."""

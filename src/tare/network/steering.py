@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from tare.base.shielding import to_end
 from tare.errors import TareError, Unsupported
-from tare.network import records
+from tare.network import flows, records
 from tare.network.firewall import Firewall, NftError
 from tare.network.firewall_features import missing_features
 from tare.network.firewall_watch import Culprit, FirewallWatch
@@ -70,6 +71,11 @@ class Steering:
                 )
             self._repaired = loop.time()
 
+    @property
+    def table(self) -> str:
+        """The table's name."""
+        return self._firewall.table
+
     async def replace(self) -> None:
         """Rebuild the whole table from the database. Raises NftError, Unsupported naming what the kernel lacks."""
         async with self._lock:
@@ -105,11 +111,15 @@ class Steering:
 
     async def publish(self, forwardings: Iterable[Forwarding]) -> None:
         """Open published ports."""
-        await self._change("add", [element for forwarding in forwardings for element in forwarding.elements()])
+        opened = list(forwardings)
+        await self._change("add", [element for forwarding in opened for element in forwarding.elements()])
+        await _forget(flows.forget_earlier, opened)
 
     async def unpublish(self, forwardings: Iterable[Forwarding]) -> None:
         """Close published ports; their rows may still be there."""
-        await self._change("delete", [element for forwarding in forwardings for element in forwarding.elements()])
+        closed = list(forwardings)
+        await self._change("delete", [element for forwarding in closed for element in forwarding.elements()])
+        await _forget(flows.forget_closed, closed)
 
     async def _change(self, verb: str, elements: list[tuple[str, str]]) -> None:
         if not elements:
@@ -125,3 +135,13 @@ class Steering:
 
     async def _state(self) -> FirewallState:
         return replace(await self._db.read(records.firewall_state), detour=self._detour)
+
+
+async def _forget(work: Callable[[list[Forwarding]], int], forwardings: list[Forwarding]) -> None:
+    """Forget connections that the rules no longer lead where they go; without that they time out by themselves."""
+    if not forwardings:
+        return
+    try:
+        await to_end(asyncio.to_thread(work, forwardings))
+    except OSError as error:  # a kernel without nf_conntrack_netlink
+        logger.warning("clients of published ports may go on to reach who had them before: conntrack: %s", error)

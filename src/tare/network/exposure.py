@@ -1,0 +1,114 @@
+"""What the world can reach: published ports, and what listens where no firewall of the engine's is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from tare.network.model import Driver, Endpoint, PublishedPort
+from tare.network.reachability import OUTSIDE, Origin, Predictor, Verdict
+from tare.network.topology import ANY_ADDRESS, HOST, Listener
+
+EVERYWHERE = "published on every address of the host"
+HOST_NETWORK = "uses the host's network: not isolated from the host"
+UNFILTERED = "listens on every address of the host"
+ON_THE_LAN = "is a machine of the LAN: no firewall of the host's is in between"
+
+OUTSIDE_SCOPE, HOST_SCOPE = "outside", "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """A place where a container can be reached, or a container without isolation (``port`` 0).
+
+    ``kind`` is ``published``, ``host`` (network of the host) or ``lan`` (macvlan). ``scope`` is ``outside``, or
+    ``host`` when only the host itself gets there. ``sources`` limit who may come (CIDR; empty: everybody).
+    ``listening`` tells whether somebody answers now. ``risk`` is a sentence, empty without one.
+    """
+
+    kind: str
+    container: str
+    network: str
+    protocol: str
+    address: str
+    port: int
+    container_port: int
+    scope: str
+    listening: bool
+    sources: tuple[str, ...] = ()
+    risk: str = ""
+
+
+def exposures(predictor: Predictor, sockets: Mapping[str, frozenset[int]]) -> list[Exposure]:
+    """All of them, those with a risk first; ``sockets`` are the inodes of each host-network container's sockets."""
+    topology = predictor.topology
+    found = [_published(predictor, endpoint, port) for endpoint, port in topology.published]
+    for member in topology.members_of(HOST):
+        found.append(
+            Exposure("host", member.name, "host", "", "", 0, 0, OUTSIDE_SCOPE, listening=False, risk=HOST_NETWORK)
+        )
+        mine = sockets.get(member.id, frozenset())
+        waiting = [one for one in topology.listeners.get(HOST, ()) if one.inode in mine]
+        found += [_on_host(member.name, one) for one in waiting]
+    for endpoint in topology.endpoints:
+        network = topology.networks[endpoint.network_id]
+        if endpoint.address and network.driver is not Driver.BRIDGE and not network.internal:
+            found += _on_lan(endpoint, topology.listeners.get(endpoint.container_id, ()))
+    return sorted(found, key=lambda one: (not one.risk, one.container, one.port, one.protocol, one.address))
+
+
+def _published(predictor: Predictor, endpoint: Endpoint, port: PublishedPort) -> Exposure:
+    topology = predictor.topology
+    version = 6 if ":" in port.host_address else 4
+    everywhere = port.host_address in ANY_ADDRESS.values()
+    address = next(iter(topology.host_addresses(version)), "127.0.0.1") if everywhere else port.host_address
+    local = ip_address(address).is_loopback
+    prediction = predictor.predict(Origin(HOST if local else OUTSIDE), address, port.protocol, port.host_port)
+    return Exposure(
+        kind="published",
+        container=endpoint.container_name,
+        network=endpoint.network_name,
+        protocol=port.protocol,
+        address=port.host_address,
+        port=port.host_port,
+        container_port=port.container_port,
+        scope=HOST_SCOPE if local else OUTSIDE_SCOPE,
+        listening=prediction.verdict is Verdict.REACHABLE,
+        risk=EVERYWHERE if everywhere else "",
+    )
+
+
+def _on_host(container: str, one: Listener) -> Exposure:
+    local = ip_address(one.address).is_loopback
+    return Exposure(
+        kind="host",
+        container=container,
+        network="host",
+        protocol=one.protocol,
+        address=one.address,
+        port=one.port,
+        container_port=one.port,
+        scope=HOST_SCOPE if local else OUTSIDE_SCOPE,
+        listening=True,
+        risk=UNFILTERED if one.address in ANY_ADDRESS.values() else "",
+    )
+
+
+def _on_lan(endpoint: Endpoint, listeners: Iterable[Listener]) -> list[Exposure]:
+    return [
+        Exposure(
+            kind="lan",
+            container=endpoint.container_name,
+            network=endpoint.network_name,
+            protocol=one.protocol,
+            address=endpoint.address,
+            port=one.port,
+            container_port=one.port,
+            scope=OUTSIDE_SCOPE,
+            listening=True,
+            risk=ON_THE_LAN,
+        )
+        for one in listeners
+        if one.serves(endpoint.address)
+    ]

@@ -1,0 +1,1 @@
+"""A small internet in network namespaces, in which an engine's isolation is tried with real sockets."""
