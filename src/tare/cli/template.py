@@ -108,13 +108,15 @@ class Template:
             stack[-1].open_part.append(tokens)
 
     def _tokens(self, action: str) -> list[str]:
-        tokens, place = [], 0
+        tokens: list[str] = []
+        place = 0
         action = action.strip()
         while place < len(action):
             match = _TOKEN.match(action, place)
             if match is None:
                 raise _fail(self.text, f"unexpected {action[place:].strip()!r}")
-            tokens.append(match[1])
+            chained = match[1].startswith(".") and place > 0 and action[place - 1] == ")"
+            tokens.append(_Chained(match[1]) if chained else match[1])
             place = match.end()
             while place < len(action) and action[place].isspace():
                 place += 1
@@ -162,15 +164,20 @@ class Template:
                 commands.append([])
             elif token == "(":  # noqa: S105
                 end = self._closing(tokens, place)
-                commands[-1].append(_Value(self._pipeline(tokens[place + 1 : end], dot, scope)))
+                value = self._pipeline(tokens[place + 1 : end], dot, scope)
                 place = end
+                if place + 1 < len(tokens) and isinstance(tokens[place + 1], _Chained):
+                    place += 1
+                    for name in filter(None, tokens[place].split(".")):
+                        value = self._field(value, name)
+                commands[-1].append(_Value(value))
             else:
                 commands[-1].append(token)
             place += 1
-        value: list[Any] = []
+        piped: list[Any] = []
         for command in commands:
-            value = [self._command(command, value, dot, scope)]
-        return value[0]
+            piped = [self._command(command, piped, dot, scope)]
+        return piped[0]
 
     def _closing(self, tokens: list[str], start: int) -> int:
         depth = 0
@@ -239,6 +246,12 @@ class Template:
         raise InvalidArgument(
             f'template parsing error: map has no entry for key "{name}" in {self.text!r}', code="template"
         )
+
+
+class _Chained(str):
+    """Fields of the parenthesis that they follow at once, as in ``(index .Networks "bridge").IPAddress``."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
