@@ -404,8 +404,11 @@ async def test_link_local_addresses(dual: Lab) -> None:
     await run6(dual, "login", "shop", link_local=("fe80::99", "169.254.9.9"))
     await run6(dual, "logout", "shop")
     assert await reach(dual.inside("logout"), "fe80::99%eth0") != "-"
-    with pytest.raises(InvalidArgument, match="invalid link local IP address: fd99::9"):
-        await dual.service.attach(container("login"), "login", "bridge", link_local=("fd99::9",))
+    await dual.service.create_network("bank", ipv6=True)
+    for network, address, fix in (("bank", "fd99::9", "it must be in 169"), ("bridge", "fe80::9", "has no IPv6 on")):
+        with pytest.raises(InvalidArgument, match=f"invalid link local IP address: {address}") as refused:
+            await dual.service.attach(container("login"), "login", network, link_local=(address,))
+        assert fix in refused.value.hint
 
 
 def advertisement() -> bytes:

@@ -35,7 +35,18 @@ _STATUS: tuple[tuple[type[TareError], int], ...] = (
     (InternalError, 500),
 )
 
-_SERVER_ERROR_CODES = frozenset({"port-in-use", "kind-differs", "file-operation", "update-refused", "ps-failed"})
+_SERVER_ERROR_CODES = frozenset(
+    {
+        "port-in-use",
+        "kind-differs",
+        "file-operation",
+        "update-refused",
+        "ps-failed",
+        "macvlan-parent",
+        "macvlan-mode",
+        "macvlan-refused",
+    }
+)
 """Conflicts with the host or among a container's files, not with an object of the engine: Docker answers with 500."""
 
 

@@ -16,7 +16,7 @@ from tare.engine.mounts import ContainerMounts
 from tare.engine.paths import EnginePaths
 from tare.errors import Conflict, InvalidArgument, TareError
 from tare.model.container import Container, EndpointSettings
-from tare.network.model import Driver, Network, PortRequest
+from tare.network.model import Network, PortRequest
 from tare.network.names import changed_hosts, own_names
 from tare.network.service import NetworkService
 from tare.store.store import Store
@@ -255,11 +255,11 @@ def _switches_ipv6_off(container: Container) -> bool:
 
 
 def _publishing(container: Container, networks: dict[str, Network]) -> str:
-    """The network whose endpoint publishes the ports: the one that gets the default route."""
+    """The network whose endpoint publishes the ports, if it can: the one that gets the default route."""
     ranks = {
         (-container.networking[name].gw_priority, network.pool6 is None, network.pool4 is None, name)
         for name, network in networks.items()
-        if network.driver is Driver.BRIDGE and not network.internal
+        if network.driver.has_interfaces and not network.internal
     }
     return min(ranks)[-1] if ranks else ""
 

@@ -57,10 +57,11 @@ class NetworkView:
     async def ports(self, container: Container) -> dict[str, list[PortBinding] | None]:
         """Container ports, ``80/tcp``, with the host places they are published at (None: exposed only).
 
-        Empty while the container does not run or nothing from outside can reach it, as in Docker.
+        Empty while the container does not run, or is on no network that can publish ports, as in Docker: an endpoint
+        of a macvlan network has no interface on the host.
         """
         endpoints = await self._network.endpoints_of_container(container.id)
-        reachable = any(endpoint.gateway or endpoint.gateway6 for endpoint in endpoints)
+        reachable = any((endpoint.gateway or endpoint.gateway6) and endpoint.host_interface for endpoint in endpoints)
         if not ContainerStatus(container.state.status).is_live or not reachable:
             return {}
         result: dict[str, list[PortBinding] | None] = dict.fromkeys(container.config.exposed_ports or {})

@@ -20,7 +20,7 @@ import msgspec
 from tare.base.shielding import finish
 from tare.errors import Conflict, Forbidden, InvalidArgument
 from tare.model.ids import new_id
-from tare.network import ipam, netlink, records
+from tare.network import ipam, links, macvlan, macvlan_links, netlink, records
 from tare.network.ipam import Taken
 from tare.network.model import (
     LEAST_MTU6,
@@ -55,8 +55,9 @@ _HOST_LOCK = "/run/tare-networks.lock"  # one for all engines of the host
 class Catalogue:
     """Networks of one engine."""
 
-    def __init__(self, db: Database, instance: str, settings: NetworkSettings, steering: Steering) -> None:
+    def __init__(self, db: Database, instance: str, mark: str, settings: NetworkSettings, steering: Steering) -> None:
         self._db = db
+        self._mark = mark
         self._instance = instance
         self._settings = settings
         self._steering = steering
@@ -122,7 +123,7 @@ class Catalogue:
     async def remove(self, reference: str) -> Network:
         """Remove a network without endpoints. Raises NotFound, Forbidden (predefined), Conflict (endpoints)."""
 
-        def delete(connection: sqlite3.Connection) -> Network:
+        def delete(connection: sqlite3.Connection) -> tuple[Network, Network | None]:
             network = records.find_network(connection, reference)
             if network.predefined:
                 raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
@@ -135,18 +136,22 @@ class Catalogue:
                     code="network-in-use",
                 )
             connection.execute("DELETE FROM networks WHERE id=?", (network.id,))
-            return network
+            heir = macvlan.heir_of_parent(network, records.all_networks(connection))
+            if heir is not None and heir.macvlan is not None:
+                kept = msgspec.structs.replace(heir.macvlan, made=True)
+                records.update_network(connection, msgspec.structs.replace(heir, macvlan=kept))
+            return network, heir
 
-        network = await self._db.write(delete)
-        if network.driver is Driver.BRIDGE:
-            await self._steering.remove_network(network)
-            await netlink.remove_link(network.bridge_name)
+        network, heir = await self._db.write(delete)
+        await self._steering.remove_network(network)
+        if heir is None:
+            await links.remove_network(network, self._mark)
         return network
 
     async def _erase(self, network: Network) -> None:
         await self._db.write(lambda connection: connection.execute("DELETE FROM networks WHERE id=?", (network.id,)))
         await self._steering.replace()
-        await netlink.remove_link(network.bridge_name)
+        await links.remove_network(network, self._mark)
 
     def _predefined(self, name: str) -> NetworkRequest:
         if name != "bridge":
@@ -159,9 +164,12 @@ class Catalogue:
     async def _make(self, request: NetworkRequest) -> Network:
         """The row and the bridge, or nothing; other engines choose their subnets before or after."""
         async with self._creating, _host_lock():
-            outside = await self._outside_ranges() if request.driver == Driver.BRIDGE else []
+            outside = await self._outside_ranges() if _must_keep_clear(request) else []
+            bridge = ""
+            if request.driver == Driver.BRIDGE:
+                bridge = read_options(request.options, self._settings.mtu).bridge_name
             defaults = await asyncio.to_thread(self._default_pools)
-            bridge = read_options(request.options, self._settings.mtu).bridge_name
+            has_parent = await macvlan_links.exists(request.options.get(macvlan.PARENT_OPTION, ""))
 
             def check_bridge(connection: sqlite3.Connection) -> None:
                 records.check_bridge_name(connection, bridge, request.name)
@@ -172,19 +180,20 @@ class Catalogue:
 
             def insert(connection: sqlite3.Connection) -> Network:
                 taken = [*records.network_ranges(connection), *outside]
-                network = self._plan(request, taken, defaults)
+                network = self._plan(request, taken, defaults, has_parent=has_parent)
+                if network.macvlan is not None:
+                    macvlan.check_parent(network, records.all_networks(connection))
                 records.insert_network(connection, network, time.time())
                 return network
 
             network = await self._db.write(insert)
-            if network.driver is Driver.BRIDGE:
-                try:
-                    if network.pool6:
-                        await forward_ipv6()
-                    await netlink.ensure_bridge(network)
-                except BaseException:
-                    await finish(self._erase(network), what=f"network {network.name}")
-                    raise
+            try:
+                if network.pool6 and network.driver is Driver.BRIDGE:
+                    await forward_ipv6()
+                await links.ensure_network(network, self._mark)
+            except BaseException:
+                await finish(self._erase(network), what=f"network {network.name}")
+                raise
             return network
 
     def _default_pools(self) -> tuple[AddressPool, ...]:
@@ -194,15 +203,18 @@ class Catalogue:
             return configured
         return (*configured, unique_local_pool(f"{_machine_id()} {self._instance}".encode()))
 
-    def _plan(self, request: NetworkRequest, taken: list[Taken], defaults: Sequence[AddressPool]) -> Network:
-        """The new network's document."""
+    def _plan(
+        self, request: NetworkRequest, taken: list[Taken], defaults: Sequence[AddressPool], *, has_parent: bool
+    ) -> Network:
+        """The new network's document; ``has_parent`` tells whether the host has the parent of a macvlan."""
         identifier, driver = new_id(), Driver(request.driver)
         options = dict(request.options)
-        asked = read_options(options, self._settings.mtu)
+        asked = read_options(options if driver is Driver.BRIDGE else {}, self._settings.mtu)
         bridge_name = ""
         subnets: tuple[Subnet, ...] = ()
-        if driver is Driver.BRIDGE:
+        if driver.has_interfaces:
             subnets = _place_subnets(request, taken, defaults)
+        if driver is Driver.BRIDGE:
             if request.ipv6 and asked.mtu < LEAST_MTU6:
                 raise InvalidArgument(
                     f"MTU {asked.mtu} is too small for IPv6",
@@ -234,6 +246,7 @@ class Catalogue:
             options=options,
             ipam_options=dict(request.ipam_options),
             bridge_name=bridge_name,
+            macvlan=macvlan.read_options(options, identifier, exists=has_parent) if driver is Driver.MACVLAN else None,
         )
 
     async def _outside_ranges(self) -> list[Taken]:
@@ -248,13 +261,26 @@ class Catalogue:
 
 
 def _place_subnets(request: NetworkRequest, taken: list[Taken], defaults: Sequence[AddressPool]) -> tuple[Subnet, ...]:
-    """A subnet of each family that a bridge is to have: the one asked for, or a piece of the default pools."""
-    found = []
+    """The subnets asked for, and of a family for which none is a piece of the default pools.
+
+    A bridge has one of each family. An internal macvlan has no gateway but one that is named: nobody but its containers
+    is on it, as in Docker.
+    """
+    found: list[Subnet] = []
+    alone = request.internal and request.driver == Driver.MACVLAN
     for version in request.families:
         asked = [pool for pool in request.pools if pool.version == version]
-        if len(asked) > 1:
+        if len(asked) > 1 and request.driver == Driver.BRIDGE:
             raise InvalidArgument("bridge driver doesn't support multiple subnets", hint="give one of each family")
-        found.append(ipam.place_subnet(asked[0], taken) if asked else ipam.choose_subnet(defaults, taken, version))
+        placed = [ipam.place_subnet(pool, taken) for pool in asked]
+        placed = placed or [ipam.choose_subnet(defaults, taken, version)]
+        named = {pool.subnet for pool in asked if pool.gateway}
+        found += [
+            msgspec.structs.replace(pool, gateway="", gateway_shown=False)
+            if alone and pool.subnet not in named
+            else pool
+            for pool in placed
+        ]
     return tuple(found)
 
 
@@ -284,6 +310,11 @@ def _machine_id() -> str:
         return _MACHINE_ID.read_text().strip() or new_id()
     except OSError:
         return new_id()
+
+
+def _must_keep_clear(request: NetworkRequest) -> bool:
+    """Whether the subnet must not be one of the host: a macvlan's is that of the LAN that the host is in, too."""
+    return request.driver == Driver.BRIDGE or (request.driver == Driver.MACVLAN and not request.pools)
 
 
 @asynccontextmanager

@@ -53,7 +53,10 @@ def veth_plan(
     endpoint: Endpoint | None = None,
     addresses: Sequence[str] = (),
 ) -> VethPlan:
-    """The interfaces of an endpoint, or of a build step that has only addresses on the network."""
+    """The interfaces of an endpoint, or of a build step that has only addresses on the network.
+
+    On a macvlan network there is only the interface in the namespace.
+    """
     if endpoint is None:
         nobody = Endpoint(
             id=endpoint_id,
@@ -144,7 +147,7 @@ def claim(
     if connection.execute("SELECT 1 FROM containers WHERE id=?", (request.container_id,)).fetchone() is None:
         raise NotFound(f"No such container: {request.container_id}")
     records.insert_endpoint(connection, endpoint)
-    if network.driver is not Driver.BRIDGE:
+    if not network.driver.has_interfaces:
         return endpoint, []
     addresses = claim_addresses(
         connection, network, endpoint.id, wanted=request.address, wanted6=request.address6, ipv6=request.ipv6
@@ -158,13 +161,13 @@ def claim(
     endpoint = msgspec.structs.replace(
         _with_addresses(network, addresses, endpoint),
         mac=_check_mac(request.mac) or mac_from_address(addresses[0]),
-        host_interface=f"tv{endpoint.id[:11]}",
+        host_interface=f"tv{endpoint.id[:11]}" if network.driver is Driver.BRIDGE else "",
         interface=_free_interface(request.interface, {item.interface for item in others}, network.interface_prefix),
         gateway_priority=request.gateway_priority,
-        link_local=tuple(_check_link_local(text) for text in request.link_local),
     )
     endpoint = msgspec.structs.replace(
         endpoint,
+        link_local=tuple(_check_link_local(text, endpoint) for text in request.link_local),
         default_route=bool(endpoint.gateway)
         and all(outranks(endpoint, item) for item in others if item.gateway and item.default_route),
         default_route6=bool(endpoint.gateway6)
@@ -183,22 +186,31 @@ def republish(
     owner = owner or next((endpoint for endpoint in mine if endpoint.gateway6 and endpoint.default_route6), None)
     if owner is None:
         return [], []
+    network = records.find_network(connection, owner.network_id)
     held = [(endpoint, port) for endpoint in mine for port in records.ports_of_endpoint(connection, endpoint.id)]
     if held:
-        moving = [(endpoint, port) for endpoint, port in held if endpoint.id != owner.id]
-        for endpoint, port in moving:
-            if _has_family(owner, port):
-                connection.execute(
-                    "UPDATE published_ports SET endpoint=? WHERE endpoint=? AND protocol=? AND host_address=?"
-                    " AND host_port=?",
-                    (owner.id, endpoint.id, port.protocol, port.host_address, port.host_port),
-                )
-        moving = [(endpoint, port) for endpoint, port in moving if _has_family(owner, port)]
-        closing = [Forwarding.to(endpoint, port) for endpoint, port in moving]
-        return closing, [Forwarding.to(owner, port) for _, port in moving]
-    network = records.find_network(connection, owner.network_id)
+        elsewhere = [(endpoint, port) for endpoint, port in held if endpoint.id != owner.id]
+        return _move_ports(connection, network, owner, elsewhere)
     opened = _publish(connection, network, owner, requests, settings)
     return [], [Forwarding.to(owner, port) for port in opened]
+
+
+def _move_ports(
+    connection: sqlite3.Connection, network: Network, owner: Endpoint, held: Sequence[tuple[Endpoint, PublishedPort]]
+) -> tuple[list[Forwarding], list[Forwarding]]:
+    """Pass ports on to ``owner``, those of families that it has; on a network that publishes none they are closed."""
+    if network.driver is not Driver.BRIDGE:
+        for endpoint_id in {endpoint.id for endpoint, _ in held}:
+            connection.execute("DELETE FROM published_ports WHERE endpoint=?", (endpoint_id,))
+        return [Forwarding.to(endpoint, port) for endpoint, port in held], []
+    moving = [(endpoint, port) for endpoint, port in held if _has_family(owner, port)]
+    for endpoint, port in moving:
+        connection.execute(
+            "UPDATE published_ports SET endpoint=? WHERE endpoint=? AND protocol=? AND host_address=? AND host_port=?",
+            (owner.id, endpoint.id, port.protocol, port.host_address, port.host_port),
+        )
+    closing = [Forwarding.to(endpoint, port) for endpoint, port in moving]
+    return closing, [Forwarding.to(owner, port) for _, port in moving]
 
 
 def _has_family(endpoint: Endpoint, port: PublishedPort) -> bool:
@@ -212,9 +224,10 @@ def _publish(
     requests: Sequence[PortRequest],
     settings: NetworkSettings,
 ) -> list[PublishedPort]:
-    """Claim the ports that an endpoint is to publish; an internal network has none."""
+    """Claim the ports that an endpoint is to publish; internal and macvlan networks have none."""
     subject = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
-    wanted = [] if network.internal else [ports.normalise(port, network.host_binding) for port in requests]
+    none = network.internal or network.driver is not Driver.BRIDGE
+    wanted = [] if none else [ports.normalise(port, network.host_binding) for port in requests]
     target = ports.Target(endpoint.id, subject, endpoint.address, endpoint.address6)
     return ports.claim(connection, target, wanted, port_range=settings.port_range)
 
@@ -222,9 +235,9 @@ def _publish(
 def _check_drivers(connection: sqlite3.Connection, network: Network, others: Sequence[Endpoint]) -> None:
     for other in others:
         driver = records.find_network(connection, other.network_id).driver
-        if driver is not Driver.BRIDGE and other.network_id != network.id:
+        if not driver.has_interfaces and other.network_id != network.id:
             raise Conflict(f"a container on network {other.network_name} cannot be connected to another network")
-        if driver is Driver.BRIDGE and network.driver is not Driver.BRIDGE:
+        if driver.has_interfaces and not network.driver.has_interfaces:
             raise Conflict(f"a container on network {other.network_name} cannot be connected to network {network.name}")
 
 
@@ -249,8 +262,14 @@ def _free_interface(wanted: str | None, taken: set[str], prefix: str) -> str:
     return next(name for name in (f"{prefix}{number}" for number in range(len(taken) + 1)) if name not in taken)
 
 
-def _check_link_local(text: str) -> str:
+def _check_link_local(text: str, endpoint: Endpoint) -> str:
     address = ip_address(text)
+    if address.version == 6 and not endpoint.address6:
+        raise InvalidArgument(
+            f"invalid link local IP address: {text}",
+            hint=f"container {endpoint.container_name} has no IPv6 on network {endpoint.network_name}",
+            code="no-ipv6",
+        )
     if not address.is_link_local:
         raise InvalidArgument(
             f"invalid link local IP address: {text}", hint="it must be in 169.254.0.0/16 or fe80::/10"

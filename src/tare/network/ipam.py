@@ -182,7 +182,7 @@ def allocate(
     if pool is None:
         raise InvalidArgument(f"network {network.name} has no IPv{version} addresses to give")
     taken = {row[0] for row in connection.execute("SELECT address FROM addresses WHERE network=?", (network.id,))}
-    taken.update(str(ip_address(text)) for text in (pool.gateway, *pool.aux_addresses.values()))
+    taken.update(str(ip_address(text)) for text in (pool.gateway, *pool.aux_addresses.values()) if text)
     if wanted:
         address = _parse_address(wanted, version)
         if address not in pool.block:
@@ -223,7 +223,7 @@ def _holder(connection: sqlite3.Connection, network: Network, pool: Subnet, addr
     ).fetchone()
     if row:
         return f"belongs to container {row[0]}"
-    if address == ip_address(pool.gateway):
+    if pool.gateway and address == ip_address(pool.gateway):
         return "is the gateway"
     return "is reserved"
 

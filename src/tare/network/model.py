@@ -18,6 +18,7 @@ class Driver(StrEnum):
     """How a network carries packets."""
 
     BRIDGE = "bridge"
+    MACVLAN = "macvlan"
     HOST = "host"
     NONE = "none"
 
@@ -25,6 +26,22 @@ class Driver(StrEnum):
     def stored_as(self) -> str:
         """The driver's name in the Engine API (``null`` for ``none``)."""
         return "null" if self is Driver.NONE else self.value
+
+    @property
+    def has_interfaces(self) -> bool:
+        """Whether an endpoint is an interface of its own, with addresses, in the container's network namespace."""
+        return self in (Driver.BRIDGE, Driver.MACVLAN)
+
+
+class Macvlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a macvlan network stands on: an interface of the host, and how frames pass between those above it.
+
+    ``made`` tells that the engine made the parent, and removes it with the last network that is on it.
+    """
+
+    parent: str
+    mode: str = "bridge"
+    made: bool = False
 
 
 class Subnet(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +100,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str] = {}
     ipam_options: dict[str, str] = {}
     bridge_name: str = ""
+    macvlan: Macvlan | None = None
 
     @property
     def pool4(self) -> Subnet | None:
@@ -102,7 +120,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def gateway6(self) -> str:
         """The host's IPv6 address on this network, in its canonical form; empty without one."""
-        return str(ipaddress.IPv6Address(self.pool6.gateway)) if self.pool6 else ""
+        return str(ipaddress.IPv6Address(self.pool6.gateway)) if self.pool6 and self.pool6.gateway else ""
 
     @property
     def host_binding(self) -> str:
@@ -113,6 +131,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def interface_prefix(self) -> str:
         """What the names of its interfaces in containers begin with."""
+        if self.driver is not Driver.BRIDGE:
+            return "eth"
         return self.options.get("com.docker.network.container_iface_prefix", "") or "eth"
 
     @property
@@ -122,8 +142,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def resolves_names(self) -> bool:
-        """Whether containers on it find each other by name: user-defined bridges only, as in Docker."""
-        return self.driver is Driver.BRIDGE and not self.predefined
+        """Whether containers on it find each other by name: user-defined networks only, as in Docker."""
+        return self.driver.has_interfaces and not self.predefined
 
 
 PREDEFINED = ("bridge", "host", "none")
@@ -180,7 +200,7 @@ class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A container's place on one network. ``host_interface`` is empty for the drivers host and none.
+    """A container's place on one network. ``host_interface`` is empty unless the driver is bridge.
 
     Either family may be missing: its address, prefix length and gateway are empty then. ``default_route`` and
     ``default_route6`` tell whether the container's routes of each family lead through here.

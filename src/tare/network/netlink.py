@@ -138,6 +138,40 @@ async def enable_forwarding6() -> tuple[bool, list[str]]:
     return await _in_thread("net.ipv6.conf.all.forwarding", _enable_forwarding6)
 
 
+async def configure(plan: VethPlan) -> None:
+    """Give the plan's interface, which is in the plan's namespace already, its addresses and routes, and set it up."""
+    await _in_thread(plan.interface, lambda: run_in_network_namespace(plan.namespace, lambda: _configure_inside(plan)))
+
+
+async def perform(subject: str, work: Callable[[Any], T], *, namespace: Path | None = None) -> T:
+    """Run ``work`` with an IPRoute on a thread, in ``namespace`` or the engine's; :func:`refusals` is for in there.
+
+    Raises what ``work`` raises; InternalError, Unsupported for what the kernel refuses.
+    """
+
+    def act() -> T:
+        with _netlink() as ip:
+            return work(ip)
+
+    return await _in_thread(subject, act if namespace is None else lambda: run_in_network_namespace(namespace, act))
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Make an OSError, with number and text, of what the kernel refuses on a netlink socket."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        yield
+    except NetlinkError as error:
+        raise OSError(error.code, os.strerror(error.code)) from error
+
+
+def index_of(ip: Any, name: str) -> int | None:
+    """The index of an interface in the namespace of ``ip``; None when there is none."""
+    return _index(ip, name)
+
+
 async def _in_thread(subject: str, work: Callable[[], T]) -> T:
     return await to_end(asyncio.to_thread(_translate, subject, work))
 

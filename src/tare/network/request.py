@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 import msgspec
 
 from tare.errors import Forbidden, InvalidArgument, NotFound, Unsupported
+from tare.network import macvlan
 from tare.network.model import PREDEFINED, Driver
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -83,13 +84,20 @@ def check_name(request: NetworkRequest) -> None:
 
 
 def check_drivers(request: NetworkRequest) -> None:
-    """Refuse drivers that are not there. Raises Forbidden, NotFound, Unsupported."""
+    """Refuse drivers that are not there, and what the driver macvlan cannot have.
+
+    Raises Forbidden, NotFound, InvalidArgument, Unsupported.
+    """
     if request.driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{request.driver}" network is allowed')
-    if request.driver != Driver.BRIDGE:
+    if request.driver not in (Driver.BRIDGE, Driver.MACVLAN):
         raise NotFound(
-            f'plugin "{request.driver}" not found', hint="the drivers are bridge, host and null", code="no-such-driver"
+            f'plugin "{request.driver}" not found',
+            hint="the drivers are bridge, macvlan, host and null",
+            code="no-such-driver",
         )
+    if request.driver == Driver.MACVLAN:
+        macvlan.check_options(request.options)
     if request.ipam_driver == "null":
         family = "ipv4" if request.ipv4 else "ipv6"
         raise Unsupported(f"{family} pool is empty", hint="a bridge needs addresses: use the IPAM driver default")

@@ -21,7 +21,7 @@ from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
 from tare.errors import NotFound, TareError
 from tare.model.ids import new_id
-from tare.network import netlink, records, survey
+from tare.network import links, macvlan, macvlan_links, netlink, records, survey
 from tare.network.catalogue import Catalogue, forward_ipv6
 from tare.network.directory import Directory
 from tare.network.endpoints import Attachment, claim, claim_addresses, republish, route_rank, veth_plan
@@ -53,9 +53,10 @@ class NetworkService:
         self._db = db
         self._instance = instance
         self._settings = settings
+        self._mark = f"tare-{instance}" if instance else "tare"  # whose the firewall's table and the parents are
         detour = Detour(*detour_interfaces(instance)) if settings.respect_host_firewall else None
-        self._steering = Steering(db, f"tare-{instance}" if instance else "tare", detour)
-        self._catalogue = Catalogue(db, instance, settings, self._steering)
+        self._steering = Steering(db, self._mark, detour)
+        self._catalogue = Catalogue(db, instance, self._mark, settings, self._steering)
         self._sandboxes = Sandboxes(run_root)
         self._directory = Directory(db, run_root, self._sandboxes, settings)
         self._locks = KeyedLocks()
@@ -73,8 +74,7 @@ class NetworkService:
         if any(network.pool6 for network in networks.values()):
             await forward_ipv6()
         for network in networks.values():
-            if network.driver is Driver.BRIDGE:
-                await netlink.ensure_bridge(network)
+            await self._ensure(network)
         await self._prepare_detour()
         await self._steering.replace()
         self._steering.watch()
@@ -95,8 +95,7 @@ class NetworkService:
         for path in await self._sandboxes.leftovers(everything=True):
             await self._sandboxes.remove(path)
         for network in await self._catalogue.all():
-            if network.driver is Driver.BRIDGE:
-                await netlink.remove_link(network.bridge_name)
+            await links.remove_network(network, self._mark)
         await self._steering.remove()
         await netlink.remove_link(detour_interfaces(self._instance)[0])
 
@@ -288,10 +287,10 @@ class NetworkService:
         )
         async with self._locks.hold(container_id):
             network = await self._catalogue.get(network_ref)
-            if network.driver is Driver.BRIDGE:
+            if network.driver.has_interfaces:
                 await self._sandboxes.require(container_id)
             endpoint, published = await self._claim(network, request)
-            if network.driver is Driver.BRIDGE:
+            if network.driver.has_interfaces:
                 try:
                     await self._connect(network, endpoint, published)
                     if endpoint.default_route or endpoint.default_route6:
@@ -382,7 +381,7 @@ class NetworkService:
 
     async def _connect(self, network: Network, endpoint: Endpoint, published: Sequence[PublishedPort]) -> None:
         plan = veth_plan(network, endpoint.id, self._sandboxes.path(endpoint.container_id), endpoint=endpoint)
-        await netlink.connect(plan)
+        await links.connect(network, plan)
         await self._directory.add(network, endpoint)
         await self._steering.publish([Forwarding.to(endpoint, port) for port in published])
 
@@ -400,12 +399,13 @@ class NetworkService:
         closed = await self._db.write(close_ports, durable=False, freeing=True)
         await self._steering.unpublish([Forwarding.to(endpoint, port) for port in closed])
         await self._directory.remove(network, endpoint)
-        if endpoint.host_interface and lasting:
-            await netlink.remove_link(endpoint.host_interface)
-        elif endpoint.host_interface:
-            # Down it is silent, so the address may go to another. Deleting takes the kernel 20 ms: nobody waits for it.
-            await netlink.take_down(endpoint.host_interface)
-            self._later(netlink.remove_link(endpoint.host_interface))
+        namespace = self._sandboxes.path(endpoint.container_id)
+        if lasting:
+            await links.remove(network, endpoint, namespace)
+        else:  # down it is silent, so the address may go to another; nobody waits until it is deleted
+            await links.silence(network, endpoint, namespace)
+            if endpoint.host_interface:
+                self._later(netlink.remove_link(endpoint.host_interface))
         await self._db.write(
             lambda connection: records.delete_endpoint(connection, endpoint.id), durable=False, freeing=True
         )
@@ -482,18 +482,33 @@ class NetworkService:
                 logger.info("removing bridge %s, which belongs to no network", bridge)
                 await netlink.remove_link(bridge)
 
+        parents = macvlan.parents_made(await self._catalogue.all())
+        for parent in await macvlan_links.made_parents(self._mark):
+            if parent not in parents:
+                logger.info("removing interface %s, which belongs to no network", parent)
+                await macvlan_links.remove_parent(parent, self._mark)
+
+    async def _ensure(self, network: Network) -> None:
+        """Make what a network stands on; a macvlan's parent may have gone: its containers say so when they start."""
+        try:
+            await links.ensure_network(network, self._mark)
+        except TareError:
+            if network.driver is not Driver.MACVLAN:
+                raise
+            logger.exception("the parent of network %s cannot be made", network.name)
+
     async def _reconnect(self, networks: Mapping[str, Network]) -> None:
         """Connect anew the endpoints whose interface is gone although their namespace is there."""
         for endpoint in await self._db.read(records.endpoints):
             network = networks[endpoint.network_id]
-            if network.driver is not Driver.BRIDGE or not await self._sandboxes.exists(endpoint.container_id):
+            path = self._sandboxes.path(endpoint.container_id)
+            if not network.driver.has_interfaces or not await self._sandboxes.exists(endpoint.container_id):
                 continue
-            if endpoint.host_interface in await netlink.ports_of_bridge(network.bridge_name):
+            if await links.is_connected(network, endpoint, path):
                 continue
             logger.warning("reconnecting container %s to network %s", endpoint.container_name, network.name)
-            path = self._sandboxes.path(endpoint.container_id)
             try:
-                await netlink.remove_link(endpoint.host_interface)
-                await netlink.connect(veth_plan(network, endpoint.id, path, endpoint=endpoint))
+                await links.remove(network, endpoint, path)
+                await links.connect(network, veth_plan(network, endpoint.id, path, endpoint=endpoint))
             except TareError:
                 logger.exception("container %s stays without network %s", endpoint.container_name, network.name)

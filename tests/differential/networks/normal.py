@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from differential.containers import normal as containers
@@ -17,7 +18,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"\b[0-9a-f]{64}\b", "<id>"),
     (r"\b[0-9a-f]{12}\b", "<short>"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
-    (r"\b(172\.(1[6-9]|2\d|3[01])|192\.168)(\.\d+){2}(/\d+)?", "<pool>"),
+    (r"\b(172\.(1[6-9]|2\d|3[01])|192\.168|10\.214)(\.\d+){2}(/\d+)?", "<pool>"),
     (r'("IPPrefixLen":)(16|20|24)\b', r"\1<length>"),
     (r"\b(?!02:42:00)[0-9a-f]{2}(:[0-9a-f]{2}){5}\b", "<mac>"),
     (r"\b(docker0|tare0|tr[0-9a-f]{4,12}-0)\b", "<bridge>"),
@@ -33,12 +34,12 @@ _RULES: tuple[tuple[str, str], ...] = (
 _BY_ID = re.compile(r"netcli-\w+ <id> ")
 
 
-def run_all(environment: dict[str, str]) -> dict[str, dict[str, Any]]:
+def run_all(environment: dict[str, str], commands: Sequence[str] = COMMANDS) -> dict[str, dict[str, Any]]:
     """Every command's answer by number and line."""
     containers.prepare(environment)
     start = ""
     answers = {}
-    for number, line in enumerate(COMMANDS):
+    for number, line in enumerate(commands):
         if line == "<start>":
             start = f"{time.time():.9f}"
             continue
