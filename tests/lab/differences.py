@@ -87,7 +87,8 @@ def _across_families(attempt: Attempt, docker: str, tare: str) -> bool:
 
 
 def _from_loopback6(attempt: Attempt, docker: str, tare: str) -> bool:
-    return attempt.target == "host@loopback/6" and attempt.port in PUBLISHERS and tare == "dropped"
+    has_six = bool(NETWORKS_OF.get(PUBLISHERS.get(attempt.port, ""), set()) & WITH_IPV6)
+    return attempt.target == "host@loopback/6" and has_six and docker.startswith("reachable by") and tare == "refused"
 
 
 def _closed(attempt: Attempt, docker: str, tare: str) -> bool:
@@ -126,8 +127,8 @@ DIFFERENCES = (
     ),
     Difference(
         "published port at ::1",
-        "The kernel lets nothing from ::1 leave by an interface, and there is no proxy: `localhost` falls back to "
-        "127.0.0.1, where the same port answers.",
+        "The kernel lets no answer back in to ::1, and there is no proxy. It is refused at once, so that clients of "
+        "`localhost` go on with 127.0.0.1, where the same port answers.",
         _from_loopback6,
     ),
     Difference(

@@ -36,13 +36,13 @@ class Lab:
 
 
 @contextlib.contextmanager
-def furnished(wires: Topology, engine: str, *, ports6: bool = True) -> Iterator[Lab]:
-    """The scene in the engine at the address ``engine``, with everybody listening; ``ports6``: it publishes on IPv6."""
+def furnished(wires: Topology, engine: str) -> Iterator[Lab]:
+    """The scene in the engine at the address ``engine``, with everybody listening."""
     with _client(engine) as client:
         for network in scene.NETWORKS[1:]:
             _create_network(engine, network)
         for container in scene.CONTAINERS:
-            _run(client, container, ports6=ports6)
+            _run(client, container)
         lab = _look(client, wires)
     for name in lab.resolvers:
         run_in_network_namespace(lab.namespaces[name], prepare)
@@ -67,7 +67,7 @@ def changed(wires: Topology, engine: str) -> Iterator[Lab]:
         client.networks.get("other6").remove()
         _create_network(engine, scene.AGAIN)
         for container in scene.LATER:
-            _run(client, container, ports6=False)
+            _run(client, container)
         lab = _look(client, wires)
     for container in scene.LATER:
         run_in_network_namespace(lab.namespaces[container.name], prepare)
@@ -124,16 +124,15 @@ def _create_network(engine: str, network: LabNetwork) -> None:
     assert response.status == 201, answer
 
 
-def _run(client: docker_py.DockerClient, container: LabContainer, *, ports6: bool) -> None:
+def _run(client: docker_py.DockerClient, container: LabContainer) -> None:
     first, *others = container.networks
     bindings: dict[str, list[dict[str, str]]] = {}
-    published = [port for port in container.publishes if ports6 or ":" not in port.address]
-    for port in published:
+    for port in container.publishes:
         place = {"HostIp": port.address, "HostPort": str(port.host_port)}
         bindings.setdefault(f"{port.container_port}/{port.protocol}", []).append(place)
     settings = client.api.create_host_config(network_mode=first)
     settings["PortBindings"] = bindings
-    ports = [(port.container_port, port.protocol) for port in published]
+    ports = [(port.container_port, port.protocol) for port in container.publishes]
     made = client.api.create_container(
         "busybox:latest", ["/bin/sleep", "1000000"], name=container.name, host_config=settings, ports=ports
     )

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from lab import engines, topology
-from lab.attempts import Attempt, attempts, publications
+from lab.attempts import Attempt, attempts
 from lab.lab import changed, furnished
 from lab.measuring import measure, verdict
 from lab.predicting import explain, predictable, question
 
 RECORD = Path(__file__).with_name("docker-28.5.2.json")
-PORTS6 = True
-PORTS = {port.host_port for _, port in publications()}
 ASKED = "a2 > b1@beta tcp/80"
 """What the command line is asked as well."""
 
@@ -47,13 +45,13 @@ class Found:
 
 def run() -> Found:
     """Everything, in about 25 seconds."""
-    chosen = [attempt for attempt in attempts() if PORTS6 or not (attempt.six and attempt.port in PORTS)]
+    chosen = attempts()
     first, later = ([attempt for attempt in chosen if attempt.later is when] for when in (False, True))
     asked = [attempt for attempt in first if predictable(attempt)]
     with (
         topology.built() as wires,
         engines.tare(wires.host) as engine,
-        furnished(wires, engine.host, ports6=PORTS6) as lab,
+        furnished(wires, engine.host) as lab,
     ):
         answers = explain(engine.socket, lab, asked)
         predicted = {attempt.key: answer for attempt, answer in zip(asked, answers, strict=True)}

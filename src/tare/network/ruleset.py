@@ -220,6 +220,7 @@ comment "published for other sources (from=)"
   }
   chain output {
     type nat hook output priority -100; policy accept;
+    ip6 daddr ::1 return comment "no answer comes back to ::1: refused at once, localhost goes on with 127.0.0.1"
     fib daddr type local jump publish
   }
   chain forward {
@@ -261,7 +262,6 @@ comment "published for other sources (from=)"
   }
   chain into_bridge {
     ip saddr 127.0.0.0/8 masquerade comment "from the host through localhost"
-    ip6 saddr ::1 masquerade comment "from the host through localhost"
     ct status dnat ip saddr . oifname @local_subnets masquerade comment "hairpin"
     ct status dnat ip6 saddr . oifname @local_subnets6 masquerade comment "hairpin"
   }
