@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from tare.cli.filters import read_filters
+from tare.cli.risk_notes import tell_risks
 from tare.cli.session import Session, pass_session
 from tare.cli.tables import align, listing, short_id, shorten, write
 from tare.cli.template import Nil
@@ -77,6 +78,8 @@ def ps(
         return
     columns = (*_COLUMNS, "Size") if size else _COLUMNS
     write(listing(rows, _TITLES, columns, template))
+    if not template:
+        tell_risks(found)
 
 
 class _Row(dict[str, Any]):

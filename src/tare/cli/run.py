@@ -12,6 +12,7 @@ import click
 from tare.cli.flags import FLAG_CODE
 from tare.cli.options import BooleanValues, check_before_pull, container_options, create_request, with_usage
 from tare.cli.relay import relay
+from tare.cli.risk_notes import tell_host_network
 from tare.cli.session import Session, describe, explain, pass_session
 from tare.cli.terminal import Signals, raw_mode, require_terminal
 from tare.cli.terminal import detach_keys as keys_that_detach
@@ -123,6 +124,7 @@ async def _run(
     client: Client, image: str, command: tuple[str, ...], given: dict[str, Any], *, detach: bool, sig_proxy: bool
 ) -> int:
     document = create_request(image, command, given, detach=detach)
+    tell_host_network(document["HostConfig"]["NetworkMode"])
     identifier = await make_container(client, image, document, given)
     if detach:
         await _start_or_remove(client, identifier, given)
@@ -197,6 +199,7 @@ def create(session: Session, /, *, image: str, command: tuple[str, ...], **given
     except TareError as error:
         _tell_with_help(error, "create")
         sys.exit(RUN_FAILED)
+    tell_host_network(document["HostConfig"]["NetworkMode"])
     print(session.run(lambda client: make_container(client, image, document, given)))
 
 
