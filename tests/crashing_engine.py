@@ -21,6 +21,8 @@ from typing import Any
 from tare.daemon.main import main
 from tare.engine import quiesce, volume_copies
 from tare.engine.sandbox import Sandboxes
+from tare.network import macvlan_links, netlink
+from tare.network.firewall import Nftables
 from tare.network.service import NetworkService
 from tare.runtime.conmon import Launch
 from tare.runtime.oci_runtime import OciRuntime
@@ -47,6 +49,9 @@ BLOCKING_STEPS: tuple[tuple[type | ModuleType, tuple[str, ...]], ...] = (
     (quiesce, ("freeze", "thaw")),
     (snapshots, ("exchange",)),
     (volume_copies, ("write_manifest", "read_backup")),
+    (netlink, ("_ensure_bridge", "_remove_link", "_take_down", "_connect", "_replace_default_route")),
+    (macvlan_links, ("_make_parent", "_connect")),
+    (Nftables, ("run",)),
 )
 
 

@@ -139,19 +139,32 @@ class Networks:
                 endpoint.network_id == network.id
                 for endpoint in await self._network.endpoints_of_container(container.id)
             )
-            if connected:
-                gone = await self._addresses(container, network)
-                await self._network.detach(container.id, network.id)
-                await self._sandboxes.refresh_files(container, gone=gone)
-
-            def left(document: Container) -> None:
-                document.networking.pop(network.name, None)
-
-            await self._records.update(container.id, left, durable=True)
-            if connected:
-                await self._network.republish(container.id, port_requests(container))
+            await self._leave(container, network, connected=connected)
         if connected:
             publish_use(self._events, "disconnect", network, container.id)
+
+    async def _leave(self, container: Container, network: Network, *, connected: bool) -> None:
+        """Take a container off a network, in its document first: the next start removes what a crash leaves."""
+        settings = container.networking[network.name]
+
+        def left(document: Container) -> None:
+            document.networking.pop(network.name, None)
+
+        def returned(document: Container) -> None:
+            document.networking[network.name] = settings
+
+        await self._records.update(container.id, left, durable=True)
+        if not connected:
+            return
+        try:
+            gone = await self._addresses(container, network)
+            await self._network.detach(container.id, network.id)
+            await self._sandboxes.refresh_files(container, gone=gone)
+        except BaseException:
+            back = self._records.update(container.id, returned, durable=True)
+            await finish(back, what=f"network {network.name} of {container.name}")
+            raise
+        await self._network.republish(container.id, port_requests(container))
 
     async def _addresses(self, container: Container, network: Network) -> list[str]:
         """A container's addresses on a network."""

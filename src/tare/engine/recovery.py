@@ -138,6 +138,7 @@ class Recovery:
             return False
         logger.info("adopted container %s (%s)", container.id[:12], container.name)
         container = await self._match_freezer(container)
+        await finish(self._sandboxes.leave_unknown(container), what=f"networks of {container.name}")
         self._lifecycle.watch(container)
         if container.state.stopping:
             self._lifecycle.finish_stop(container)

@@ -114,6 +114,17 @@ class Sandboxes:
             ipv6=not _switches_ipv6_off(container),
         )
 
+    async def leave_unknown(self, container: Container) -> None:
+        """Leave networks that the container's document does not name.
+
+        An engine that ends in the middle of connecting or disconnecting leaves it on them.
+        """
+        for endpoint in await self._network.endpoints_of_container(container.id):
+            if endpoint.network_name not in container.networking:
+                await self._network.detach(container.id, endpoint.network_id)
+                await self.refresh_files(container, gone=endpoint.addresses)
+                await self._network.republish(container.id, port_requests(container))
+
     async def disconnect(self, container_id: str) -> None:
         """Release every endpoint and the network namespace; quiet when there is none."""
         await self._network.detach_all(container_id)
