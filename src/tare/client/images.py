@@ -27,9 +27,9 @@ class Images(Group):
         found: Documents = await self._caller.call("GET", f"/images/{segment(name)}/history")
         return found
 
-    async def weigh(self, name: str) -> Document:
-        """Its bytes, files, shells, package managers and setuid files."""
-        found: Document = await self._caller.call("GET", f"/tare/images/{segment(name)}/weigh")
+    async def weigh(self, name: str, *, depth: int | None = None) -> Document:
+        """Its bytes by layer, stage, instruction, package and directory (of ``depth`` components), and suggestions."""
+        found: Document = await self._caller.call("GET", f"/tare/images/{segment(name)}/weigh", query={"depth": depth})
         return found
 
     async def tag(self, name: str, repository: str, tag: str) -> None:

@@ -334,7 +334,7 @@ def _container_files(parts: _Parts, lifecycle: Lifecycle) -> ContainerFiles:
 
 def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:
     catalogue = DebianCatalogue(parts.store, executor, _archive_settings(parts.settings), parts.paths.cache)
-    weigher = Weigher(parts.store, parts.paths.cache / "weigh", parts.paths.run_root / "scratch")
+    weigher = Weigher(parts.store, parts.paths.cache / "weights")
     return Images(
         store=parts.store,
         records=parts.records,

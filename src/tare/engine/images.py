@@ -14,7 +14,7 @@ from tare.engine.events import Events
 from tare.engine.progress import StatusLines
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, ImageSummary
-from tare.engine.weigh import Weigher
+from tare.engine.weigh import DEFAULT_DEPTH, Weigher
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from tare.model import Digest, Platform, Reference, short_id
 from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
@@ -240,9 +240,9 @@ class Images:
         """Bytes on disk of all layers that images have, shared ones once: their tars, and their unpacked trees."""
         return await self._store.layers.usage()
 
-    async def weigh(self, reference: str) -> dict[str, Any]:
+    async def weigh(self, reference: str, *, depth: int = DEFAULT_DEPTH) -> dict[str, Any]:
         """What is in the image and how much: see :class:`Weigher`."""
-        return await self._weigher.weigh(await self._store.images.resolve(reference))
+        return await self._weigher.weigh(await self._store.images.resolve(reference), depth=depth)
 
     async def load(self, stream: BinaryIO, progress: Progress) -> None:
         """Not in this version. Raises Unsupported."""

@@ -339,9 +339,9 @@ class FakeImages:
             raise Conflict("the archive changed while it was read")
         return self.image.id
 
-    async def weigh(self, ref: str) -> dict[str, Any]:
+    async def weigh(self, ref: str, *, depth: int) -> dict[str, Any]:
         await self.get(ref)
-        return {"Id": str(self.image.id), "Size": 12345}
+        return {"Id": str(self.image.id), "Size": 12345, "depth": depth}
 
 
 @dataclass

@@ -32,6 +32,7 @@ from tare.api.schema.cache import render_record
 from tare.api.schema.unpersisted import render_unpersisted
 from tare.build.events import BuildEvent
 from tare.engine.requests import BuildJob
+from tare.engine.weigh import DEFAULT_DEPTH
 
 CHUNK = 256 * 1024
 
@@ -43,8 +44,15 @@ async def info(request: web.Request) -> web.StreamResponse:
 
 
 async def weigh(request: web.Request) -> web.StreamResponse:
-    """``GET /tare/images/{name}/weigh``: what an image weighs and what is in it."""
-    return json_response(await engine_of(request).images.weigh(request.match_info["name"]))
+    """``GET /tare/images/{name}/weigh``: what an image weighs and what is in it.
+
+    Query ``depth``: by how many components of their path directories are told apart.
+    """
+    depth = params.number(request.query, "depth")
+    found = await engine_of(request).images.weigh(
+        request.match_info["name"], depth=DEFAULT_DEPTH if depth is None else depth
+    )
+    return json_response(found)
 
 
 async def build_cache(request: web.Request) -> web.StreamResponse:

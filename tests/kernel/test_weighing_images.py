@@ -1,0 +1,215 @@
+"""Weights of real images: exact, and what the kernel shows of the layers."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from build_bench import Bench
+from distroless_executor import RuncExecutor
+
+from tare.distroless.catalogue import DebianCatalogue
+from tare.distroless.settings import ArchiveSettings
+from tare.engine.weigh import Weigher
+from tare.inventory.packages import NOBODY
+from tare.inventory.scan import Inventory, take_inventory
+from tare.inventory.tree import walk
+from tare.model import Platform, Reference
+from tare.store.images import Image
+from tare.store.store import Store
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+
+BUILT = {
+    "hard links": "RUN echo 12345678 > /a; ln /a /b; ln /a /c\nRUN rm /a\nRUN rm /b; echo other > /c\n",
+    "whiteouts": "RUN mkdir /d; echo 1 > /d/a; echo 22 > /d/b\nRUN rm /d/a\nRUN rm -r /d\n",
+    "opaque directories": "RUN mkdir -p /d/e; echo 1 > /d/e/a\nRUN rm -r /d; mkdir /d; echo 22 > /d/b\n",
+    "opaque, with what was there": "RUN mkdir /d; echo 1 > /d/a\nRUN rm -r /d; mkdir /d; echo 22 > /d/a\n",
+    "sparse files": "RUN truncate -s 3000000 /s; echo end >> /s\nRUN truncate -s 1000 /s\n",
+    "modes only": "COPY f /f\nRUN chmod 600 /f\nRUN chown 7:8 /f\n",
+    "directory instead of file": "COPY f /x\nRUN rm /x; mkdir /x; echo 1 > /x/y\nRUN rm -r /x; ln -s f /x\n",
+    "stages": "FROM test.local/base:1 AS two\nCOPY --from=0 /etc/passwd /p\nRUN cat /p /p > /q\n",
+    "long names": f"RUN mkdir -p /{'n' * 90}/{'m' * 200}; echo 1 > /{'n' * 90}/{'m' * 200}/{'o' * 220}\n",
+    "empty": "LABEL a=b\n",
+    "extended attributes": "COPY f /f\nADD attributes.tar /\n",
+    "links and pipes": "RUN ln -s nowhere /l; mkfifo /p; mknod /n c 1 3 || true; mkdir /w; chmod 1777 /w\n",
+}
+ASSEMBLED = (
+    "debian:12",
+    "distroless/static",
+    "distroless/base",
+    "distroless/cc",
+    "distroless/python3",
+    "distroless/static:debug",
+    "deb/hello",
+    "deb/nginx-light",
+)
+
+
+@asynccontextmanager
+async def mounted(store: Store, image: Image) -> AsyncIterator[Path]:
+    lowers = [await store.snapshots.ensure_layer(diff_id) for diff_id in image.diff_ids]
+    with tempfile.TemporaryDirectory(prefix="weighing-test-") as name:
+        await store.snapshots.view(lowers, Path(name))
+        try:
+            yield Path(name)
+        finally:
+            await store.snapshots.unmount(Path(name))
+
+
+def seen(root: Path) -> tuple[dict[str, tuple[int, int]], int]:
+    """What the kernel shows: mode and size of each name, and the bytes of all files."""
+    names: dict[str, tuple[int, int]] = {}
+    inodes: dict[int, int] = {}
+    for place, directories, files in os.walk(root):
+        for name in (*directories, *files):
+            status = os.lstat(f"{place}/{name}")
+            size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+            names[os.path.relpath(f"{place}/{name}", root)] = (stat.S_IMODE(status.st_mode), size)
+            if stat.S_ISREG(status.st_mode):
+                inodes[status.st_ino] = size
+    return names, sum(inodes.values())
+
+
+async def assert_exact(store: Store, weigher: Weigher, image: Image) -> dict[str, Any]:
+    """The listings add up to what Python's reader finds in the layers; what is visible is what the kernel shows."""
+    found = await weigher.weigh(image)
+    shipped = 0
+    for diff_id in image.diff_ids:
+        with tarfile.open(store.layers.path(diff_id)) as archive:
+            shipped += sum(member.size for member in archive if member.isreg())
+    assert found["size"] == image.size == found["shipped"] + found["headers"]
+    assert found["shipped"] == shipped
+    for listing in ("layer", "stage", "instruction", "package", "directory"):
+        rows = found["by"][listing]
+        assert sum(row["bytes"] for row in rows) == shipped, listing
+        assert sum(row["hidden"] for row in rows) == found["replaced"] + found["deleted"], listing
+    assert sum(row["size"] for row in found["by"]["layer"]) == image.size
+    assert found["tree"]["bytes"] == shipped
+    inventory = take_inventory([store.layers.path(diff_id) for diff_id in image.diff_ids])
+    async with mounted(store, image) as root:
+        names, visible = seen(root)
+    ours = {path: (node.mode, node.content.size if node.content else 0) for path, node in walk(inventory.root)}
+    links = {path for path, node in walk(inventory.root) if node.target}
+    assert {path: one for path, one in ours.items() if path not in links} == {
+        path: one for path, one in names.items() if path not in links
+    }
+    assert ours.keys() == names.keys()
+    assert found["visible"] == found["content_size"] == visible
+    return found
+
+
+@pytest.fixture
+def weigher(bench: Bench) -> Weigher:
+    return Weigher(bench.store, bench.work / "weights")
+
+
+@pytest.mark.parametrize("name", BUILT)
+async def test_a_built_image_weighs_what_its_layers_ship(bench: Bench, weigher: Weigher, name: str) -> None:
+    (bench.context / "f").write_bytes(b"f" * 777)
+    with tarfile.open(bench.context / "attributes.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("attributed")
+        member.pax_headers = {"SCHILY.xattr.user.test": "v" * 300}
+        archive.addfile(member)
+    result = await bench.build(f"FROM test.local/base:1\n{BUILT[name]}")
+    found = await assert_exact(bench.store, weigher, await bench.image(result))
+    ledger = [(line.text, line.bytes) for line in result.ledger if line.shipped and not line.text.startswith("FROM")]
+    assert [(row["instruction"], row["bytes"]) for row in found["by"]["layer"] if not row["base"]] == ledger
+    twice = sum(line.rewritten for line in result.ledger if line.shipped)
+    assert found["replaced"] + found["deleted"] == twice or name == "hard links"  # the weigh-in looks at names
+    assert found == await weigher.weigh(await bench.image(result)), "what is kept is what was found"
+
+
+async def test_stages_are_told_apart_and_the_last_build_counts(bench: Bench, weigher: Weigher) -> None:
+    tools = "FROM test.local/base:1 AS tools\nRUN echo 1234567 > /tool\n"
+    text = tools + "FROM test.local/base:1{0}\nCOPY --from=tools /tool /t\n"
+    image = await bench.image(await bench.build(text.format("")))
+    found = await weigher.weigh(image)
+    assert [(row["stage"], row["bytes"], row["left"]) for row in found["by"]["stage"]][1:] == [
+        ("stage-1", 8, 0), ("tools", 0, 8 + image_size(found)),
+    ]  # fmt: skip
+    assert found["by"]["layer"][-1]["source"] == "tools"
+    again = await bench.image(await bench.build(text.format(" AS named")))
+    assert again.id == image.id
+    assert [row["stage"] for row in (await weigher.weigh(again))["by"]["stage"]][1:] == ["named", "tools"]
+
+
+def image_size(found: dict[str, Any]) -> int:
+    """Bytes of the base image's tars, which the weigh-in counts as left behind where a stage stands on it."""
+    return sum(int(row["size"]) for row in found["by"]["layer"] if row["base"])
+
+
+async def test_what_was_found_of_images_that_have_gone_is_forgotten(bench: Bench, weigher: Weigher) -> None:
+    first, second = [await bench.image(await bench.build(f"FROM test.local/base:1\nLABEL a={n}\n")) for n in "12"]
+    await weigher.weigh(first)
+    await bench.store.images.remove(first.id)
+    await weigher.weigh(second)
+    assert [path.name for path in (bench.work / "weights").iterdir()] == [f"{second.id.hex}.json"]
+    (bench.work / "weights" / f"{second.id.hex}.json").write_bytes(b"torn")
+    assert (await weigher.weigh(second))["shipped"] > 0
+
+
+@pytest.mark.network
+async def test_assembled_images_weigh_what_their_layers_ship_and_dpkg_agrees(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    kept = os.environ.get("TARE_TEST_CACHE")
+    cache = Path(kept) if kept else tmp_path_factory.mktemp("weighing-cache")
+    store = await Store.open(tmp_path / "data")
+    try:
+        catalogue = DebianCatalogue(store, RuncExecutor(store), ArchiveSettings(), cache)
+        weigher = Weigher(store, tmp_path / "weights")
+        for name in ASSEMBLED:
+            reference = Reference.parse(f"tare.local/{name}")
+            await catalogue.assemble(reference, Platform.host(), lambda *_: None)
+            image = await store.images.resolve(str(reference))
+            found = await assert_exact(store, weigher, image)
+            inventory = take_inventory([store.layers.path(diff_id) for diff_id in image.diff_ids])
+            packages = {row["package"]: row["bytes"] for row in found["by"]["package"]}
+            assert len(packages) == len(inventory.packages) + 1 - _without_files(inventory), name
+            if name == "debian:12":
+                async with mounted(store, image) as root:
+                    assert_dpkg_agrees(inventory, root)
+            else:
+                assert packages["(no package)"] < found["shipped"], name
+    finally:
+        await store.close()
+
+
+def _without_files(inventory: Inventory) -> int:
+    having = {owner.label for owner in inventory.owners.values()}
+    return sum(package.label not in having for package in inventory.packages.packages)
+
+
+def assert_dpkg_agrees(inventory: Inventory, root: Path) -> None:
+    """Each file's owner is the one that dpkg names, no more and no less."""
+    admin = f"--admindir={root}/var/lib/dpkg"
+    listed = subprocess.run(
+        ["dpkg-query", admin, "-W", "-f", "${binary:Package} ${Package}\n"], capture_output=True, text=True, check=True
+    )
+    expected: dict[str, set[str]] = {}
+    for line in listed.stdout.splitlines():
+        qualified, name = line.split()
+        paths = subprocess.run(["dpkg-query", admin, "-L", qualified], capture_output=True, text=True, check=True)
+        for path in paths.stdout.splitlines():
+            parent, _, last = path.strip("/").rpartition("/")
+            place = root / parent
+            real = os.path.relpath(os.path.realpath(place) if place.is_symlink() or place.exists() else place, root)
+            expected.setdefault(os.path.normpath(f"{real}/{last}"), set()).add(name)
+    wrong = []
+    for path, _, content in inventory.files():
+        owner = inventory.owners.get(content, NOBODY)
+        if owner.kind == "deb" and owner.name not in expected.get(path, {""}) | {""}:
+            wrong.append((path, owner.name))
+        if owner is NOBODY and path in expected:
+            wrong.append((path, "nobody's, but " + ", ".join(expected[path])))
+    assert not wrong
+    assert len(inventory.packages) == len(listed.stdout.splitlines())
