@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import stat
 import subprocess
 import tarfile
@@ -14,10 +16,15 @@ from typing import Any
 
 import pytest
 from build_bench import Bench
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from distroless_executor import RuncExecutor
+from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
+from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.settings import ArchiveSettings
+from tare.engine.boms import BillsOfMaterials
 from tare.engine.weigh import Weigher
 from tare.inventory.packages import NOBODY
 from tare.inventory.scan import Inventory, take_inventory
@@ -52,6 +59,8 @@ ASSEMBLED = (
     "deb/hello",
     "deb/nginx-light",
 )
+
+BILLED = ("distroless/static", "distroless/base", "deb/nginx-light")
 
 
 @asynccontextmanager
@@ -179,7 +188,9 @@ async def test_assembled_images_weigh_what_their_layers_ship_and_dpkg_agrees(
                 async with mounted(store, image) as root:
                     assert_dpkg_agrees(inventory, root)
             else:
-                assert packages["(no package)"] < found["shipped"], name
+                assert_only_made_files_are_nobodys(inventory)
+            if name in BILLED:
+                await assert_bills_are_valid(store, image, name)
     finally:
         await store.close()
 
@@ -187,6 +198,41 @@ async def test_assembled_images_weigh_what_their_layers_ship_and_dpkg_agrees(
 def _without_files(inventory: Inventory) -> int:
     having = {owner.label for owner in inventory.owners.values()}
     return sum(package.label not in having for package in inventory.packages.packages)
+
+
+MADE = re.compile(
+    r"etc/(?:passwd|group|nsswitch\.conf|timezone|ssl/certs/(?:ca-certificates\.crt|java/cacerts))|busybox/busybox"
+    r"|var/www/html/index\.nginx-debian\.html"
+)
+"""Files that the assembler makes or moves itself."""
+
+
+def assert_only_made_files_are_nobodys(inventory: Inventory) -> None:
+    """All that comes out of a package is known as its, configuration files included."""
+    nobodys = [path for path, _, content in inventory.files() if content not in inventory.owners]
+    assert not [path for path in nobodys if not MADE.fullmatch(path)]
+
+
+async def assert_bills_are_valid(store: Store, image: Image, name: str) -> None:
+    """Both formats by their own validators, every file once in each."""
+    boms = BillsOfMaterials(store)
+    files = []
+    for kind in ("spdx-json", "cyclonedx-json"):
+        _, pieces = await boms.make(image, name, kind)
+        text = b"".join([piece async for piece in pieces]).decode()
+        document = json.loads(text)
+        if kind == "spdx-json":
+            assert not validate_full_spdx_document(JsonLikeDictParser().parse(document))
+            files.append(sorted(one["fileName"][1:] for one in document["files"]))
+        else:
+            assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+            parts = [one for part in document["components"] for one in (part, *part.get("components", ()))]
+            files.append(sorted(one["name"] for one in parts if one["type"] == "file"))
+    async with mounted(store, image) as root:
+        places = [(place, names) for place, _, names in os.walk(root)]
+        paths = [os.path.join(place, name) for place, names in places for name in names]
+        seen_files = sorted("/" + os.path.relpath(path, root) for path in paths if not os.path.islink(path))
+    assert files == [seen_files, seen_files]
 
 
 def assert_dpkg_agrees(inventory: Inventory, root: Path) -> None:
@@ -207,7 +253,8 @@ def assert_dpkg_agrees(inventory: Inventory, root: Path) -> None:
     wrong = []
     for path, _, content in inventory.files():
         owner = inventory.owners.get(content, NOBODY)
-        if owner.kind == "deb" and owner.name not in expected.get(path, {""}) | {""}:
+        about = path.startswith("var/lib/dpkg/info/")  # dpkg's own notes of a package
+        if owner is not NOBODY and owner.kind == "deb" and owner.name not in expected.get(path, set()) and not about:
             wrong.append((path, owner.name))
         if owner is NOBODY and path in expected:
             wrong.append((path, "nobody's, but " + ", ".join(expected[path])))

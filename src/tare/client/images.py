@@ -32,6 +32,13 @@ class Images(Group):
         found: Document = await self._caller.call("GET", f"/tare/images/{segment(name)}/weigh", query={"depth": depth})
         return found
 
+    async def sbom(self, name: str, *, kind: str = "spdx-json") -> AsyncIterator[bytes]:
+        """What it is made of: a document in pieces, ``spdx-json`` or ``cyclonedx-json``."""
+        query: Values = {"format": kind}
+        async with await self._caller.open("GET", f"/tare/images/{segment(name)}/sbom", query=query) as response:
+            async for piece in response.chunks():
+                yield piece
+
     async def tag(self, name: str, repository: str, tag: str) -> None:
         """Give it one more name."""
         await self._caller.call("POST", f"/images/{segment(name)}/tag", query={"repo": repository, "tag": tag})

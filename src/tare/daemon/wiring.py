@@ -14,6 +14,7 @@ from tare.build.sources.limits import SourceLimits
 from tare.daemon.config import Settings
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
+from tare.engine.boms import BillsOfMaterials
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
@@ -340,6 +341,7 @@ def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Imag
         records=parts.records,
         catalogue=catalogue,
         weigher=weigher,
+        boms=BillsOfMaterials(parts.store),
         events=parts.events,
         settle=lifecycle.settle,
     )

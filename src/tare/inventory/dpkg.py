@@ -16,11 +16,14 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 
 
 def read_dpkg(root: Node, registry: Registry) -> None:
-    """Packages of ``/var/lib/dpkg/status`` with the files of ``info/*.list``, diversions applied."""
+    """Packages of ``/var/lib/dpkg/status`` with the files of ``info/*.list``, diversions applied.
+
+    What dpkg keeps about a package in ``info`` is the package's, too.
+    """
     status = text_of(root, f"{_ADMIN}/status")
     if status is None:
         return
-    canonical, diverted = Canonical(root), _diversions(root)
+    canonical, diverted, records = Canonical(root), _diversions(root), _information(root)
     for fields in paragraphs(status):
         if fields.get("status", "").split()[-1:] == [] or fields["status"].split()[-1] in _ABSENT:
             continue
@@ -28,11 +31,12 @@ def read_dpkg(root: Node, registry: Registry) -> None:
         if package is None:
             continue
         registry.add(package)
-        architecture = fields.get("architecture", "")
-        listing = text_of(root, f"{_ADMIN}/info/{package.name}:{architecture}.list")
-        if listing is None:
-            listing = text_of(root, f"{_ADMIN}/info/{package.name}.list")
-        for line in (listing or "").split("\n"):
+        qualified = f"{package.name}:{package.architecture}"
+        if qualified not in records:
+            qualified = package.name
+        for name in records.get(qualified, ()):
+            registry.claim(f"{_ADMIN}/info/{name}", package)
+        for line in (text_of(root, f"{_ADMIN}/info/{qualified}.list") or "").split("\n"):
             by, place = diverted.get(line, ("", ""))
             if line := (place if by and by != package.name else line).strip("/"):
                 registry.claim(canonical.path(line), package)
@@ -53,11 +57,22 @@ def read_status_directory(root: Node, registry: Registry) -> None:
         if package is None or fields is None:
             continue
         registry.add(package)
+        for record in (name, f"{name}.md5sums"):
+            registry.claim(f"{_ADMIN}/status.d/{record}", package)
         for path in _listed(text_of(root, f"{_ADMIN}/status.d/{name}.md5sums") or ""):
             registry.claim(canonical.path(path), package)
         for line in fields.get("conffiles", "").split("\n"):
             if path := line.strip().partition(" ")[0].strip("/"):
                 registry.claim(canonical.path(path), package)
+
+
+def _information(root: Node) -> dict[str, list[str]]:
+    """The files of dpkg's ``info``, by the (qualified) name of the package that each is about."""
+    directory = lookup(root, f"{_ADMIN}/info")
+    found: dict[str, list[str]] = {}
+    for name in directory.children if directory is not None else ():
+        found.setdefault(name.rpartition(".")[0], []).append(name)
+    return found
 
 
 def _listed(md5sums: str) -> Iterator[str]:

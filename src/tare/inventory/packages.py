@@ -61,6 +61,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.packages: list[Package] = []
+        self._known: set[Package] = set()
         self._files: dict[str, Package] = {}
         self._directories: dict[str, Package] = {}
 
@@ -68,8 +69,10 @@ class Registry:
         return len(self.packages)
 
     def add(self, package: Package) -> None:
-        """Note a package."""
-        self.packages.append(package)
+        """Note a package; a second record that says the same is passed over."""
+        if package not in self._known:
+            self._known.add(package)
+            self.packages.append(package)
 
     def claim(self, path: str, package: Package) -> None:
         """Let ``package`` own a file, unless another package does already."""

@@ -55,6 +55,19 @@ async def weigh(request: web.Request) -> web.StreamResponse:
     return json_response(found)
 
 
+@cancellable
+async def sbom(request: web.Request) -> web.StreamResponse:
+    """``GET /tare/images/{name}/sbom``: what an image is made of, as the query's ``format`` says (``spdx-json``)."""
+    images, kind = engine_of(request).images, request.query.get("format") or "spdx-json"
+    media_type, pieces = await images.bill_of_materials(request.match_info["name"], kind)
+    response = web.StreamResponse(headers={"Content-Type": media_type})
+    await response.prepare(request)
+    async for piece in pieces:
+        await response.write(piece)
+    await response.write_eof()
+    return response
+
+
 async def build_cache(request: web.Request) -> web.StreamResponse:
     """``GET /tare/build/cache``: records of the build cache that fit the ``filters``, as in ``/system/df``."""
     records = await engine_of(request).build_cache.list(params.filters(request.query))
@@ -103,6 +116,7 @@ async def unpersisted(request: web.Request) -> web.StreamResponse:
 ROUTES: list[Any] = [
     ("GET", "/tare/info", info),
     ("GET", "/tare/images/{name:.*}/weigh", weigh),
+    ("GET", "/tare/images/{name:.*}/sbom", sbom),
     ("POST", "/tare/build", build),
     ("GET", "/tare/build/cache", build_cache),
     ("POST", "/tare/build/context", build_context),
