@@ -68,6 +68,7 @@ def test_two_images_are_compared(engine: EngineProcess, pair: tuple[str, str]) -
     text = answer(engine, "--compare", *pair)
     rows = [" ".join(line.split()) for line in text.splitlines()]
     assert "layers 5 2 2.5 : 1" in rows
+    assert "packages 0 0 -" in rows
     assert "deleted later 300kB 0B -" in rows
     assert "/src 300kB - -300kB" in rows
     difference = json.loads(answer(engine, "--compare", "--json", *pair))["difference"]

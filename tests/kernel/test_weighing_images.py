@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
 import json
 import os
+import random
 import re
 import stat
 import subprocess
@@ -22,13 +26,16 @@ from distroless_executor import RuncExecutor
 from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
+from tare.archive.entry import Entry, Kind
+from tare.archive.tar_writer import TarWriter
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.settings import ArchiveSettings
 from tare.engine.boms import BillsOfMaterials
 from tare.engine.weigh import Weigher
+from tare.errors import DataCorrupt
 from tare.inventory.packages import NOBODY
 from tare.inventory.scan import Inventory, take_inventory
-from tare.inventory.tree import walk
+from tare.inventory.tree import Fate, walk
 from tare.model import Platform, Reference
 from tare.store.images import Image
 from tare.store.store import Store
@@ -166,6 +173,88 @@ async def test_what_was_found_of_images_that_have_gone_is_forgotten(bench: Bench
     assert (await weigher.weigh(second))["shipped"] > 0
 
 
+def random_member(chance: random.Random) -> tuple[Entry, bytes]:
+    """A member of a layer, among few names so that they meet; every kind, and both kinds of whiteouts."""
+    path = "/".join(chance.choices("abc", k=chance.randint(1, 3)))
+    parent, slash, name = path.rpartition("/")
+    match chance.choice(("file", "file", "directory", "directory", "symlink", "hardlink", "whiteout", "opaque")):
+        case "file":
+            data = chance.randbytes(chance.randint(0, 9))
+            return Entry(path=path, kind=Kind.FILE, mode=0o644, size=len(data)), data
+        case "symlink":
+            return Entry(
+                path=path, kind=Kind.SYMLINK, mode=0o777, target=chance.choice(("a", "/b", "../c", "b/a"))
+            ), b""
+        case "hardlink":
+            return Entry(path=path, kind=Kind.HARDLINK, mode=0o644, target=chance.choice(("a", "b/a", "c"))), b""
+        case "whiteout":
+            return Entry(path=f"{parent}{slash}.wh.{name}", kind=Kind.FILE, mode=0), b""
+        case "opaque":
+            return Entry(path=f"{path}/.wh..wh..opq", kind=Kind.FILE, mode=0), b""
+    return Entry(path=path, kind=Kind.DIRECTORY, mode=chance.choice((0o755, 0o700))), b""
+
+
+def random_layer(chance: random.Random) -> bytes:
+    buffer = io.BytesIO()
+    writer = TarWriter(buffer)
+    for _ in range(chance.randint(1, 9)):
+        entry, data = random_member(chance)
+        writer.add(entry, io.BytesIO(data) if entry.kind is Kind.FILE else None)
+    writer.finish()
+    return buffer.getvalue()
+
+
+async def test_random_layers_are_read_as_the_kernel_shows_them(bench: Bench) -> None:
+    """Of all layers that can be unpacked, what is seen is what an overlay of them shows."""
+    refused = compared = 0
+    for seed in range(250):
+        chance = random.Random(seed)
+        layers = [await bench.store.layers.import_stream(io.BytesIO(random_layer(chance)), None) for _ in range(3)]
+        usable = []
+        for layer in layers:
+            path = bench.store.layers.path(layer.diff_id)
+            try:
+                await bench.store.snapshots.ensure_layer(layer.diff_id)
+            except DataCorrupt:
+                with contextlib.suppress(DataCorrupt):  # some can be read, but nothing else may happen
+                    take_inventory([path])
+                refused += 1
+            else:
+                usable.append(layer.diff_id)
+        if not usable:
+            continue
+        inventory = take_inventory([bench.store.layers.path(diff_id) for diff_id in usable])
+        lowers = [await bench.store.snapshots.ensure_layer(diff_id) for diff_id in usable]
+        target = bench.work / "seen"
+        target.mkdir(exist_ok=True)
+        await bench.store.snapshots.view(lowers, target)
+        try:
+            shown = {
+                os.path.relpath(f"{place}/{name}", target): described(Path(place) / name)
+                for place, directories, files in os.walk(target)
+                for name in (*directories, *files)
+                if os.path.lexists(f"{place}/{name}")  # overlayfs lists marks in directories that it need not merge
+            }
+        finally:
+            await bench.store.snapshots.unmount(target)
+        ours = {
+            path: node.target or (node.content.sha256.hex() if node.content else "directory")
+            for path, node in walk(inventory.root)
+        }
+        assert ours == shown, f"seed {seed}"
+        visible = {content for _, _, content in inventory.files()}
+        assert {content for content in inventory.contents() if content.fate is Fate.VISIBLE} == visible
+        compared += 1
+    assert compared > 150
+    assert refused > 50
+
+
+def described(path: Path) -> str:
+    if path.is_symlink():
+        return os.readlink(path)
+    return "directory" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @pytest.mark.network
 async def test_assembled_images_weigh_what_their_layers_ship_and_dpkg_agrees(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
@@ -182,6 +271,7 @@ async def test_assembled_images_weigh_what_their_layers_ship_and_dpkg_agrees(
             image = await store.images.resolve(str(reference))
             found = await assert_exact(store, weigher, image)
             inventory = take_inventory([store.layers.path(diff_id) for diff_id in image.diff_ids])
+            assert found["packages"] == len(inventory.packages)
             packages = {row["package"]: row["bytes"] for row in found["by"]["package"]}
             assert len(packages) == len(inventory.packages) + 1 - _without_files(inventory), name
             if name == "debian:12":

@@ -17,7 +17,7 @@ _WIDTH, _HEIGHT = 1200.0, 760.0
 _HEADER = 16.0  # room for a directory's name above what is in it
 _SMALLEST = 3.0  # a rectangle narrower than this many units is not divided
 _LETTER = 6.6  # width of a letter of the labels
-_OWN = "(files)"  # what lies in a directory itself
+_OWN = "(files)"  # smaller files of a directory itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +125,13 @@ def _rectangle(node: dict[str, Any], path: str, box: Box, level: int) -> str:
 
 
 def _colour(path: str, level: int, node: dict[str, Any]) -> str:
-    """A hue for each directory below the root, paler further down; red where most of it is unseen."""
+    """A hue for each directory of the first two levels, paler further down; red where most of it is unseen."""
     if node["bytes"] and node["hidden"] * 2 > node["bytes"]:
         return f"hsl(2 70% {min(86, 66 + 4 * level)}%)"
     if not level:
         return "hsl(0 0% 93%)"
-    first = path.split("/")[1] if path.count("/") else path
-    hue = 40 + int.from_bytes(hashlib.sha256(first.encode()).digest()[:2], "big") % 260
+    top = "/".join(path.split("/")[1:3])
+    hue = 40 + int.from_bytes(hashlib.sha256(top.encode()).digest()[:2], "big") % 260
     return f"hsl({hue} 45% {min(90, 66 + 4 * level)}%)"
 
 

@@ -82,6 +82,7 @@ def weight_lines(found: dict[str, Any], *, top: int) -> list[str]:
         ("written twice", human_size(found["replaced"])),
         ("deleted later", human_size(found["deleted"])),
         ("duplicates", human_size(found["duplicates"])),
+        ("packages", found["packages"]),
         ("shells", _listed(found["shells"])),
         ("package managers", _listed(found["package_managers"])),
         ("setuid/setgid files", _listed(found["setuid"])),
@@ -107,6 +108,11 @@ def weight_lines(found: dict[str, Any], *, top: int) -> list[str]:
     lines += _table(
         ["DIRECTORY", "BYTES", "UNSEEN", "FILES"],
         ([row["path"], *_sizes(row), str(row["files"])] for row in by["directory"]),
+        top,
+    )
+    lines += _table(
+        ["LARGEST FILES", "BYTES", "UNSEEN", "LAYER"],
+        ([row["path"], *_sizes(row), str(row["layer"])] for row in found["largest"]),
         top,
     )
     return lines + suggestion_lines(found["suggestions"], top=top)

@@ -16,7 +16,7 @@ _FIGURES = (
     ("deleted", "deleted later"),
     ("duplicates", "duplicates"),
 )
-_COUNTS = (("layers", "layers"), ("files", "files"), ("directories", "directories"))
+_COUNTS = (("layers", "layers"), ("files", "files"), ("directories", "directories"), ("packages", "packages"))
 _NAMES = (("shells", "shells"), ("package_managers", "package managers"), ("setuid", "setuid/setgid files"))
 
 

@@ -48,14 +48,15 @@ class Weigher:
             "id": str(image.id),
             "tags": [tag.familiar() for tag in image.tags],
             "compressed": compressed,
-            **{key: value for key, value in found.items() if key not in (*listings, "contents")},
+            **{key: value for key, value in found.items() if key not in (*listings, "contents", "installed")},
             "content_size": weight.visible,
             "layers": len(image.diff_ids),
+            "packages": weight.installed,
             "by": {
                 **{name.removesuffix("s"): found[name] for name in listings},
                 "directory": msgspec.to_builtins(directory_rows(weight.contents, depth)),
             },
-            "tree": msgspec.to_builtins(directory_tree(weight.contents)),
+            "tree": msgspec.to_builtins(directory_tree(weight.contents, weight.largest)),
         }
 
     async def _weight(self, image: Image) -> Weight:

@@ -125,21 +125,42 @@ class _Names:
 
     def __init__(self, packages: list[Package], identifiers: dict[Package, str]) -> None:
         self._identifiers = identifiers
-        self._by_name: dict[tuple[str, str], list[Package]] = defaultdict(list)
+        self._by_name: dict[tuple[str, str], Package] = {}
+        self._by_architecture: dict[tuple[str, str, str], Package] = {}
+        self._provided: dict[tuple[str, str], Package] = {}
+        self._modules: dict[str, Package] = {}
         for package in packages:
-            for name in (package.name, *package.provides):
-                self._by_name[package.kind, name].append(package)
+            self._by_name.setdefault((package.kind, package.name), package)
+            self._by_architecture.setdefault((package.kind, package.name, package.architecture), package)
+            for name in package.provides:
+                self._provided.setdefault((package.kind, name), package)
+            if package.kind is PackageKind.NPM:
+                self._modules[package.record.rpartition("/")[0]] = package
 
     def needs(self, package: Package) -> tuple[str, ...]:
+        """The packages that this one depends on, one for each name, as far as they are there."""
         found: dict[str, None] = {}
         for name in package.depends:
-            candidates = self._by_name.get((package.kind, name), [])
-            named = [one for one in candidates if one.name == name] or candidates
-            same = [one for one in named if one.architecture in (package.architecture, "all")] or named
-            for one in same:
-                if one != package:
-                    found[self._identifiers[one]] = None
+            one = self._module(package, name) if package.kind is PackageKind.NPM else self._installed(package, name)
+            if one is not None and one != package:
+                found[self._identifiers[one]] = None
         return tuple(found)
+
+    def _installed(self, package: Package, name: str) -> Package | None:
+        """The package of that name, of the same architecture if there is one; else the first that provides it."""
+        first, same = self._by_name.get((package.kind, name)), None
+        for architecture in (package.architecture, "all"):
+            same = same or self._by_architecture.get((package.kind, name, architecture))
+        return same or first or self._provided.get((package.kind, name))
+
+    def _module(self, package: Package, name: str) -> Package | None:
+        """The module that Node would load: the nearest ``node_modules`` on the way to the root has it."""
+        directory = package.record.rpartition("/")[0]
+        while directory:
+            if (found := self._modules.get(f"{directory}/node_modules/{name}")) is not None:
+                return found
+            directory = directory.rpartition("/")[0]
+        return self._modules.get(f"node_modules/{name}")
 
 
 def _identifier(package: Package) -> str:

@@ -6,15 +6,14 @@ from collections.abc import Iterable
 
 import msgspec
 
-from tare.inventory.weight import DirectoryRow
+from tare.inventory.weight import PARTS, DirectoryRow, FileRow
 
-_SMALLEST = 2000  # a node of the tree has at least this part of the whole, else it is put together with others
 _DEEPEST = 16  # levels of the tree
 _REST = "(smaller)"
 
 
 class TreeNode(msgspec.Struct, kw_only=True):
-    """A directory with all in it; what is in no child lies in the directory itself.
+    """A directory with all in it, or a large file; what is in no child is smaller files of the directory itself.
 
     A child named ``(smaller)`` stands for directories too small to be told apart.
     """
@@ -38,8 +37,8 @@ def directory_rows(contents: Iterable[DirectoryRow], depth: int) -> list[Directo
     return sorted(rows.values(), key=lambda row: (-row.bytes, row.path))
 
 
-def directory_tree(contents: Iterable[DirectoryRow]) -> TreeNode:
-    """The tree of all directories; small ones are put together so that it stays small for any image."""
+def directory_tree(contents: Iterable[DirectoryRow], largest: Iterable[FileRow] = ()) -> TreeNode:
+    """The tree of all directories with the largest files; small ones are put together: it stays small for any image."""
     root = TreeNode(name="/")
     index: dict[str, TreeNode] = {}
     for row in contents:
@@ -55,13 +54,22 @@ def directory_tree(contents: Iterable[DirectoryRow]) -> TreeNode:
                 node.children.append(below)
             node = below
             _count(node, row)
-    _prune(root, root.bytes // _SMALLEST)
+    for large in largest:
+        parent, _, name = large.path.rpartition("/")
+        directory = index.get(parent) if parent else root
+        if directory is not None:  # else it lies deeper than the tree goes
+            leaf = index.get(large.path)
+            if leaf is None:
+                leaf = index[large.path] = TreeNode(name=name, children=[])
+                directory.children.append(leaf)
+            _count(leaf, large)
+    _prune(root, root.bytes // PARTS)
     return root
 
 
-def _count(node: TreeNode, row: DirectoryRow | TreeNode) -> None:
+def _count(node: TreeNode, row: DirectoryRow | FileRow | TreeNode) -> None:
     node.bytes += row.bytes
-    node.files += row.files
+    node.files += 1 if isinstance(row, FileRow) else row.files
     node.hidden += row.hidden
 
 

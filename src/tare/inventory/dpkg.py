@@ -123,19 +123,19 @@ def _diversions(root: Node) -> dict[str, tuple[str, str]]:
 def paragraphs(text: str) -> Iterator[dict[str, str]]:
     """The paragraphs of a control file, names in lower case; what is no field is passed over."""
     for block in re.split(r"\n[ \t]*\n", text):
-        fields: dict[str, str] = {}
-        name = ""
+        fields: dict[str, list[str]] = {}
+        lines: list[str] | None = None
         for line in block.split("\n"):
             if line[:1] in (" ", "\t"):
-                if name:
-                    fields[name] += "\n" + line
+                if lines is not None:
+                    lines.append(line)
                 continue
             key, colon, value = line.partition(":")
-            name = key.lower() if colon and key and " " not in key else ""
-            if name:
-                fields[name] = value.strip()
+            lines = None
+            if colon and key and " " not in key:
+                lines = fields[key.lower()] = [value.strip()]
         if fields:
-            yield fields
+            yield {name: "\n".join(parts) for name, parts in fields.items()}
 
 
 def text_of(root: Node, path: str) -> str | None:

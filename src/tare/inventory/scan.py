@@ -85,9 +85,10 @@ class _Scanner:
         self._registry = Registry()
         self._owners: dict[Content, Package] = {}
         self._kept = 0
+        self._names = 0
 
     def add(self, number: int, path: Path) -> None:
-        layer = LayerTree(number)
+        layer = LayerTree(number, self._names)
         scan = LayerScan(size=path.stat().st_size)
         changed = False
         with path.open("rb", buffering=_BUFFER) as stream:
@@ -99,6 +100,7 @@ class _Scanner:
                 is_mark = place.rpartition("/")[2].startswith(WHITEOUT_PREFIX)
                 changed |= is_mark or (content is not None and is_record(place))
                 layer.add(replace(entry, path=place) if place != entry.path else entry, content)
+        self._names = layer.names
         merge(self._root, layer)
         self._layers.append(scan)
         if changed:

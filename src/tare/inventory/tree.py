@@ -16,6 +16,7 @@ from tare.archive.tar_reader import OPAQUE_MARKER, WHITEOUT_PREFIX
 from tare.errors import DataCorrupt
 
 _METADATA_PREFIX = ".wh..wh."
+_NAMES_LIMIT = 2_000_000  # of all layers of an image; a path of 4095 bytes may make two thousand directories
 _LINK_LIMIT = 40  # symbolic links followed in one path, path_resolution(7)
 
 
@@ -50,7 +51,7 @@ class Content:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Node:
-    """One name. ``kind`` None is a whiteout; a hard link is a file with the ``content`` of its first name."""
+    """One name. ``kind`` None is a whiteout; a hard link is what its first name is, with the same ``content``."""
 
     kind: Kind | None
     layer: int
@@ -74,16 +75,30 @@ def new_root(layer: int = 0) -> Node:
 
 
 class LayerTree:
-    """What one layer adds: the members of its tar, a whiteout as a node without kind."""
+    """What one layer adds: the members of its tar, a whiteout as a node without kind.
 
-    def __init__(self, number: int) -> None:
+    ``names`` counts the nodes made so far, those of the layers below (given by the caller) included.
+    """
+
+    def __init__(self, number: int, names: int = 0) -> None:
         self.number = number
         self.root = new_root(number)
+        self.names = names
 
     def locate(self, path: str) -> str:
         """Where a member lands: as ``path``, links of this very layer followed. Raises DataCorrupt."""
         parent, _, name = path.rpartition("/")
-        return "/".join((*resolve(self.root, parent, missing=True), name)) if parent else name
+        place, node, nothing = "", self.root, Node(kind=None, layer=self.number)
+        for part in parent.split("/") if parent else ():
+            place = f"{place}/{part}" if place else part
+            below = node.children.get(part)
+            if below is not None and below.kind is Kind.SYMLINK:
+                place = "/".join(resolve(self.root, place))
+                below = lookup(self.root, place)
+                if below is None:
+                    raise DataCorrupt(f"tar member {path[:200]!r} cannot be unpacked: {part[:200]!r} leads to nothing")
+            node = below if below is not None else nothing
+        return f"{place}/{name}" if place else name
 
     def add(self, entry: Entry, content: Content | None) -> None:
         """Add a member at ``entry.path``, which :meth:`locate` gave. Raises DataCorrupt for what cannot be unpacked."""
@@ -109,9 +124,19 @@ class LayerTree:
             node.opaque = present.kind is None
         if present is not None and present.kind is not None:
             hide(present, node, self.number)
-        parent.children[name] = node
+        self._put(parent, name, node)
         if node.content is not None:
             node.content.names += 1
+
+    def _put(self, parent: Node, name: str, node: Node) -> None:
+        self.names += 1
+        if self.names > _NAMES_LIMIT:
+            raise DataCorrupt(
+                f"layer {self.number}: the image has more than {_NAMES_LIMIT} files and directories",
+                hint="images of this size are not looked into",
+                code="inventory-too-large",
+            )
+        parent.children[name] = node
 
     def _node(self, entry: Entry, content: Content | None) -> Node:
         if entry.kind is not Kind.HARDLINK:
@@ -119,7 +144,7 @@ class LayerTree:
             _describe(node, entry)
             return node
         first = lookup(self.root, entry.target, follow=False)
-        if first is None or first.kind is None or first.is_directory:
+        if first is None or first.is_directory:
             raise DataCorrupt(
                 f"tar member {entry.path[:200]!r} cannot be unpacked: {entry.target[:200]!r}, which it links to, is "
                 f"{'a directory' if first is not None and first.is_directory else 'not in its layer'}"
@@ -140,7 +165,7 @@ class LayerTree:
             below = node.children.get(part)
             if below is None or below.kind is None:
                 below = Node(kind=Kind.DIRECTORY, layer=self.number, opaque=below is not None)
-                node.children[part] = below
+                self._put(node, part, below)
             if not below.is_directory:
                 raise DataCorrupt(f"tar member below {path[:200]!r} cannot be unpacked: {part[:200]!r} is no directory")
             node = below
@@ -157,7 +182,7 @@ class LayerTree:
             raise DataCorrupt(f"tar member {path[:200]!r}: invalid whiteout")
         present = parent.children.get(hidden)
         if present is None:
-            parent.children[hidden] = Node(kind=None, layer=self.number)
+            self._put(parent, hidden, Node(kind=None, layer=self.number))
         elif present.is_directory:
             present.opaque = True
 
@@ -256,16 +281,15 @@ def lookup(root: Node, path: str, *, follow: bool = True) -> Node | None:
     return node
 
 
-def resolve(root: Node, path: str, *, follow: bool = True, missing: bool = False) -> list[str]:
+def resolve(root: Node, path: str, *, follow: bool = True) -> list[str]:
     """The components that ``path`` comes down to when links are followed; what is not there stays as it is written.
 
-    Raises DataCorrupt for a loop of links; with ``missing`` also for a link to what is not there.
+    Raises DataCorrupt for a loop of links.
     """
     pending = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     done: list[str] = []
     nodes = [root]
     followed = 0
-    broken = 0
     while pending:
         part = pending.pop()
         if part == "..":
@@ -281,11 +305,8 @@ def resolve(root: Node, path: str, *, follow: bool = True, missing: bool = False
             if node.target.startswith("/"):
                 done, nodes = [], [root]
             pending.extend(item for item in reversed(node.target.split("/")) if item not in ("", "."))
-            broken = followed
             continue
         done.append(part)
         if node is not None and node.kind is not None:
             nodes.append(node)
-    if missing and broken and len(nodes) != len(done) + 1:
-        raise DataCorrupt(f"tar member below {path[:200]!r} cannot be unpacked: a link leads to what is not there")
     return done

@@ -25,6 +25,9 @@ PACKAGE_MANAGERS = frozenset(
         *("pip", "pip3", "npm", "yarn", "pnpm", "gem", "cargo", "mvn", "conda"),
     )
 )
+PARTS = 2000
+"""What is less than this part of all is not worth a row among the largest files, nor a place in a drawing."""
+
 _SPECIAL_BITS = 0o6000  # set-user-ID and set-group-ID
 _NO_PACKAGE = "(no package)"
 _UNKNOWN = "(unknown)"
@@ -88,13 +91,22 @@ class DirectoryRow(Row, kw_only=True):
     path: str
 
 
+class FileRow(msgspec.Struct, kw_only=True):
+    """A large file; ``hidden`` is its size where no container sees it, else 0."""
+
+    path: str
+    bytes: int
+    hidden: int
+    layer: int
+
+
 class Weight(msgspec.Struct, kw_only=True):
     """The whole weighing; sizes in bytes.
 
     ``size`` is that of the layer tars: ``shipped`` (files) and ``headers`` (headers and padding of the tars). Of what
     is shipped, ``visible`` is what a container sees, ``replaced`` is written again later, ``deleted`` deleted later.
     ``files`` and ``directories`` count visible names, ``duplicates`` the bytes of visible files whose content another
-    file has, too. Lists of names are absolute paths.
+    file has, too, ``installed`` the packages of the final tree. Lists of names are absolute paths.
     """
 
     size: int = 0
@@ -106,6 +118,7 @@ class Weight(msgspec.Struct, kw_only=True):
     duplicates: int = 0
     files: int = 0
     directories: int = 0
+    installed: int = 0
     shells: list[str] = []
     package_managers: list[str] = []
     setuid: list[str] = []
@@ -114,6 +127,7 @@ class Weight(msgspec.Struct, kw_only=True):
     instructions: list[InstructionRow] = []
     packages: list[PackageRow] = []
     contents: list[DirectoryRow] = []
+    largest: list[FileRow] = []
     suggestions: list[Suggestion] = []
 
 
@@ -132,12 +146,14 @@ def weigh(
         else:
             found.visible += content.size
     found.headers = found.size - found.shipped
+    found.installed = len(inventory.packages)
     _survey(inventory, found)
     found.layers = _by_layer(inventory, diff_ids, origins, origin.below if origin else 0)
     found.stages = _by_stage(found.layers, origin)
     found.instructions = _by_instruction(found.layers)
     found.packages = _by_package(inventory)
     found.contents = _by_directory(inventory)
+    found.largest = _largest(inventory, found.shipped // PARTS)
     found.suggestions, found.duplicates = suggest(inventory, [row.instruction for row in found.layers])
     return found
 
@@ -242,3 +258,17 @@ def _by_directory(inventory: Inventory) -> list[DirectoryRow]:
             row = rows[path] = DirectoryRow(path=printable(path))
         row.count(content)
     return [rows[path] for path in sorted(rows)]
+
+
+def _largest(inventory: Inventory, smallest: int) -> list[FileRow]:
+    rows = [
+        FileRow(
+            path=printable(f"/{content.path}"),
+            bytes=content.size,
+            hidden=content.size if content.fate is not Fate.VISIBLE else 0,
+            layer=content.layer,
+        )
+        for content in inventory.contents()
+        if content.size > smallest
+    ]
+    return sorted(rows, key=lambda row: (-row.bytes, row.path, row.layer))

@@ -216,6 +216,48 @@ def test_an_image_without_anything_has_a_bill(tmp_path: Path) -> None:
         assert len(cyclonedx(made)["components"]) == len(made.files)
 
 
+def test_node_modules_need_those_that_node_would_load(tmp_path: Path) -> None:
+    def module(path: str, **needs: str) -> Member:
+        name = path.rpartition("node_modules/")[2]
+        text = json.dumps({"name": name, "version": "1", "dependencies": needs})
+        return file(f"app/{path}/package.json", text)
+
+    made = bill(
+        tmp_path,
+        [
+            module("node_modules/a", b="*", c="*"),
+            module("node_modules/a/node_modules/b", c="*", missing="*"),
+            module("node_modules/b"),
+            module("node_modules/c", b="*"),
+        ],
+    )
+    places = {
+        part.identifier: part.package.record.removeprefix("app/").removesuffix("/package.json") for part in made.parts
+    }
+    assert {places[part.identifier]: [places[one] for one in part.needs] for part in made.parts} == {
+        "node_modules/a": ["node_modules/a/node_modules/b", "node_modules/c"],
+        "node_modules/a/node_modules/b": ["node_modules/c"],
+        "node_modules/b": [],
+        "node_modules/c": ["node_modules/b"],
+    }
+
+
+def test_one_package_answers_for_each_need(tmp_path: Path) -> None:
+    def stanza(name: str, architecture: str, **fields: str) -> str:
+        more = "".join(f"{key}: {value}\n" for key, value in fields.items())
+        return f"Package: {name}\nStatus: install ok installed\nVersion: 1\nArchitecture: {architecture}\n{more}\n"
+
+    status = (
+        stanza("app", "amd64", Depends="lib (>= 1), virtual | real, absent")
+        + stanza("lib", "amd64")
+        + stanza("lib", "i386")
+        + "".join(stanza(f"provider{number}", "all", Provides="virtual") for number in range(3))
+    )
+    made = bill(tmp_path, [file("var/lib/dpkg/status", status)])
+    labels = {part.identifier: part.package.label for part in made.parts}
+    assert [labels[one] for one in made.parts[0].needs] == ["deb:lib@1:amd64", "deb:provider0@1:all"]
+
+
 def declared(place: Path, copyright_text: str) -> str:
     made = bill(
         place,

@@ -9,6 +9,7 @@ import pytest
 from layer_parts import Member, directory, file, hardlink, opaque, symlink, whiteout, write_layers
 
 from tare.errors import DataCorrupt
+from tare.inventory import tree
 from tare.inventory.scan import Inventory, take_inventory
 from tare.inventory.tree import Fate, lookup, walk
 
@@ -133,3 +134,10 @@ def test_deep_trees_are_no_trouble(tmp_path: Path) -> None:
     found = inventory(tmp_path, [file(f"{deep}/f", "1")], [whiteout("d")], [file(f"{deep}/f", "22")])
     assert fates(found)[0, f"{deep}/f"][0] is Fate.DELETED
     assert sum(1 for _ in found.files()) == 1
+
+
+def test_a_layer_that_makes_directories_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "_NAMES_LIMIT", 50)
+    with pytest.raises(DataCorrupt, match="more than 50 files and directories") as caught:
+        inventory(tmp_path, [file("/".join("d" * 60), "1")])
+    assert caught.value.code == "inventory-too-large"

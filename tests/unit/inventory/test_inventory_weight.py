@@ -41,7 +41,7 @@ def assert_adds_up(found: Weight, layers: Sequence[Path]) -> None:
         assert sum(row.hidden for row in listing) == found.replaced + found.deleted
     for depth in (1, 2, 3, 99):
         assert sum(row.bytes for row in directory_rows(found.contents, depth)) == shipped
-    assert directory_tree(found.contents).bytes == shipped
+    assert directory_tree(found.contents, found.largest).bytes == shipped
     assert found.visible + found.replaced + found.deleted == shipped
     assert found.size == shipped + found.headers == sum(path.stat().st_size for path in layers)
     assert sum(one.bytes for one in found.suggestions) <= shipped
@@ -178,13 +178,16 @@ def test_names_that_are_no_unicode_are_shown_with_escapes(tmp_path: Path) -> Non
 def test_the_tree_puts_small_directories_together_and_stays_exact(tmp_path: Path) -> None:
     members = [file(f"many/{number:04}/f", b"x") for number in range(3000)]
     found = weight(tmp_path, [directory("big"), file("big/f", b"x" * 50_000), *members])
-    tree = directory_tree(found.contents)
+    tree = directory_tree(found.contents, found.largest)
 
     def check(node: TreeNode) -> int:
         assert sum(child.bytes for child in node.children) <= node.bytes
         return 1 + sum(check(child) for child in node.children)
 
-    assert check(tree) == 4
+    assert check(tree) == 5
+    assert [(row.path, row.bytes) for row in found.largest] == [("/big/f", 50_000)]
+    (large,) = next(child for child in tree.children if child.name == "big").children
+    assert (large.name, large.bytes, large.files) == ("f", 50_000, 1)
     many = next(child for child in tree.children if child.name == "many")
     assert [(child.name, child.bytes, child.files) for child in many.children] == [("(smaller)", 3000, 3000)]
 
