@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import io
@@ -171,6 +172,16 @@ async def test_what_was_found_of_images_that_have_gone_is_forgotten(bench: Bench
     assert [path.name for path in (bench.work / "weights").iterdir()] == [f"{second.id.hex}.json"]
     (bench.work / "weights" / f"{second.id.hex}.json").write_bytes(b"torn")
     assert (await weigher.weigh(second))["shipped"] > 0
+
+
+async def test_images_are_weighed_beside_each_other_and_without_space_for_notes(bench: Bench, tmp_path: Path) -> None:
+    images = [await bench.image(await bench.build(f"FROM test.local/base:1\nLABEL a={n}\n")) for n in range(6)]
+    weigher = Weigher(bench.store, tmp_path / "weights")
+    found = await asyncio.gather(*(weigher.weigh(image) for image in (*images, *images)))
+    assert [one["id"] for one in found] == [str(image.id) for image in (*images, *images)]
+    assert len(list((tmp_path / "weights").iterdir())) == 6
+    (tmp_path / "file").touch()
+    assert (await Weigher(bench.store, tmp_path / "file" / "weights").weigh(images[0])) == found[0]
 
 
 def random_member(chance: random.Random) -> tuple[Entry, bytes]:

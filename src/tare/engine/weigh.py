@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from tare.inventory.weight import Weight, weigh
 from tare.store.images import Image
 from tare.store.store import Store
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_DEPTH = 2
 """Components of the directories that are listed when no other depth is asked for."""
 
@@ -29,6 +32,7 @@ class Weigher:
         self._store = store
         self._cache = cache
         self._running: SingleFlight[Weight] = SingleFlight()
+        self._keeping = asyncio.Lock()
 
     async def weigh(self, image: Image, *, depth: int = DEFAULT_DEPTH) -> dict[str, Any]:
         """The answer of ``/tare/images/{name}/weigh``: sizes in bytes, each listing adding up to ``shipped``.
@@ -67,7 +71,7 @@ class Weigher:
             first, _, rest = (await asyncio.to_thread(kept.read_bytes)).partition(b"\n")
             if first == stamp:
                 return msgspec.json.decode(rest, type=Weight)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError):
             pass
         instructions = [one.created_by or one.comment for one in image.config.history if not one.empty_layer]
         diff_ids = [str(diff_id) for diff_id in image.diff_ids]
@@ -79,17 +83,21 @@ class Weigher:
         return weight
 
     async def _keep(self, path: Path, document: bytes) -> None:
-        """Write what was found, and forget what was found of images that have gone."""
-        known = {f"{image.id.hex}.json" for image in await self._store.images.list()}
+        """Write what was found, and forget what was found of images that have gone. Without space nothing is kept."""
 
-        def write() -> None:
+        def write(known: set[str]) -> None:
             self._cache.mkdir(parents=True, exist_ok=True)
             for old in self._cache.iterdir():
                 if old.name not in known:
                     old.unlink(missing_ok=True)
             write_atomic(path, document, durable=False)
 
-        await asyncio.to_thread(write)
+        async with self._keeping:  # one clears away what another is writing, else
+            known = {f"{image.id.hex}.json" for image in await self._store.images.list()}
+            try:
+                await asyncio.to_thread(write, known)
+            except OSError:
+                logger.warning("cannot keep the weight of an image", exc_info=True)
 
     async def _compressed(self, diff_id: str, path: Path) -> int:
         def known(connection: Any) -> int | None:
