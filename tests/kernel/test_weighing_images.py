@@ -6,39 +6,22 @@ import asyncio
 import contextlib
 import hashlib
 import io
-import json
 import os
 import random
-import re
-import stat
-import subprocess
 import tarfile
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from build_bench import Bench
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
-from distroless_executor import RuncExecutor
+from weighing_checks import assert_exact, assert_seen
 
-from spdx_documents import valid_spdx
 from tare.archive.entry import Entry, Kind
 from tare.archive.tar_writer import TarWriter
-from tare.distroless.catalogue import DebianCatalogue
-from tare.distroless.settings import ArchiveSettings
-from tare.engine.boms import BillsOfMaterials
 from tare.engine.weigh import Weigher
 from tare.errors import DataCorrupt
-from tare.inventory.packages import NOBODY
-from tare.inventory.scan import Inventory, take_inventory
+from tare.inventory.scan import take_inventory
 from tare.inventory.tree import Fate, walk
-from tare.model import Platform, Reference
-from tare.store.images import Image
-from tare.store.store import Store
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -56,71 +39,6 @@ BUILT = {
     "extended attributes": "COPY f /f\nADD attributes.tar /\n",
     "links and pipes": "RUN ln -s nowhere /l; mkfifo /p; mknod /n c 1 3 || true; mkdir /w; chmod 1777 /w\n",
 }
-ASSEMBLED = (
-    "debian:12",
-    "distroless/static",
-    "distroless/base",
-    "distroless/cc",
-    "distroless/python3",
-    "distroless/static:debug",
-    "deb/hello",
-    "deb/nginx-light",
-)
-
-BILLED = ("distroless/static", "distroless/base", "deb/nginx-light")
-
-
-@asynccontextmanager
-async def mounted(store: Store, image: Image) -> AsyncIterator[Path]:
-    lowers = [await store.snapshots.ensure_layer(diff_id) for diff_id in image.diff_ids]
-    with tempfile.TemporaryDirectory(prefix="weighing-test-") as name:
-        await store.snapshots.view(lowers, Path(name))
-        try:
-            yield Path(name)
-        finally:
-            await store.snapshots.unmount(Path(name))
-
-
-def seen(root: Path) -> tuple[dict[str, tuple[int, int]], int]:
-    """What the kernel shows: mode and size of each name, and the bytes of all files."""
-    names: dict[str, tuple[int, int]] = {}
-    inodes: dict[int, int] = {}
-    for place, directories, files in os.walk(root):
-        for name in (*directories, *files):
-            status = os.lstat(f"{place}/{name}")
-            size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-            names[os.path.relpath(f"{place}/{name}", root)] = (stat.S_IMODE(status.st_mode), size)
-            if stat.S_ISREG(status.st_mode):
-                inodes[status.st_ino] = size
-    return names, sum(inodes.values())
-
-
-async def assert_exact(store: Store, weigher: Weigher, image: Image) -> dict[str, Any]:
-    """The listings add up to what Python's reader finds in the layers; what is visible is what the kernel shows."""
-    found = await weigher.weigh(image)
-    shipped = 0
-    for diff_id in image.diff_ids:
-        with tarfile.open(store.layers.path(diff_id)) as archive:
-            shipped += sum(member.size for member in archive if member.isreg())
-    assert found["size"] == image.size == found["shipped"] + found["headers"]
-    assert found["shipped"] == shipped
-    for listing in ("layer", "stage", "instruction", "package", "directory"):
-        rows = found["by"][listing]
-        assert sum(row["bytes"] for row in rows) == shipped, listing
-        assert sum(row["hidden"] for row in rows) == found["replaced"] + found["deleted"], listing
-    assert sum(row["size"] for row in found["by"]["layer"]) == image.size
-    assert found["tree"]["bytes"] == shipped
-    inventory = take_inventory([store.layers.path(diff_id) for diff_id in image.diff_ids])
-    async with mounted(store, image) as root:
-        names, visible = seen(root)
-    ours = {path: (node.mode, node.content.size if node.content else 0) for path, node in walk(inventory.root)}
-    links = {path for path, node in walk(inventory.root) if node.target}
-    assert {path: one for path, one in ours.items() if path not in links} == {
-        path: one for path, one in names.items() if path not in links
-    }
-    assert ours.keys() == names.keys()
-    assert found["visible"] == found["content_size"] == visible
-    return found
 
 
 @pytest.fixture
@@ -136,7 +54,9 @@ async def test_a_built_image_weighs_what_its_layers_ship(bench: Bench, weigher: 
         member.pax_headers = {"SCHILY.xattr.user.test": "v" * 300}
         archive.addfile(member)
     result = await bench.build(f"FROM test.local/base:1\n{BUILT[name]}")
-    found = await assert_exact(bench.store, weigher, await bench.image(result))
+    image = await bench.image(result)
+    found = await assert_exact(bench.store, weigher, image)
+    await assert_seen(bench.store, found, image)
     ledger = [(line.text, line.bytes) for line in result.ledger if line.shipped and not line.text.startswith("FROM")]
     assert [(row["instruction"], row["bytes"]) for row in found["by"]["layer"] if not row["base"]] == ledger
     twice = sum(line.rewritten for line in result.ledger if line.shipped)
@@ -263,98 +183,3 @@ def described(path: Path) -> str:
     if path.is_symlink():
         return os.readlink(path)
     return "directory" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.mark.network
-async def test_assembled_images_weigh_what_their_layers_ship_and_dpkg_agrees(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    kept = os.environ.get("TARE_TEST_CACHE")
-    cache = Path(kept) if kept else tmp_path_factory.mktemp("weighing-cache")
-    store = await Store.open(tmp_path / "data")
-    try:
-        catalogue = DebianCatalogue(store, RuncExecutor(store), ArchiveSettings(), cache)
-        weigher = Weigher(store, tmp_path / "weights")
-        for name in ASSEMBLED:
-            reference = Reference.parse(f"tare.local/{name}")
-            await catalogue.assemble(reference, Platform.host(), lambda *_: None)
-            image = await store.images.resolve(str(reference))
-            found = await assert_exact(store, weigher, image)
-            inventory = take_inventory([store.layers.path(diff_id) for diff_id in image.diff_ids])
-            assert found["packages"] == len(inventory.packages)
-            packages = {row["package"]: row["bytes"] for row in found["by"]["package"]}
-            assert len(packages) == len(inventory.packages) + 1 - _without_files(inventory), name
-            if name == "debian:12":
-                async with mounted(store, image) as root:
-                    assert_dpkg_agrees(inventory, root)
-            else:
-                assert_only_made_files_are_nobodys(inventory)
-            if name in BILLED:
-                await assert_bills_are_valid(store, image, name)
-    finally:
-        await store.close()
-
-
-def _without_files(inventory: Inventory) -> int:
-    having = {owner.label for owner in inventory.owners.values()}
-    return sum(package.label not in having for package in inventory.packages.packages)
-
-
-MADE = re.compile(
-    r"etc/(?:passwd|group|nsswitch\.conf|timezone|ssl/certs/(?:ca-certificates\.crt|java/cacerts))|busybox/busybox"
-    r"|var/www/html/index\.nginx-debian\.html"
-)
-"""Files that the assembler makes or moves itself."""
-
-
-def assert_only_made_files_are_nobodys(inventory: Inventory) -> None:
-    """All that comes out of a package is known as its, configuration files included."""
-    nobodys = [path for path, _, content in inventory.files() if content not in inventory.owners]
-    assert not [path for path in nobodys if not MADE.fullmatch(path)]
-
-
-async def assert_bills_are_valid(store: Store, image: Image, name: str) -> None:
-    """Both formats by their own validators, every file once in each."""
-    boms = BillsOfMaterials(store)
-    files = []
-    for kind in ("spdx-json", "cyclonedx-json"):
-        _, pieces = await boms.make(image, name, kind)
-        text = b"".join([piece async for piece in pieces]).decode()
-        if kind == "spdx-json":
-            files.append(sorted(one["fileName"][1:] for one in valid_spdx(text)["files"]))
-        else:
-            assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
-            parts = [one for part in json.loads(text)["components"] for one in (part, *part.get("components", ()))]
-            files.append(sorted(one["name"] for one in parts if one["type"] == "file"))
-    async with mounted(store, image) as root:
-        places = [(place, names) for place, _, names in os.walk(root)]
-        paths = [os.path.join(place, name) for place, names in places for name in names]
-        seen_files = sorted("/" + os.path.relpath(path, root) for path in paths if not os.path.islink(path))
-    assert files == [seen_files, seen_files]
-
-
-def assert_dpkg_agrees(inventory: Inventory, root: Path) -> None:
-    """Each file's owner is the one that dpkg names, no more and no less."""
-    admin = f"--admindir={root}/var/lib/dpkg"
-    listed = subprocess.run(
-        ["dpkg-query", admin, "-W", "-f", "${binary:Package} ${Package}\n"], capture_output=True, text=True, check=True
-    )
-    expected: dict[str, set[str]] = {}
-    for line in listed.stdout.splitlines():
-        qualified, name = line.split()
-        paths = subprocess.run(["dpkg-query", admin, "-L", qualified], capture_output=True, text=True, check=True)
-        for path in paths.stdout.splitlines():
-            parent, _, last = path.strip("/").rpartition("/")
-            place = root / parent
-            real = os.path.relpath(os.path.realpath(place) if place.is_symlink() or place.exists() else place, root)
-            expected.setdefault(os.path.normpath(f"{real}/{last}"), set()).add(name)
-    wrong = []
-    for path, _, content in inventory.files():
-        owner = inventory.owners.get(content, NOBODY)
-        about = path.startswith("var/lib/dpkg/info/")  # dpkg's own notes of a package
-        if owner is not NOBODY and owner.kind == "deb" and owner.name not in expected.get(path, set()) and not about:
-            wrong.append((path, owner.name))
-        if owner is NOBODY and path in expected:
-            wrong.append((path, "nobody's, but " + ", ".join(expected[path])))
-    assert not wrong
-    assert len(inventory.packages) == len(listed.stdout.splitlines())
