@@ -78,7 +78,9 @@ def weight_lines(found: dict[str, Any], *, top: int) -> list[str]:
         ("size", f"{human_size(found['size'])}: {human_size(found['shipped'])} in files, the rest are tar headers"),
         ("transfer size", f"{human_size(found['compressed'])} (gzip)"),
         ("layers", found["layers"]),
-        ("visible", f"{human_size(found['visible'])} in {found['files']} files, {found['directories']} directories"),
+        ("visible", human_size(found["visible"])),
+        ("files", found["files"]),
+        ("directories", found["directories"]),
         ("written twice", human_size(found["replaced"])),
         ("deleted later", human_size(found["deleted"])),
         ("duplicates", human_size(found["duplicates"])),
@@ -149,7 +151,10 @@ def _instruction(row: dict[str, Any]) -> str:
 
 def _table(titles: list[str], rows: Iterable[list[str]], top: int) -> list[str]:
     cells = list(rows)
-    return ["", *align([titles, *cells[:top]], min_width=6).splitlines(), *_more(len(cells), top)]
+    if not cells:
+        return []
+    lines = align([titles, *cells[:top]], min_width=6).splitlines()
+    return ["", *(line.rstrip() for line in lines), *_more(len(cells), top)]
 
 
 def _more(count: int, top: int) -> list[str]:
