@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_DEPTH = 2
 """Components of the directories that are listed when no other depth is asked for."""
 
+_RULES = 1  # number of the rules by which images are weighed: what others found is found anew
+
 
 class Weigher:
     """Weighs images; what it finds is kept, as an image never changes."""
@@ -66,7 +68,7 @@ class Weigher:
     async def _weight(self, image: Image) -> Weight:
         kept = self._cache / f"{image.id.hex}.json"
         origin = await self._store.origins.load(image.id)
-        stamp = msgspec.json.encode(origin)
+        stamp = msgspec.json.encode([_RULES, origin])
         try:
             first, _, rest = (await asyncio.to_thread(kept.read_bytes)).partition(b"\n")
             if first == stamp:

@@ -46,6 +46,25 @@ _NAMES: Mapping[str, str] = {
 }
 """Debian's short names, in lower case, that are licences of SPDX's list under another name."""
 
+_CLASSIFIERS: Mapping[str, str] = {
+    "GNU Affero General Public License v3": "AGPL-3.0-only",
+    "GNU Affero General Public License v3 or later (AGPLv3+)": "AGPL-3.0-or-later",
+    "GNU General Public License v2 (GPLv2)": "GPL-2.0-only",
+    "GNU General Public License v2 or later (GPLv2+)": "GPL-2.0-or-later",
+    "GNU General Public License v3 (GPLv3)": "GPL-3.0-only",
+    "GNU General Public License v3 or later (GPLv3+)": "GPL-3.0-or-later",
+    "GNU Lesser General Public License v2 or later (LGPLv2+)": "LGPL-2.0-or-later",
+    "GNU Lesser General Public License v3 (LGPLv3)": "LGPL-3.0-only",
+    "GNU Lesser General Public License v3 or later (LGPLv3+)": "LGPL-3.0-or-later",
+    "ISC License (ISCL)": "ISC",
+    "MIT License": "MIT",
+    "MIT No Attribution License (MIT-0)": "MIT-0",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "The Unlicense (Unlicense)": "Unlicense",
+    "zlib/libpng License": "Zlib",
+}
+"""Classifiers of Python projects that mean one licence; "BSD License" may be any of several, and stays a name."""
+
 
 def is_copyright(path: str) -> bool:
     """Whether a file is a Debian package's copyright file."""
@@ -74,6 +93,8 @@ class Licences:
             return self._debian(package)
         if not package.licence:
             return UNKNOWN
+        if package.kind is PackageKind.PYPI and package.licence in _CLASSIFIERS:
+            return _CLASSIFIERS[package.licence]
         return _normalised(package.licence) or self._reference(package.licence, "", f"/{package.record}")
 
     def _debian(self, package: Package) -> str:

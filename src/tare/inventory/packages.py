@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
 from tare.inventory.paths import printable
+
+_COMPILED = re.compile(r"(.*/|)__pycache__/([^/.]+)\.[^/]+\.pyc")  # PEP 3147
 
 
 class PackageKind(StrEnum):
@@ -83,8 +86,10 @@ class Registry:
         self._directories.setdefault(path, package)
 
     def owner(self, path: str) -> Package:
-        """Whose the file is; NOBODY's where no package has it."""
+        """Whose the file is; NOBODY's where no package has it. Compiled Python is the owner's of its source."""
         found = self._files.get(path)
+        if found is None and (match := _COMPILED.fullmatch(path)):
+            found = self._files.get(f"{match[1]}{match[2]}.py")
         if found is not None or not self._directories:
             return found or NOBODY
         while path:

@@ -304,6 +304,24 @@ def test_licences_with_exceptions_and_odd_names_keep_their_words(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("License-Expression: MIT OR Apache-2.0", "MIT OR Apache-2.0"),
+        ("License: BSD-3-Clause", "BSD-3-Clause"),
+        ("License: MIT License", "MIT"),
+        ("Classifier: License :: OSI Approved :: GNU General Public License v3 or later (GPLv3+)", "GPL-3.0-or-later"),
+        ("Classifier: License :: OSI Approved :: BSD License", "LicenseRef-BSD-License-"),
+        (f"License: {'long ' * 30}\nClassifier: License :: OSI Approved :: MIT License", "MIT"),
+        ("Summary: nothing", "NOASSERTION"),
+    ],
+)
+def test_licences_of_python_projects(tmp_path: Path, field: str, expected: str) -> None:
+    made = bill(tmp_path, [file("site/x.dist-info/METADATA", f"Name: x\nVersion: 1\n{field}\n")])
+    spdx(made)
+    assert made.parts[0].licence.startswith(expected)
+
+
+@pytest.mark.parametrize(
     ("text", "fits"),
     [
         ("https://example.org/a?b#c", True),

@@ -151,6 +151,8 @@ def test_python_projects_with_and_without_a_distribution_package(tmp_path: Path)
             file("app/lib/other.py", "1"),
             file(f"{SITE}/set_tools.egg-info", "Name: set_tools\nVersion: 1\nLicense: UNKNOWN\n"),
             file(f"{SITE}/set_tools.py", "1"),
+            file(f"{SITE}/__pycache__/set_tools.cpython-311.opt-1.pyc", "1"),
+            file(f"{SITE}/__pycache__/other.cpython-311.pyc", "1"),
             file("var/lib/dpkg/status", "Package: python3-set\nStatus: a b installed\nVersion: 3\n"),
             file("var/lib/dpkg/info/python3-set.list", f"/{SITE}/set_tools.egg-info\n/{SITE}/set_tools.py\n"),
             file("bad/x.dist-info/METADATA", "Version: 1\n"),
@@ -169,6 +171,8 @@ def test_python_projects_with_and_without_a_distribution_package(tmp_path: Path)
         zope,
     )
     assert owners(found)[f"{SITE}/set_tools.egg-info"] == "deb:python3-set@3"
+    assert owners(found)[f"{SITE}/__pycache__/set_tools.cpython-311.opt-1.pyc"] == "deb:python3-set@3"
+    assert f"{SITE}/__pycache__/other.cpython-311.pyc" not in owners(found)
     names = {package.name: package for package in found.packages.packages}
     assert names.keys() == {"python3-set", "set-tools", "zope-interface"}
     assert names["zope-interface"].depends == ("set-tools",)
