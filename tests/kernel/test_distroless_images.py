@@ -12,11 +12,21 @@ from pathlib import Path
 
 import pytest
 from distroless_executor import RuncExecutor, run_in
+from weighing_checks import (
+    assert_bills_are_valid,
+    assert_dpkg_agrees,
+    assert_exact,
+    assert_only_made_files_are_nobodys,
+    assert_seen,
+    inventory_of,
+    mounted,
+)
 
 from tare.base.process import run
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.effects import JAVA_TRUST_STORE
 from tare.distroless.settings import ArchiveSettings
+from tare.engine.weigh import Weigher
 from tare.errors import InternalError, NotFound, Unsupported
 from tare.model import Digest, Platform, Reference
 from tare.model.execution import ExecRequest, Output
@@ -35,6 +45,7 @@ class Bench:
             ArchiveSettings(),
             cache,
         )
+        self.weigher = Weigher(store, cache / "weights")
         self.progress: list[tuple[str, str]] = []
 
     async def image(self, name: str) -> Image:
@@ -117,6 +128,10 @@ async def test_debian_is_configured_and_installs_packages(bench: Bench) -> None:
     ]
     assert not [name for name, item in members.items() if item.isfile() and name.startswith("usr/share/man/")]
     assert "usr/share/doc/bash/copyright" in members
+    found = await assert_exact(bench.store, bench.weigher, image)
+    await assert_seen(bench.store, found, image)
+    async with mounted(bench.store, image) as root:
+        assert_dpkg_agrees(inventory_of(bench.store, image), root)
 
 
 async def test_debian_is_the_same_bytes_every_time(bench: Bench, tmp_path: Path, cache: Path) -> None:
@@ -166,6 +181,8 @@ async def test_distroless_content(bench: Bench, name: str, limit: int) -> None:
     assert bench.read(image, "etc/ssl/certs/ca-certificates.crt").count(b"BEGIN CERTIFICATE") > 100
     assert "usr/share/zoneinfo/Europe/Berlin" in members
     assert not [path for path in members if path.startswith(("usr/share/man/", "usr/share/locale/", "etc/init.d"))]
+    await assert_exact(bench.store, bench.weigher, image)
+    assert_only_made_files_are_nobodys(inventory_of(bench.store, image))
 
 
 async def test_python(bench: Bench) -> None:
@@ -196,6 +213,8 @@ async def test_base_runs_dynamic_programs_and_debug_has_a_shell(bench: Bench) ->
     listed = (await bench.run(name, "/busybox/busybox", "--list")).split()
     links = {path.removeprefix("busybox/") for path in bench.members(image) if path.startswith("busybox/")}
     assert links == set(listed) | {"busybox"}
+    assert_only_made_files_are_nobodys(inventory_of(bench.store, image))
+    await assert_bills_are_valid(bench.store, image, name)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +227,9 @@ async def test_base_runs_dynamic_programs_and_debug_has_a_shell(bench: Bench) ->
 )
 async def test_packages_by_name(bench: Bench, name: str, argv: Sequence[str], expected: str) -> None:
     assert expected in await bench.run(f"tare.local/deb/{name}:12", *argv)
+    image = await bench.image(f"tare.local/deb/{name}:12")
+    await assert_seen(bench.store, await assert_exact(bench.store, bench.weigher, image), image)
+    assert_only_made_files_are_nobodys(inventory_of(bench.store, image))
 
 
 async def test_unknown_names(bench: Bench) -> None:

@@ -28,6 +28,7 @@ from tare.build.ops.manifests import Manifests
 from tare.build.ops.operation import Settings
 from tare.build.ops.select import Tree
 from tare.build.ops.workbench import Workbench
+from tare.build.origin import origin_of
 from tare.build.outputs.archive import write_archive
 from tare.build.outputs.files import write_directory, write_tar
 from tare.build.outputs.kinds import check_output, names_of, stores_image
@@ -158,6 +159,8 @@ class Builder:
             chain = solved[plan.output.tip].result.chain
             manifest = await self._write_outputs(request, config, chain, epoch)
             tags = await self._store_image(request, config)
+            if stores_image(request.outputs):
+                await self._store.origins.save(Digest.of(encode(config)), origin_of(plan, ledger))
             await self._history.save(request.project, past_steps(plan, solver.keys))
         image = Digest.of(encode(config))
         observe(BuildFinished(image, tuple(reference.familiar() for reference in tags)))

@@ -64,6 +64,7 @@ _IMAGE: Mapping[str, str] = {
     "prune": "prune:prune_images",
     "pull": "images:pull",
     "rm": "images:remove",
+    "sbom": "sbom:sbom",
     "tag": "images:tag",
     "weigh": "weigh:weigh",
 }
@@ -114,6 +115,7 @@ _TOP: Mapping[str, str] = {
     "ps": "listing:ps",
     "pull": "images:pull",
     "rmi": "images:remove",
+    "sbom": "sbom:sbom",
     "tag": "images:tag",
     "version": "system:version",
     "weigh": "weigh:weigh",

@@ -14,6 +14,7 @@ from tare.build.sources.limits import SourceLimits
 from tare.daemon.config import Settings
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
+from tare.engine.boms import BillsOfMaterials
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
@@ -336,12 +337,13 @@ def _container_files(parts: _Parts, lifecycle: Lifecycle) -> ContainerFiles:
 
 def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:
     catalogue = DebianCatalogue(parts.store, executor, _archive_settings(parts.settings), parts.paths.cache)
-    weigher = Weigher(parts.store, parts.paths.cache / "weigh", parts.paths.run_root / "scratch")
+    weigher = Weigher(parts.store, parts.paths.cache / "weights")
     return Images(
         store=parts.store,
         records=parts.records,
         catalogue=catalogue,
         weigher=weigher,
+        boms=BillsOfMaterials(parts.store),
         events=parts.events,
         settle=lifecycle.settle,
     )

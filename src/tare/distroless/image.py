@@ -10,6 +10,7 @@ from tare.archive.entry import Entry, Kind
 from tare.archive.filetree import FileTree
 from tare.distroless import debian
 from tare.distroless.deb import Deb
+from tare.distroless.dpkg import conffiles_field
 from tare.distroless.effects import apply_effects
 from tare.distroless.filters import is_unneeded
 from tare.distroless.recipes import Recipe
@@ -55,9 +56,14 @@ def _is_copyright(deb: Deb, path: str) -> bool:
 
 
 def _write_status(tree: FileTree, debs: Sequence[Deb]) -> None:
-    """What scanners read: one control paragraph and one list of checksums for each package."""
+    """What scanners read: one control paragraph and one list of checksums for each package.
+
+    The checksums leave configuration files out; they are named as dpkg's own status file does.
+    """
     for deb in debs:
         control = deb.control["control"].rstrip(b"\n") + b"\n"
+        if listed := conffiles_field(deb, tree):
+            control += f"Conffiles:{listed}\n".encode()
         tree.add_file(f"{STATUS_DIRECTORY}/{deb.name}", control)
         tree.add_file(f"{STATUS_DIRECTORY}/{deb.name}.md5sums", deb.control.get("md5sums", b""))
 

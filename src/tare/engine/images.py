@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, BinaryIO
 
 from tare.archive.compression import decompress
 from tare.base.readers import Readable
 from tare.distroless.catalogue import DebianCatalogue
+from tare.engine.boms import BillsOfMaterials
 from tare.engine.clock import now
 from tare.engine.events import Events
 from tare.engine.progress import StatusLines
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, ImageSummary
-from tare.engine.weigh import Weigher
+from tare.engine.weigh import DEFAULT_DEPTH, Weigher
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from tare.model import Digest, Platform, Reference, short_id
 from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
@@ -39,6 +40,7 @@ class Images:
         records: ContainerRecords,
         catalogue: DebianCatalogue,
         weigher: Weigher,
+        boms: BillsOfMaterials,
         events: Events,
         settle: Callable[[], Awaitable[None]],
     ) -> None:
@@ -46,6 +48,7 @@ class Images:
         self._records = records
         self._catalogue = catalogue
         self._weigher = weigher
+        self._boms = boms
         self._events = events
         self._settle = settle
 
@@ -240,9 +243,13 @@ class Images:
         """Bytes on disk of all layers that images have, shared ones once: their tars, and their unpacked trees."""
         return await self._store.layers.usage()
 
-    async def weigh(self, reference: str) -> dict[str, Any]:
+    async def weigh(self, reference: str, *, depth: int = DEFAULT_DEPTH) -> dict[str, Any]:
         """What is in the image and how much: see :class:`Weigher`."""
-        return await self._weigher.weigh(await self._store.images.resolve(reference))
+        return await self._weigher.weigh(await self._store.images.resolve(reference), depth=depth)
+
+    async def bill_of_materials(self, reference: str, kind: str) -> tuple[str, AsyncIterator[bytes]]:
+        """Media type and pieces of an SBOM: see :class:`BillsOfMaterials`. Raises NotFound, InvalidArgument."""
+        return await self._boms.make(await self._store.images.resolve(reference), reference, kind)
 
     async def load(self, stream: BinaryIO, progress: Progress) -> None:
         """Not in this version. Raises Unsupported."""
