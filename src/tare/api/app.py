@@ -13,6 +13,7 @@ from tare.api.context import ENGINE, Handler
 from tare.api.gate import Gate
 from tare.api.middleware import Requests, add_headers
 from tare.api.routes import (
+    audits,
     builds,
     container_files,
     container_io,
@@ -48,7 +49,8 @@ Route = tuple[str, str, Handler]
 def all_routes() -> list[Route]:
     """Every route as (method, path without version, handler)."""
     of_containers = (containers, container_io, container_files, container_stats, execs)
-    groups = (system, *of_containers, images, builds, networks, volumes, volume_copies, volume_files, tare, debugging)
+    own = (tare, debugging, audits)
+    groups = (system, *of_containers, images, builds, networks, volumes, volume_copies, volume_files, *own)
     return [route for group in groups for route in group.ROUTES]
 
 

@@ -157,8 +157,14 @@ def _layer_names(subject: Subject) -> tuple[LayerName, ...]:
     return tuple(names)
 
 
+def breaks_proof(one: Finding) -> bool:
+    """Whether the proof does not hold because of a finding."""
+    optional = one.rule == "missing-dependency" and one.severity < Severity.MEDIUM
+    return one.rule in BREAKS_PROOF and not one.ignored and not optional
+
+
 def _proof(report: Report, layers: Layers, examiner: Examiner, closure: Closure) -> Proof:
     programs = {id(inode): inode for _, inode in layers.tree.files() if examiner.examine(inode).form is Form.PROGRAM}
-    breaking = [one for one in report.findings if one.rule in BREAKS_PROOF and not one.ignored]
+    breaking = [one for one in report.findings if breaks_proof(one)]
     members = sorted((shown(member.path), shown(member.reason)) for member in closure.members.values())
     return Proof(entrypoint=closure.words, closure=tuple(members), programs=len(programs), holds=not breaking)

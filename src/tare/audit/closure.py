@@ -68,6 +68,15 @@ class Member:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A library, interpreter or program that is nowhere. ``optional``: only what is loaded by name needs it."""
+
+    name: str
+    user: str
+    optional: bool = False
+
+
 @dataclass(slots=True, kw_only=True)
 class Closure:
     """What running the entrypoint can execute or load.
@@ -78,7 +87,7 @@ class Closure:
 
     words: tuple[str, ...] = ()
     members: dict[int, Member] = field(default_factory=dict)
-    missing: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
     runtimes: set[str] = field(default_factory=set)
     homes: list[str] = field(default_factory=list)
 
@@ -109,6 +118,7 @@ class _Walk:
         self._examiner = examiner
         self._start = start
         self._closure = Closure()
+        self._optional = False
         self._waiting: deque[tuple[Member, tuple[str, ...]]] = deque()
         path = start.environment.get("LD_LIBRARY_PATH", "")
         self._shared = (*(item for item in path.split(":") if item), *self._configured(), *_DIRECTORIES)
@@ -121,15 +131,25 @@ class _Walk:
             self._root(words)
         for program in self._start.programs:
             if not self._add_program(program, "named by who asked"):
-                self._closure.missing.append((program, "who asked for it"))
+                self._miss(program, "who asked for it")
         self._preloaded()
         if not self._closure.members and not self._start.command:
+            self._optional = True
             for path, inode in self._libraries:
                 self._add(path, inode, "a library of an image without an entrypoint")
         self._drain()
+        self._optional = True
         while self._add_plugins():
             self._drain()
+        loaded = {
+            elf.soname for one in self._closure.members.values() if (elf := self._examiner.examine(one.inode).elf)
+        }
+        # Who needs the name of something that is loaded gets that, wherever it lies (ld.so(8)).
+        self._closure.missing = [one for one in self._closure.missing if one.name not in loaded]
         return self._closure
+
+    def _miss(self, name: str, user: str) -> None:
+        self._closure.missing.append(Missing(name, user, self._optional))
 
     def _root(self, words: tuple[str, ...]) -> None:
         """The program of a command, and programs that its other words name by a path, as wrappers get them."""
@@ -139,7 +159,7 @@ class _Walk:
             found = self._program(word)
             if found is None:
                 if not position:
-                    self._closure.missing.append((word, "the image's command"))
+                    self._miss(word, "the image's command")
                 continue
             content = self._examiner.examine(found[1])
             if not position or content.form in (Form.PROGRAM, Form.SCRIPT):
@@ -197,7 +217,7 @@ class _Walk:
 
     def _follow(self, word: str, reason: str, user: str) -> None:
         if not self._add_program(word, reason):
-            self._closure.missing.append((word, user))
+            self._miss(word, user)
 
     def _add_loaded(self, member: Member, elf: Elf, inherited: tuple[str, ...]) -> None:
         if elf.interpreter:
@@ -215,7 +235,7 @@ class _Walk:
         for path, inode in found.values():
             self._add(path, inode, reason, inherited)
         if not found and not name.startswith(("libc.musl-", "ld-musl-", "linux-vdso")):
-            self._closure.missing.append((name, user))
+            self._miss(name, user)
 
     def _expanded(self, text: str, path: str) -> tuple[str, ...]:
         origin = posixpath.dirname(path)

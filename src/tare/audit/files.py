@@ -64,20 +64,31 @@ def check_closure(tree: Tree, examiner: Examiner, closure: Closure, *, has_comma
     """What the proof asks beyond: no program outside the closure, and the closure known to its end."""
     if not has_command:
         yield finding("no-entrypoint", "Entrypoint", "neither ENTRYPOINT nor CMD")
-    for name, user in closure.missing:
-        yield finding("missing-dependency", name, f"needed by {user}")
+    for missing in closure.missing:
+        severity = Severity.LOW if missing.optional else None
+        yield finding("missing-dependency", missing.name, f"needed by {missing.user}", severity=severity)
     for path, inode in tree.files():
         if closure.has(inode):
             continue
         content = examiner.examine(inode)
-        if content.form is Form.PROGRAM:
+        if content.form is Form.LIBRARY or _is_talking_library(inode, content, examiner):
+            yield finding("unused-library", path, "library", layer=inode.layer)
+        elif content.form is Form.PROGRAM:
             kind = "without an entry in the closure" if not content.damaged else f"damaged: {content.damaged}"
             role = ", ".join(name for _, name in content.roles)
             yield finding("outside-closure", path, f"program {kind}{f' ({role})' if role else ''}", layer=inode.layer)
-        elif content.form is Form.LIBRARY:
-            yield finding("unused-library", path, "library", layer=inode.layer)
         elif content.form is Form.SCRIPT and (inode.mode & 0o111):
             yield from _check_script(path, inode, content, tree, closure)
+
+
+def _is_talking_library(inode: Inode, content: Content, examiner: Examiner) -> bool:
+    """Whether it is a library that says its version when the loader starts it, as libcap's are.
+
+    It has the name of a library and functions for others, nobody may execute it, and it is nothing that is known.
+    """
+    if content.elf is None or not content.elf.soname or content.roles or inode.mode & 0o111:
+        return False
+    return bool(examiner.exports(inode))
 
 
 def _check_script(path: str, inode: Inode, content: Content, tree: Tree, closure: Closure) -> Iterator[Finding]:

@@ -77,7 +77,7 @@ def check_ownership(tree: Tree, examiner: Examiner, owned: Ownership) -> Iterato
         elif id(inode) not in owned.owners and not path.startswith(_DATABASES):
             if examiner.examine(inode).form in (Form.PROGRAM, Form.LIBRARY):
                 yield finding("unowned-file", path, "a program or library of no package", layer=inode.layer)
-            else:
+            elif not path.startswith("/etc/"):  # settings are everybody's
                 directory = "/".join(posixpath.dirname(path).split("/")[: _DEPTH + 1]) or "/"
                 others[directory, inode.layer] += 1
     for (directory, layer), count in sorted(others.items()):
