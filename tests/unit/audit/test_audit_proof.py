@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-
 from audit_parts import breaking, directory, file, hardlink, report_of, symlink, told
+
 from tare.audit.auditing import Question
 from tare.audit.policy import read_policy
 from tare.oci.image import ExecutionConfig, Healthcheck
@@ -184,7 +184,11 @@ def test_libraries_and_loader_are_in_the_closure(tmp_path: Path) -> None:
     listed = subprocess.run(["ldd", "/usr/bin/perl"], capture_output=True, text=True, check=True).stdout
     libraries = sorted({word for word in listed.split() if word.startswith("/")})
     loader = next(path for path in libraries if "ld-linux" in path)
-    members = [file("usr/local/bin/app", PERL.read_bytes(), 0o755), symlink("bin", "usr/bin"), symlink("lib", "usr/lib")]
+    members = [
+        file("usr/local/bin/app", PERL.read_bytes(), 0o755),
+        symlink("bin", "usr/bin"),
+        symlink("lib", "usr/lib"),
+    ]
     members += [symlink("lib64", "usr/lib64")]
     for path in libraries:
         members.append(file(f"usr{path}" if not path.startswith("/usr") else path[1:], Path(path).read_bytes(), 0o755))
@@ -221,7 +225,9 @@ def test_health_checks_and_wrapped_commands_count(tmp_path: Path, server: bytes)
     assert breaking(report) == set()
     assert report.proof is not None and set(report.proof.entrypoint) == {"/sbin/tini", "/app/server", "/app/probe"}
     shell = ExecutionConfig(entrypoint=["/app/server"], healthcheck=Healthcheck(test=["CMD-SHELL", "true"]))
-    assert ("missing-dependency", "/bin/sh") in breaking(report_of(tmp_path, members[:-2], config=shell, question=PROVE))
+    assert ("missing-dependency", "/bin/sh") in breaking(
+        report_of(tmp_path, members[:-2], config=shell, question=PROVE)
+    )
 
 
 def test_scripts_of_an_interpreter_in_the_closure_add_nothing(tmp_path: Path, server: bytes) -> None:
