@@ -122,6 +122,7 @@ class _Walk:
         self._waiting: deque[tuple[Member, tuple[str, ...]]] = deque()
         path = start.environment.get("LD_LIBRARY_PATH", "")
         self._shared = (*(item for item in path.split(":") if item), *self._configured(), *_DIRECTORIES)
+        self._plugins: list[tuple[str, Inode, list[tuple[str, str]]]] | None = None
         self._libraries = [
             (path, inode) for path, inode in tree.files() if examiner.examine(inode).form is Form.LIBRARY
         ]  # fmt: skip
@@ -283,15 +284,21 @@ class _Walk:
 
     def _add_plugins(self) -> bool:
         """Libraries that a runtime in the closure finds by name; whether there was one."""
+        if self._plugins is None:
+            self._plugins = [
+                (path, inode, kinds) for path, inode in self._libraries if (kinds := self._plugin_kinds(inode))
+            ]
         readers = {"", *self._closure.runtimes}
-        patterns = [(what, pattern) for reader, what, pattern in PLUGINS if reader in readers]
         before = len(self._closure.members)
-        for path, inode in self._libraries:
-            if self._closure.has(inode):
-                continue
-            symbols = self._examiner.exports(inode)
-            for what, pattern in patterns:
-                if any(pattern.fullmatch(symbol) for symbol in symbols):
+        for path, inode, kinds in self._plugins:
+            for reader, what in kinds:
+                if reader in readers:
                     self._add(path, inode, what)
-                    break
         return len(self._closure.members) > before
+
+    def _plugin_kinds(self, inode: Inode) -> list[tuple[str, str]]:
+        """Who loads a library by name, and what it is to them."""
+        symbols = self._examiner.exports(inode)
+        return [
+            (reader, what) for reader, what, pattern in PLUGINS if any(pattern.fullmatch(symbol) for symbol in symbols)
+        ]

@@ -20,7 +20,7 @@ from tare.base.elf import MACHINES, MAGIC, Elf, ElfError, read_elf, read_exports
 MAX_TEXT = 4 << 20
 """Bytes of a text that are looked at; programs and data are looked at as a whole."""
 
-_CHUNK = 4 << 20
+_CHUNK = 1 << 20
 _HEAD = 4096
 _OVERLAP = max(LONGEST, 64)
 _MAX_WORD = 512
@@ -192,12 +192,12 @@ def _unpack_beginning(head: bytes, load: _Load) -> tuple[str, bytes] | None:
         if head.startswith(b"\x1f\x8b"):
             return "gzip", zlib.decompressobj(31).decompress(load(), _MAX_UNPACKED)
         if head.startswith(b"\xfd7zXZ\0"):
-            decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=128 << 20)
+            decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=80 << 20)
             return "xz", decompressor.decompress(load(), _MAX_UNPACKED)
         if head.startswith(b"BZh"):
             return "bzip2", bz2.BZ2Decompressor().decompress(load(), _MAX_UNPACKED)
         if head.startswith(b"\x28\xb5\x2f\xfd"):
-            reader = zstandard.ZstdDecompressor(max_window_size=128 << 20).stream_reader(load())
+            reader = zstandard.ZstdDecompressor(max_window_size=64 << 20).stream_reader(load())
             return "zstd", reader.read(_MAX_UNPACKED)
     except (zlib.error, lzma.LZMAError, OSError, ValueError, zstandard.ZstdError, EOFError):
         return None

@@ -20,7 +20,7 @@ _DPKG = "/var/lib/dpkg/info"
 _DISTROLESS = "/var/lib/dpkg/status.d"
 _APK = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
 _DATABASES = ("/var/lib/dpkg", "/var/lib/apt", "/lib/apk", "/usr/lib/apk", "/var/cache", "/var/log")
-_MAX_DATABASE = 64 << 20
+_MAX_DATABASES = 128 << 20  # bytes; a desktop's are a tenth of it
 _CHUNK = 1 << 20
 _DEPTH = 3
 
@@ -32,13 +32,29 @@ class Ownership:
     databases: int = 0
     owners: dict[int, str] = field(default_factory=dict)
     sums: dict[int, tuple[str, str]] = field(default_factory=dict)
+    _compared: dict[int, bool] = field(default_factory=dict)
+    _left: int = _MAX_DATABASES
 
     def published(self, inode: Inode, examiner: Examiner) -> bool:
         """Whether the file is exactly what a package of the distribution has, so that it can hold no secret."""
         if id(inode) not in self.sums:
             return False
-        algorithm, wanted = self.sums[id(inode)]
-        return _sum(inode, examiner, algorithm) == wanted
+        known = self._compared.get(id(inode))
+        if known is None:
+            algorithm, wanted = self.sums[id(inode)]
+            known = self._compared[id(inode)] = _sum(inode, examiner, algorithm) == wanted
+        return known
+
+    def lines(self, inode: Inode, examiner: Examiner) -> list[str]:
+        """The lines of a file of a database; none when all together are larger than databases are."""
+        self._left -= inode.size
+        if self._left < 0:
+            return []
+        try:
+            data = examiner.layers.read(inode, inode.size)
+        except OSError:
+            return []
+        return data.decode("utf-8", "surrogateescape").splitlines()
 
 
 def read_ownership(tree: Tree, examiner: Examiner) -> Ownership:
@@ -51,7 +67,7 @@ def read_ownership(tree: Tree, examiner: Examiner) -> Ownership:
     for path, inode in tree.files(_DPKG):
         package, _, kind = posixpath.basename(path).rpartition(".")
         if kind == "list":
-            for name in _lines(inode, examiner):
+            for name in found.lines(inode, examiner):
                 _own(tree, found, name, package)
             found.databases += 1
         elif kind == "md5sums":
@@ -59,7 +75,7 @@ def read_ownership(tree: Tree, examiner: Examiner) -> Ownership:
     for path in _APK:
         database = tree.find_file(path)
         if database is not None:
-            _read_apk(_lines(database[1], examiner), tree, found)
+            _read_apk(found.lines(database[1], examiner), tree, found)
             found.databases += 1
     return found
 
@@ -86,7 +102,7 @@ def check_ownership(tree: Tree, examiner: Examiner, owned: Ownership) -> Iterato
 
 
 def _read_sums(package: str, inode: Inode, tree: Tree, examiner: Examiner, found: Ownership) -> None:
-    for line in _lines(inode, examiner):
+    for line in found.lines(inode, examiner):
         digest, _, name = line.partition("  ")
         file = _own(tree, found, name, package)
         if file is not None and len(digest) == 32:
@@ -118,14 +134,6 @@ def _own(tree: Tree, found: Ownership, name: str, package: str) -> Inode | None:
         return None
     found.owners[id(file[1])] = package
     return file[1]
-
-
-def _lines(inode: Inode, examiner: Examiner) -> list[str]:
-    try:
-        data = examiner.layers.read(inode, _MAX_DATABASE)
-    except OSError:
-        return []
-    return data.decode("utf-8", "surrogateescape").splitlines()
 
 
 def _sum(inode: Inode, examiner: Examiner, algorithm: str) -> str:

@@ -116,10 +116,11 @@ def read_policy(document: object) -> Policy:
         cause = str(error).partition(" - at ")[0]
         raise _wrong(place, f"{cause[:1].lower()}{cause[1:]}", "docs/audit.md has the form") from error
     return Policy(
-        fail_on=read_severity(read.fail_on, "fail-on") if read.fail_on else None,
+        fail_on=read_severity(read.fail_on, "policy: fail-on") if read.fail_on else None,
         programs=tuple(read.programs),
         severities={
-            _rule(name, "severity"): read_severity(word, f"severity.{name}") for name, word in read.severity.items()
+            _rule(name, "severity"): read_severity(word, f"policy: severity.{name}")
+            for name, word in read.severity.items()
         },
         accepted=tuple(_acceptance(one, position) for position, one in enumerate(read.ignore)),
         requirements=Requirements(
@@ -136,7 +137,8 @@ def read_severity(word: str, place: str) -> Severity:
     try:
         return SEVERITIES[word.lower()]
     except KeyError:
-        raise _wrong(place, f"{word!r} is no severity", f"there are {', '.join(SEVERITIES)}") from None
+        hint = f"there are {', '.join(SEVERITIES)}"
+        raise InvalidArgument(f"{place}: {word!r} is no severity", hint=hint, code="policy-invalid") from None
 
 
 def _acceptance(one: _Ignore, position: int) -> Acceptance:

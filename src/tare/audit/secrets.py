@@ -1,7 +1,8 @@
 """Secrets by their forms: keys, tokens, files of credentials, in every layer and in the image's configuration.
 
-What is found is never repeated: a finding says what kind of secret is where. Forms are taken from what their issuers
-document; those without a form of their own count only in files and variables that exist to hold secrets.
+What is found is never repeated: a finding says what kind of secret is where. Every pattern takes time in proportion to
+the text, whatever the text is: repetitions that could meet each other are bounded. Forms are taken from what their
+issuers document; those without a form of their own count only in files and variables that exist to hold secrets.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def _form(trace: bytes, name: str, pattern: bytes, rule: str = "secret-token") -
 
 _FORMS: tuple[_Form, ...] = (
     _form(b"PRIVATE KEY-----", "a private key", (
-        rb"-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED |PGP )?PRIVATE KEY(?: BLOCK)?-----[\r\n\\n \t]+"
-        rb"(?:[A-Za-z-]+: [^\r\n]*[\r\n]+)*\s*[A-Za-z0-9+/=\r\n\\n \t]{64}"
+        rb"-----BEGIN (?:RSA |EC |DSA |OPENSSH |ENCRYPTED |PGP )?PRIVATE KEY(?: BLOCK)?-----(?:\\[rn]|\s){1,8}"
+        rb"(?:[A-Za-z-]{1,40}: [^\r\n]{0,200}[\r\n]{1,4}){0,8}\s{0,4}[A-Za-z0-9+/]{40}"
     ), "secret-key"),
     _form(b"PuTTY-User-Key-File-", "a private key", rb"PuTTY-User-Key-File-[23]: ", "secret-key"),
     _form(b"AGE-SECRET-KEY-1", "an age key", rb"AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}", "secret-key"),
@@ -61,7 +62,7 @@ _FORMS: tuple[_Form, ...] = (
     )),
 )  # fmt: skip
 
-_URL = re.compile(rb"[a-z][a-z0-9+.-]*://[^\s/:@'\"]*:[^\s/@'\"]{3,}@[^\s/]+")
+_URL = re.compile(rb"[a-z][a-z0-9+.-]{0,20}://[^\s/:@'\"]{0,200}:[^\s/@'\"]{3,200}@[^\s/]")
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS?)(?:_|$|[0-9])",
     re.IGNORECASE,
@@ -80,7 +81,7 @@ def _has_docker_login(data: bytes) -> bool:
         document = json.loads(data)
         logins = document.get("auths", document)
         return any(isinstance(one, dict) and (one.get("auth") or one.get("identitytoken")) for one in logins.values())
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return False
 
 
@@ -93,19 +94,19 @@ _FILES: Mapping[str, tuple[str, Callable[[bytes], bool]]] = {
     ".netrc": ("logins of curl and git", _has_password),
     "_netrc": ("logins of curl and git", _has_password),
     ".npmrc": ("a login of npm", _fits(rb"(?m)^[^#;\n]*(?:_authToken|_auth|_password)\s*=\s*[^$\s]")),
-    ".yarnrc.yml": ("a login of yarn", _fits(rb"(?m)^\s*npmAuth(?:Token|Ident):\s*[^$\s]")),
-    ".pypirc": ("a login of a Python package index", _fits(rb"(?m)^\s*password\s*[=:]\s*\S")),
+    ".yarnrc.yml": ("a login of yarn", _fits(rb"(?m)^[ \t]*npmAuth(?:Token|Ident):\s*[^$\s]")),
+    ".pypirc": ("a login of a Python package index", _fits(rb"(?m)^[ \t]*password\s*[=:]\s*\S")),
     "pip.conf": ("a login of a Python package index", lambda data: _URL.search(data) is not None),
     ".git-credentials": ("logins of git", lambda data: _URL.search(data) is not None),
     ".docker/config.json": ("logins to registries", _has_docker_login),
     ".dockercfg": ("logins to registries", _has_docker_login),
     ".pgpass": ("passwords of PostgreSQL", _fits(rb"(?m)^(?:[^:#\n]*:){4}[^*\s]")),
-    ".my.cnf": ("a password of MariaDB or MySQL", _fits(rb"(?m)^\s*password\s*=\s*\S")),
-    ".aws/credentials": ("credentials of AWS", _fits(rb"(?m)^\s*aws_secret_access_key\s*=\s*\S")),
-    ".kube/config": ("a login to Kubernetes", _fits(rb"(?m)^\s*(?:token|client-key-data|password):\s*\S")),
+    ".my.cnf": ("a password of MariaDB or MySQL", _fits(rb"(?m)^[ \t]*password\s*=\s*\S")),
+    ".aws/credentials": ("credentials of AWS", _fits(rb"(?m)^[ \t]*aws_secret_access_key\s*=\s*\S")),
+    ".kube/config": ("a login to Kubernetes", _fits(rb"(?m)^[ \t]*(?:token|client-key-data|password):\s*\S")),
     "application_default_credentials.json": ("a login to Google Cloud", _fits(rb"\"(?:refresh_token|private_key)\"")),
     ".vault-token": ("a Vault token", _fits(rb"\S{20}")),
-    "credentials.toml": ("a login of cargo", _fits(rb"(?m)^\s*token\s*=\s*[\"']\S")),
+    "credentials.toml": ("a login of cargo", _fits(rb"(?m)^[ \t]*token\s*=\s*[\"']\S")),
     "settings-security.xml": ("a password of Maven", _fits(rb"<master>")),
     "auth.json": ("a login of Composer", _fits(rb"\"(?:http-basic|github-oauth|bearer)\"\s*:\s*\{\s*\"")),
     ".htpasswd": ("hashes of passwords", _fits(rb"(?m)^[^:\s]+:(?:\$|\{SHA\}|[./A-Za-z0-9]{13}$)")),

@@ -156,18 +156,18 @@ BINARIES: tuple[Signature, ...] = (
 SCRIPTS: tuple[tuple[Role, str, re.Pattern[bytes]], ...] = tuple(
     (role, name, re.compile(pattern, re.MULTILINE))
     for role, name, pattern in (
-        (Role.PACKAGE_MANAGER, "pip", rb"^\s*from pip\._internal\.cli\.main import main\b"),
-        (Role.PACKAGE_MANAGER, "npm", rb"^\s*\"name\": ?\"npm\",?\s*$"),
-        (Role.PACKAGE_MANAGER, "yarn", rb"^\s*\"name\": ?\"yarn\",?\s*$"),
-        (Role.PACKAGE_MANAGER, "pnpm", rb"^\s*\"name\": ?\"pnpm\",?\s*$"),
-        (Role.PACKAGE_MANAGER, "RubyGems", rb"^\s*class Gem::GemRunner\b"),
-        (Role.PACKAGE_MANAGER, "dnf", rb"^\s*from dnf\.cli import main\b"),
-        (Role.PACKAGE_MANAGER, "yum", rb"^\s*import yummain\b"),
-        (Role.PACKAGE_MANAGER, "conda", rb"^\s*from conda\.cli import main\b"),
+        (Role.PACKAGE_MANAGER, "pip", rb"^[ \t]*from pip\._internal\.cli\.main import main\b"),
+        (Role.PACKAGE_MANAGER, "npm", rb"^[ \t]*\"name\": ?\"npm\",?[ \t\r]*$"),
+        (Role.PACKAGE_MANAGER, "yarn", rb"^[ \t]*\"name\": ?\"yarn\",?[ \t\r]*$"),
+        (Role.PACKAGE_MANAGER, "pnpm", rb"^[ \t]*\"name\": ?\"pnpm\",?[ \t\r]*$"),
+        (Role.PACKAGE_MANAGER, "RubyGems", rb"^[ \t]*class Gem::GemRunner\b"),
+        (Role.PACKAGE_MANAGER, "dnf", rb"^[ \t]*from dnf\.cli import main\b"),
+        (Role.PACKAGE_MANAGER, "yum", rb"^[ \t]*import yummain\b"),
+        (Role.PACKAGE_MANAGER, "conda", rb"^[ \t]*from conda\.cli import main\b"),
         (Role.PACKAGE_MANAGER, "Composer", rb"Composer\\Console\\Application"),
-        (Role.PACKAGE_MANAGER, "CPAN", rb"^\s*(?:use|require) App::Cpan\b"),
+        (Role.PACKAGE_MANAGER, "CPAN", rb"^[ \t]*(?:use|require) App::Cpan\b"),
         (Role.PACKAGE_MANAGER, "Maven", rb"org\.codehaus\.plexus\.classworlds\.launcher\.Launcher"),
-        (Role.SHELL, "xonsh", rb"^\s*from xonsh\.main import main\b"),
+        (Role.SHELL, "xonsh", rb"^[ \t]*from xonsh\.main import main\b"),
     )
 )
 SCRIPT_TRACES = (

@@ -168,7 +168,8 @@ class _Reader:
         table, names = self._at(first, count * width), self._at(names_at, names_size)
         section = 3 if self._bits == 64 else 5
         found = {symbol[0] for symbol in struct.iter_unpack(layout, table) if symbol[section] and symbol[0]}
-        return frozenset(names[at : names.find(b"\0", at)] for at in found if at < names_size)
+        ends = ((at, names.find(b"\0", at, at + _MAX_STRING)) for at in found if at < names_size)
+        return frozenset(names[at:end] for at, end in ends if end > at)
 
     def _version_needs(self, at: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """``Elfxx_Verneed`` records, each with a chain of ``Elfxx_Vernaux``; both layouts are the same in 32 and 64."""

@@ -16,6 +16,9 @@ from tare.store.store import Store
 FAIL_ON = Severity.MEDIUM
 """From which severity on a finding makes an audit fail, when neither request nor policy says."""
 
+AT_ONCE = 2
+"""Audits that run at the same time: they take a processor each, and the threads are everybody's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditAnswer:
@@ -36,11 +39,12 @@ class Audits:
     def __init__(self, *, store: Store, records: ContainerRecords) -> None:
         self._store = store
         self._records = records
+        self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def image(self, reference: str, question: Question, fail_on: Severity | None = None) -> AuditAnswer:
         """Audit an image. Raises NotFound, DataCorrupt, Exhausted."""
         image = await self._store.images.resolve(reference)
-        report = await asyncio.to_thread(audit, self._subject(image), question, _today())
+        report = await self._audit(self._subject(image), question)
         name = image.tags[0].familiar() if image.tags else str(image.id)
         return _answer(("image", str(image.id), name), report, question, fail_on)
 
@@ -61,8 +65,12 @@ class Audits:
             container=container,
             upper=await self._store.snapshots.upper_path(container.id),
         )
-        report = await asyncio.to_thread(audit, subject, question, _today())
+        report = await self._audit(subject, question)
         return _answer(("container", container.id, container.name.lstrip("/")), report, question, fail_on)
+
+    async def _audit(self, subject: Subject, question: Question) -> Report:
+        async with self._at_once:
+            return await asyncio.to_thread(audit, subject, question, _today())
 
     def _subject(self, image: Image) -> Subject:
         tars = tuple(self._store.layers.path(diff_id) for diff_id in image.diff_ids)

@@ -27,7 +27,15 @@ HOST = [
     ("/usr/bin/x86_64-linux-gnu-gcc-12", Role.COMPILER, "the GNU compiler driver"),
     ("/usr/bin/curl", Role.NETWORK_TOOL, "curl"),
 ]
-ORDINARY = ["/bin/cat", "/bin/ls", "/usr/bin/make", "/usr/bin/file", "/usr/bin/git", "/usr/bin/sqlite3", "/usr/sbin/nft"]
+ORDINARY = [
+    "/bin/cat",
+    "/bin/ls",
+    "/usr/bin/make",
+    "/usr/bin/file",
+    "/usr/bin/git",
+    "/usr/bin/sqlite3",
+    "/usr/sbin/nft",
+]
 
 
 def examine(tmp_path: Path, data: bytes) -> Content:

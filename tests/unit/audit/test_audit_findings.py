@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from audit_parts import device, directory, file, report_of, symlink, told
 
+from audit_parts import device, directory, file, report_of, symlink, told
 from tare.audit.findings import Severity
 from tare.model.container import (
     Container,
@@ -235,3 +235,24 @@ def test_what_a_container_has_written_counts(tmp_path: Path) -> None:
     found = {(one.rule, one.path, one.layer) for one in report.findings}
     assert found >= {("secret-key", "/srv/key", 1), ("shell", "/srv/tool", 1), ("world-writable", "/srv/open", 1)}
     assert report.layers[1].created_by == "written by the container"
+
+
+HOSTILE = {
+    "blank lines": b"password\n" + b"\n" * (2 << 20),
+    "spaces": b" " * (2 << 20) + b"token",
+    "a scheme without end": b"a" * (2 << 20),
+    "keys without content": b"-----BEGIN RSA PRIVATE KEY-----" + b"\n" * (2 << 20),
+    "keys without end": b"-----BEGIN PRIVATE KEY-----\nA: b\n" * 60_000,
+    "web tokens": b"eyJhbGci" * 250_000,
+    "brackets": b'{"auths":' + b"[" * 500_000,
+    "programs of packages": b"pip._internal.cli.main" + b"\n \t" * 600_000,
+    "addresses": b"a://b:" * 300_000,
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_texts_that_are_made_to_take_long(tmp_path: Path, name: str) -> None:
+    files = (".netrc", ".npmrc", ".pypirc", ".aws/credentials", ".kube/config", ".docker/config.json", ".pgpass", "x")
+    members = [file(f"root/{one}", HOSTILE[name]) for one in files]
+    assert report_of(tmp_path, members, config=PLAIN).files == len(files)
