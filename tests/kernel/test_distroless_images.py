@@ -8,11 +8,15 @@ import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import date
 from pathlib import Path
 
 import pytest
 from distroless_executor import RuncExecutor, run_in
 
+from tare.audit.auditing import Question, Subject, audit
+from tare.audit.findings import Report, Severity
+from tare.audit.policy import Policy
 from tare.base.process import run
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.effects import JAVA_TRUST_STORE
@@ -53,6 +57,12 @@ class Bench:
             stream = archive.extractfile(path)
             assert stream is not None
             return stream.read()
+
+    def audit(self, image: Image) -> Report:
+        """Everything, and the proof."""
+        tars = tuple(self.store.layers.path(diff_id) for diff_id in image.diff_ids)
+        subject = Subject(image=image.config, tars=tars, size=image.size)
+        return audit(subject, Question(policy=Policy(distroless=True)), date(2026, 11, 25))
 
     @asynccontextmanager
     async def mounted(self, image: Image) -> AsyncIterator[Path]:
@@ -117,6 +127,15 @@ async def test_debian_is_configured_and_installs_packages(bench: Bench) -> None:
     ]
     assert not [name for name, item in members.items() if item.isfile() and name.startswith("usr/share/man/")]
     assert "usr/share/doc/bash/copyright" in members
+    report = bench.audit(image)
+    assert report.proof is not None and not report.proof.holds
+    found = {(one.rule, one.path) for one in report.findings}
+    assert {path for rule, path in found if rule == "shell"} == {"/usr/bin/bash", "/usr/bin/dash"}
+    assert found >= {
+        ("package-manager", "/usr/bin/dpkg"), ("package-manager", "/usr/bin/apt-get"), ("setuid", "/usr/bin/passwd"),
+        ("outside-closure", "/usr/bin/perl"), ("outside-closure", "/usr/bin/gunzip"),
+    }  # fmt: skip
+    assert not [one for one in report.findings if one.rule in ("modified-file", "hidden-program", "secret-key")]
 
 
 async def test_debian_is_the_same_bytes_every_time(bench: Bench, tmp_path: Path, cache: Path) -> None:
@@ -166,6 +185,10 @@ async def test_distroless_content(bench: Bench, name: str, limit: int) -> None:
     assert bench.read(image, "etc/ssl/certs/ca-certificates.crt").count(b"BEGIN CERTIFICATE") > 100
     assert "usr/share/zoneinfo/Europe/Berlin" in members
     assert not [path for path in members if path.startswith(("usr/share/man/", "usr/share/locale/", "etc/init.d"))]
+    report = bench.audit(image)
+    assert report.proof is not None and report.proof.holds, report.findings
+    assert report.proof.entrypoint == tuple((config.entrypoint or [])[:1])
+    assert [one for one in report.findings if one.severity >= Severity.MEDIUM] == []
 
 
 async def test_python(bench: Bench) -> None:
@@ -196,6 +219,9 @@ async def test_base_runs_dynamic_programs_and_debug_has_a_shell(bench: Bench) ->
     listed = (await bench.run(name, "/busybox/busybox", "--list")).split()
     links = {path.removeprefix("busybox/") for path in bench.members(image) if path.startswith("busybox/")}
     assert links == set(listed) | {"busybox"}
+    report = bench.audit(image)
+    assert report.proof is not None and not report.proof.holds
+    assert ("shell", "/busybox/busybox") in {(one.rule, one.path) for one in report.findings}
 
 
 @pytest.mark.parametrize(
@@ -232,6 +258,9 @@ async def test_another_architecture(bench: Bench) -> None:
     image = await bench.store.images.get(digest)
     assert image.config.architecture == "arm64"
     assert "usr/lib/aarch64-linux-gnu/libc.so.6" in bench.members(image)
+    report = bench.audit(image)
+    assert report.proof is not None and report.proof.holds, report.findings
+    assert any("aarch64" in path for path, _ in report.proof.closure)
 
 
 class FailingExecutor:
