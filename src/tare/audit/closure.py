@@ -57,6 +57,7 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _JAVA = "the Java VM"
 _JVM_HELPERS = {"jspawnhelper": "starts child processes for it", "jexec": "starts it for jar files"}
 _MAX_INCLUDES = 50
+_MAX_LAUNCHER = 128 << 10  # bytes; OpenJDK's own have 10 to 30 KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Closure:
     """What running the entrypoint can execute or load.
 
     ``words`` are those that name its programs; ``missing`` the libraries and interpreters that are nowhere, with who
-    needs them. ``runtimes`` are the interpreters in it, by name, ``homes`` the directories that belong to them.
+    needs them. ``runtimes`` are the interpreters in it, by name, ``homes`` the directories of Java VMs.
     """
 
     words: tuple[str, ...] = ()
@@ -153,9 +154,9 @@ class _Walk:
         self._closure.missing.append(Missing(name, user, self._optional))
 
     def _root(self, words: tuple[str, ...]) -> None:
-        """The program of a command, and programs that its other words name by a path, as wrappers get them."""
+        """The program of a command, and those that wrappers get: the word after ``--``, and words that are paths."""
         for position, word in enumerate(words):
-            if position and "/" not in word:
+            if position and "/" not in word and words[position - 1] != "--":
                 continue
             found = self._program(word)
             if found is None:
@@ -270,16 +271,17 @@ class _Walk:
     def _add_java_home(self, member: Member) -> None:
         """What the VM's own home has: launchers need ``libjli``, and two helpers are started by the VM itself."""
         home = posixpath.dirname(posixpath.dirname(member.path))
-        if home in self._closure.homes or self._tree.find_file(f"{home}/lib/modules") is None:
+        modules = self._tree.find_file(f"{home}/lib/modules")
+        if home in self._closure.homes or modules is None or not self._examiner.is_java_image(modules[1]):
             return
         self._closure.homes.append(home)
         for path, inode in self._tree.files(f"{home}/bin"):
-            elf = self._examiner.examine(inode).elf
-            if elf is not None and any(name.startswith("libjli.so") for name in elf.needed):
+            roles = [name for _, name in self._examiner.examine(inode).roles]
+            if roles == [_JAVA] and inode.size <= _MAX_LAUNCHER:
                 self._add(path, inode, "a launcher of the Java VM")
         for name, what in _JVM_HELPERS.items():
             found = self._tree.find_file(f"{home}/lib/{name}")
-            if found is not None:
+            if found is not None and found[1].size <= _MAX_LAUNCHER and not self._examiner.examine(found[1]).roles:
                 self._add(*found, f"part of the Java VM: {what}")
 
     def _add_plugins(self) -> bool:

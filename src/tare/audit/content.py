@@ -6,6 +6,7 @@ import bz2
 import lzma
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -27,6 +28,7 @@ _MAX_WORD = 512
 _MAX_UNPACKED = 1 << 20
 _MAX_SHEBANG = 256  # the kernel's own limit, execve(2)
 _UPX = b"UPX!"
+_JIMAGE = (b"\xda\xda\xfe\xca", b"\xca\xfe\xda\xda")
 
 
 class Form(StrEnum):
@@ -99,6 +101,13 @@ class Examiner:
             self._exports[id(inode)] = known
         return known
 
+    def is_java_image(self, inode: Inode) -> bool:
+        """Whether it is a Java VM's own library of classes (jimage, ``imageFile.hpp``)."""
+        try:
+            return self.layers.read(inode, 4) in _JIMAGE
+        except OSError:
+            return False
+
     def text(self, inode: Inode) -> bytes:
         """The content of a text, up to ``MAX_TEXT`` bytes; empty when it has gone."""
         try:
@@ -118,23 +127,24 @@ class Examiner:
         return Content(form=Form.DATA, hidden=self._hidden(inode, head))
 
     def _binary(self, inode: Inode, head: bytes) -> Content:
-        words, parts = self._traces(inode)
         packed = "UPX" if _UPX in head else ""
         try:
             with self.layers.opened(inode) as (fd, start):
                 elf = read_elf(fd, start=start, size=inode.size)
         except ElfError as error:
             # The kernel is more lenient than the standard: what cannot be understood counts as a program.
-            roles = recognise(words, parts, ())
+            roles = recognise(*self._traces(inode, PARTS), ())
             return Content(form=Form.PROGRAM, damaged=str(error), roles=roles, packed=packed)
         form = Form.PROGRAM if elf.is_program else Form.LIBRARY if elf.is_dynamic else Form.OBJECT
-        roles = recognise(words, parts if form is Form.PROGRAM else frozenset(), (*elf.needed, elf.soname))
+        traces = self._traces(inode, PARTS if form is Form.PROGRAM else ())
+        roles = recognise(*traces, (*elf.needed, elf.soname))
         return Content(form=form, elf=elf, roles=roles, packed=packed)
 
-    def _traces(self, inode: Inode) -> tuple[frozenset[bytes], frozenset[bytes]]:
+    def _traces(self, inode: Inode, wanted: Sequence[bytes]) -> tuple[frozenset[bytes], frozenset[bytes]]:
+        """The words that are in a file, and those of the ``wanted`` parts."""
         words: set[bytes] = set()
         parts: set[bytes] = set()
-        left = list(PARTS)
+        left = list(wanted)
         offset, carried = 0, b""
         while data := self.layers.read(inode, _CHUNK, offset):
             offset += len(data)

@@ -56,7 +56,7 @@ def _check_content(path: str, inode: Inode, content: Content, closure: Closure) 
         yield finding(role.value, path, f"{what}recognised as {name}", layer=inode.layer)
     if content.packed:
         yield finding("packed-program", path, f"packed with {content.packed}", layer=inode.layer)
-    if content.hidden and not any(path.startswith(f"{home}/") for home in closure.homes):
+    if content.hidden and not any(path == f"{home}/lib/modules" for home in closure.homes):
         yield finding("hidden-program", path, f"a program begins {content.hidden}", layer=inode.layer)
 
 

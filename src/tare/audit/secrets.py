@@ -41,10 +41,11 @@ _FORMS: tuple[_Form, ...] = (
     _form(b"AGE-SECRET-KEY-1", "an age key", rb"AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}", "secret-key"),
     _form(b"AKIA", "an AWS access key", rb"(?<![A-Z0-9])AKIA[A-Z2-7]{16}(?![A-Z0-9])"),
     _form(b"ASIA", "an AWS session key", rb"(?<![A-Z0-9])ASIA[A-Z2-7]{16}(?![A-Z0-9])"),
-    _form(b"aws_secret", "an AWS secret key", (
-        rb"(?i)aws_secret_access_key\s*[=:]\s*[\"']?[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"
-    )),
-    _form(b"gh", "a GitHub token", rb"(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{36,251}"),
+    *(_form(trace, "an AWS secret key", (
+        rb"(?i)aws_secret_access_key\s{0,4}[=:]\s{0,4}[\"']?[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"
+    )) for trace in (b"aws_secret", b"AWS_SECRET")),
+    *(_form(trace, "a GitHub token", rb"(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9]{36,251}")
+      for trace in (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_")),
     _form(b"github_pat_", "a GitHub token", rb"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
     _form(b"glpat-", "a GitLab token", rb"(?<![A-Za-z0-9])glpat-[A-Za-z0-9_-]{20,}"),
     _form(b"xox", "a Slack token", rb"(?<![A-Za-z0-9])xox[abprs]-[0-9]{8,}-[A-Za-z0-9-]{10,}"),

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from audit_parts import breaking, directory, file, hardlink, report_of, symlink, told
 
+from audit_parts import breaking, directory, file, hardlink, report_of, symlink, told
 from tare.audit.auditing import Question
 from tare.audit.policy import read_policy
 from tare.oci.image import ExecutionConfig, Healthcheck
@@ -254,3 +254,30 @@ def test_without_an_entrypoint_every_program_counts(tmp_path: Path, server: byte
 def test_a_program_in_xz_counts(tmp_path: Path, server: bytes) -> None:
     members = [*honest(server), file("usr/share/x.xz", lzma.compress(server, preset=0)), file("y.xz", b"\xfd7zXZ\0bad")]
     assert breaking(report_of(tmp_path, members, question=PROVE)) == {("hidden-program", "/usr/share/x.xz")}
+
+
+def test_a_home_of_java_excuses_launchers_only(tmp_path: Path, server: bytes) -> None:
+    launcher = server + b"\0JLI_Launch\0"
+    small = launcher[:100_000] + b"\0JLI_Launch\0"
+    members = [
+        file("jre/bin/java", launcher, 0o755),
+        file("jre/bin/keytool", small, 0o755),
+        file("jre/bin/tool", server, 0o755),
+        file("jre/bin/large", launcher, 0o755),
+        file("jre/lib/modules", b"\xda\xda\xfe\xca" + bytes(100) + server),
+        file("jre/lib/jspawnhelper", DASH.read_bytes(), 0o755),
+        file("jre/lib/x.bin", bytes(10) + server),
+    ]
+    config = ExecutionConfig(entrypoint=["/jre/bin/java", "-jar"])
+    report = report_of(tmp_path, members, config=config, question=PROVE)
+    assert breaking(report) == {
+        ("outside-closure", "/jre/bin/tool"), ("outside-closure", "/jre/bin/large"), ("shell", "/jre/lib/jspawnhelper"),
+        ("outside-closure", "/jre/lib/jspawnhelper"), ("hidden-program", "/jre/lib/x.bin"),
+    }  # fmt: skip
+    assert report.proof is not None and ("/jre/bin/keytool", "a launcher of the Java VM") in report.proof.closure
+
+
+def test_a_wrapper_gets_its_command_after_the_dashes(tmp_path: Path, server: bytes) -> None:
+    members = [file("sbin/tini", server, 0o755), file("usr/bin/app", server, 0o755)]
+    config = ExecutionConfig(entrypoint=["tini", "--"], cmd=["app", "serve"])
+    assert breaking(report_of(tmp_path, members, config=config, question=PROVE)) == set()
