@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import stat
 import tarfile
 from collections.abc import Sequence
@@ -94,7 +95,10 @@ def walk(root: Path) -> Seen:
     for top, names, files in os.walk(root):
         for name in [*names, *files]:
             path = Path(top, name)
-            info = path.lstat()
+            try:
+                info = path.lstat()
+            except FileNotFoundError:
+                continue  # overlayfs lists whiteouts in directories that it does not merge, and does not find them
             content: object = os.readlink(path) if path.is_symlink() else ""
             if stat.S_ISREG(info.st_mode):
                 content = path.read_bytes()
@@ -160,3 +164,46 @@ async def test_a_writable_directory_is_what_is_mounted(tmp_path: Path) -> None:
         assert again is not None and same is not None and again[1] is same[1]
     (tmp_path / "upper/d/pipe").unlink()
     assert read(tars, tmp_path / "upper") == expected
+
+
+def chance_layer(chance: random.Random) -> Members:
+    """A layer of a few members whose names and targets meet each other often."""
+
+    def name() -> str:
+        return "/".join(chance.choice("abc") for _ in range(chance.choice((1, 1, 2, 2, 3))))
+
+    def whiteout() -> tuple[tarfile.TarInfo, bytes]:
+        top, _, last = name().rpartition("/")
+        return file(f"{top}/.wh.{last}".lstrip("/"))
+
+    makers = [
+        lambda: file(name(), chance.randbytes(3), chance.choice((0o644, 0o755, 0o4711))),
+        lambda: file(name(), chance.randbytes(3)),
+        lambda: directory(name(), chance.choice((0o755, 0o700, 0o1777))),
+        lambda: directory(name()),
+        lambda: symlink(name(), chance.choice(("", "/", "../")) + name()),
+        lambda: hardlink(name(), name()),
+        whiteout,
+        lambda: file(f"{name()}/.wh..wh..opq"),
+    ]
+    return [chance.choice(makers)() for _ in range(chance.randrange(1, 9))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_layers_of_chance_are_what_is_mounted(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    agreed = 0
+    for number in range(25):
+        place = tmp_path / str(number)
+        place.mkdir()
+        layers = [chance_layer(chance) for _ in range(chance.randrange(1, 4))]
+        story = [[(member.name, member.type, member.linkname) for member, _ in layer] for layer in layers]
+        try:
+            tars, expected = await mounted(place, layers)
+        except DataCorrupt:
+            with pytest.raises(DataCorrupt):
+                read([place / f"{index}.tar" for index, _ in enumerate(layers)])
+        else:
+            assert read(tars) == expected, story
+            agreed += 1
+    assert agreed
