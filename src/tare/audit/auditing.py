@@ -94,6 +94,7 @@ def _findings(
     visible = {id(inode): path for path, inode in tree.files()}
     yield from secrets.check_layers(layers.stored, visible, examiner, owned)
     yield from secrets.check_environment(config.env or [], "ENV")
+    yield from secrets.check_labels(config.labels or {})
     yield from secrets.check_history([step.created_by for step in subject.image.history])
     container = subject.container
     if container is None:
@@ -149,7 +150,7 @@ def _layer_names(subject: Subject) -> tuple[LayerName, ...]:
     steps = [step.created_by for step in subject.image.history if not step.empty_layer]
     steps += [""] * (len(subject.image.rootfs.diff_ids) - len(steps))
     names = [
-        LayerName(digest=digest, created_by=shown(step))
+        LayerName(digest=digest, created_by=shown(secrets.redacted(step)))
         for digest, step in zip(subject.image.rootfs.diff_ids, steps, strict=False)
     ]
     if subject.upper is not None:

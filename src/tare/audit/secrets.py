@@ -63,7 +63,8 @@ _FORMS: tuple[_Form, ...] = (
     )),
 )  # fmt: skip
 
-_URL = re.compile(rb"[a-z][a-z0-9+.-]{0,20}://[^\s/:@'\"]{0,200}:[^\s/@'\"]{3,200}@[^\s/]")
+_URL = re.compile(rb"([a-z][a-z0-9+.-]{0,20}://[^\s/:@'\"]{0,200}:)[^\s/@'\"]{3,200}(@[^\s/])")
+_HIDDEN = b"***"
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS?)(?:_|$|[0-9])",
     re.IGNORECASE,
@@ -166,6 +167,13 @@ def check_environment(environment: Iterable[str], place: str) -> Iterator[Findin
             yield finding("secret-environment", f"{place} {name}", kind)
 
 
+def check_labels(labels: Mapping[str, str]) -> Iterator[Finding]:
+    """Labels with a value in the form of a secret."""
+    for name, value in labels.items():
+        for _, kind in _secrets_of(value.encode("utf-8", "surrogateescape")):
+            yield finding("secret-environment", f"LABEL {name}", kind)
+
+
 def check_history(steps: Sequence[str]) -> Iterator[Finding]:
     """Steps whose text has a secret in it: build arguments, commands with logins."""
     for number, step in enumerate(steps, start=1):
@@ -173,8 +181,9 @@ def check_history(steps: Sequence[str]) -> Iterator[Finding]:
         for name, value in _ASSIGNED.findall(step):
             if _value_kind(name, value.strip("\"'")):
                 names.append(name)
-        kinds = [kind for _, kind in _secrets_of(step.encode())]
-        if _URL.search(step.encode()):
+        text = step.encode("utf-8", "surrogateescape")
+        kinds = [kind for _, kind in _secrets_of(text)]
+        if _URL.search(text):
             kinds.append("an address with a password")
         for name in dict.fromkeys(names):
             yield finding("secret-environment", f"history, step {number}", f"a value of {name}")
@@ -183,12 +192,29 @@ def check_history(steps: Sequence[str]) -> Iterator[Finding]:
                 yield finding("secret-environment", f"history, step {number}", kind)
 
 
+def redacted(step: str) -> str:
+    """The text of a step with every secret in it replaced; what follows a private key is left out."""
+    text = step.encode("utf-8", "surrogateescape")
+    for form in _FORMS:
+        if form.rule == "secret-key" and (match := form.pattern.search(text)):
+            text = text[: match.start()] + _HIDDEN
+        text = form.pattern.sub(_HIDDEN, text)
+    text = _URL.sub(lambda match: match[1] + _HIDDEN + match[2], text)
+
+    def assigned(match: re.Match[str]) -> str:
+        secret = _value_kind(match[1], match[2].strip("\"'"))
+        return f"{match[1]}={_HIDDEN.decode()}" if secret else match[0]
+
+    return _ASSIGNED.sub(assigned, text.decode("utf-8", "surrogateescape"))
+
+
 def _value_kind(name: str, value: str) -> str:
     if _PLACEHOLDER.fullmatch(value):
         return ""
-    for _, kind in _secrets_of(value.encode()):
+    text = value.encode("utf-8", "surrogateescape")
+    for _, kind in _secrets_of(text):
         return kind
-    if _URL.search(value.encode()):
+    if _URL.search(text):
         return "an address with a password"
     if _SECRET_NAME.search(name) and not _HARMLESS_NAME.search(name) and not value.startswith("/"):
         return "by its name a secret"

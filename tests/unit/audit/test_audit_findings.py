@@ -10,6 +10,7 @@ import pytest
 
 from audit_parts import device, directory, file, report_of, symlink, told
 from tare.audit.findings import Severity
+from tare.audit.secrets import redacted
 from tare.model.container import (
     Container,
     ContainerConfig,
@@ -129,6 +130,7 @@ def test_a_secret_in_a_lower_layer_is_found_after_its_deletion(tmp_path: Path) -
 def test_secrets_in_environment_and_history(tmp_path: Path) -> None:
     config = ExecutionConfig(
         user="1000",
+        labels={"deploy": f"token {TOKEN}", "maintainer": "me"},
         env=[
             "DB_PASSWORD=s3cret", f"X={TOKEN}", "DATABASE_URL=postgres://me:s3cret@db/shop", "PASSWORD_FILE=/run/p",
             "SECRET_KEY=${SECRET}", "API_TOKEN=", "TOKEN_TTL=30", "MONKEY=1", "GPG_KEY_ID=ABCD", "KEYSTORE_PASSWORD=/x",
@@ -141,9 +143,25 @@ def test_secrets_in_environment_and_history(tmp_path: Path) -> None:
     report = report_of(tmp_path, [], config=config, history=history)
     found = {one.path for one in report.findings if one.rule == "secret-environment"}
     assert found == {
-        "ENV DB_PASSWORD", "ENV X", "ENV DATABASE_URL", *(f"history, step {number}" for number in (1, 2, 3, 4)),
+        "LABEL deploy", "ENV DB_PASSWORD", "ENV X", "ENV DATABASE_URL",
+        *(f"history, step {number}" for number in (1, 2, 3, 4)),
     }  # fmt: skip
-    assert not any("s3cret" in repr(one) or TOKEN in repr(one) for one in report.findings)
+    assert "s3cret" not in repr(report) and TOKEN not in repr(report)
+    assert report.layers[0].created_by == "RUN |1 NPM_TOKEN=*** /bin/sh -c npm install"
+
+
+@pytest.mark.parametrize(
+    ("step", "shown"),
+    [
+        (f"RUN curl -H 'X: {TOKEN}' x", "RUN curl -H 'X: ***' x"),
+        ("RUN git clone https://me:s3:cret@example.org/x", "RUN git clone https://me:***@example.org/x"),
+        ('ENV DB_PASSWORD="two words" MODE=fast', "ENV DB_PASSWORD=*** MODE=fast"),
+        (f"RUN echo '{KEY.decode()}' > /key", "RUN echo '***"),
+        ("RUN make TARGET=all", "RUN make TARGET=all"),
+    ],
+)
+def test_steps_are_shown_without_secrets(step: str, shown: str) -> None:
+    assert redacted(step) == shown
 
 
 @pytest.mark.parametrize(

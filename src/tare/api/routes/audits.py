@@ -11,13 +11,12 @@ from typing import Any
 from aiohttp import web
 
 from tare.api import params
-from tare.api.context import cancellable, engine_of
+from tare.api.context import engine_of
 from tare.api.respond import json_response
 from tare.api.routes.containers import ref_of
 from tare.api.schema.audits import read_audit, render_audit, render_rules
 
 
-@cancellable
 async def audit_image(request: web.Request) -> web.StreamResponse:
     """``POST /tare/images/{name}/audit``."""
     question, fail_on = read_audit(await params.body_document(request, optional=True))
@@ -25,7 +24,6 @@ async def audit_image(request: web.Request) -> web.StreamResponse:
     return json_response(render_audit(answer))
 
 
-@cancellable
 async def audit_container(request: web.Request) -> web.StreamResponse:
     """``POST /tare/containers/{id}/audit``."""
     question, fail_on = read_audit(await params.body_document(request, optional=True))
