@@ -74,9 +74,10 @@ def check_closure(tree: Tree, examiner: Examiner, closure: Closure, *, has_comma
         if content.form is Form.LIBRARY or _is_talking_library(inode, content, examiner):
             yield finding("unused-library", path, "library", layer=inode.layer)
         elif content.form is Form.PROGRAM:
-            kind = "without an entry in the closure" if not content.damaged else f"damaged: {content.damaged}"
-            role = ", ".join(name for _, name in content.roles)
-            yield finding("outside-closure", path, f"program {kind}{f' ({role})' if role else ''}", layer=inode.layer)
+            roles = ", ".join(name for _, name in content.roles)
+            what = f"program ({roles})" if roles else "program"
+            what += f", damaged: {content.damaged}" if content.damaged else ""
+            yield finding("outside-closure", path, what, layer=inode.layer)
         elif content.form is Form.SCRIPT and (inode.mode & 0o111):
             yield from _check_script(path, inode, content, tree, closure)
 
