@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ MAX_INODES = 1_000_000
 
 _AUFS_PREFIX = ".wh..wh."  # aufs' own files, never content
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_FILE_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK, stat.S_IFCHR: Kind.CHARACTER,
     stat.S_IFBLK: Kind.BLOCK, stat.S_IFIFO: Kind.FIFO,
@@ -54,13 +55,14 @@ class Layers:
         if inode.place >= 0:
             yield descriptor, inode.place
             return
-        fd = open_beneath(descriptor, inode.path, _FILE_FLAGS)
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise FileNotFoundError(f"{inode.path} is no longer a file")
-            yield fd, 0
-        finally:
-            os.close(fd)
+        with contextlib.ExitStack() as stack:
+            fd = open_beneath(descriptor, inode.path, os.O_PATH | os.O_NOFOLLOW)
+            stack.callback(os.close, fd)
+            if not stat.S_ISREG(os.fstat(fd).st_mode):  # a device that took its place is not opened
+                raise FileNotFoundError(errno.ENOENT, "no longer a file", inode.path)
+            opened = os.open(f"/proc/self/fd/{fd}", _FILE_FLAGS)
+            stack.callback(os.close, opened)
+            yield opened, 0
 
     def add_tar(self, path: Path) -> None:
         """Put one more layer on top. Raises NotFound when it has gone, DataCorrupt, Exhausted."""
@@ -77,8 +79,11 @@ class Layers:
         self._put(builder.root)
 
     def add_directory(self, path: Path) -> None:
-        """Put the upper directory of an overlay on top; it may change meanwhile. Raises OSError, Exhausted."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Put the upper directory of an overlay on top; it may change meanwhile. Raises NotFound, Exhausted."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise NotFound("the container has been removed meanwhile") from error
         self._descriptors.append(descriptor)
         root = make_directory("", len(self.stored))
         inodes: dict[tuple[int, int], Inode] = {}

@@ -13,6 +13,7 @@ from tare.audit.content import Content, Examiner, Form
 from tare.audit.layers import open_layers
 from tare.audit.signatures import Role, recognise
 from tare.audit.tree import Inode
+from tare.errors import NotFound
 
 HOST = [
     ("/bin/dash", Role.SHELL, "a POSIX shell"),
@@ -111,6 +112,10 @@ def test_a_file_that_goes_meanwhile_is_data(tmp_path: Path) -> None:
     (tmp_path / "upper").mkdir()
     (tmp_path / "upper/x").write_bytes(b"text")
     (tmp_path / "upper/y").write_bytes(b"text")
+    with pytest.raises(NotFound, match="removed meanwhile"), open_layers([], tmp_path / "gone"):
+        pass
+    with pytest.raises(NotFound, match="removed meanwhile"), open_layers([tmp_path / "gone.tar"]):
+        pass
     with open_layers([], tmp_path / "upper") as layers:
         inodes: list[Inode] = [inode for _, inode in layers.tree.files()]
         (tmp_path / "upper/x").unlink()
