@@ -8,6 +8,7 @@ import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ from weighing_checks import (
     mounted,
 )
 
+from tare.audit.auditing import Question, Subject, audit
+from tare.audit.findings import Report, Severity
+from tare.audit.policy import Policy
 from tare.base.process import run
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.effects import JAVA_TRUST_STORE
@@ -64,6 +68,12 @@ class Bench:
             stream = archive.extractfile(path)
             assert stream is not None
             return stream.read()
+
+    def audit(self, image: Image) -> Report:
+        """Everything, and the proof."""
+        tars = tuple(self.store.layers.path(diff_id) for diff_id in image.diff_ids)
+        subject = Subject(image=image.config, tars=tars, size=image.size)
+        return audit(subject, Question(policy=Policy(distroless=True)), date(2026, 11, 25))
 
     @asynccontextmanager
     async def mounted(self, image: Image) -> AsyncIterator[Path]:
@@ -132,6 +142,15 @@ async def test_debian_is_configured_and_installs_packages(bench: Bench) -> None:
     await assert_seen(bench.store, found, image)
     async with mounted(bench.store, image) as root:
         assert_dpkg_agrees(inventory_of(bench.store, image), root)
+    report = bench.audit(image)
+    assert report.proof is not None and not report.proof.holds
+    faults = {(one.rule, one.path) for one in report.findings}
+    assert {path for rule, path in faults if rule == "shell"} == {"/usr/bin/bash", "/usr/bin/dash"}
+    assert faults >= {
+        ("package-manager", "/usr/bin/dpkg"), ("package-manager", "/usr/bin/apt-get"), ("setuid", "/usr/bin/passwd"),
+        ("outside-closure", "/usr/bin/perl"), ("outside-closure", "/usr/bin/gunzip"),
+    }  # fmt: skip
+    assert not [one for one in report.findings if one.rule in ("modified-file", "hidden-program", "secret-key")]
 
 
 async def test_debian_is_the_same_bytes_every_time(bench: Bench, tmp_path: Path, cache: Path) -> None:
@@ -183,6 +202,10 @@ async def test_distroless_content(bench: Bench, name: str, limit: int) -> None:
     assert not [path for path in members if path.startswith(("usr/share/man/", "usr/share/locale/", "etc/init.d"))]
     await assert_exact(bench.store, bench.weigher, image)
     assert_only_made_files_are_nobodys(inventory_of(bench.store, image))
+    report = bench.audit(image)
+    assert report.proof is not None and report.proof.holds, report.findings
+    assert report.proof.entrypoint == tuple((config.entrypoint or [])[:1])
+    assert [one for one in report.findings if one.severity >= Severity.MEDIUM] == []
 
 
 async def test_python(bench: Bench) -> None:
@@ -215,6 +238,9 @@ async def test_base_runs_dynamic_programs_and_debug_has_a_shell(bench: Bench) ->
     assert links == set(listed) | {"busybox"}
     assert_only_made_files_are_nobodys(inventory_of(bench.store, image))
     await assert_bills_are_valid(bench.store, image, name)
+    report = bench.audit(image)
+    assert report.proof is not None and not report.proof.holds
+    assert ("shell", "/busybox/busybox") in {(one.rule, one.path) for one in report.findings}
 
 
 @pytest.mark.parametrize(
@@ -254,6 +280,9 @@ async def test_another_architecture(bench: Bench) -> None:
     image = await bench.store.images.get(digest)
     assert image.config.architecture == "arm64"
     assert "usr/lib/aarch64-linux-gnu/libc.so.6" in bench.members(image)
+    report = bench.audit(image)
+    assert report.proof is not None and report.proof.holds, report.findings
+    assert any("aarch64" in path for path, _ in report.proof.closure)
 
 
 class FailingExecutor:

@@ -23,6 +23,7 @@ INTERRUPTED = 130
 
 _CONTAINER: Mapping[str, str] = {
     "attach": "run:attach",
+    "audit": "audit:audit_container",
     "commit": "changes:commit",
     "cp": "copying:copy_files",
     "create": "run:create",
@@ -56,6 +57,7 @@ _BUILDER: Mapping[str, str] = {
     "prune": "builder:prune",
 }
 _IMAGE: Mapping[str, str] = {
+    "audit": "audit:audit_image",
     "build": "build:build",
     "history": "images:history",
     "import": "images:import_image",
@@ -101,7 +103,8 @@ _SYSTEM: Mapping[str, str] = {
     "prune": "prune:prune_system",
 }
 _TOP: Mapping[str, str] = {
-    **{name: place for name, place in _CONTAINER.items() if name not in ("inspect", "ls", "prune")},
+    **{name: place for name, place in _CONTAINER.items() if name not in ("audit", "inspect", "ls", "prune")},
+    "audit": "audit:audit",
     "build": "build:build",
     "debug": "debug:debug",
     "doctor": "doctor:doctor",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+from tare.client.audits import Audits
 from tare.client.builds import Builds
 from tare.client.containers import Containers
 from tare.client.endpoint import Endpoint
@@ -34,6 +35,7 @@ class Client:
         self.containers = Containers(self)
         self.execs = Execs(self)
         self.images = Images(self)
+        self.audits = Audits(self)
         self.builds = Builds(self)
         self.steps = Steps(self)
         self.networks = Networks(self)

@@ -14,6 +14,7 @@ from tare.build.sources.limits import SourceLimits
 from tare.daemon.config import Settings
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
+from tare.engine.audits import Audits
 from tare.engine.boms import BillsOfMaterials
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds, ImageSources
@@ -192,6 +193,7 @@ def _engine(parts: _Parts) -> Engine:
         updates=_updates(parts, lifecycle),
         execs=_execs(parts),
         images=images,
+        audits=Audits(store=parts.store, records=parts.records),
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
         debugging=Debugging(builder=builder, executor=executor, supervisor=parts.supervisor),

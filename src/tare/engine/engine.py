@@ -7,6 +7,7 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
+from tare.engine.audits import Audits
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds
 from tare.engine.commit import Commits
@@ -52,6 +53,7 @@ class Engine:
     updates: Updates
     execs: Execs
     images: Images
+    audits: Audits
     builds: Builds
     build_cache: BuildCacheService
     debugging: Debugging
