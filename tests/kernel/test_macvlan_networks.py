@@ -340,6 +340,7 @@ async def test_a_parent_that_the_engine_makes_goes_with_its_network(
     assert await lab.reach(lab.inside("logout"), login) == logout
 
     command("ip", "link", "del", name)  # as after a reboot of the host
+    await lab.service.stop(remove_kernel_state=False)
     lab.service = lab.again()
     await lab.service.start()
     assert await lab.reach(lab.inside("logout"), login) == logout

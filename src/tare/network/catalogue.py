@@ -118,7 +118,7 @@ class Catalogue:
             outside = await self._outside_ranges() if _must_keep_clear(request) else []
             bridge = ""
             if request.driver == Driver.BRIDGE:
-                bridge = read_options(request.options, self._settings.mtu).bridge_name
+                bridge = read_options(request.options, self._settings.mtu, internal=request.internal).bridge_name
             has_parent = await macvlan_links.exists(request.options.get(macvlan.PARENT_OPTION, ""))
 
             def check_bridge(connection: sqlite3.Connection) -> None:
@@ -149,14 +149,14 @@ class Catalogue:
         identifier, driver = new_id(), Driver(request.driver)
         subnets: tuple[Subnet, ...] = ()
         options = dict(request.options)
-        asked = read_options(options if driver is Driver.BRIDGE else {}, self._settings.mtu)
+        asked = read_options(options if driver is Driver.BRIDGE else {}, self._settings.mtu, internal=request.internal)
         bridge_name = ""
         if driver.has_interfaces:
             if request.subnet:
                 subnets = (ipam.place_subnet(request, taken),)
             else:
                 subnets = (ipam.choose_subnet(self._settings.default_address_pools, taken),)
-                if driver is Driver.MACVLAN and request.internal:
+                if request.needs_no_gateway:
                     subnets = (msgspec.structs.replace(subnets[0], gateway="", gateway_shown=False),)
         if driver is Driver.BRIDGE:
             predefined = request.name == "bridge"

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tare.errors import Conflict, InvalidArgument, NotFound
-from tare.network import ipam, ports, records
+from tare.network import ipam, ports, records, routed
 from tare.network.model import (
     Driver,
     Endpoint,
@@ -100,6 +100,7 @@ def claim(
         interface=_free_interface(request.interface, {item.interface for item in others}, network.interface_prefix),
         gateway_priority=request.gateway_priority,
         link_local=tuple(_check_link_local(text) for text in request.link_local),
+        open_ports=routed.open_ports(network, request.ports),
     )
     rank = route_rank(endpoint)
     holders = [item for item in others if item.gateway and item.default_route]
@@ -117,18 +118,14 @@ def republish(
     owner = next((endpoint for endpoint in mine if endpoint.gateway and endpoint.default_route), None)
     if owner is None:
         return [], []
-    network = records.find_network(connection, owner.network_id)
     held = [(endpoint, port) for endpoint in mine for port in records.ports_of_endpoint(connection, endpoint.id)]
     if held:
         moving = [(endpoint, port) for endpoint, port in held if endpoint.id != owner.id]
-        if network.driver is not Driver.BRIDGE:  # no ports are published there: those that were are closed
-            for endpoint in {item.id for item, _ in moving}:
-                connection.execute("DELETE FROM published_ports WHERE endpoint=?", (endpoint,))
-            return [Forwarding(port, endpoint.address) for endpoint, port in moving], []
         for endpoint in {item.id for item, _ in moving}:
             connection.execute("UPDATE published_ports SET endpoint=? WHERE endpoint=?", (owner.id, endpoint))
         closing = [Forwarding(port, endpoint.address) for endpoint, port in moving]
         return closing, [Forwarding(port, owner.address) for _, port in moving]
+    network = records.find_network(connection, owner.network_id)
     opened = _publish(connection, network, owner, requests, settings)
     return [], [Forwarding(port, owner.address) for port in opened]
 
@@ -140,10 +137,10 @@ def _publish(
     requests: Sequence[PortRequest],
     settings: NetworkSettings,
 ) -> list[PublishedPort]:
-    """Claim the ports that an endpoint is to publish; internal and macvlan networks have none."""
+    """Claim the ports of the host that an endpoint is to publish; on some networks there are none."""
     subject = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
-    none = network.internal or network.driver is not Driver.BRIDGE
-    wanted = [] if none else [ports.normalise(port, network.host_binding) for port in requests]
+    published = requests if routed.forwards_ports(network) else ()
+    wanted = [ports.normalise(port, network.host_binding) for port in published]
     return ports.claim(
         connection, endpoint.id, wanted, port_range=settings.port_range, subject=subject, address=endpoint.address
     )

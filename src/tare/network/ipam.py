@@ -14,7 +14,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import NamedTuple
 
 from tare.errors import Exhausted, Forbidden, InvalidArgument
-from tare.network.model import AddressPool, Driver, Network, Subnet
+from tare.network.model import AddressPool, Network, Subnet
 from tare.network.request import NetworkRequest
 
 
@@ -111,9 +111,8 @@ def place_subnet(request: NetworkRequest, taken: Sequence[Taken]) -> Subnet:
             hint=f"it is the network or broadcast address of {pool}",
             code="address-in-use",
         )
-    # An internal macvlan has no gateway but one that is named: nobody but its containers is on it, as in Docker.
-    alone = request.internal and request.driver == Driver.MACVLAN and gateway is None
-    host = None if alone else gateway or _first_host(IPv4Network(request.ip_range or pool), edges)
+    first = None if request.needs_no_gateway else _first_host(IPv4Network(request.ip_range or pool), edges)
+    host = gateway or first
     reserved = {*edges, host}
     for name, text in request.aux_addresses.items():
         if (address := IPv4Address(text)) in reserved:

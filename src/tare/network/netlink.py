@@ -189,8 +189,9 @@ def _ensure_bridge(network: Network) -> None:
             ip.link("add", ifname=network.bridge_name, kind="bridge", mtu=network.mtu)
             index = _index(ip, network.bridge_name)
         try:
-            with _exists_is_fine():
-                ip.addr("add", index=index, address=pool.gateway, prefixlen=pool.network.prefixlen)
+            if network.gateway:
+                with _exists_is_fine():
+                    ip.addr("add", index=index, address=network.gateway, prefixlen=pool.network.prefixlen)
             ip.link("set", index=index, state="up")
             settings = Path("/proc/sys/net/ipv4/conf", network.bridge_name)
             # replies to what came from 127.0.0.1 of the host; the firewall keeps others out of 127.0.0.0/8

@@ -9,7 +9,7 @@ import msgspec
 from tare.errors import Conflict, NotFound
 from tare.network.ipam import Taken
 from tare.network.model import Driver, Endpoint, Network, PublishedPort
-from tare.network.ruleset import FirewallState, Forwarding
+from tare.network.ruleset import FirewallState, Forwarding, Opening
 
 
 def insert_network(connection: sqlite3.Connection, network: Network, created: float) -> None:
@@ -138,4 +138,9 @@ def firewall_state(connection: sqlite3.Connection) -> FirewallState:
         for endpoint in endpoints(connection)
         for port in ports_of_endpoint(connection, endpoint.id)
     )
-    return FirewallState(networks, forwardings)
+    openings = tuple(
+        Opening(endpoint.address, port)
+        for endpoint in endpoints(connection)
+        for port in dict.fromkeys(endpoint.open_ports)
+    )
+    return FirewallState(networks, forwardings, openings)

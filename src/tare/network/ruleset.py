@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tare.network.model import Driver, Network, PublishedPort
+from tare.network.model import Driver, GatewayMode, Network, OpenPort, PublishedPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,24 @@ class Forwarding:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """A port that is open at a container's own address, without translation."""
+
+    address: str
+    port: OpenPort
+
+    def element(self) -> tuple[str, str]:
+        """Name of the set and the element in nft(8)'s notation."""
+        return "opened", f"{self.address} . {self.port.protocol} . {self.port.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class FirewallState:
     """All that the ruleset depends on."""
 
     networks: tuple[Network, ...] = ()
     forwardings: tuple[Forwarding, ...] = field(default=())
+    openings: tuple[Opening, ...] = field(default=())
 
 
 def network_elements(network: Network) -> list[tuple[str, str]]:
@@ -44,14 +57,18 @@ def network_elements(network: Network) -> list[tuple[str, str]]:
     elements = [
         ("bridges", bridge),
         ("within", f"{bridge} . {bridge} : {'accept' if network.icc else 'goto only_published'}"),
-        ("own_gateway", f"{bridge} . {pool.gateway}"),
-        ("gateways", pool.gateway),
-        ("local_subnets", f"{pool.subnet} . {bridge}"),
     ]
+    if network.gateway:
+        elements += [("own_gateway", f"{bridge} . {network.gateway}"), ("gateways", network.gateway)]
+    elements.append(("local_subnets", f"{pool.subnet} . {bridge}"))
     if network.internal:
         elements.append(("internal", bridge))
+    elif network.gateway_mode is GatewayMode.ROUTED:
+        elements.append(("routed", bridge))
     elif network.masquerade:
         elements.append(("masqueraded", pool.subnet))
+    if network.gateway_mode is GatewayMode.NAT_UNPROTECTED and not network.internal:
+        elements.append(("unprotected", bridge))
     return elements
 
 
@@ -63,6 +80,9 @@ def render(table: str, state: FirewallState) -> str:
             filled.setdefault(name, []).append(element)
     for forwarding in state.forwardings:
         name, element = forwarding.element()
+        filled.setdefault(name, []).append(element)
+    for opening in state.openings:
+        name, element = opening.element()
         filled.setdefault(name, []).append(element)
     sets = "\n".join(_set(name, header, filled.get(name, ())) for name, header in _SETS.items())
     return f"table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{sets}\n{_CHAINS}}}\n"
@@ -92,6 +112,9 @@ _SETS = {
     "own_gateway": "type ifname . ipv4_addr",
     "local_subnets": "type ipv4_addr . ifname; flags interval",
     "masqueraded": "type ipv4_addr; flags interval",
+    "routed": "type ifname",
+    "unprotected": "type ifname",
+    "opened": "type ipv4_addr . inet_proto . inet_service",
     "published_at": "type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service",
     "published_everywhere": "type inet_proto . inet_service : ipv4_addr . inet_service",
 }
@@ -126,14 +149,26 @@ _CHAINS = """\
     oifname @bridges jump entering
   }
   chain leaving {
-    oifname @bridges drop comment "networks are isolated from each other"
     iifname @internal drop
+    oifname @bridges jump across
     accept
+  }
+  chain across {
+    oifname @internal drop
+    ct state established,related accept
+    jump routed_ports
+    drop comment "networks are isolated from each other"
+  }
+  chain routed_ports {
+    ip daddr . meta l4proto . th dport @opened accept
+    oifname @routed meta l4proto icmp accept
   }
   chain entering {
     oifname @internal drop
     ct state established,related accept
     ct status dnat accept
+    oifname @unprotected accept
+    jump routed_ports
     drop comment "only published ports are reachable from outside"
   }
   chain input {

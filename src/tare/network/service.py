@@ -21,7 +21,7 @@ from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
 from tare.errors import NotFound, TareError
 from tare.model.ids import new_id
-from tare.network import ipam, links, macvlan, macvlan_links, netlink, records
+from tare.network import ipam, links, macvlan, macvlan_links, netlink, records, routed
 from tare.network.catalogue import Catalogue
 from tare.network.directory import Directory
 from tare.network.endpoints import Attachment, claim, republish, route_rank, veth_plan
@@ -277,12 +277,19 @@ class NetworkService:
         Ports that another endpoint of the container has move; when none has any, ``requests`` are published. Raises
         Conflict for a port in use, Exhausted; what was published stays so then.
         """
+
+        def move(connection: sqlite3.Connection) -> tuple[routed.Change, list[Forwarding], list[Forwarding]]:
+            change = routed.reopen(connection, container_id, requests)
+            if not change.forwards:
+                return change, [], []
+            return change, *republish(connection, container_id, requests, self._settings)
+
         async with self._locks.hold(container_id):
-            before, after = await self._db.write(
-                lambda connection: republish(connection, container_id, requests, self._settings), durable=False
-            )
-            await self._steering.unpublish(before)
+            change, before, after = await self._db.write(move, durable=False)
+            await self._steering.close(change.closing)
+            await self._steering.unpublish([*change.closed, *before])
             await self._steering.publish(after)
+            await self._steering.open(change.opening)
 
     async def detach_all(self, container_id: str) -> None:
         """Disconnect a container from everything, as when it has stopped; nothing connected is no error."""
@@ -342,6 +349,7 @@ class NetworkService:
         await links.connect(network, plan)
         await self._directory.add(network, endpoint)
         await self._steering.publish([Forwarding(port, endpoint.address) for port in published])
+        await self._steering.open(routed.openings(endpoint))
 
     async def _disconnect(self, network: Network, endpoint: Endpoint, *, lasting: bool = True) -> None:
         """Undo :meth:`_connect`, however far it came; ports close first, the address is free again last.
@@ -356,6 +364,7 @@ class NetworkService:
 
         closed = await self._db.write(close_ports, durable=False, freeing=True)
         await self._steering.unpublish([Forwarding(port, endpoint.address) for port in closed])
+        await self._steering.close(routed.openings(endpoint))
         await self._directory.remove(network, endpoint)
         namespace = self._sandboxes.path(endpoint.container_id)
         if lasting:

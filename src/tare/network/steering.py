@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from tare.network import records
 from tare.network.firewall import Firewall, NftError
 from tare.network.model import Network
-from tare.network.ruleset import Forwarding, network_elements
+from tare.network.ruleset import Forwarding, Opening, network_elements
 from tare.store.database import Database
 
 
@@ -50,6 +50,14 @@ class Steering:
     async def unpublish(self, forwardings: Iterable[Forwarding]) -> None:
         """Close published ports; their rows may still be there."""
         await self._change("delete", [forwarding.element() for forwarding in forwardings])
+
+    async def open(self, openings: Iterable[Opening]) -> None:
+        """Let the outside reach ports at the addresses of containers."""
+        await self._change("add", [opening.element() for opening in openings])
+
+    async def close(self, openings: Iterable[Opening]) -> None:
+        """Undo :meth:`open`; their rows may still be there."""
+        await self._change("delete", [opening.element() for opening in openings])
 
     async def _change(self, verb: str, elements: list[tuple[str, str]]) -> None:
         if not elements:
