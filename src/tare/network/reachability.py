@@ -373,13 +373,13 @@ class _Walk:
         return Prediction(self._asked, verdict, cause, reason, tuple(self._hops), place, packet, decision)
 
     def _bridge_to(self, address: str) -> str:
-        network = self._topology.network_around(address)
+        network = self._topology.network_reached(address)
         return network.bridge_name if network else OUTSIDE
 
     def _host_source(self, address: str, oif: str) -> str:
         if oif == "lo":
             return address
-        network = self._topology.network_around(address)
+        network = self._topology.network_reached(address)
         if network is not None:
             return next(pool.gateway for pool in network.subnets if contains(pool.subnet, address))
         return next(iter(self._topology.host_addresses(6 if ":" in address else 4)), "")
