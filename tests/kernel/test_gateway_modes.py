@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from test_network_service import Lab, command, container, lab, neighbour
@@ -65,6 +66,47 @@ async def test_open_ports_follow_the_route_and_a_restart(lab: Lab) -> None:
         await lab.service.republish(container("login"), [request])
         assert await lab.reach(lan, address) == "10.232.10.2"
         assert await lab.service.published(container("login")) == []
+
+
+async def test_ranges_of_open_ports_and_their_sources(lab: Lab) -> None:
+    """``from=`` holds for them, ranges that overlap are open as one, and all closes with the container."""
+    await lab.service.create_network("routed", options={OPTION: "routed"})
+    spans = (
+        PortRequest(container_port=80, count=3),
+        PortRequest(container_port=82, count=2),
+        PortRequest(container_port=85, sources=("10.232.11.9", "fd00::/64")),
+        PortRequest(container_port=86, sources=("10.232.11.0/24",)),
+    )
+    with neighbour(lab.root, "10.232.11") as (lan, host):
+        command("ip", "route", "add", f"{lab.pool}.0.0/16", "via", host, inside=lan)
+        address = await lab.run("login", "routed", ports=spans)
+        for number in (83, 84, 85, 86):
+            await asyncio.to_thread(run_in_network_namespace, lab.inside("login"), partial(lab.serve, number))
+        reached = [number for number in (80, 83, 84, 85, 86) if await lab.reach(lan, address, number) != "-"]
+        assert reached == [80, 83, 86]
+        assert f"{address} . tcp . 80-83" in command("nft", "list", "table", "inet", lab.table)
+        await lab.service.detach(container("login"), "routed")
+        assert f"{address} ." not in command("nft", "list", "table", "inet", lab.table)
+
+
+async def test_ipv6_of_a_routed_network_takes_ports_of_the_host(lab: Lab) -> None:
+    shop = await lab.service.create_network("shop", ipv6=True)
+    await lab.service.create_network("routed", ipv6=True, options={OPTION: "routed"})
+    request = PortRequest(container_port=80, host_port=7473)
+
+    async def published() -> list[str]:
+        return sorted(port.host_address for port in await lab.service.published(container("login")))
+
+    await lab.run("login", "routed", ports=(request,))
+    assert await published() == ["::"]
+    await lab.service.attach(container("login"), "login", "shop", gateway_priority=1)
+    await lab.service.republish(container("login"), [request])
+    assert await published() == ["0.0.0.0", "::"]
+    assert await lab.reach(None, "127.0.0.1", 7473) == shop.gateway
+    await lab.service.detach(container("login"), "shop")
+    await lab.service.republish(container("login"), [request])
+    assert [item.open_ports for item in await lab.service.all_endpoints()] == [(OpenPort(protocol="tcp", port=80),)]
+    assert await published() == ["::"]
 
 
 async def test_an_isolated_network_has_no_address_of_the_host(lab: Lab) -> None:

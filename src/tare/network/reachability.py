@@ -286,6 +286,11 @@ class _Walk:
         receiver = self._on_lan(packet.destination)
         if receiver is not None:
             return self._parent(receiver.network_name, packet.destination)
+        network = self._topology.network_around(packet.destination)
+        if network is not None:  # its subnet is nothing to the host, and so its packets took the way out
+            self._hop("host", f"route to {packet.destination}", "none")
+            reason = f"the host has no address on network {network.name}, and so no way there (gateway mode isolated)"
+            return self._end(Verdict.DROPPED, Cause.NO_ROUTE, reason)
         self._hop("outside", f"{packet.protocol} to {packet.destination}", "leaves the host; nothing is known beyond")
         return self._end(Verdict.REACHABLE, Cause.OPEN, "nothing on this host is in the way", OUTSIDE, packet)
 
