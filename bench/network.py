@@ -34,6 +34,7 @@ T = TypeVar("T")
 PREFIX = "tare-bench"
 FLAT_BUDGET, PATH_BUDGET, THROUGHPUT_BUDGET, LATENCY_BUDGET, BRIDGE_BUDGET = 1.5, 1.05, 1.0, 1.0, 20.0
 BLOCK = bytes(1 << 18)
+EACH = 20  # networks that a container is on
 
 
 @dataclass
@@ -160,25 +161,36 @@ def grow(subjects: list[Subject], options: argparse.Namespace) -> None:
 
         times = grow_networks(subject, options.networks)
         row(f"network of {options.networks}", times[:sample], times[-sample:])
-        times = grow_endpoints(subject, options.endpoints, 20)
-        row(f"endpoint of {options.endpoints}", times[:sample], times[-sample:])
+        times = grow_endpoints(subject, options.endpoints, EACH)
+        row(f"endpoint of {options.endpoints}", times[:EACH], times[-EACH:])  # a container's first is not like its last
         few = one_port_more(subject, sample)
-        path_few = path_cost(subject)
-        for block in range(options.ports // 100):
-            subject.run(ports=range(21000 + block * 100, 21100 + block * 100))
+        blocks = [
+            subject.run(ports=range(21000 + 100 * block, 21100 + 100 * block)) for block in range(options.ports // 100)
+        ]
         row(f"port of {options.ports}", few, one_port_more(subject, sample))
-        path_many = path_cost(subject)
+        costs = path_costs(subject, blocks, max(3, sample // 3))
         for identifier in subject.made[2:]:
             subject.remove(identifier)
-        path_again = path_cost(subject)
         for what, kind in (("connect", 0), ("round trip", 1)):
-            base = (path_few[kind] + path_again[kind]) / 2
-            ratio = path_many[kind] / base
+            base, full = (statistics.median(cost[kind] for cost in costs[many]) for many in (False, True))
             print(
                 f"{name + ': ' + what + ', ' + str(options.ports) + ' ports':<34}{base * 1e6:>7.1f} us"
-                f"{path_many[kind] * 1e6:>7.1f} us{ratio:>8.2f}{PATH_BUDGET:>8.2f}",
+                f"{full * 1e6:>7.1f} us{full / base:>8.2f}{PATH_BUDGET:>8.2f}",
                 flush=True,
             )
+
+
+def path_costs(subject: Subject, blocks: list[str], rounds: int) -> dict[bool, list[tuple[float, float]]]:
+    """What a published port costs packets, by turns beside none and beside those of the containers ``blocks``."""
+    costs: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    for _ in range(rounds):
+        costs[True].append(path_cost(subject))
+        for block in blocks:
+            subject.engine.request("POST", f"/containers/{block}/stop?t=0")
+        costs[False].append(path_cost(subject))
+        for block in blocks:
+            subject.engine.request("POST", f"/containers/{block}/start")
+    return costs
 
 
 # --- what packets pay -------------------------------------------------------------------------------------------------
@@ -194,6 +206,20 @@ def opened(namespace: Path) -> socket.socket:
     made = run_in_network_namespace(namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return made
+
+
+@contextmanager
+def on_processor(choose: Callable[[set[int]], int]) -> Iterator[None]:
+    """Have this process, and what it forks, on one processor.
+
+    Across two, a round trip takes 20 or 60 us and a gigabyte 0.3 or 0.6 s, as the scheduler likes.
+    """
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {choose(processors)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, processors)
 
 
 @contextmanager
@@ -238,17 +264,9 @@ def connect_and_trip(namespace: Path, target: tuple[str, int], connections: int,
 
 
 def path_cost(subject: Subject) -> tuple[float, float]:
-    """What a published port costs from the engine's own namespace: connect and round trip, medians of seconds.
-
-    Both ends share a processor: across two, a round trip takes 20 or 60 us as the scheduler likes.
-    """
-    processors = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(processors)})
-    try:
-        with echoing(subject.server, 20000):
-            return connect_and_trip(subject.namespace, (subject.gateway, 20000), 2000, 20000)
-    finally:
-        os.sched_setaffinity(0, processors)
+    """What a published port costs from the engine's own namespace: connect and round trip, medians of seconds."""
+    with on_processor(min), echoing(subject.server, 20000):
+        return connect_and_trip(subject.namespace, (subject.gateway, 20000), 2000, 20000)
 
 
 def throughput(subject: Subject, duration: float) -> float:
@@ -259,17 +277,19 @@ def throughput(subject: Subject, duration: float) -> float:
         connection, _ = server.accept()
         child = os.fork()
         if child == 0:
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
             client.close()
             buffer = bytearray(len(BLOCK))
             while connection.recv_into(buffer):
                 pass
             os._exit(0)
         connection.close()
-        before = time.perf_counter()
-        while time.perf_counter() - before < duration:
-            client.sendall(BLOCK)
-            moved += len(BLOCK)
-        taken = time.perf_counter() - before
+        with on_processor(min):
+            before = time.perf_counter()
+            while time.perf_counter() - before < duration:
+                client.sendall(BLOCK)
+                moved += len(BLOCK)
+            taken = time.perf_counter() - before
         client.shutdown(socket.SHUT_WR)
         os.waitpid(child, 0)
     return taken / moved * 1e9
@@ -283,7 +303,7 @@ def packets(subjects: list[Subject], options: argparse.Namespace) -> None:
     print(f"\n{'':<38}{head}{'budget':>8}")
     times = in_turn(engines, options.rounds, lambda engine: throughput(by_engine[engine], options.seconds))
     show(engines, "1 GB between containers", times, scale=1000, unit="ms", budget=THROUGHPUT_BUDGET)
-    with ExitStack() as stack:
+    with on_processor(min), ExitStack() as stack:
         for subject in subjects:
             stack.enter_context(echoing(subject.server, 20002))
 

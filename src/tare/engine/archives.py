@@ -47,6 +47,7 @@ async def stream_tar(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", buffering=0)
     )
     task = asyncio.create_task(produce(), name=f"files of {what}")
+    task.add_done_callback(_look_at_its_end)  # whatever becomes of the reader
     try:
         while data := await reader.read(CHUNK):
             yield data
@@ -56,8 +57,11 @@ async def stream_tar(
     finally:
         transport.close()
         await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # a reader that has gone is no error
+
+
+def _look_at_its_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()  # a reader that has gone is no error
 
 
 def extraction_point(root: Path, path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from tare.network.model import Driver, Endpoint, GatewayMode, PublishedPort
 from tare.network.openings import Opening, openings
@@ -46,7 +46,7 @@ class Exposure:
 def exposures(predictor: Predictor, sockets: Mapping[str, frozenset[int]]) -> list[Exposure]:
     """All of them, those with a risk first; ``sockets`` are the inodes of each host-network container's sockets."""
     topology = predictor.topology
-    found = [_published(predictor, endpoint, port) for endpoint, port in topology.published]
+    found = [_published(predictor, endpoint, one) for endpoint, port in topology.published for one in port.singles()]
     for member in topology.members_of(HOST):
         found.append(
             Exposure("host", member.name, "host", "", "", 0, 0, OUTSIDE_SCOPE, listening=False, risk=HOST_NETWORK)
@@ -71,7 +71,9 @@ def _published(predictor: Predictor, endpoint: Endpoint, port: PublishedPort) ->
     everywhere = port.host_address in ANY_ADDRESS.values()
     address = next(iter(topology.host_addresses(version)), "127.0.0.1") if everywhere else port.host_address
     local = ip_address(address).is_loopback
-    prediction = predictor.predict(Origin(HOST if local else OUTSIDE), address, port.protocol, port.host_port)
+    permitted = str(ip_network(port.sources[0], strict=False).network_address) if port.sources else ""
+    origin = Origin(HOST) if local else Origin(OUTSIDE, permitted)
+    prediction = predictor.predict(origin, address, port.protocol, port.host_port)
     return Exposure(
         kind="published",
         container=endpoint.container_name,
@@ -82,7 +84,8 @@ def _published(predictor: Predictor, endpoint: Endpoint, port: PublishedPort) ->
         container_port=port.container_port,
         scope=HOST_SCOPE if local else OUTSIDE_SCOPE,
         listening=prediction.verdict is Verdict.REACHABLE,
-        risk=EVERYWHERE if everywhere else "",
+        sources=port.sources,
+        risk=EVERYWHERE if everywhere and not port.sources else "",
     )
 
 

@@ -106,12 +106,6 @@ def _places(request: PortRequest, target: Target) -> list[str]:
     families = [every for every, own in zip(EVERYWHERE, (target.address, target.address6), strict=True) if own]
     if not request.host_address:
         return families
-    if request.host_address == "::1":
-        raise InvalidArgument(
-            f"{target.subject}: cannot publish on ::1: the kernel forwards nothing for it",
-            hint="publish on 127.0.0.1, or on another IPv6 address of the host",
-            code="address-not-forwarded",
-        )
     if EVERYWHERE[":" in request.host_address] not in families:
         family = "IPv6" if ":" in request.host_address else "IPv4"
         raise InvalidArgument(
