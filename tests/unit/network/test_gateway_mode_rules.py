@@ -13,6 +13,8 @@ from tare.network.explanation import explain, read_question
 from tare.network.exposure import UNPROTECTED, exposures
 from tare.network.model import OpenPort
 from tare.network.openings import openings
+from tare.network.probes import Attempt, Kind
+from tare.network.proving import Observation
 from tare.network.reachability import Cause, Predictor, Verdict
 from tare.network.request import read_options
 from tare.network.topology import Topology
@@ -69,6 +71,9 @@ def test_nobody_has_a_way_into_an_isolated_network() -> None:
         prediction = explain(Predictor(where), read_question(source, "10.0.0.2", "80")).prediction
         assert (prediction.verdict, prediction.cause) == (D, Cause.NO_ROUTE), source
         assert "no address on network shop" in prediction.reason
+        attempt = Attempt(Kind.CONNECT, "10.0.0.2", 80)
+        ends = {one: Observation(source, "login-id", attempt, prediction, one).agrees for one in Verdict}
+        assert ends == {one: one is not R for one in Verdict}  # others, where it went, may refuse it
 
 
 def test_open_ports_may_have_sources() -> None:
