@@ -44,6 +44,21 @@ class Macvlan(msgspec.Struct, frozen=True, kw_only=True):
     made: bool = False
 
 
+class GatewayMode(StrEnum):
+    """How the host passes packets between a bridge network and the outside.
+
+    ``nat``: what leaves has the host's address, and published ports of the host lead in. ``nat-unprotected``: every
+    port can be reached at the container's address, too. ``routed``: no address is translated; published ports are open
+    at the container's address, and none of the host's. ``isolated``: the host has no address on the network, which is
+    internal.
+    """
+
+    NAT = "nat"
+    NAT_UNPROTECTED = "nat-unprotected"
+    ROUTED = "routed"
+    ISOLATED = "isolated"
+
+
 class Subnet(msgspec.Struct, frozen=True, kw_only=True):
     """One address pool of a network: CIDR strings and the host's address in it; ``ip_range`` may be empty.
 
@@ -114,8 +129,15 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gateway(self) -> str:
-        """The host's IPv4 address on this network; empty without one."""
-        return self.pool4.gateway if self.pool4 else ""
+        """The IPv4 address of the network's gateway, on a bridge the host's own; empty without one."""
+        return self.pool4.gateway if self.pool4 and self.gateway_mode is not GatewayMode.ISOLATED else ""
+
+    @property
+    def gateway_mode(self) -> GatewayMode:
+        """How IPv4 passes between a bridge network and the outside; ``nat`` for other drivers, which have no modes."""
+        if self.driver is not Driver.BRIDGE:
+            return GatewayMode.NAT
+        return GatewayMode(self.options.get("com.docker.network.bridge.gateway_mode_ipv4", "nat"))
 
     @property
     def gateway6(self) -> str:
@@ -199,6 +221,18 @@ class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
 
 
+class OpenPort(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """Ports of a container that the outside reaches at the container's IPv4 address (gateway mode ``routed``).
+
+    They are ``count`` ports from ``port`` on. ``sources`` are the CIDR blocks that may come; empty for everybody.
+    """
+
+    protocol: str
+    port: int
+    count: int = 1
+    sources: tuple[str, ...] = ()
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A container's place on one network. ``host_interface`` is empty unless the driver is bridge.
 
@@ -230,6 +264,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses of resolvers that the container was given (``--dns``); empty for the host's."""
     links: tuple[tuple[str, str], ...] = ()
     """Private aliases, with the names on this network that they stand for: this container alone resolves them."""
+    open_ports: tuple[OpenPort, ...] = ()
 
     @property
     def addresses(self) -> tuple[str, ...]:
