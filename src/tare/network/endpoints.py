@@ -245,7 +245,7 @@ def _publish(
     wanted = routed.host_requests(network, requests)
     address = "" if routed.opens_ports(network) else endpoint.address
     target = ports.Target(endpoint.id, subject, address, endpoint.address6)
-    return ports.claim(connection, target, wanted, port_range=settings.port_range)
+    return ports.claim(connection, target, wanted, port_range=settings.port_range, first_port=settings.first_port)
 
 
 def _check_drivers(connection: sqlite3.Connection, network: Network, others: Sequence[Endpoint]) -> None:

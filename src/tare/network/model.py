@@ -295,7 +295,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``default_address_pools`` are used in this order; pieces that overlap a route of the host are skipped. Without one
     of IPv6 among them, subnets of IPv6 come from a range of unique local addresses (RFC 4193) of this host's own.
-    ``port_range`` is where host ports come from when none is asked for. ``default_subnet`` fixes the subnet of the
+    ``port_range`` is where host ports come from when none is asked for, ``first_port`` where the search begins.
+    ``default_subnet`` fixes the subnet of the
     network ``bridge``; ``ipv6`` gives it one of IPv6 as well, which ``default_subnet6`` fixes.
     """
 
@@ -311,6 +312,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     default_subnet6: str = ""
     mtu: int = 1500
     port_range: tuple[int, int] = (32768, 60999)
+    first_port: int = 0
     resolv_conf: str = "/etc/resolv.conf"
     dns_idle_seconds: float = 10.0
     respect_host_firewall: bool = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import zlib
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -53,6 +54,10 @@ class NetworkService:
     def __init__(self, db: Database, run_root: Path, instance: str, settings: NetworkSettings) -> None:
         self._db = db
         self._instance = instance
+        if instance and not settings.first_port:  # engines side by side, whose ports no process holds, keep apart
+            low, high = settings.port_range
+            first = low + zlib.crc32(instance.encode()) % (high - low + 1)
+            settings = msgspec.structs.replace(settings, first_port=first)
         self._settings = settings
         self._mark = f"tare-{instance}" if instance else "tare"  # whose the firewall's table and the parents are
         detour = Detour(*detour_interfaces(instance)) if settings.respect_host_firewall else None
