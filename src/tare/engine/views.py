@@ -71,6 +71,10 @@ class NetworkView:
             bindings = result.get(key) or []
             bindings.append(PortBinding(host_ip=port.host_address, host_port=str(port.host_port)))
             result[key] = bindings
+        for opened in (item for endpoint in endpoints for item in endpoint.open_ports):
+            for number in range(opened.port, opened.port + opened.count):
+                key = f"{number}/{opened.protocol}"  # open at the container's address: Docker shows no port of the host
+                result[key] = [*(result.get(key) or ()), PortBinding(host_ip="0.0.0.0", host_port="")]  # noqa: S104
         return result
 
     async def rename(self, container_id: str, name: str) -> None:

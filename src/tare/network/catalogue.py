@@ -167,7 +167,7 @@ class Catalogue:
             outside = await self._outside_ranges() if _must_keep_clear(request) else []
             bridge = ""
             if request.driver == Driver.BRIDGE:
-                bridge = read_options(request.options, self._settings.mtu).bridge_name
+                bridge = read_options(request.options, self._settings.mtu, internal=request.internal).bridge_name
             defaults = await asyncio.to_thread(self._default_pools)
             has_parent = await macvlan_links.exists(request.options.get(macvlan.PARENT_OPTION, ""))
 
@@ -209,7 +209,7 @@ class Catalogue:
         """The new network's document; ``has_parent`` tells whether the host has the parent of a macvlan."""
         identifier, driver = new_id(), Driver(request.driver)
         options = dict(request.options)
-        asked = read_options(options if driver is Driver.BRIDGE else {}, self._settings.mtu)
+        asked = read_options(options if driver is Driver.BRIDGE else {}, self._settings.mtu, internal=request.internal)
         bridge_name = ""
         subnets: tuple[Subnet, ...] = ()
         if driver.has_interfaces:
@@ -263,11 +263,10 @@ class Catalogue:
 def _place_subnets(request: NetworkRequest, taken: list[Taken], defaults: Sequence[AddressPool]) -> tuple[Subnet, ...]:
     """The subnets asked for, and of a family for which none is a piece of the default pools.
 
-    A bridge has one of each family. An internal macvlan has no gateway but one that is named: nobody but its containers
-    is on it, as in Docker.
+    A bridge has one of each family. Where nobody but containers has an address there is no gateway but one that is
+    named, as in Docker.
     """
     found: list[Subnet] = []
-    alone = request.internal and request.driver == Driver.MACVLAN
     for version in request.families:
         asked = [pool for pool in request.pools if pool.version == version]
         if len(asked) > 1 and request.driver == Driver.BRIDGE:
@@ -277,7 +276,7 @@ def _place_subnets(request: NetworkRequest, taken: list[Taken], defaults: Sequen
         named = {pool.subnet for pool in asked if pool.gateway}
         found += [
             msgspec.structs.replace(pool, gateway="", gateway_shown=False)
-            if alone and pool.subnet not in named
+            if request.needs_no_gateway(version) and pool.subnet not in named
             else pool
             for pool in placed
         ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tare.errors import Conflict, InvalidArgument, NotFound
-from tare.network import ipam, ports, records
+from tare.network import ipam, ports, records, routed
 from tare.network.model import (
     Driver,
     Endpoint,
@@ -164,6 +164,7 @@ def claim(
         host_interface=f"tv{endpoint.id[:11]}" if network.driver is Driver.BRIDGE else "",
         interface=_free_interface(request.interface, {item.interface for item in others}, network.interface_prefix),
         gateway_priority=request.gateway_priority,
+        open_ports=routed.open_ports(network, request.ports),
     )
     endpoint = msgspec.structs.replace(
         endpoint,
@@ -178,9 +179,18 @@ def claim(
 
 
 def republish(
-    connection: sqlite3.Connection, container_id: str, requests: Sequence[PortRequest], settings: NetworkSettings
+    connection: sqlite3.Connection,
+    container_id: str,
+    requests: Sequence[PortRequest],
+    settings: NetworkSettings,
+    *,
+    translate: bool = False,
 ) -> tuple[list[Forwarding], list[Forwarding]]:
-    """Give a container's ports to the endpoint with the default route; returns what to close and what to open."""
+    """Give a container's ports to the endpoint with the default route; returns what to close and what to open.
+
+    ``translate`` tells that its IPv4 ports were open at its own address until now, so that none of the host's lead to
+    them.
+    """
     mine = records.endpoints(connection, container=container_id)
     owner = next((endpoint for endpoint in mine if endpoint.gateway and endpoint.default_route), None)
     owner = owner or next((endpoint for endpoint in mine if endpoint.gateway6 and endpoint.default_route6), None)
@@ -190,7 +200,13 @@ def republish(
     held = [(endpoint, port) for endpoint in mine for port in records.ports_of_endpoint(connection, endpoint.id)]
     if held:
         elsewhere = [(endpoint, port) for endpoint, port in held if endpoint.id != owner.id]
-        return _move_ports(connection, network, owner, elsewhere)
+        before, after = _move_ports(connection, network, owner, elsewhere)
+        if not translate:
+            return before, after
+        untranslated = [port for port in requests if ":" not in port.host_address]
+        only4 = msgspec.structs.replace(owner, address6="")
+        opened = _publish(connection, network, only4, untranslated, settings)
+        return before, [*after, *(Forwarding.to(owner, port) for port in opened)]
     opened = _publish(connection, network, owner, requests, settings)
     return [], [Forwarding.to(owner, port) for port in opened]
 
@@ -224,12 +240,12 @@ def _publish(
     requests: Sequence[PortRequest],
     settings: NetworkSettings,
 ) -> list[PublishedPort]:
-    """Claim the ports that an endpoint is to publish; internal and macvlan networks have none."""
+    """Claim the ports of the host that an endpoint is to publish; on some networks there are none."""
     subject = f"driver failed programming external connectivity on endpoint {endpoint.container_name} ({endpoint.id})"
-    none = network.internal or network.driver is not Driver.BRIDGE
-    wanted = [] if none else [ports.normalise(port, network.host_binding) for port in requests]
-    target = ports.Target(endpoint.id, subject, endpoint.address, endpoint.address6)
-    return ports.claim(connection, target, wanted, port_range=settings.port_range)
+    wanted = routed.host_requests(network, requests)
+    address = "" if routed.opens_ports(network) else endpoint.address
+    target = ports.Target(endpoint.id, subject, address, endpoint.address6)
+    return ports.claim(connection, target, wanted, port_range=settings.port_range, first_port=settings.first_port)
 
 
 def _check_drivers(connection: sqlite3.Connection, network: Network, others: Sequence[Endpoint]) -> None:

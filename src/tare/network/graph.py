@@ -70,8 +70,8 @@ def _reaches(predictor: Predictor, source: str, target: str) -> bool:
     topology = predictor.topology
     if target == HOST:
         mine = {one.network_id for one in topology.endpoints_of(source)}
-        pools = [pool for network in topology.networks.values() if network.id in mine for pool in network.subnets]
-        addresses = [pool.gateway for pool in pools]
+        networks = [network for network in topology.networks.values() if network.id in mine]
+        addresses = [address for one in networks for address in (one.gateway, one.gateway6) if address]
     else:
         endpoints = topology.endpoints_of(target)
         addresses = [address for one in endpoints for version in (4, 6) if (address := address_of(one, version))]

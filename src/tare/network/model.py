@@ -44,6 +44,21 @@ class Macvlan(msgspec.Struct, frozen=True, kw_only=True):
     made: bool = False
 
 
+class GatewayMode(StrEnum):
+    """How the host passes packets between a bridge network and the outside.
+
+    ``nat``: what leaves has the host's address, and published ports of the host lead in. ``nat-unprotected``: every
+    port can be reached at the container's address, too. ``routed``: no address is translated; published ports are open
+    at the container's address, and none of the host's. ``isolated``: the host has no address on the network, which is
+    internal.
+    """
+
+    NAT = "nat"
+    NAT_UNPROTECTED = "nat-unprotected"
+    ROUTED = "routed"
+    ISOLATED = "isolated"
+
+
 class Subnet(msgspec.Struct, frozen=True, kw_only=True):
     """One address pool of a network: CIDR strings and the host's address in it; ``ip_range`` may be empty.
 
@@ -114,8 +129,15 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gateway(self) -> str:
-        """The host's IPv4 address on this network; empty without one."""
-        return self.pool4.gateway if self.pool4 else ""
+        """The IPv4 address of the network's gateway, on a bridge the host's own; empty without one."""
+        return self.pool4.gateway if self.pool4 and self.gateway_mode is not GatewayMode.ISOLATED else ""
+
+    @property
+    def gateway_mode(self) -> GatewayMode:
+        """How IPv4 passes between a bridge network and the outside; ``nat`` for other drivers, which have no modes."""
+        if self.driver is not Driver.BRIDGE:
+            return GatewayMode.NAT
+        return GatewayMode(self.options.get("com.docker.network.bridge.gateway_mode_ipv4", "nat"))
 
     @property
     def gateway6(self) -> str:
@@ -199,6 +221,18 @@ class PortRequest(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
 
 
+class OpenPort(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """Ports of a container that the outside reaches at the container's IPv4 address (gateway mode ``routed``).
+
+    They are ``count`` ports from ``port`` on. ``sources`` are the CIDR blocks that may come; empty for everybody.
+    """
+
+    protocol: str
+    port: int
+    count: int = 1
+    sources: tuple[str, ...] = ()
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A container's place on one network. ``host_interface`` is empty unless the driver is bridge.
 
@@ -230,6 +264,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses of resolvers that the container was given (``--dns``); empty for the host's."""
     links: tuple[tuple[str, str], ...] = ()
     """Private aliases, with the names on this network that they stand for: this container alone resolves them."""
+    open_ports: tuple[OpenPort, ...] = ()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -260,7 +295,8 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``default_address_pools`` are used in this order; pieces that overlap a route of the host are skipped. Without one
     of IPv6 among them, subnets of IPv6 come from a range of unique local addresses (RFC 4193) of this host's own.
-    ``port_range`` is where host ports come from when none is asked for. ``default_subnet`` fixes the subnet of the
+    ``port_range`` is where host ports come from when none is asked for, ``first_port`` where the search begins.
+    ``default_subnet`` fixes the subnet of the
     network ``bridge``; ``ipv6`` gives it one of IPv6 as well, which ``default_subnet6`` fixes.
     """
 
@@ -276,6 +312,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     default_subnet6: str = ""
     mtu: int = 1500
     port_range: tuple[int, int] = (32768, 60999)
+    first_port: int = 0
     resolv_conf: str = "/etc/resolv.conf"
     dns_idle_seconds: float = 10.0
     respect_host_firewall: bool = False

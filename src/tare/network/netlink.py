@@ -218,9 +218,9 @@ def _ensure_bridge(network: Network) -> None:
             index = _index(ip, network.bridge_name)
         try:
             _keep_mac_address(ip, index)
-            if pool:
+            if pool and network.gateway:
                 with _exists_is_fine():
-                    ip.addr("add", index=index, address=pool.gateway, prefixlen=pool.network.prefixlen)
+                    ip.addr("add", index=index, address=network.gateway, prefixlen=pool.network.prefixlen)
             if network.pool6:
                 _prepare_ipv6(network.bridge_name)
                 with _exists_is_fine():

@@ -65,12 +65,18 @@ def read_sources(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def claim(
-    connection: sqlite3.Connection, target: Target, requests: Sequence[PortRequest], *, port_range: tuple[int, int]
+    connection: sqlite3.Connection,
+    target: Target,
+    requests: Sequence[PortRequest],
+    *,
+    port_range: tuple[int, int],
+    first_port: int = 0,
 ) -> list[PublishedPort]:
     """Take host ports for an endpoint in the caller's transaction; a ``host_port`` 0 becomes a free one.
 
-    A port without a host address is taken on every address of the families that the endpoint has, under one number.
-    Raises Conflict (code ``port-in-use``) naming who has the port, InvalidArgument, Exhausted.
+    The search for a free one begins at ``first_port``. A port without a host address is taken on every address of the
+    families that the endpoint has, under one number. Raises Conflict (code ``port-in-use``) naming who has the port,
+    InvalidArgument, Exhausted.
     """
     claimed = []
     for request in requests:
@@ -82,7 +88,7 @@ def claim(
             for port in ports:
                 _check_free(connection, port, target)
         else:
-            ports = _choose(connection, request, places, port_range, target.subject)
+            ports = _choose(connection, request, places, port_range, target.subject, first=first_port)
         for port in ports:
             connection.execute(
                 "INSERT INTO published_ports (protocol, host_address, host_port, endpoint, container_port, count,"
@@ -136,8 +142,11 @@ def _choose(
     places: Sequence[str],
     port_range: tuple[int, int],
     subject: str,
+    *,
+    first: int = 0,
 ) -> list[PublishedPort]:
-    for number in range(port_range[0], port_range[1] + 1):
+    begin = first if port_range[0] <= first <= port_range[1] else port_range[0]
+    for number in (*range(begin, port_range[1] + 1), *range(port_range[0], begin)):
         candidates = [_at(request, place, number) for place in places]
         if all(_holder(connection, port) is None and why_not_free(port) is None for port in candidates):
             return candidates

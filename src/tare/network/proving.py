@@ -21,7 +21,7 @@ from typing import TypeVar
 from tare.errors import NotFound
 from tare.kernel.namespaces import run_in_network_namespace
 from tare.network.probes import TOKEN_BYTES, Attempt, Kind, Targets, answer_datagrams, attempt_all, open_targets
-from tare.network.reachability import Origin, Prediction, Predictor, Verdict
+from tare.network.reachability import Cause, Origin, Prediction, Predictor, Verdict
 from tare.network.topology import ANY_ADDRESS, HOST, Listener, Topology, address_of
 
 Result = TypeVar("Result")
@@ -60,7 +60,12 @@ class Observation:
 
     @property
     def agrees(self) -> bool:
-        """Whether it ended as predicted."""
+        """Whether it ended as predicted.
+
+        What the host has no route for takes its way out, where others may refuse it: then it is enough not to arrive.
+        """
+        if self.prediction.verdict is Verdict.DROPPED and self.prediction.cause is Cause.NO_ROUTE:
+            return self.observed is not Verdict.REACHABLE
         return self.prediction.verdict is self.observed
 
 

@@ -286,6 +286,11 @@ class _Walk:
         receiver = self._on_lan(packet.destination)
         if receiver is not None:
             return self._parent(receiver.network_name, packet.destination)
+        network = self._topology.network_around(packet.destination)
+        if network is not None:  # its subnet is nothing to the host, and so its packets took the way out
+            self._hop("host", f"route to {packet.destination}", "none")
+            reason = f"the host has no address on network {network.name}, and so no way there (gateway mode isolated)"
+            return self._end(Verdict.DROPPED, Cause.NO_ROUTE, reason)
         self._hop("outside", f"{packet.protocol} to {packet.destination}", "leaves the host; nothing is known beyond")
         return self._end(Verdict.REACHABLE, Cause.OPEN, "nothing on this host is in the way", OUTSIDE, packet)
 
@@ -373,13 +378,13 @@ class _Walk:
         return Prediction(self._asked, verdict, cause, reason, tuple(self._hops), place, packet, decision)
 
     def _bridge_to(self, address: str) -> str:
-        network = self._topology.network_around(address)
+        network = self._topology.network_reached(address)
         return network.bridge_name if network else OUTSIDE
 
     def _host_source(self, address: str, oif: str) -> str:
         if oif == "lo":
             return address
-        network = self._topology.network_around(address)
+        network = self._topology.network_reached(address)
         if network is not None:
             return next(pool.gateway for pool in network.subnets if contains(pool.subnet, address))
         return next(iter(self._topology.host_addresses(6 if ":" in address else 4)), "")

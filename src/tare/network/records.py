@@ -9,6 +9,7 @@ import msgspec
 from tare.errors import Conflict, NotFound
 from tare.network.ipam import Taken
 from tare.network.model import Driver, Endpoint, Network, PublishedPort
+from tare.network.openings import openings
 from tare.network.ruleset import FirewallState, Forwarding
 
 
@@ -146,4 +147,5 @@ def firewall_state(connection: sqlite3.Connection) -> FirewallState:
         for endpoint in endpoints(connection)
         for port in ports_of_endpoint(connection, endpoint.id)
     )
-    return FirewallState(networks, forwardings)
+    opened = tuple(opening for endpoint in endpoints(connection) for opening in openings(endpoint))
+    return FirewallState(networks, forwardings, openings=opened)

@@ -15,14 +15,13 @@ import msgspec
 
 from tare.errors import Forbidden, InvalidArgument, NotFound, Unsupported
 from tare.network import macvlan
-from tare.network.model import PREDEFINED, Driver
+from tare.network.model import PREDEFINED, Driver, GatewayMode
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _INTERFACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}")
 BRIDGE_OPTION = "com.docker.network.bridge."
 MTU_OPTION = "com.docker.network.driver.mtu"
 PREFIX_OPTION = "com.docker.network.container_iface_prefix"
-_GATEWAY_MODES = ("nat", "nat-unprotected", "routed", "isolated")
 _TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
 
 
@@ -60,6 +59,11 @@ class NetworkRequest:
     def families(self) -> tuple[int, ...]:
         """The families that it is to have: 4, 6, or both in this order."""
         return tuple(version for version, wanted in ((4, self.ipv4), (6, self.ipv6)) if wanted)
+
+    def needs_no_gateway(self, version: int) -> bool:
+        """Whether none has an address on it but its containers: an internal macvlan, and the gateway mode isolated."""
+        isolated = self.options.get(f"{BRIDGE_OPTION}gateway_mode_ipv{version}") == GatewayMode.ISOLATED
+        return self.internal and (self.driver == Driver.MACVLAN or (self.driver == Driver.BRIDGE and isolated))
 
 
 class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +155,7 @@ def _address_faults(request: PoolRequest) -> Iterator[str]:
             yield f"{what}: parent subnet {request.subnet} doesn't contain this address"
 
 
-def read_options(options: Mapping[str, str], default_mtu: int) -> BridgeOptions:
+def read_options(options: Mapping[str, str], default_mtu: int, *, internal: bool = False) -> BridgeOptions:
     """Read the options of the bridge driver. Raises InvalidArgument naming the one that is wrong."""
     name = options.get(f"{BRIDGE_OPTION}name", "")
     if name and not _INTERFACE.fullmatch(name):
@@ -165,10 +169,18 @@ def read_options(options: Mapping[str, str], default_mtu: int) -> BridgeOptions:
         raise _unreadable(f"{BRIDGE_OPTION}host_binding_ipv4", binding, "nil ip")
     for name_of_mode in (f"{BRIDGE_OPTION}gateway_mode_ipv4", f"{BRIDGE_OPTION}gateway_mode_ipv6"):
         mode = options.get(name_of_mode, "nat")
-        if mode not in _GATEWAY_MODES:
+        if mode not in tuple(GatewayMode):
             raise _unreadable(name_of_mode, mode, f"unknown gateway mode {mode}")
-        if mode != "nat":
-            raise Unsupported(f"gateway mode {mode} is not available", hint="leave it out: published ports use NAT")
+        if mode == GatewayMode.ISOLATED and not internal:
+            raise InvalidArgument(
+                "gateway mode 'isolated' can only be used for an internal network",
+                hint="add --internal",
+                code="bad-network-option",
+            )
+        if mode != GatewayMode.NAT and name_of_mode.endswith("6"):
+            raise Unsupported(
+                f"gateway mode {mode} is not available for IPv6", hint="leave it out: published ports use NAT"
+            )
     return BridgeOptions(
         bridge_name=name,
         icc=_flag(options, f"{BRIDGE_OPTION}enable_icc"),

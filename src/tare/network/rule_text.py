@@ -73,16 +73,23 @@ class Table:
 
 
 def read_table(text: str) -> Table:
-    """The last table that ``text`` defines. Raises InternalError for notation that is not known."""
+    """The table of both families (``inet``) that ``text`` defines. Raises InternalError for notation that is not known.
+
+    Tables of one family are left out: they lead what the host's input policy has let in to this one.
+    """
     lines = iter(text.splitlines())
     table = Table("")
+    wanted = False
     for line in map(str.strip, lines):
         if line.startswith("table ") and line.endswith("{"):
-            table = Table(line.split()[2])
+            family, name = line.split()[1:3]
+            wanted = family == "inet"
+            if wanted:
+                table = Table(name)
             continue
         section = _SECTION.fullmatch(line)
-        if section is None:
-            continue  # commands before the definition, and the brace that ends it
+        if section is None or not wanted:
+            continue  # commands before the definition, the brace that ends it, other families' tables
         body = []
         depth = 1
         for inner in map(str.strip, lines):

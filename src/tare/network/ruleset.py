@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from tare.network.model import EVERYWHERE, Driver, Endpoint, Network, PublishedPort
+from tare.network.model import EVERYWHERE, Driver, Endpoint, GatewayMode, Network, PublishedPort, Subnet
+from tare.network.openings import Opening
 
 _ALL = {"0.0.0.0": "0.0.0.0/0", "::": "::/0"}  # noqa: S104 - a notation, nothing is bound
 
@@ -69,6 +70,7 @@ class FirewallState:
     networks: tuple[Network, ...] = ()
     forwardings: tuple[Forwarding, ...] = field(default=())
     detour: Detour | None = None
+    openings: tuple[Opening, ...] = field(default=())
 
 
 def network_elements(network: Network) -> list[tuple[str, str]]:
@@ -81,13 +83,11 @@ def network_elements(network: Network) -> list[tuple[str, str]]:
         ("within", f"{bridge} . {bridge} : {'accept' if network.icc else 'goto only_published'}"),
     ]
     masqueraded = network.masquerade and not network.internal
+    if network.gateway:
+        elements += [("own_gateway", f"{bridge} . {network.gateway}"), ("gateways", network.gateway)]
     if pool := network.pool4:
-        elements += [
-            ("own_gateway", f"{bridge} . {pool.gateway}"),
-            ("gateways", pool.gateway),
-            ("local_subnets", f"{pool.subnet} . {bridge}"),
-        ]
-        elements += [("masqueraded", pool.subnet)] if masqueraded else []
+        elements.append(("local_subnets", f"{pool.subnet} . {bridge}"))
+        elements += _gateway_mode(network, pool)
     if pool := network.pool6:
         elements += [
             ("own_gateway6", f"{bridge} . {network.gateway6}"),
@@ -100,6 +100,17 @@ def network_elements(network: Network) -> list[tuple[str, str]]:
     return elements
 
 
+def _gateway_mode(network: Network, pool: Subnet) -> list[tuple[str, str]]:
+    """The elements that say how IPv4 passes between a network and the outside."""
+    if network.internal:
+        return []
+    bridge, mode = f'"{network.bridge_name}"', network.gateway_mode
+    if mode is GatewayMode.ROUTED:
+        return [("routed", bridge)]
+    elements = [("masqueraded", pool.subnet)] if network.masquerade else []
+    return elements + ([("unprotected", bridge)] if mode is GatewayMode.NAT_UNPROTECTED else [])
+
+
 def render(table: str, state: FirewallState) -> str:
     """All tables in nft(8)'s notation, as one transaction that replaces what was there."""
     filled: dict[str, list[str]] = {}
@@ -109,6 +120,9 @@ def render(table: str, state: FirewallState) -> str:
     for forwarding in state.forwardings:
         for name, element in forwarding.elements():
             filled.setdefault(name, []).append(element)
+    for opening in state.openings:
+        name, element = opening.element()
+        filled.setdefault(name, []).append(element)
     sets = "\n".join(_set(name, header, filled.get(name, ())) for name, header in _SETS.items())
     arrivals = "fib daddr type local" if state.detour is None else f'iifname "{state.detour.back}"'
     chains = _CHAINS.replace("ARRIVALS", arrivals)
@@ -156,6 +170,10 @@ _SETS = {
     "own_gateway": "type ifname . ipv4_addr",
     "local_subnets": "type ipv4_addr . ifname; flags interval",
     "masqueraded": "type ipv4_addr; flags interval",
+    "routed": "type ifname",
+    "unprotected": "type ifname",
+    "opened": "type ipv4_addr . inet_proto . inet_service; flags interval",
+    "opened_to": "type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags interval",
     "gateways6": "type ipv6_addr",
     "own_gateway6": "type ifname . ipv6_addr",
     "masqueraded6": "type ipv6_addr; flags interval",
@@ -231,14 +249,27 @@ comment "published for other sources (from=)"
   }
   chain leaving {
     iifname @internal drop
-    oifname @bridges ct status dnat accept comment "published ports are for other networks, too"
-    oifname @bridges drop comment "networks are isolated from each other"
+    oifname @bridges jump across
     accept
+  }
+  chain across {
+    oifname @internal drop
+    ct state established,related accept
+    ct status dnat accept comment "published ports are for other networks, too"
+    jump routed_ports
+    drop comment "networks are isolated from each other"
+  }
+  chain routed_ports {
+    ip daddr . meta l4proto . th dport @opened accept
+    ip saddr . ip daddr . meta l4proto . th dport @opened_to accept
+    oifname @routed meta l4proto icmp accept
   }
   chain entering {
     oifname @internal drop
     ct state established,related accept
     ct status dnat accept
+    oifname @unprotected meta nfproto ipv4 accept
+    jump routed_ports
     drop comment "only published ports are reachable from outside"
   }
   chain input {

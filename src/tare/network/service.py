@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import zlib
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
 from tare.errors import NotFound, TareError
 from tare.model.ids import new_id
-from tare.network import links, macvlan, macvlan_links, netlink, records, survey
+from tare.network import links, macvlan, macvlan_links, netlink, records, routed, survey
 from tare.network.catalogue import Catalogue, forward_ipv6
 from tare.network.directory import Directory
 from tare.network.endpoints import Attachment, claim, claim_addresses, republish, route_rank, veth_plan
@@ -37,6 +38,7 @@ from tare.network.model import (
 )
 from tare.network.names import container_resolver, host_resolver, hosts_file, read_resolv_conf
 from tare.network.netlink import VethPlan
+from tare.network.openings import openings
 from tare.network.request import NetworkRequest, PoolRequest
 from tare.network.ruleset import DETOUR_ADDRESSES, Detour, Forwarding
 from tare.network.sandboxes import NamespaceOwner, Sandboxes
@@ -52,6 +54,10 @@ class NetworkService:
     def __init__(self, db: Database, run_root: Path, instance: str, settings: NetworkSettings) -> None:
         self._db = db
         self._instance = instance
+        if instance and not settings.first_port:  # engines side by side, whose ports no process holds, keep apart
+            low, high = settings.port_range
+            first = low + zlib.crc32(instance.encode()) % (high - low + 1)
+            settings = msgspec.structs.replace(settings, first_port=first)
         self._settings = settings
         self._mark = f"tare-{instance}" if instance else "tare"  # whose the firewall's table and the parents are
         detour = Detour(*detour_interfaces(instance)) if settings.respect_host_firewall else None
@@ -319,12 +325,19 @@ class NetworkService:
         Ports that another endpoint of the container has move; when none has any, ``requests`` are published. Raises
         Conflict for a port in use, Exhausted; what was published stays so then.
         """
-        async with self._locks.hold(container_id):
-            before, after = await self._db.write(
-                lambda connection: republish(connection, container_id, requests, self._settings), durable=False
+
+        def move(connection: sqlite3.Connection) -> tuple[routed.Change, list[Forwarding], list[Forwarding]]:
+            change = routed.reopen(connection, container_id, requests)
+            return change, *republish(
+                connection, container_id, requests, self._settings, translate=bool(change.closing)
             )
-            await self._steering.unpublish(before)
+
+        async with self._locks.hold(container_id):
+            change, before, after = await self._db.write(move, durable=False)
+            await self._steering.close(change.closing)
+            await self._steering.unpublish([*change.closed, *before])
             await self._steering.publish(after)
+            await self._steering.open(change.opening)
 
     async def detach_all(self, container_id: str) -> None:
         """Disconnect a container from everything, as when it has stopped; nothing connected is no error."""
@@ -384,6 +397,7 @@ class NetworkService:
         await links.connect(network, plan)
         await self._directory.add(network, endpoint)
         await self._steering.publish([Forwarding.to(endpoint, port) for port in published])
+        await self._steering.open(openings(endpoint))
 
     async def _disconnect(self, network: Network, endpoint: Endpoint, *, lasting: bool = True) -> None:
         """Undo :meth:`_connect`, however far it came; ports close first, the address is free again last.
@@ -398,6 +412,7 @@ class NetworkService:
 
         closed = await self._db.write(close_ports, durable=False, freeing=True)
         await self._steering.unpublish([Forwarding.to(endpoint, port) for port in closed])
+        await self._steering.close(openings(endpoint))
         await self._directory.remove(network, endpoint)
         namespace = self._sandboxes.path(endpoint.container_id)
         if lasting:

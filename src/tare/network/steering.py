@@ -14,6 +14,7 @@ from tare.network.firewall import Firewall, NftError
 from tare.network.firewall_features import missing_features
 from tare.network.firewall_watch import Culprit, FirewallWatch
 from tare.network.model import Network
+from tare.network.openings import Opening
 from tare.network.ruleset import Detour, FirewallState, Forwarding, network_elements
 from tare.store.database import Database
 
@@ -120,6 +121,14 @@ class Steering:
         closed = list(forwardings)
         await self._change("delete", [element for forwarding in closed for element in forwarding.elements()])
         await _forget(flows.forget_closed, closed)
+
+    async def open(self, openings: Iterable[Opening]) -> None:
+        """Let the outside reach ports at the addresses of containers."""
+        await self._change("add", [opening.element() for opening in openings])
+
+    async def close(self, openings: Iterable[Opening]) -> None:
+        """Undo :meth:`open`; their rows may still be there."""
+        await self._change("delete", [opening.element() for opening in openings])
 
     async def _change(self, verb: str, elements: list[tuple[str, str]]) -> None:
         if not elements:

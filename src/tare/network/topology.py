@@ -121,7 +121,7 @@ class Topology:
     def network_of_gateway(self, address: str) -> Network | None:
         """The network on which the host has ``address``."""
         for network in self.networks.values():
-            if network.driver is Driver.BRIDGE and any(pool.gateway == address for pool in network.subnets):
+            if network.driver is Driver.BRIDGE and address in (network.gateway, network.gateway6):
                 return network
         return None
 
@@ -129,6 +129,11 @@ class Topology:
         """The network with a bridge in whose subnet an address lies."""
         one = ip_address(address)
         return next((network for subnet, network in self._pools if one in subnet), None)
+
+    def network_reached(self, address: str) -> Network | None:
+        """The network around an address, if the host has an address there, and with it a route."""
+        network = self.network_around(address)
+        return network if network and (network.gateway6 if ":" in address else network.gateway) else None
 
     def is_local(self, address: str) -> bool:
         """Whether an address is the host's."""

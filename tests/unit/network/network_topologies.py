@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from tare.network.model import Driver, Endpoint, Network, PublishedPort, Subnet
+from tare.network.openings import openings
 from tare.network.ruleset import FirewallState, Forwarding
 from tare.network.topology import HOST, HostFacts, Listener, Member, Topology
 
@@ -64,14 +65,18 @@ def topology(
     return Topology(
         table="tare",
         host=HostFacts(
-            addresses=frozenset({LAN, "127.0.0.1", "::1", *(one.gateway for one in networks)}),
+            addresses=frozenset({LAN, "127.0.0.1", "::1", *(one.gateway for one in networks if one.gateway)}),
             primary={4: LAN},
             bridge_filtering={4: bridge_filtering, 6: bridge_filtering},
         ),
         networks={one.id: one for one in networks},
         endpoints=endpoints,
         members=tuple(members),
-        firewall=FirewallState(networks, tuple(Forwarding(port, one.address) for one, port in published)),
+        firewall=FirewallState(
+            networks,
+            tuple(Forwarding(port, one.address) for one, port in published),
+            openings=tuple(opening for one in endpoints for opening in openings(one)),
+        ),
         published=published,
         listeners={name: frozenset(Listener(*socket) for socket in known.get(name, [])) for name in namespaces},
     )
