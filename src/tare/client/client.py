@@ -7,6 +7,7 @@ from typing import Any
 
 from tare.client.builds import Builds
 from tare.client.containers import Containers
+from tare.client.debugging import Debugging
 from tare.client.endpoint import Endpoint
 from tare.client.execs import Execs
 from tare.client.http import Body, Query, Response, request
@@ -35,6 +36,7 @@ class Client:
         self.images = Images(self)
         self.builds = Builds(self)
         self.steps = Steps(self)
+        self.debugging = Debugging(self)
         self.networks = Networks(self)
         self.volumes = Volumes(self)
         self.system = System(self)
