@@ -86,6 +86,27 @@ def test_a_container_at_rest_with_its_volume(own: EngineProcess) -> None:
     assert own.docker("cp", "web:/own", "-").stdout.count(b"mended") == 1
 
 
+def test_what_cannot_be_shown_is_told(own: EngineProcess, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    own.docker("run", "--name", "web", "-v", f"{tmp_path}/gone:/data", "busybox", "sh", "-c", "echo own > /own")
+    (tmp_path / "gone").rmdir()
+    found = beside(own, "web", "cat", "/target/own")
+    assert found.stdout == b"own\n"
+    assert b"volumes and bind mounts are not shown: " in found.stderr and b"/gone" in found.stderr
+
+
+def test_ids_of_its_own(own: EngineProcess) -> None:
+    own.root.chmod(0o711)
+    own.tare("run", "-d", "--name", "web", "--userns", "auto", "busybox", "sleep", "1000")
+    running = beside(own, "--write", "web", "-c", "cat /proc/self/uid_map; echo x > /target/x; ls -n /target/x")
+    ids, listed = running.stdout.decode().splitlines()
+    assert ids.split() == own.text("exec", "web", "cat", "/proc/self/uid_map").split()
+    assert listed.split()[2:4] == ["0", "0"]
+    own.docker("kill", "web")
+    resting = beside(own, "web", "-c", "ls -n /target/x; cat /proc/self/uid_map").stdout.decode().splitlines()
+    assert (resting[0], resting[1].split()) == (listed, ids.split())
+
+
 def waiting(engine: EngineProcess, terminals: list[Terminal], *arguments: str) -> Terminal:
     terminal = Terminal(engine.tare_command("debug", "--image", "busybox", *arguments), engine.environment())
     terminals.append(terminal)
@@ -93,8 +114,11 @@ def waiting(engine: EngineProcess, terminals: list[Terminal], *arguments: str) -
     return terminal
 
 
-def test_the_end_of_the_container_ends_the_session(own: EngineProcess, terminals: list[Terminal]) -> None:
-    run(own)
+@pytest.mark.parametrize("options", [(), ("--pid", "host")])
+def test_the_end_of_the_container_ends_the_session(
+    own: EngineProcess, terminals: list[Terminal], options: tuple[str, ...]
+) -> None:
+    run(own, *options)
     terminal = waiting(own, terminals, "web")
     own.docker("kill", "web")
     terminal.until(b"container web has ended; the session ends with it")
