@@ -8,6 +8,7 @@ from typing import Any
 from tare.client.audits import Audits
 from tare.client.builds import Builds
 from tare.client.containers import Containers
+from tare.client.debugging import Debugging
 from tare.client.endpoint import Endpoint
 from tare.client.execs import Execs
 from tare.client.http import Body, Query, Response, request
@@ -38,6 +39,7 @@ class Client:
         self.audits = Audits(self)
         self.builds = Builds(self)
         self.steps = Steps(self)
+        self.debugging = Debugging(self)
         self.networks = Networks(self)
         self.reachability = Reachability(self)
         self.volumes = Volumes(self)
