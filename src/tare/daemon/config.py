@@ -75,8 +75,8 @@ from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT
 from tare.engine.tools import DEFAULT_TOOLS
 from tare.errors import InvalidArgument, NotFound
 from tare.kernel.idmap import LAST_ID
-from tare.network.model import LEAST_MTU6, AddressPool
 from tare.model import Reference
+from tare.network.model import LEAST_MTU6, AddressPool
 from tare.runtime.log_options import DEFAULT_DRIVER, LogDefaults, check
 from tare.volumes.plugins import SOCKETS, SPECS
 
