@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tare.distroless.packages import Package, PackageIndex
@@ -38,8 +38,7 @@ def resolve(index: PackageIndex, wanted: Iterable[str], exclusions: Exclusions) 
     resolver = _Resolver(index, exclusions)
     for name in wanted:
         resolver.select(resolver.find(name))
-    while resolver.pending:
-        resolver.expand(resolver.pending.pop(0))
+    resolver.expand_all()
     packages = sorted(resolver.selected.values(), key=lambda package: package.name)
     _check_conflicts(packages)
     return packages
@@ -76,15 +75,29 @@ class _Resolver:
         if because is not None:
             self._reason[package.name] = because
 
-    def expand(self, package: Package) -> None:
+    def expand_all(self) -> None:
+        """Follow dependencies in depth first, as apt does: what an alternative finds selected depends on the order."""
+        stack = [(package, self._groups(package)) for package in reversed(self.pending)]
+        self.pending.clear()
+        while stack:
+            package, groups = stack[-1]
+            alternatives = next(groups, None)
+            if alternatives is None:
+                stack.pop()
+                continue
+            choice = self._choose(alternatives)
+            if choice is None:
+                raise Conflict(self._explain(package, alternatives), code="dependency")
+            self.select(choice, because=(package.name, " | ".join(map(str, alternatives))))
+            stack += [(chosen, self._groups(chosen)) for chosen in self.pending]
+            self.pending.clear()
+
+    def _groups(self, package: Package) -> Iterator[tuple[Relation, ...]]:
+        """The dependencies of a package that are not left out, each as its alternatives."""
         for relations in (package.pre_depends, package.depends):
             for alternatives in parse_relations(relations):
-                if any(self._exclusions.excludes(package.name, relation.name) for relation in alternatives):
-                    continue
-                choice = self._choose(alternatives)
-                if choice is None:
-                    raise Conflict(self._explain(package, alternatives), code="dependency")
-                self.select(choice, because=(package.name, " | ".join(map(str, alternatives))))
+                if not any(self._exclusions.excludes(package.name, relation.name) for relation in alternatives):
+                    yield alternatives
 
     def _choose(self, alternatives: tuple[Relation, ...]) -> Package | None:
         for relation in alternatives:
