@@ -6,6 +6,8 @@ import hashlib
 import os
 import select
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,17 +40,31 @@ def send(process: subprocess.Popen[bytes], data: bytes) -> None:
     process.stdin.flush()
 
 
+@contextmanager
+def ending(*processes: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End the processes when a test fails, which would wait for them forever."""
+    try:
+        yield
+    except BaseException:
+        for process in processes:
+            process.kill()
+        raise
+
+
 def descriptors(host: EngineProcess) -> int:
     return len(os.listdir(f"/proc/{host.pid}/fd"))
 
 
 def test_two_clients_see_the_same_and_both_may_write(host: EngineProcess) -> None:
     host.docker("run", "-di", "--name", "shared", "busybox", "cat")
-    with host.start_docker("attach", "shared") as first, host.start_docker("attach", "shared") as second:
+    with (
+        host.start_docker("attach", "shared") as first,
+        host.start_docker("attach", "shared") as second,
+        ending(first, second),
+    ):
+        while not select.select([second.stdout], [], [], 0.2)[0]:  # what comes before it is there it does not see
+            send(first, b"is the second here?\n")
         for number, writer in enumerate((first, second)):
-            send(first, b"are both here?\n")
-            read_until(first, b"here?\n")
-            read_until(second, b"here?\n")
             send(writer, b"from %d\n" % number)
             for reader in (first, second):
                 read_until(reader, b"from %d\n" % number)
