@@ -9,6 +9,8 @@ import contextlib
 import logging
 import select
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from test_network_service import Lab, command, lab, neighbour  # noqa: F401 - la
 
 from tare.errors import Conflict, InvalidArgument
 from tare.kernel.namespaces import run_in_network_namespace
-from tare.network.model import PortRequest
+from tare.network.model import PortRequest, detour_mark
 
 pytestmark = pytest.mark.root
 
@@ -133,9 +135,8 @@ async def test_only_the_named_sources_come(lab: Lab, tmp_path: Path) -> None:
         await lab.run("logout", "shop", ports=(PortRequest(container_port=80, sources=("10.0.0.1/8",)),))
 
 
-async def test_ports_of_both_families(lab: Lab, tmp_path: Path) -> None:
+async def assert_both_families_arrive(lab: Lab, tmp_path: Path) -> None:
     await lab.service.create_network("six", ipv6=True)
-    await lab.service.create_network("four")
     await lab.run("login", "six", port=0, ports=(PortRequest(container_port=80, host_port=47621),))
     listener = run_in_network_namespace(
         lab.inside("login"), lambda: socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -158,6 +159,11 @@ async def test_ports_of_both_families(lab: Lab, tmp_path: Path) -> None:
         assert await lab.reach(machine, host, 47621) == "::ffff:10.241.8.2"
         assert await lab.reach(machine, "fd77:8::1", 47621) == "fd77:8::2", "the client's address arrives"
         assert await lab.reach(None, "fd77:8::1", 47621) != "-"
+
+
+async def test_ports_of_both_families(lab: Lab, tmp_path: Path) -> None:
+    await assert_both_families_arrive(lab, tmp_path)
+    await lab.service.create_network("four")
     published = await lab.service.published(b"login".hex().ljust(64, "0"))
     assert {(port.host_address, port.host_port) for port in published} == {("0.0.0.0", 47621), ("::", 47621)}
     with pytest.raises(InvalidArgument, match="the container has no IPv6 address"):
@@ -223,6 +229,44 @@ async def test_the_hosts_firewall_governs_published_ports(respectful: Lab, tmp_p
         assert await lab.reach(machine, host, 47642) == "10.241.9.2"
 
 
+async def test_the_hosts_firewall_lets_both_families_in(respectful: Lab, tmp_path: Path) -> None:
+    await assert_both_families_arrive(respectful, tmp_path)
+
+
+REVERSE_PATH_FILTER = """
+table inet strict {
+  chain prerouting {
+    type filter hook prerouting priority raw + 10; policy accept;
+    fib saddr . mark . iif oif missing counter drop
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("rp_filter", [1, 2])
+def test_filters_of_reverse_paths_let_the_detour_pass(rp_filter: int, tmp_path: Path) -> None:
+    """The tests of the host's firewall once more, on a host whose sysctl is as ufw (1) or systemd (2) sets it, and
+    that has the filter of firewalld: in a network namespace of their own, as these are settings of all interfaces."""
+    rules = tmp_path / "strict.nft"
+    rules.write_text(REVERSE_PATH_FILTER)
+    steps = (
+        "mount -t sysfs sysfs /sys && ip link set lo up",
+        f"echo {rp_filter} > /proc/sys/net/ipv4/conf/all/rp_filter",
+        f"nft -f {rules}",
+        f'exec "{sys.executable}" -m pytest -q -p no:cacheprovider -k the_hosts_firewall "{__file__}"',
+    )
+    ended = subprocess.run(
+        ["unshare", "--net", "--mount", "sh", "-ec", "\n".join(steps)],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "2 passed" in ended.stdout
+
+
 async def test_without_the_setting_it_does_not(lab: Lab, tmp_path: Path) -> None:
     await lab.service.create_network("shop")
     await lab.run("login", "shop", ports=(PortRequest(container_port=80, host_port=47651),))
@@ -234,12 +278,20 @@ async def test_without_the_setting_it_does_not(lab: Lab, tmp_path: Path) -> None
 
 async def test_the_detour_goes_with_the_setting(respectful: Lab) -> None:
     lab = respectful
+    mark = f"{detour_mark(lab.instance):#x}"
+
+    def rules() -> str:
+        found = [*command("ip", "-4", "rule").splitlines(), *command("ip", "-6", "rule").splitlines()]
+        return "\n".join(rule for rule in found if f"fwmark {mark}" in rule or f"iif tr{lab.instance}-back" in rule)
+
+    assert rules().count(mark) >= 2 and rules().count("lookup main") == 2
     await lab.service.stop(remove_kernel_state=False)
     lab.settings = msgspec.structs.replace(lab.settings, respect_host_firewall=False)
     lab.service = lab.again()
     await lab.service.start()
     assert f"tr{lab.instance}-out" not in command("ip", "-br", "link")
     assert f"table ip {lab.table}" not in command("nft", "list", "tables")
+    assert rules() == ""
 
 
 @pytest.mark.parametrize("damage", ["flush table", "delete table", "flush map", "add rule"])
