@@ -83,37 +83,37 @@ def elements(lab: Lab, name: str) -> str:
 
 async def test_ten_thousand_ports_are_one_row_and_one_element(lab: Lab) -> None:
     network = await lab.service.create_network("shop")
-    wanted = range(40000, 50000)
-    request = PortRequest(protocol="udp", container_port=40000, host_port=40000, count=len(wanted))
+    wanted = range(15000, 25000)
+    request = PortRequest(protocol="udp", container_port=15000, host_port=15000, count=len(wanted))
     await lab.run("login", "shop", port=0, ports=(request,))
-    assert elements(lab, "ranges").count("40000-49999") == 1
+    assert elements(lab, "ranges").count("15000-24999") == 1
     (published,) = await lab.service.published(b"login".hex().ljust(64, "0"))
     assert published.count == 10_000
     with echoing(lab.inside("login"), wanted):
         assert await asyncio.to_thread(answers, network.gateway, wanted) == {port: port for port in wanted}
 
-    taken = PortRequest(protocol="udp", container_port=9, host_port=49999)
+    taken = PortRequest(protocol="udp", container_port=9, host_port=24999)
     with pytest.raises(Conflict, match="port is already allocated"):
         await lab.run("logout", "shop", port=0, ports=(taken,))
-    await lab.run("extra", "shop", port=0, ports=(msgspec.structs.replace(taken, host_port=50000),))
+    await lab.run("extra", "shop", port=0, ports=(msgspec.structs.replace(taken, host_port=25000),))
     await lab.service.detach_all(b"login".hex().ljust(64, "0"))
-    assert "40000" not in elements(lab, "ranges")
+    assert "15000" not in elements(lab, "ranges")
 
 
 async def test_a_range_that_is_moved_reaches_the_right_ports(lab: Lab) -> None:
     network = await lab.service.create_network("shop")
-    request = PortRequest(protocol="udp", container_port=2000, host_port=47500, count=300)
+    request = PortRequest(protocol="udp", container_port=2000, host_port=27500, count=300)
     await lab.run("login", "shop", port=0, ports=(request,))
     with echoing(lab.inside("login"), range(2000, 2300)):
-        found = await asyncio.to_thread(answers, network.gateway, range(47500, 47800))
-    assert found == {47500 + offset: 2000 + offset for offset in range(300)}
+        found = await asyncio.to_thread(answers, network.gateway, range(27500, 27800))
+    assert found == {27500 + offset: 2000 + offset for offset in range(300)}
 
 
 async def test_a_port_of_a_range_that_a_process_has_is_named(lab: Lab) -> None:
     await lab.service.create_network("shop")
-    with socket.create_server(("127.0.0.1", 47433)):
-        request = PortRequest(container_port=47400, host_port=47400, count=100)
-        with pytest.raises(Conflict, match=r":47433:.*address already in use") as caught:
+    with socket.create_server(("127.0.0.1", 27433)):
+        request = PortRequest(container_port=27400, host_port=27400, count=100)
+        with pytest.raises(Conflict, match=r":27433:.*address already in use") as caught:
             await lab.run("login", "shop", ports=(request,))
         assert "pid" in caught.value.hint
 
@@ -123,13 +123,13 @@ async def test_only_the_named_sources_come(lab: Lab, tmp_path: Path) -> None:
     with neighbour(tmp_path, "10.241.7") as (machine, host):
         open_to = {"from": ("10.241.7.0/24", "10.241.0.0/16"), "others": ("192.0.2.0/24",), "six": ("fd00::/8",)}
         ports = [
-            PortRequest(container_port=80, host_port=47610 + number, sources=sources)
+            PortRequest(container_port=80, host_port=27610 + number, sources=sources)
             for number, sources in enumerate(open_to.values())
         ]
         await lab.run("login", "shop", ports=ports)
-        reached = [await lab.reach(machine, host, 47610 + number) for number in range(3)]
+        reached = [await lab.reach(machine, host, 27610 + number) for number in range(3)]
         assert reached == ["10.241.7.2", "-", "-"], "the client's address arrives, others are kept out"
-        assert await lab.reach(None, "127.0.0.1", 47611) != "-", "the host itself may"
+        assert await lab.reach(None, "127.0.0.1", 27611) != "-", "the host itself may"
         assert elements(lab, "permitted").count("10.241.0.0/16") == 1
     with pytest.raises(InvalidArgument, match=r"invalid source 10\.0\.0\.1/8"):
         await lab.run("logout", "shop", ports=(PortRequest(container_port=80, sources=("10.0.0.1/8",)),))
@@ -137,7 +137,7 @@ async def test_only_the_named_sources_come(lab: Lab, tmp_path: Path) -> None:
 
 async def assert_both_families_arrive(lab: Lab, tmp_path: Path) -> None:
     await lab.service.create_network("six", ipv6=True)
-    await lab.run("login", "six", port=0, ports=(PortRequest(container_port=80, host_port=47621),))
+    await lab.run("login", "six", port=0, ports=(PortRequest(container_port=80, host_port=27621),))
     listener = run_in_network_namespace(
         lab.inside("login"), lambda: socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True)
     )
@@ -156,24 +156,24 @@ async def assert_both_families_arrive(lab: Lab, tmp_path: Path) -> None:
         command("ip", "addr", "add", "fd77:8::1/64", "dev", interface, "nodad")
         inside = command("ip", "-br", "link", "show", "type", "veth", inside=machine).split("@")[0]
         command("ip", "addr", "add", "fd77:8::2/64", "dev", inside, "nodad", inside=machine)
-        assert await lab.reach(machine, host, 47621, within=5) == "::ffff:10.241.8.2"
-        assert await lab.reach(machine, "fd77:8::1", 47621, within=5) == "fd77:8::2", "the client's address arrives"
-        assert await lab.reach(None, "fd77:8::1", 47621, within=5) != "-"
+        assert await lab.reach(machine, host, 27621, within=5) == "::ffff:10.241.8.2"
+        assert await lab.reach(machine, "fd77:8::1", 27621, within=5) == "fd77:8::2", "the client's address arrives"
+        assert await lab.reach(None, "fd77:8::1", 27621, within=5) != "-"
 
 
 async def test_ports_of_both_families(lab: Lab, tmp_path: Path) -> None:
     await assert_both_families_arrive(lab, tmp_path)
     await lab.service.create_network("four")
     published = await lab.service.published(b"login".hex().ljust(64, "0"))
-    assert {(port.host_address, port.host_port) for port in published} == {("0.0.0.0", 47621), ("::", 47621)}
+    assert {(port.host_address, port.host_port) for port in published} == {("0.0.0.0", 27621), ("::", 27621)}
     with pytest.raises(InvalidArgument, match="the container has no IPv6 address"):
-        await lab.run("logout", "four", ports=(PortRequest(container_port=80, host_port=47622, host_address="::"),))
+        await lab.run("logout", "four", ports=(PortRequest(container_port=80, host_port=27622, host_address="::"),))
 
 
 async def test_sctp(lab: Lab) -> None:
     await lab.service.create_network("shop")
-    await lab.run("login", "shop", ports=(PortRequest(protocol="sctp", container_port=80, host_port=47631),))
-    assert "sctp . 47631" in elements(lab, "published_everywhere")
+    await lab.run("login", "shop", ports=(PortRequest(protocol="sctp", container_port=80, host_port=27631),))
+    assert "sctp . 27631" in elements(lab, "published_everywhere")
     try:
         probe = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
     except OSError:
@@ -188,7 +188,7 @@ async def test_sctp(lab: Lab) -> None:
             return made
 
         with run_in_network_namespace(lab.inside("login"), listen):
-            await asyncio.to_thread(probe.connect, ("127.0.0.1", 47631))
+            await asyncio.to_thread(probe.connect, ("127.0.0.1", 27631))
 
 
 @pytest.fixture
@@ -217,18 +217,18 @@ def host_firewall(name: str, interface: str, *rules: str) -> Iterator[None]:
 async def test_the_hosts_firewall_governs_published_ports(respectful: Lab, tmp_path: Path) -> None:
     lab = respectful
     await lab.service.create_network("shop")
-    ports = [PortRequest(container_port=80, host_port=port) for port in (47641, 47642)]
+    ports = [PortRequest(container_port=80, host_port=port) for port in (27641, 27642)]
     await lab.run("login", "shop", ports=ports)
     with neighbour(tmp_path, "10.241.9") as (machine, host):
         interface = command("ip", "-br", "-4", "addr", "show", "to", f"{host}/32").split("@")[0]
-        assert await lab.reach(machine, host, 47641, within=5) == "10.241.9.2", (
+        assert await lab.reach(machine, host, 27641, within=5) == "10.241.9.2", (
             "no firewall, no limit; the source arrives"
         )
-        with host_firewall(f"{lab.table}-fw", interface, "tcp dport 47641 accept"):
-            assert await lab.reach(machine, host, 47641, within=5) == "10.241.9.2"
-            assert await lab.reach(machine, host, 47642) == "-"
-            assert await lab.reach(None, "127.0.0.1", 47642) != "-"
-        assert await lab.reach(machine, host, 47642, within=5) == "10.241.9.2"
+        with host_firewall(f"{lab.table}-fw", interface, "tcp dport 27641 accept"):
+            assert await lab.reach(machine, host, 27641, within=5) == "10.241.9.2"
+            assert await lab.reach(machine, host, 27642) == "-"
+            assert await lab.reach(None, "127.0.0.1", 27642) != "-"
+        assert await lab.reach(machine, host, 27642, within=5) == "10.241.9.2"
 
 
 async def test_the_hosts_firewall_lets_both_families_in(respectful: Lab, tmp_path: Path) -> None:
@@ -271,11 +271,11 @@ def test_filters_of_reverse_paths_let_the_detour_pass(rp_filter: int, tmp_path: 
 
 async def test_without_the_setting_it_does_not(lab: Lab, tmp_path: Path) -> None:
     await lab.service.create_network("shop")
-    await lab.run("login", "shop", ports=(PortRequest(container_port=80, host_port=47651),))
+    await lab.run("login", "shop", ports=(PortRequest(container_port=80, host_port=27651),))
     with neighbour(tmp_path, "10.241.10") as (machine, host):
         interface = command("ip", "-br", "-4", "addr", "show", "to", f"{host}/32").split("@")[0]
         with host_firewall(f"{lab.table}-fw", interface):
-            assert await lab.reach(machine, host, 47651) == "10.241.10.2"
+            assert await lab.reach(machine, host, 27651) == "10.241.10.2"
 
 
 async def test_the_detour_goes_with_the_setting(respectful: Lab) -> None:
@@ -299,24 +299,24 @@ async def test_the_detour_goes_with_the_setting(respectful: Lab) -> None:
 @pytest.mark.parametrize("damage", ["flush table", "delete table", "flush map", "add rule"])
 async def test_what_others_do_to_the_table_is_undone(lab: Lab, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     await lab.service.create_network("shop")
-    await lab.run("login", "shop", ports=(PortRequest(container_port=80, host_port=47661),))
+    await lab.run("login", "shop", ports=(PortRequest(container_port=80, host_port=27661),))
     arguments = {
         "flush map": ["flush", "map", "inet", lab.table, "published_everywhere"],
-        "add rule": ["insert", "rule", "inet", lab.table, "output", "tcp", "dport", "47661", "drop"],
+        "add rule": ["insert", "rule", "inet", lab.table, "output", "tcp", "dport", "27661", "drop"],
     }
     with caplog.at_level(logging.WARNING):
         command("nft", *arguments.get(damage, [*damage.split(), "inet", lab.table]))
         async with asyncio.timeout(10):
-            while await lab.reach(None, "127.0.0.1", 47661) == "-" or "restoring" not in caplog.text:
+            while await lab.reach(None, "127.0.0.1", 27661) == "-" or "restoring" not in caplog.text:
                 await asyncio.sleep(0.02)
     assert "nft (pid" in caplog.text
-    assert "47661" in elements(lab, "published_everywhere")
-    assert "dport 47661" not in command("nft", "list", "chain", "inet", lab.table, "output")
+    assert "27661" in elements(lab, "published_everywhere")
+    assert "dport 27661" not in command("nft", "list", "chain", "inet", lab.table, "output")
 
 
 async def test_changes_lose_no_connection(lab: Lab) -> None:
     await lab.service.create_network("shop")
-    await lab.run("login", "shop", ports=(PortRequest(container_port=80, host_port=47671),))
+    await lab.run("login", "shop", ports=(PortRequest(container_port=80, host_port=27671),))
     done = threading.Event()
     failures: list[OSError] = []
     made = [0]
@@ -324,7 +324,7 @@ async def test_changes_lose_no_connection(lab: Lab) -> None:
     def knock() -> None:
         while not done.is_set():
             try:
-                with socket.create_connection(("127.0.0.1", 47671), timeout=5) as connection:
+                with socket.create_connection(("127.0.0.1", 27671), timeout=5) as connection:
                     connection.recv(100)
                 made[0] += 1
             except OSError as error:
