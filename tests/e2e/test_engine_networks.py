@@ -150,18 +150,18 @@ def test_network_in_use_and_predefined_networks_are_kept(host: EngineProcess, ne
 
 
 def test_ranges_and_sources_of_published_ports(host: EngineProcess) -> None:
-    ports = ("-p", "47701-47705:47701-47705/udp", "-p", "127.0.0.1:47710:80", "-p", "47711:81,from=192.0.2.0/24")
+    ports = ("-p", "27701-27705:27701-27705/udp", "-p", "127.0.0.1:27710:80", "-p", "27711:81,from=192.0.2.0/24")
     try:
         host.tare("run", "-d", "--name", "many", *ports, "busybox", "sleep", "1000")
         shown = host.text("ps", "--format", "{{.Ports}}", "--filter", "name=many")
-        for part in ("127.0.0.1:47710->80/tcp", "0.0.0.0:47711->81/tcp", "0.0.0.0:47701-47705->47701-47705/udp"):
+        for part in ("127.0.0.1:27710->80/tcp", "0.0.0.0:27711->81/tcp", "0.0.0.0:27701-27705->27701-27705/udp"):
             assert part in shown
-        assert host.text("port", "many", "47703/udp") == "0.0.0.0:47703"
+        assert host.text("port", "many", "27703/udp") == "0.0.0.0:27703"
         bindings = json.loads(host.text("inspect", "-f", "{{json .NetworkSettings.Ports}}", "many"))
-        assert bindings["47705/udp"] == [{"HostIp": "0.0.0.0", "HostPort": "47705"}]
+        assert bindings["27705/udp"] == [{"HostIp": "0.0.0.0", "HostPort": "27705"}]
         asked = json.loads(host.tare("inspect", "many").stdout)[0]["HostConfig"]["PortBindings"]
-        assert asked["81/tcp"] == [{"HostIp": "", "HostPort": "47711", "From": ["192.0.2.0/24"]}]
-        assert asked["80/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": "47710"}]
+        assert asked["81/tcp"] == [{"HostIp": "", "HostPort": "27711", "From": ["192.0.2.0/24"]}]
+        assert asked["80/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": "27710"}]
     finally:
         host.remove_containers()
     for wrong, words in (

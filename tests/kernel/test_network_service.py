@@ -82,12 +82,15 @@ class Lab:
 
         threading.Thread(target=work, daemon=True).start()
 
-    async def reach(self, source: Path | None, address: str, port: int = 80) -> str:
-        """What the server at the address says, or ``"-"`` when it cannot be reached, from a namespace or the host."""
+    async def reach(self, source: Path | None, address: str, port: int = 80, *, within: float = 0.5) -> str:
+        """What the server at the address says, or ``"-"`` when it cannot be reached, from a namespace or the host.
+
+        A first packet that is lost is sent again after a second: ``within`` more than that where one must get through.
+        """
 
         def dial() -> str:
             try:
-                with socket.create_connection((address, port), timeout=0.5) as connection:
+                with socket.create_connection((address, port), timeout=within) as connection:
                     return connection.recv(100).decode()
             except OSError:
                 return "-"

@@ -338,6 +338,11 @@ def detour_interfaces(instance: str) -> tuple[str, str]:
     return f"{prefix}-out", f"{prefix}-back"
 
 
+def detour_mark(instance: str) -> int:
+    """The mark (and number of a routing table) of packets that come back on the detour; each engine has its own."""
+    return 0x74000000 | int(instance or "0", 16)
+
+
 def owns_interface(instance: str, name: str) -> bool:
     """Whether an interface of this name is a bridge of the engine ``instance``."""
     if instance:

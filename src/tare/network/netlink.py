@@ -14,7 +14,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
@@ -30,7 +30,6 @@ from tare.network.model import Network
 T = TypeVar("T")
 
 _SIOCETHTOOL = 0x8946
-_PERMANENT = 0x80  # NUD_PERMANENT of neighbour.h
 _ETHTOOL_GLINK = 0x0000000A
 _IFA_F_NODAD = 0x02  # rtnetlink(7): no detection of duplicates, the address is of use at once
 _IPV6 = Path("/proc/sys/net/ipv6/conf")
@@ -67,14 +66,6 @@ async def ensure_bridge(network: Network) -> None:
 async def remove_link(name: str) -> None:
     """Delete an interface (of a veth pair both ends); absence is no error."""
     await _in_thread(name, lambda: _remove_link(name))
-
-
-async def ensure_detour(out: str, back: str, neighbours: Sequence[str]) -> None:
-    """Make a veth pair on which whatever is sent to the ``neighbours`` by ``out`` comes back by ``back``.
-
-    Raises Unsupported where ``rp_filter`` of all interfaces is strict, as it would drop what comes back.
-    """
-    await _in_thread(out, lambda: _ensure_detour(out, back, neighbours))
 
 
 async def take_down(name: str) -> None:
@@ -247,31 +238,6 @@ def _keep_mac_address(ip: Any, index: int | None) -> None:
     """
     (link,) = ip.get_links(index)
     ip.link("set", index=index, address=link.get_attr("IFLA_ADDRESS"))
-
-
-def _ensure_detour(out: str, back: str, neighbours: Sequence[str]) -> None:
-    conf = Path("/proc/sys/net/ipv4/conf")
-    if (conf / "all/rp_filter").read_text().strip() == "1":
-        raise Unsupported(
-            "network.publish = respect-host-firewall: net.ipv4.conf.all.rp_filter is 1 (strict)",
-            hint="set it to 2 (loose) or 0: `sysctl -w net.ipv4.conf.all.rp_filter=2`",
-            code="rp-filter",
-        )
-    with _netlink() as ip:
-        if _index(ip, out) is None:
-            ip.link("add", ifname=out, kind="veth", peer={"ifname": back}, mtu=65535)
-        indexes = {name: _index(ip, name) for name in (out, back)}
-        for name, index in indexes.items():
-            (conf / name / "rp_filter").write_text("0")
-            ip.link("set", index=index, state="up", mtu=65535)
-        hardware = dict(ip.get_links(indexes[back])[0]["attrs"])["IFLA_ADDRESS"]
-        for address in neighbours:
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            if family == socket.AF_INET or _IPV6.exists():
-                ip.neigh("replace", dst=address, lladdr=hardware, ifindex=indexes[out], state=_PERMANENT, family=family)
-            if family == socket.AF_INET:  # link-local addresses of IPv6 have their route; engines differ in the metric
-                with _exists_is_fine():
-                    ip.route("add", dst=f"{address}/32", oif=indexes[out], priority=indexes[out], scope="link")
 
 
 def _remove_link(name: str) -> None:

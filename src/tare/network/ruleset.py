@@ -53,10 +53,14 @@ class Forwarding:
 
 @dataclass(frozen=True, slots=True)
 class Detour:
-    """A veth pair by which first packets that the host's own input policy has let in come back, to be forwarded."""
+    """A veth pair by which first packets that the host's own input policy has let in come back, to be forwarded.
+
+    They have the ``mark`` until it is known where they go (:mod:`tare.network.detour_links` says what for).
+    """
 
     out: str
     back: str
+    mark: int = 0x74000000
 
 
 DETOUR_ADDRESSES = ("169.254.0.1", "fe80::1")
@@ -126,6 +130,8 @@ def render(table: str, state: FirewallState) -> str:
     sets = "\n".join(_set(name, header, filled.get(name, ())) for name, header in _SETS.items())
     arrivals = "fib daddr type local" if state.detour is None else f'iifname "{state.detour.back}"'
     chains = _CHAINS.replace("ARRIVALS", arrivals)
+    if state.detour is not None:
+        chains += _DETOUR_CHAINS.format(back=state.detour.back, mark=state.detour.mark)
     text = f"table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{sets}\n{chains}}}\n"
     for family, name, kind, address in _HOST_TABLES:
         text += f"table {family} {table}\ndelete table {family} {table}\n"
@@ -202,6 +208,17 @@ _HOST_CHAIN = """\
     type filter hook input priority 2000; policy accept;
     iifname != "lo" fib daddr type local meta l4proto . {family} daddr . th dport @offered \
 dup to {address} device "{device}" drop comment "the host's firewall has let it in: on to the container"
+  }}
+"""
+
+_DETOUR_CHAINS = """\
+  chain coming_back {{
+    type filter hook prerouting priority raw; policy accept;
+    iifname "{back}" meta mark set {mark} comment "by the detour any source comes: filters of reverse paths know"
+  }}
+  chain going_on {{
+    type filter hook forward priority mangle; policy accept;
+    iifname "{back}" meta mark set 0 comment "the mark has done its work: no rule of others sees it"
   }}
 """
 

@@ -22,7 +22,7 @@ from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
 from tare.errors import NotFound, TareError
 from tare.model.ids import new_id
-from tare.network import links, macvlan, macvlan_links, netlink, records, routed, survey
+from tare.network import detour_links, links, macvlan, macvlan_links, netlink, records, routed, survey
 from tare.network.catalogue import Catalogue, forward_ipv6
 from tare.network.directory import Directory
 from tare.network.endpoints import Attachment, claim, claim_addresses, republish, route_rank, veth_plan
@@ -34,6 +34,7 @@ from tare.network.model import (
     PortRequest,
     PublishedPort,
     detour_interfaces,
+    detour_mark,
     owns_interface,
 )
 from tare.network.names import container_resolver, host_resolver, hosts_file, read_resolv_conf
@@ -60,7 +61,7 @@ class NetworkService:
             settings = msgspec.structs.replace(settings, first_port=first)
         self._settings = settings
         self._mark = f"tare-{instance}" if instance else "tare"  # whose the firewall's table and the parents are
-        detour = Detour(*detour_interfaces(instance)) if settings.respect_host_firewall else None
+        detour = Detour(*detour_interfaces(instance), detour_mark(instance)) if settings.respect_host_firewall else None
         self._steering = Steering(db, self._mark, detour)
         self._catalogue = Catalogue(db, instance, self._mark, settings, self._steering)
         self._sandboxes = Sandboxes(run_root)
@@ -103,14 +104,14 @@ class NetworkService:
         for network in await self._catalogue.all():
             await links.remove_network(network, self._mark)
         await self._steering.remove()
-        await netlink.remove_link(detour_interfaces(self._instance)[0])
+        await detour_links.remove(*detour_interfaces(self._instance), detour_mark(self._instance))
 
     async def _prepare_detour(self) -> None:
-        out, back = detour_interfaces(self._instance)
+        (out, back), mark = detour_interfaces(self._instance), detour_mark(self._instance)
         if self._settings.respect_host_firewall:
-            await netlink.ensure_detour(out, back, DETOUR_ADDRESSES)
+            await detour_links.ensure(out, back, DETOUR_ADDRESSES, mark)
         else:
-            await netlink.remove_link(out)
+            await detour_links.remove(out, back, mark)
 
     async def settle(self) -> None:
         """Wait until the interfaces of ended containers and build steps are gone from the kernel too."""

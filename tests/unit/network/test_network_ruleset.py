@@ -87,9 +87,12 @@ def test_the_hosts_firewall_is_asked_only_where_that_is_wanted() -> None:
     direct = render("tare", FirewallState((SHOP,), (WEB,)))
     assert "table ip tare {" not in direct
     assert "dup to" not in direct
-    detour = Detour("tare-out", "tare-back")
+    assert "mark" not in direct
+    detour = Detour("tare-out", "tare-back", 0x74000007)
     asking = render("tare", FirewallState((SHOP,), (WEB,), detour))
     assert 'iifname "tare-back" jump arriving' in asking
+    assert f'iifname "tare-back" meta mark set {0x74000007} comment' in asking
+    assert 'iifname "tare-back" meta mark set 0 comment' in asking
     assert 'dup to fe80::1 device "tare-out" drop' in asking
     assert "elements = { tcp . 0.0.0.0/0 . 8080 }" in asking
     assert render_change("add", "tare", WEB.elements(), detour).splitlines()[1] == (
