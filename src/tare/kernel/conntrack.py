@@ -7,17 +7,16 @@ the kernel would know that it is over. The messages are those of <linux/netfilte
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from tare.kernel.netlink_answers import ACKNOWLEDGE, DUMP, REQUEST, answers, ask
+
 _NETLINK_NETFILTER = 12
 _GET, _DELETE = 0x101, 0x102  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _ACKNOWLEDGE, _DUMP = 0x1, 0x4, 0x300
 _NESTED = 0x8000
 _CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_STATUS, _CTA_ID, _CTA_ZONE, _CTA_FILTER = 1, 2, 3, 12, 18, 25
 _CTA_TUPLE_IP, _CTA_TUPLE_PROTO = 1, 2
@@ -26,10 +25,8 @@ _CTA_PROTO_NUM, _CTA_PROTO_SRC_PORT, _CTA_PROTO_DST_PORT = 1, 2, 3
 _CTA_FILTER_ORIG_FLAGS, _CTA_FILTER_REPLY_FLAGS = 1, 2
 _FILTER_IP_SRC, _FILTER_PROTO_NUM = 1 << 0, 1 << 3
 _IPS_DST_NAT = 1 << 5
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _FAMILY = struct.Struct("=BBH")  # struct nfgenmsg
 _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr
-_BUFFER = 1 << 18
 _PROTOCOLS = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
 _NAMES = {int(number): name for name, number in _PROTOCOLS.items()}
 
@@ -63,8 +60,8 @@ def forget(
     forgotten = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as netlink:
         family = socket.AF_INET6 if version == 6 else socket.AF_INET
-        _send(netlink, _GET, _REQUEST | _DUMP, family, _selection(version, protocol, answering))
-        found = [_attributes(body[_FAMILY.size :]) for body in _messages(netlink)]
+        _ask(netlink, _GET, REQUEST | DUMP, family, _selection(version, protocol, answering))
+        found = [_attributes(body[_FAMILY.size :]) for body in answers(netlink)]
         for attributes in found:
             connection = _connection(attributes)
             fits = (not protocol or connection.protocol == protocol) and answering in ("", connection.answering)
@@ -78,9 +75,9 @@ def _delete(netlink: socket.socket, family: int, attributes: Attributes) -> bool
     named = {number: attributes[number] for number in (_CTA_ID, _CTA_ZONE) if number in attributes}
     body = _pack(_CTA_TUPLE_ORIG | _NESTED, attributes[_CTA_TUPLE_ORIG])
     body += b"".join(_pack(number, value) for number, value in named.items())
-    _send(netlink, _DELETE, _REQUEST | _ACKNOWLEDGE, family, body)
+    _ask(netlink, _DELETE, REQUEST | ACKNOWLEDGE, family, body)
     try:
-        list(_messages(netlink))
+        list(answers(netlink))
     except FileNotFoundError:  # it has ended meanwhile
         return False
     return True
@@ -122,25 +119,8 @@ def _connection(attributes: Attributes) -> Connection:
     )
 
 
-def _send(netlink: socket.socket, kind: int, flags: int, family: int, body: bytes) -> None:
-    length = _HEADER.size + _FAMILY.size + len(body)
-    netlink.send(_HEADER.pack(length, kind, flags, 0, 0) + _FAMILY.pack(family, 0, 0) + body)
-
-
-def _messages(netlink: socket.socket) -> Iterator[bytes]:
-    """The bodies of the answer, up to its end or acknowledgement. Raises OSError."""
-    while True:
-        data = netlink.recv(_BUFFER)
-        while len(data) >= _HEADER.size:
-            length, kind, _, _, _ = _HEADER.unpack_from(data)
-            body, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
-            if kind == _NLMSG_DONE:
-                return
-            if kind == _NLMSG_ERROR:
-                if number := -struct.unpack_from("=i", body)[0]:
-                    raise OSError(number, os.strerror(number))
-                return
-            yield body
+def _ask(netlink: socket.socket, kind: int, flags: int, family: int, body: bytes) -> None:
+    ask(netlink, kind, flags, _FAMILY.pack(family, 0, 0) + body)
 
 
 def _attributes(data: bytes) -> Attributes:

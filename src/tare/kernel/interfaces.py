@@ -7,12 +7,12 @@ has them, from one netlink dump that is read here, in a tenth of the time that a
 from __future__ import annotations
 
 import functools
-import os
 import socket
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from tare.kernel.netlink_answers import DUMP, REQUEST, answers, ask
 
 # as /proc/net is the main thread's
 _ROUTES = Path("/proc/thread-self/net/route")
@@ -23,11 +23,8 @@ _REJECT, _ADDRCONF, _ANYCAST, _LOCAL = 0x0200, 0x0004_0000, 0x0010_0000, 0x8000_
 _LOCAL6 = ("ff", "fe8", "fe9", "fea", "feb")  # multicast ff00::/8 and link-local fe80::/10
 _WIDEST_TAKEN6 = 4
 
-# netlink(7), rtnetlink(7)
-_NETLINK_ROUTE, _RTM_GETADDR, _RTM_NEWADDR, _REQUEST, _DUMP = 0, 22, 20, 0x1, 0x300
-_DONE, _ERROR = 3, 2
+_NETLINK_ROUTE, _RTM_GETADDR = 0, 22  # netlink(7), rtnetlink(7)
 _IFA_LOCAL, _IFA_LABEL = 2, 3
-_ANSWER_BYTES = 1 << 16
 _REMEMBERED = 4096  # lines and messages: of hundreds few have changed since the last reading
 
 
@@ -50,8 +47,9 @@ def ipv4_addresses() -> list[Held]:
 
     Raises OSError.
     """
-    messages = _dump(_RTM_GETADDR, struct.pack("=BBBBI", socket.AF_INET, 0, 0, 0, 0))
-    return [held for message in messages if (held := _address4(message)) is not None]
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE) as netlink:
+        ask(netlink, _RTM_GETADDR, REQUEST | DUMP, struct.pack("=BBBBI", socket.AF_INET, 0, 0, 0, 0))
+        return [held for message in answers(netlink) if (held := _address4(message)) is not None]
 
 
 @functools.lru_cache(_REMEMBERED)
@@ -66,23 +64,6 @@ def _address4(message: bytes) -> Held | None:
             name = message[offset + 4 : offset + size].rstrip(b"\0").decode()
         offset += (size + 3) & ~3
     return _block(name, number, length) if number >= 0 else None
-
-
-def _dump(kind: int, request: bytes) -> Iterator[bytes]:
-    """The bodies of all messages that the kernel answers a dump with. Raises OSError."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE) as connection:
-        connection.send(struct.pack("=IHHII", 16 + len(request), kind, _REQUEST | _DUMP, 1, 0) + request)
-        while True:
-            data, offset = connection.recv(_ANSWER_BYTES), 0
-            while offset < len(data):
-                size, found = struct.unpack_from("=IH", data, offset)
-                if found == _DONE:
-                    return
-                if found == _ERROR:
-                    number = -struct.unpack_from("=i", data, offset + 16)[0]
-                    raise OSError(number, os.strerror(number))
-                yield data[offset + 16 : offset + size]
-                offset += (size + 3) & ~3
 
 
 def ipv4_routes() -> list[Held]:

@@ -7,13 +7,14 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from tare.kernel.netlink_answers import DUMP, REQUEST, answers, ask
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_NLM_F_REQUEST_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_NOT_KNOWN = (errno.ENOENT, errno.EINVAL, errno.EAFNOSUPPORT)  # what a kernel says of a protocol that it lacks
 _INET_DIAG_SKV6ONLY = 11
 _TCP_LISTEN, _TCP_CLOSE = 10, 7  # a datagram socket that is bound and not connected is in the state "close"
 _SCTP_LISTEN = 10
@@ -22,11 +23,9 @@ _PROTOCOLS = {
     "udp": (socket.IPPROTO_UDP, _TCP_CLOSE),
     "sctp": (socket.IPPROTO_SCTP, _SCTP_LISTEN),
 }
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2
 _ANSWER = struct.Struct("=BBBBHH16s16sI8sIIIII")  # struct inet_diag_msg; ports are in network order
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
-_BUFFER = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +49,13 @@ def waiting_sockets() -> list[WaitingSocket]:
         for protocol, (number, state) in _PROTOCOLS.items():
             for family in (socket.AF_INET, socket.AF_INET6):
                 body = _REQUEST.pack(family, number, 0, 1 << state)
-                length = _HEADER.size + len(body)
-                netlink.send(_HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 0, 0) + body)
-                found += [_socket(protocol, message) for message in _messages(netlink)]
+                ask(netlink, _SOCK_DIAG_BY_FAMILY, REQUEST | DUMP, body)
+                try:
+                    found += [_socket(protocol, message) for message in answers(netlink)]
+                except OSError as error:
+                    if error.errno not in _NOT_KNOWN:
+                        raise
     return found
-
-
-def _messages(netlink: socket.socket) -> Iterator[bytes]:
-    """The answers to a dump; a protocol that the kernel does not know has none."""
-    while True:
-        data = netlink.recv(_BUFFER)
-        while len(data) >= _HEADER.size:
-            length, kind, _, _, _ = _HEADER.unpack_from(data)
-            body, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
-            if kind == _NLMSG_DONE:
-                return
-            if kind == _NLMSG_ERROR:
-                number = -struct.unpack_from("=i", body)[0]
-                if number in (errno.ENOENT, errno.EINVAL, errno.EAFNOSUPPORT):
-                    return
-                raise OSError(number, os.strerror(number))
-            yield body
 
 
 def _socket(protocol: str, message: bytes) -> WaitingSocket:
