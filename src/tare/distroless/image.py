@@ -11,7 +11,7 @@ from tare.archive.filetree import FileTree
 from tare.distroless import debian
 from tare.distroless.deb import Deb
 from tare.distroless.dpkg import conffiles_field
-from tare.distroless.effects import apply_effects
+from tare.distroless.effects import apply_effects, check_losses, divert
 from tare.distroless.filters import is_unneeded
 from tare.distroless.recipes import Recipe
 from tare.errors import DataCorrupt
@@ -26,8 +26,10 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
     """Put the packages of ``recipe`` together. Blocking.
 
     Nothing of them has run: what scripts would have done and a runtime needs is added declaratively, what only scripts,
-    people or an init system use is left out, and no file keeps a set-user-ID bit. Raises Conflict, DataCorrupt.
+    people or an init system use is left out, and no file keeps a set-user-ID bit. Raises Conflict, DataCorrupt,
+    Unsupported when a script matters.
     """
+    debs = divert(debs)
     slices = recipe.only_slices
     whole = [deb for deb in debs if deb.name not in slices]
     tree = debian.merged_usr(architecture)
@@ -36,7 +38,7 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
     if recipe.variant.debug:
         _add_busybox(tree)
     tree.discard([node.entry.path for node in tree if is_unneeded(node.entry)])
-    apply_effects(tree, {deb.name for deb in whole}, architecture, newest)
+    check_losses(apply_effects(tree, whole, architecture, newest), recipe.accepted_scripts)
     _write_status(tree, debs)
     tree.rewrite(_without_special_bits)
     tree.clamp(newest)

@@ -38,6 +38,7 @@ class Recipe:
     entrypoint: tuple[str, ...] = ()
     java_version_of: str = ""
     variant: Variant = Variant()
+    accepted_scripts: frozenset[str] = frozenset()
 
     @property
     def only_slices(self) -> dict[str, tuple[str, ...]]:
