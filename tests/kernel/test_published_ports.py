@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from test_network_service import Lab, command, lab, neighbour  # noqa: F401 - lab is a fixture
+from network_lab import Lab, command, lab, neighbour  # noqa: F401 - lab is a fixture
 
 from tare.errors import Conflict, InvalidArgument
 from tare.kernel.namespaces import run_in_network_namespace
