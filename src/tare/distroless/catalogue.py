@@ -32,7 +32,7 @@ from tare.store.store import Store
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same packages would give other bytes, so that remembered images are assembled again."""
 
 DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64", "arm": "armhf", "386": "i386"}

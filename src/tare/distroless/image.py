@@ -14,6 +14,7 @@ from tare.distroless.dpkg import conffiles_field
 from tare.distroless.effects import apply_effects
 from tare.distroless.filters import is_unneeded
 from tare.distroless.recipes import Recipe
+from tare.distroless.services import apply_service
 from tare.errors import DataCorrupt
 
 STATUS_DIRECTORY = "var/lib/dpkg/status.d"
@@ -35,8 +36,12 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
     debian.merge_packages(tree, [_slice(deb, slices) for deb in debs if deb.name in slices])
     if recipe.variant.debug:
         _add_busybox(tree)
-    tree.discard([node.entry.path for node in tree if is_unneeded(node.entry)])
+    if recipe.has_tools:
+        tree.add_symlink("bin/sh", "/busybox/sh")
+    tree.discard([e.path for e in (node.entry for node in tree) if is_unneeded(e) or recipe.leaves_out(e.path)])
     apply_effects(tree, {deb.name for deb in whole}, architecture, newest)
+    if recipe.service is not None:
+        apply_service(tree, recipe.service, nonroot=recipe.variant.nonroot, debug=recipe.variant.debug)
     _write_status(tree, debs)
     tree.rewrite(_without_special_bits)
     tree.clamp(newest)
