@@ -33,12 +33,14 @@ class Recipe:
     (fnmatch(3) without FNM_PATHNAME: ``*`` matches slashes, too); what ``kept`` matches stays all the same.
     ``tools`` are packages with programs of administration, which images with ``debug`` have, with nothing left out by
     ``without`` and with a ``/bin/sh`` (busybox), as these programs call it.
-    ``java_version_of`` names the package whose upstream version becomes ``JAVA_VERSION``. ``content`` is for people,
-    ``path`` a directory that joins ``PATH``.
+    ``java_version_of`` names the package whose upstream version becomes ``JAVA_VERSION``. ``content`` and
+    ``size`` (bytes of the layer, about: it changes with the archive) are for people, ``path`` is a directory that joins
+    ``PATH``.
     """
 
     packages: tuple[str, ...]
     content: str = ""
+    size: int = 0
     slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
@@ -81,13 +83,14 @@ _CC = (*_BASE, "libgcc-s1", "libgomp1", "libstdc++6")
 _UTF8 = ("LANG=C.UTF-8",)
 
 RECIPES: dict[str, Recipe] = {
-    "static": Recipe(packages=COMMON, content="licences, service names, time zones, CA certificates"),
-    "base-nossl": Recipe(packages=_BASE_NOSSL, content="static, glibc"),
-    "base": Recipe(packages=_BASE, content="static, glibc, OpenSSL's libraries"),
-    "cc": Recipe(packages=_CC, content="base, libgcc, libgomp, libstdc++"),
+    "static": Recipe(packages=COMMON, content="licences, service names, time zones, CA certificates", size=2_900_000),
+    "base-nossl": Recipe(packages=_BASE_NOSSL, content="static, glibc", size=16_000_000),
+    "base": Recipe(packages=_BASE, content="static, glibc, OpenSSL's libraries", size=21_600_000),
+    "cc": Recipe(packages=_CC, content="base, libgcc, libgomp, libstdc++", size=24_300_000),
     "python3": Recipe(
         packages=(*_CC, "python3"),
         content="cc, Python 3.11 with its standard library",
+        size=53_600_000,
         slices=_LOCALE,
         env=_UTF8,
         entrypoint=("/usr/bin/python3",),
@@ -95,6 +98,7 @@ RECIPES: dict[str, Recipe] = {
     "java17": Recipe(
         packages=(*_BASE_NOSSL, "openjdk-17-jre-headless"),
         content="base-nossl, OpenJDK 17 without graphics",
+        size=225_800_000,
         slices=_LOCALE,
         left_out={
             "libasound2": "sound",
@@ -109,6 +113,7 @@ RECIPES: dict[str, Recipe] = {
     "nodejs": Recipe(
         packages=(*_CC, "nodejs"),
         content="cc, Node.js 18",
+        size=113_000_000,
         without={
             "usr/share/nodejs/@types/*": "for a compiler that is not there",
             "usr/share/nodejs/*.d.ts": "for a compiler that is not there",
@@ -120,6 +125,7 @@ RECIPES: dict[str, Recipe] = {
     "nginx": Recipe(
         packages=(*_BASE, "nginx"),
         content="base, nginx 1.22",
+        size=24_000_000,
         without={"usr/share/vim/*": "for an editor that is not there"},
         entrypoint=("/usr/sbin/nginx",),
         cmd=("-g", "daemon off;"),
@@ -128,6 +134,7 @@ RECIPES: dict[str, Recipe] = {
     "postgresql": Recipe(
         packages=(*_BASE, "postgresql-15"),
         content="base, PostgreSQL 15, the server alone",
+        size=95_300_000,
         slices=_LOCALE,
         left_out={
             "libjson-perl": "for scripts of an interpreter that is not there",
@@ -162,6 +169,7 @@ RECIPES: dict[str, Recipe] = {
     "mariadb": Recipe(
         packages=(*_BASE, "mariadb-server-core"),
         content="base, MariaDB 10.11, the server alone",
+        size=55_600_000,
         slices=_LOCALE,
         without={
             "usr/bin/innochecksum": "looks for damage in files of a server that is down",
