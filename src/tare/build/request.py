@@ -11,6 +11,7 @@ from tare.build.checks.findings import CheckReport, Finding
 from tare.build.outline import Outline, Targets
 from tare.build.reasons.causes import Cause
 from tare.model import Digest, Platform, Reference
+from tare.model.assembly import Assembled, Assembly
 from tare.oci.image import Descriptor
 from tare.store.images import Image
 
@@ -157,7 +158,7 @@ class ForecastLine:
 
 
 class SourceResolver(Protocol):
-    """Finds the images that a Dockerfile names."""
+    """Finds the images that a Dockerfile names, and makes those that are described."""
 
     async def resolve(
         self, reference: Reference, platform: Platform, progress: Progress, *, refresh: bool = False
@@ -166,5 +167,13 @@ class SourceResolver(Protocol):
 
         The image stays usable while the caller works: it is tagged, or the caller takes it into a lease at once.
         Raises NotFound with Docker's words, Unavailable when its origin does not answer.
+        """
+        ...
+
+    async def assemble_packages(self, assembly: Assembly, platform: Platform, progress: Progress) -> Assembled:
+        """The image that ``assembly`` describes, in the local store without a name, and the packages in it.
+
+        The caller takes it into a lease at once. Raises what is wrong with the assembly (NotFound, Conflict,
+        InvalidArgument, Unsupported), Unavailable without archive, DataCorrupt.
         """
         ...

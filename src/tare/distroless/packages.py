@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -89,6 +89,13 @@ def _package(found: dict[str, str], base: str, what: str) -> Package:
         raise DataCorrupt(f"{what}: package {found['name']} has no size") from error
     essential = found.pop("essential", "no") == "yes"
     return Package(**found, size=size, base=base, essential=essential)
+
+
+def package_of_control(fields: Mapping[str, str], *, sha256: str, size: int) -> Package:
+    """A package from its own control file (deb-control(5)), which has no place in an archive. Raises DataCorrupt."""
+    known = {place: fields[name.decode()] for name, place in _FIELDS.items() if name.decode() in fields}
+    found = {**known, "filename": f"{sha256}.deb", "size": str(size), "sha256": sha256}
+    return _package(found, "", f"{sha256}.deb")
 
 
 class Compact(msgspec.Struct, array_like=True, frozen=True):

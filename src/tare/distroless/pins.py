@@ -1,0 +1,93 @@
+"""Packages as a lock file holds them, found again and checked against what is asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from tare.distroless.deb import read_control
+from tare.distroless.packages import Package, PackageIndex, encode_compact, package_of_control
+from tare.distroless.recipes import Recipe, exclusions, wanted
+from tare.distroless.resolver import resolve
+from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.model.assembly import Pin
+
+FIX = "--update-lock takes what the archive has now"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def pin_of(package: Package) -> Pin:
+    """What a lock file says about ``package``."""
+    return Pin(
+        name=package.name,
+        version=package.version,
+        architecture=package.architecture,
+        sha256=package.sha256,
+        size=package.size,
+    )
+
+
+def check_pins(pins: Sequence[Pin], architecture: str) -> None:
+    """Raises InvalidArgument for pins that no lock file of this architecture may hold."""
+    seen: set[str] = set()
+    for pin in pins:
+        if not _SHA256.fullmatch(pin.sha256):
+            problem = f"its sha256 is {pin.sha256!r}"
+        elif pin.architecture not in (architecture, "all"):
+            problem = f"it is for {pin.architecture}, not for {architecture}"
+        elif pin.name in seen:
+            problem = "it is there twice"
+        else:
+            seen.add(pin.name)
+            continue
+        raise InvalidArgument(f"pinned package {pin.name} {pin.version}: {problem}", hint=FIX, code="pin-invalid")
+
+
+def read_pinned(pin: Pin, path: Path) -> Package:
+    """The pinned package whose file is at ``path``, verified by the caller. Raises DataCorrupt, Conflict. Blocking."""
+    package = package_of_control(read_control(path), sha256=pin.sha256, size=path.stat().st_size)
+    _check_same(pin, package, "the cached file")
+    return package
+
+
+def find_pinned(pin: Pin, index: PackageIndex) -> Package:
+    """The pinned package in the archive. Raises NotFound when it is there no more, Conflict when it has changed."""
+    versions = index.versions(pin.name)
+    for package in versions:
+        if package.version == pin.version and package.architecture == pin.architecture:
+            _check_same(pin, package, "the archive's file")
+            return package
+    known = ", ".join(dict.fromkeys(package.version for package in versions))
+    has = f"which has {known}" if known else "which has no package of that name"
+    raise NotFound(
+        f"{pin.name} {pin.version} is pinned, but neither in the package cache nor in the archive, {has}",
+        hint=FIX,
+        code="pin-gone",
+    )
+
+
+def _check_same(pin: Pin, package: Package, what: str) -> None:
+    found = (package.name, package.version, package.architecture, package.sha256, package.size)
+    if found != (pin.name, pin.version, pin.architecture, pin.sha256, pin.size):
+        raise Conflict(
+            f"{pin.name} {pin.version} is pinned with sha256 {pin.sha256} and {pin.size} bytes,"
+            f" but {what} is {package} with sha256 {package.sha256} and {package.size} bytes",
+            hint=f"find out why they differ; {FIX}",
+            code="pin-differs",
+        )
+
+
+def check_satisfied(recipe: Recipe, packages: Sequence[Package]) -> None:
+    """Raises Conflict naming what is missing or needless when ``packages`` are not what ``recipe`` needs."""
+    index = PackageIndex([encode_compact(iter(packages))])
+    try:
+        needed = {package.name for package in resolve(index, wanted(recipe), exclusions(recipe))}
+    except (NotFound, Conflict) as error:
+        if error.code not in ("package-unknown", "package-version", "dependency"):
+            raise
+        message = error.message.replace("the archive", "the lock").replace("not there", "not in the lock")
+        raise Conflict(f"the lock does not fit: {message}", hint=FIX, code="lock-stale") from error
+    needless = sorted({package.name for package in packages} - needed)
+    if needless:
+        raise Conflict(f"the lock does not fit: nothing needs {', '.join(needless)}", hint=FIX, code="lock-stale")
