@@ -152,7 +152,8 @@ class _Resolver:
             self._left_out |= {package.name for package in providers if package.name in self._exclusions.packages}
             providers = [package for package in providers if package.name not in self._exclusions.packages]
             if providers:
-                return min(providers, key=lambda package: (_RANKS.get(package.priority, 5), package.name))
+                # of equal ones the last by name: apt takes the one that it heard of last, mostly the same
+                return min(reversed(providers), key=lambda package: _RANKS.get(package.priority, 5))
         return None
 
     def _explain(self, package: Package, alternatives: tuple[Relation, ...]) -> str:

@@ -53,6 +53,14 @@ def test_virtual_package_by_priority() -> None:
     assert names(resolve(archive, ["a"], Exclusions())) == ["a", "mawk"]
 
 
+def test_virtual_package_of_equals_is_the_last_by_name() -> None:
+    """Policy leaves it open; the order of the indexes has no say, so that an update elsewhere changes nothing."""
+    providers = [stanza(f"api-{name}", Provides="api", Priority="optional") for name in "bca"]
+    for order in (providers, providers[::-1]):
+        archive = index(stanza("a", Depends="api"), *order)
+        assert names(resolve(archive, ["a"], Exclusions())) == ["a", "api-c"]
+
+
 def test_versioned_dependency_needs_a_versioned_provides() -> None:
     archive = index(stanza("a", Depends="v (>= 2)"), stanza("p", Provides="v"), stanza("q", Provides="v (= 2.1)"))
     assert names(resolve(archive, ["a"], Exclusions())) == ["a", "q"]
