@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tare.distroless.deb import read_control
@@ -44,16 +44,28 @@ def check_pins(pins: Sequence[Pin], architecture: str) -> None:
         raise InvalidArgument(f"pinned package {pin.name} {pin.version}: {problem}", hint=FIX, code="pin-invalid")
 
 
-def read_pinned(pin: Pin, path: Path) -> Package:
-    """The pinned package whose file is at ``path``, verified by the caller. Raises DataCorrupt, Conflict. Blocking."""
+def find_pinned(recipe: Recipe, pins: Mapping[Pin, Path | None], index: PackageIndex | None) -> list[Package]:
+    """The pinned packages, sorted by name: from their verified files, else from ``index``. Blocking.
+
+    Raises NotFound for one that is neither here nor there, Conflict for one that has changed and when they are not what
+    ``recipe`` needs, DataCorrupt.
+    """
+    found = [
+        _in_archive(pin, index) if path is None else _in_cache(pin, path)
+        for pin, path in sorted(pins.items(), key=lambda item: item[0].name)
+    ]
+    _check_satisfied(recipe, found)
+    return found
+
+
+def _in_cache(pin: Pin, path: Path) -> Package:
     package = package_of_control(read_control(path), sha256=pin.sha256, size=path.stat().st_size)
     _check_same(pin, package, "the cached file")
     return package
 
 
-def find_pinned(pin: Pin, index: PackageIndex) -> Package:
-    """The pinned package in the archive. Raises NotFound when it is there no more, Conflict when it has changed."""
-    versions = index.versions(pin.name)
+def _in_archive(pin: Pin, index: PackageIndex | None) -> Package:
+    versions = index.versions(pin.name) if index is not None else []
     for package in versions:
         if package.version == pin.version and package.architecture == pin.architecture:
             _check_same(pin, package, "the archive's file")
@@ -78,8 +90,8 @@ def _check_same(pin: Pin, package: Package, what: str) -> None:
         )
 
 
-def check_satisfied(recipe: Recipe, packages: Sequence[Package]) -> None:
-    """Raises Conflict naming what is missing or needless when ``packages`` are not what ``recipe`` needs."""
+def _check_satisfied(recipe: Recipe, packages: Sequence[Package]) -> None:
+    """Raises Conflict naming what is missing or needless."""
     index = PackageIndex([encode_compact(iter(packages))])
     try:
         needed = {package.name for package in resolve(index, wanted(recipe), exclusions(recipe))}
