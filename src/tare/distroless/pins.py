@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tare.distroless.deb import read_control
-from tare.distroless.packages import Package, PackageIndex, encode_compact, package_of_control
+from tare.distroless.packages import Package, PackageIndex, package_of_control, provided_names
 from tare.distroless.recipes import Recipe, exclusions, wanted
-from tare.distroless.resolver import resolve
+from tare.distroless.resolver import check_conflicts, dependency_groups
 from tare.errors import Conflict, InvalidArgument, NotFound
 from tare.model.assembly import Pin
 
@@ -91,15 +91,40 @@ def _check_same(pin: Pin, package: Package, what: str) -> None:
 
 
 def _check_satisfied(recipe: Recipe, packages: Sequence[Package]) -> None:
-    """Raises Conflict naming what is missing or needless."""
-    index = PackageIndex([encode_compact(iter(packages))])
-    try:
-        needed = {package.name for package in resolve(index, wanted(recipe), exclusions(recipe))}
-    except (NotFound, Conflict) as error:
-        if error.code not in ("package-unknown", "package-version", "dependency"):
-            raise
-        message = error.message.replace("the archive", "the lock").replace("not there", "not in the lock")
-        raise Conflict(f"the lock does not fit: {message}", hint=FIX, code="lock-stale") from error
-    needless = sorted({package.name for package in packages} - needed)
-    if needless:
-        raise Conflict(f"the lock does not fit: nothing needs {', '.join(needless)}", hint=FIX, code="lock-stale")
+    """Raises Conflict naming what is missing or needless.
+
+    Which of several packages meets a dependency is not decided again: every one that does counts as needed.
+    """
+    by_name: dict[str, list[Package]] = {}
+    for package in packages:
+        for name in (package.name, *provided_names(package)):
+            by_name.setdefault(name, []).append(package)
+    left_out = exclusions(recipe)
+    needed: set[str] = set()
+    pending: list[Package] = []
+    for wish in wanted(recipe):
+        found = next((one for one in by_name.get(wish.name, ()) if one.name == wish.name), None)
+        if found is None:
+            raise _stale(f"{wish.name} is wanted and not in it")
+        if wish.version not in ("", found.version):
+            raise _stale(f"{wish.name} is wanted in version {wish.version}, it has {found.version}")
+        needed.add(found.name)
+        if wish.follow:
+            pending.append(found)
+    while pending:
+        package = pending.pop()
+        for alternatives in dependency_groups(package):
+            if left_out.among(package.name, alternatives):
+                continue
+            takers = [one for r in alternatives for one in by_name.get(r.name, ()) if r.accepted_by(one)]
+            if not takers:
+                raise _stale(f"{package} needs {' | '.join(map(str, alternatives))}, which is not in it")
+            pending += [one for one in takers if one.name not in needed]
+            needed |= {one.name for one in takers}
+    if needless := sorted({package.name for package in packages} - needed):
+        raise _stale(f"nothing needs {', '.join(needless)}")
+    check_conflicts(packages)
+
+
+def _stale(problem: str) -> Conflict:
+    return Conflict(f"the lock does not fit: {problem}", hint=FIX, code="lock-stale")
