@@ -14,6 +14,7 @@ from tare.distroless.dpkg import conffiles_field
 from tare.distroless.effects import apply_effects
 from tare.distroless.filters import is_unneeded
 from tare.distroless.recipes import Recipe
+from tare.distroless.services import apply_service
 from tare.distroless.slices import cut, find_slices
 from tare.distroless.users import add_users
 from tare.errors import Conflict, DataCorrupt, InvalidArgument
@@ -45,7 +46,10 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
     kept = {tree.resolve_parent(path) for path in kept}
     if recipe.variant.debug:
         _add_busybox(tree)
-    tree.discard([path for node in tree if is_unneeded(node.entry) and (path := node.entry.path) not in kept])
+    if recipe.has_tools:
+        tree.add_symlink("bin/sh", "/busybox/sh")
+    entries = [node.entry for node in tree if node.entry.path not in kept]
+    tree.discard([entry.path for entry in entries if is_unneeded(entry) or recipe.leaves_out(entry.path)])
     working = {
         deb.name
         for deb in debs
@@ -53,6 +57,8 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
     }
     apply_effects(tree, working, architecture, newest)
     add_users(tree, recipe.users)
+    if recipe.service is not None:
+        apply_service(tree, recipe.service, nonroot=recipe.variant.nonroot, debug=recipe.variant.debug)
     _write_status(tree, debs)
     tree.rewrite(_without_special_bits)
     tree.clamp(newest)

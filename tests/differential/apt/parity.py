@@ -46,6 +46,8 @@ class Apt:
             f"-oDir::State::lists={root}/lists",
             f"-oDir::State::status={root}/status",
             f"-oDir::Cache={root}/cache",
+            "-oDir::Cache::pkgcache=pkgcache.bin",  # images for containers switch both off, for the sake of size
+            "-oDir::Cache::srcpkgcache=srcpkgcache.bin",
             "-oAPT::Get::AutomaticRemove=false",
             "-oDebug::NoLocking=1",
         ]
