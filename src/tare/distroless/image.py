@@ -17,7 +17,7 @@ from tare.distroless.recipes import Recipe
 from tare.distroless.services import apply_service
 from tare.distroless.slices import cut, find_slices
 from tare.distroless.users import add_users
-from tare.errors import DataCorrupt, InvalidArgument
+from tare.errors import Conflict, DataCorrupt, InvalidArgument
 
 STATUS_DIRECTORY = "var/lib/dpkg/status.d"
 _SPECIAL_BITS = 0o6000  # set-user-ID and set-group-ID
@@ -42,7 +42,7 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
         else:
             cut_debs.append(deb)
     tree = debian.merged_usr(architecture)
-    debian.merge_packages(tree, cut_debs)
+    _merge(tree, cut_debs)
     kept = {tree.resolve_parent(path) for path in kept}
     if recipe.variant.debug:
         _add_busybox(tree)
@@ -63,6 +63,14 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
     tree.rewrite(_without_special_bits)
     tree.clamp(newest)
     return tree
+
+
+def _merge(tree: FileTree, debs: Sequence[Deb]) -> None:
+    try:
+        debian.merge_packages(tree, debs)
+    except Conflict as error:
+        hint = "ask for one of them only, or for slices that leave the path out"
+        raise Conflict(error.message, hint=hint, code=error.code) from error
 
 
 def _write_status(tree: FileTree, debs: Sequence[Deb]) -> None:
