@@ -7,7 +7,6 @@ sides, so that ``alpine`` is found for ``docker.io/library/alpine:latest`` (Buil
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -30,16 +29,6 @@ _RESERVED = ("scratch", "context")
 
 Named = Image | Tree | Included | None
 """What a named context is: an image, files, a stage of another file, or nothing (``docker-image://scratch``)."""
-
-DOCUMENT_MISSING = "document-missing"
-"""The code of the error for a declarative file that is not where a Dockerfile names it."""
-
-_DOCUMENT = re.compile(r"(?:\.{1,2})?/.*\.ya?ml", re.DOTALL)
-
-
-def is_document(name: str) -> bool:
-    """Whether a name in a Dockerfile is the path of a declarative file; no image is called like that."""
-    return _DOCUMENT.fullmatch(name) is not None
 
 
 def context_names(contexts: Mapping[str, str]) -> dict[str, str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tare.build.assembly.names import is_document
 from tare.build.dockerfile import instructions as ins
 from tare.build.dockerfile.expansion import expand
 from tare.build.dockerfile.platform_args import PLATFORM_ARGS, global_args
 from tare.build.dockerfile.stages import Dockerfile, Stage, parse_trigger
-from tare.build.named import context_names, is_document, lookup_name
+from tare.build.named import context_names, lookup_name
 from tare.build.request import BuildRequest
 from tare.errors import InvalidArgument, NotFound, TareError
 from tare.model import Platform, Reference

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from tare.build import defaults, phrasing
+from tare.build.assembly.names import DOCUMENT_MISSING, is_document
 from tare.build.checks.linter import StageBase
 from tare.build.dockerfile import instructions as ins
 from tare.build.dockerfile.platform_args import PLATFORM_ARGS, PROXY_ARGS
@@ -30,7 +31,7 @@ from tare.build.graph import (
     Written,
 )
 from tare.build.interpreter import StageState, Surroundings
-from tare.build.named import DOCUMENT_MISSING, Named, is_document
+from tare.build.named import Named
 from tare.build.needs import SCRATCH, NeededStage, Needs, label
 from tare.build.ops.operation import locate
 from tare.build.ops.select import Tree

@@ -21,12 +21,13 @@ from tare.build.assembly.lockfile import (
     write_lock,
 )
 from tare.build.assembly.lowering import Lowered, lower
-from tare.build.assembly.placing import placed
+from tare.build.assembly.names import DOCUMENT_MISSING, is_document
+from tare.build.assembly.placing import placed, placed_in_lock
 from tare.build.checks.findings import Finding
 from tare.build.checks.linter import Linter
 from tare.build.dockerfile.stages import Dockerfile
 from tare.build.graph import NAMED, Included, in_context
-from tare.build.named import DOCUMENT_MISSING, Named, NamedContexts, is_document
+from tare.build.named import Named, NamedContexts
 from tare.build.ops.context import open_context
 from tare.build.outputs.timestamps import read_epoch
 from tare.build.planner import OpenContext, Planner, ResolveImage
@@ -207,8 +208,10 @@ class _Unit:
         return linter, await linter.read()
 
     def _found(self, finding: Finding) -> None:
-        self._documents.findings.append(finding)
-        self._documents.observe(finding)
+        """Take a finding, unless it is in the build's own Dockerfile, which is checked by itself."""
+        if self._place.home.context or finding.file != self._request.dockerfile_name:
+            self._documents.findings.append(finding)
+            self._documents.observe(finding)
 
     async def _stages(self, linter: Linter, dockerfile: Dockerfile, lowered: Lowered) -> Mapping[str, Included]:
         """The stages of its Dockerfile that it copies from."""
@@ -232,7 +235,7 @@ class _Unit:
         lock = await self._lock()
         architecture = self._platform.architecture
         pins = pins_for(lock, read, architecture) if lock is not None and not update else None
-        image, used = await self._assemble(read, read.document.assembly(pins, epoch), self._platform)
+        image, used = await self._assemble(read, read.document.assembly(pins, epoch), self._platform, lock)
         if update:
             await self._update(read, lock, used)
         if self._main:
@@ -240,11 +243,13 @@ class _Unit:
         return image
 
     async def _assemble(
-        self, read: DocumentFile, assembly: Assembly, platform: Platform
+        self, read: DocumentFile, assembly: Assembly, platform: Platform, lock: LockFile | None = None
     ) -> tuple[Image, tuple[Pin, ...]]:
         try:
             return await self._documents.assemble(assembly, platform)
         except TareError as error:
+            if assembly.pins is not None and lock is not None and error.code.startswith("pin-"):
+                raise placed_in_lock(error, lock) from error
             raise placed(error, read) from error
 
     async def _lock(self) -> LockFile | None:

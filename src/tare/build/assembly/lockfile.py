@@ -199,7 +199,7 @@ def changes_between(before: Mapping[str, Sequence[Pin]], after: Mapping[str, Seq
         new = {pin.name: pin for pin in after.get(architecture, ())}
         for name in sorted({*old, *new}):
             one, other = old.get(name), new.get(name)
-            if one is None or other is None or one.sha256 != other.sha256:
+            if one != other:
                 found.append(
                     LockChange(
                         architecture=architecture,
