@@ -99,7 +99,7 @@ class Documents:
 
     async def _open(self, home: Home, name: str, platform: Platform, trail: tuple[Place, ...]) -> Named:
         if is_document(name):
-            return await self._include(Place(home, posixpath.normpath(name.lstrip("/"))), platform, trail)
+            return await self._include(Place(home, _inside(name)), platform, trail)
         value = self.request.contexts[name]
         if is_document(value):
             path = Path(value)
@@ -199,7 +199,7 @@ class _Unit:
         return await asyncio.to_thread(_read_file, home.directory, name, home.context)
 
     async def _dockerfile(self, read: DocumentFile) -> tuple[Linter, Dockerfile]:
-        name = posixpath.normpath(read.document.dockerfile.lstrip("/"))
+        name = _inside(read.document.dockerfile)
         try:
             text = await self._text(name)
         except NotFound as error:
@@ -287,6 +287,11 @@ class _Unit:
                 changes=changes_between(before, after),
             )
         )
+
+
+def _inside(name: str) -> str:
+    """A path in a context without what leads out of it: ``../x`` is ``x`` there."""
+    return posixpath.normpath(f"/{name}").lstrip("/")
 
 
 def _names(dockerfile: Dockerfile) -> dict[str, str]:

@@ -48,7 +48,10 @@ def _explained(text: str, file: YamlFile, kind: type[Any]) -> DocumentError:
     if match := _TYPE.fullmatch(cause):
         expected = " or ".join(_NAMES.get(name, name) for name in match[1].split(" | "))
         return file.error(f"expected {expected}, not {_kind_of(file, path)}", *path)
-    return file.error(cause[:1].lower() + cause[1:].replace("`", ""), *path)
+    if cause.startswith("Invalid enum value"):
+        options = ", ".join(_literals(kind, path))
+        return file.error(f"{_at(file.data, path)!r} is not one of {options}", *path)
+    return file.error(cause[:1].lower() + cause[1:].replace("`", "").replace("int", "a whole number"), *path)
 
 
 def _kind_of(file: YamlFile, path: Path) -> str:
@@ -101,23 +104,37 @@ def _with(data: Any, path: Path, value: Any) -> Any:
 
 def _fields(kind: Any, path: Path) -> list[str]:
     """The fields of the structure at ``path`` of ``kind``."""
-    found = msgspec.inspect.type_info(kind)
+    structures = (option for option in _types(kind, path) if isinstance(option, msgspec.inspect.StructType))
+    return [field.encode_name for structure in structures for field in structure.fields]
+
+
+def _literals(kind: Any, path: Path) -> list[str]:
+    """The values that may be at ``path`` of ``kind``."""
+    literals = (option for option in _types(kind, path) if isinstance(option, msgspec.inspect.LiteralType))
+    return [str(value) for literal in literals for value in literal.values]
+
+
+def _types(kind: Any, path: Path) -> list[Any]:
+    """What may be at ``path`` of ``kind``."""
+    options = _options(msgspec.inspect.type_info(kind))
     for step in path:
-        options = found.types if isinstance(found, msgspec.inspect.UnionType) else (found,)
-        for option in options:
-            if isinstance(option, msgspec.inspect.StructType) and isinstance(step, str):
-                found = next(field.type for field in option.fields if field.encode_name == step)
-                break
-            if isinstance(option, msgspec.inspect.ListType) and isinstance(step, int):
-                found = option.item_type
-                break
-            if isinstance(option, msgspec.inspect.DictType):
-                found = option.value_type
-                break
-    options = found.types if isinstance(found, msgspec.inspect.UnionType) else (found,)
-    return [
-        field.encode_name
-        for option in options
-        if isinstance(option, msgspec.inspect.StructType)
-        for field in option.fields
-    ]
+        options = [inner for option in options for inner in _inner(option, step)]
+    return options
+
+
+def _options(kind: Any) -> list[Any]:
+    """The types that a type stands for, without their descriptions."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        return _options(kind.type)
+    if isinstance(kind, msgspec.inspect.UnionType):
+        return [inner for option in kind.types for inner in _options(option)]
+    return [kind]
+
+
+def _inner(kind: Any, step: str | int) -> list[Any]:
+    """What is at ``step`` of a value of the type."""
+    if isinstance(kind, msgspec.inspect.StructType):
+        return [inner for field in kind.fields if field.encode_name == step for inner in _options(field.type)]
+    if isinstance(kind, msgspec.inspect.ListType) and isinstance(step, int):
+        return _options(kind.item_type)
+    return _options(kind.value_type) if isinstance(kind, msgspec.inspect.DictType) else []
