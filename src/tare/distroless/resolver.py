@@ -167,12 +167,7 @@ class _Resolver:
             self._left_out |= {package.name for package in providers if package.name in self._exclusions.packages}
             providers = [package for package in providers if package.name not in self._exclusions.packages]
             if providers:
-<<<<<<< HEAD
-                # of equal ones the last by name: apt takes the one that it heard of last, mostly the same
-                return min(reversed(providers), key=lambda package: _RANKS.get(package.priority, 5))
-=======
                 return min(providers, key=self._preference)
->>>>>>> i6-spec
         return None
 
     def _preference(self, package: Package) -> tuple[bool, int, int, str]:

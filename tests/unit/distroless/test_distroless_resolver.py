@@ -55,14 +55,6 @@ def test_virtual_package_by_priority() -> None:
     assert names(resolve(archive, ["a"], Exclusions())) == ["a", "mawk"]
 
 
-<<<<<<< HEAD
-def test_virtual_package_of_equals_is_the_last_by_name() -> None:
-    """Policy leaves it open; the order of the indexes has no say, so that an update elsewhere changes nothing."""
-    providers = [stanza(f"api-{name}", Provides="api", Priority="optional") for name in "bca"]
-    for order in (providers, providers[::-1]):
-        archive = index(stanza("a", Depends="api"), *order)
-        assert names(resolve(archive, ["a"], Exclusions())) == ["a", "api-c"]
-=======
 def test_of_equal_providers_the_one_that_is_mentioned_last_is_taken_as_by_apt() -> None:
     providers = [stanza(name, Provides="v", Priority="optional") for name in ("m", "z", "b")]
     assert names(resolve(index(stanza("a", Depends="v"), *providers), ["a"], Exclusions())) == ["a", "b"]
@@ -72,7 +64,6 @@ def test_of_equal_providers_the_one_that_is_mentioned_last_is_taken_as_by_apt() 
     assert names(resolve(index(first, stanza("a", Depends="v"), *providers), ["a"], Exclusions())) == ["a", "z"]
     essential = stanza("e", Provides="v", Priority="optional", Essential="yes")
     assert names(resolve(index(essential, stanza("a", Depends="v"), *providers), ["a"], Exclusions())) == ["a", "e"]
->>>>>>> i6-spec
 
 
 def test_versioned_dependency_needs_a_versioned_provides() -> None:
