@@ -151,7 +151,7 @@ def _own(package: str, name: str, patterns: tuple[str, ...]) -> Slice:
             )
     if not patterns:
         raise InvalidArgument(f"slice {name} of {package} has no patterns", code="slice-pattern")
-    return Slice(name=name, about="", patterns=patterns, kept=True, works=True)
+    return Slice(name=name, about="", patterns=patterns, kept=True)
 
 
 def cut(deb: Deb, slices: Sequence[Slice]) -> tuple[Deb, frozenset[str]]:

@@ -71,7 +71,7 @@ def packages(done: object) -> list[str]:
 async def files(shop: Workshop, *wishes: str | PackageWish, **fields: object) -> set[str]:
     """The files that come from packages, without licences."""
     done = await shop.assemble(*wishes, **fields)
-    made = ("etc/passwd", "etc/group", "etc/nsswitch.conf", "var/lib/dpkg/")
+    made = ("etc/passwd", "etc/group", "etc/nsswitch.conf", "var/lib/dpkg/", "var/lock", "var/run")
     return {
         name
         for name, item in (await shop.members(done)).items()
