@@ -124,7 +124,7 @@ def find_slices(package: str, wanted: Sequence[str], own: OwnSlices) -> tuple[Sl
     found = []
     for name in wanted:
         if "/" in name:
-            found.append(Slice(name=name, about="", patterns=(name,), kept=True))
+            found.append(_own(package, name, (name,)))
         elif name in of_package:
             found.append(_own(package, name, of_package[name]))
         elif name in known:
