@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def test_what_is_compiled_comes_from_a_stage(declared: EngineProcess, tmp_path: 
     declared.tare("build", "-t", "declared:hello", "-f", str(context / "hello.yaml"), str(context))
     assert declared.text("run", "--rm", "--read-only", "declared:hello") == "from C++"
     weighed = json.loads(declared.tare("weigh", "--json", "declared:hello").stdout)
-    assert [(layer["Stage"], layer["Line"]) for layer in weighed["Layers"]][1:] == [("hello.yaml", 5)]
+    assert [layer["stage"] for layer in weighed["by"]["layer"]] == ["FROM packages of hello.yaml", "hello.yaml"]
 
     declared.docker("build", "-t", "declared:derived", "--target", "derived", str(context))
     assert declared.text("run", "--rm", "declared:derived") == "from C++"
@@ -112,12 +113,12 @@ def test_what_is_compiled_comes_from_a_stage(declared: EngineProcess, tmp_path: 
 
 def test_the_lock_file(declared: EngineProcess, tmp_path: Path) -> None:
     file, lock = tmp_path / "small.yaml", tmp_path / "small.lock"
-    file.write_text("base: static\narchitectures: [amd64, arm64]\n")
+    file.write_text("base: static\n")
     build = ("build", "-t", "declared:small", "-f", str(file), str(tmp_path))
     first = declared.tare("build", "--update-lock", *build[1:]).stderr.decode()
     packages = [line.split()[1] for line in lock.read_text().splitlines() if "sha256:" in line]
-    assert f"small.lock written\n  amd64: {len(packages) // 2} packages\n  arm64: " in first
-    assert packages == [*sorted(packages[: len(packages) // 2])] * 2
+    assert f"small.lock written\n  amd64: {len(packages)} packages\n" in first
+    assert packages == sorted(packages)
     text = lock.read_text()
     assert "small.lock is up to date" in declared.tare("build", "--update-lock", *build[1:]).stderr.decode()
     locked = declared.tare(*build).stderr.decode()
@@ -127,14 +128,14 @@ def test_the_lock_file(declared: EngineProcess, tmp_path: Path) -> None:
     lock.write_text(re.sub(r"tzdata \S+", "tzdata 2000a-1", text))
     assert "small.lock:" in refused(declared, tmp_path, "-f", str(file))
     updated = declared.tare("build", "--update-lock", *build[1:]).stderr.decode()
-    assert re.search(r"small\.lock written\n  amd64: tzdata 2000a-1 → \S+\n  arm64: tzdata 2000a-1 → ", updated)
+    assert re.search(r"^small\.lock written\n  amd64: tzdata 2000a-1 → \S+$", updated, re.MULTILINE)
     assert lock.read_text() == text
 
-    file.write_text("base: static\narchitectures: [amd64, arm64]\npackages: [media-types]\n")
+    file.write_text("base: static\npackages: [media-types]\n")
     stale = declared.docker(*build, check=False).stderr.decode()
     assert "small.lock was made for another small.yaml: media-types came to packages later" in stale
     changed = declared.tare("build", "--update-lock", *build[1:]).stderr.decode()
-    assert re.search(r"  amd64: \+ media-types \S+\n  arm64: \+ media-types ", changed)
+    assert re.search(r"^  amd64: \+ media-types \S+$", changed, re.MULTILINE)
     declared.docker(*build)
     assert declared.text("inspect", "-f", "{{.Id}}", "declared:small") != image
     lock.write_text(f"{lock.read_text()}<<<<<<<\n")
@@ -151,12 +152,14 @@ def test_a_file_outside_of_the_context(declared: EngineProcess, tmp_path: Path) 
     declared.tare("build", "--update-lock", *options)
     assert (tmp_path / "out.lock").exists() and not list(context.glob("*.lock"))
     assert b"archive" not in declared.tare("build", *options).stderr
-    tree = tmp_path / "tree"
-    epoch = {"SOURCE_DATE_EPOCH": "1000000000"}
-    declared.tare("build", "-o", str(tree), *options, environ=epoch)
-    assert (tree / "srv/page").read_text() == "page\n"
-    assert ((tree / "srv/data").stat().st_uid, (tree / "srv/page").stat().st_uid) == (65532, 0)
-    declared.tare("build", *options, environ=epoch)
+    written = tmp_path / "image.tar"
+    declared.tare("build", "-o", f"type=tar,dest={written}", *options)
+    with tarfile.open(written) as archive:
+        assert {name: archive.getmember(name).uid for name in ("srv/data", "srv/page")} == {
+            "srv/data": 65532,
+            "srv/page": 0,
+        }
+    declared.tare("build", *options, environ={"SOURCE_DATE_EPOCH": "1000000000"})
     assert declared.text("inspect", "-f", "{{.Created}}", "declared:out") == "2001-09-09T01:46:40Z"
 
 
