@@ -174,7 +174,7 @@ def check_postgresql(engine: EngineProcess, variant: str = "") -> None:
         place = ("-v", f"{data}:/var/lib/postgresql/data")
         engine.docker("run", "--rm", *place, "--entrypoint", "initdb", tools, "--username", "postgres")
         statement = f"ALTER USER postgres PASSWORD '{PASSWORD}'\n".encode()
-        engine.docker("run", "-i", "--rm", *place, image, "--single", stdin=statement)
+        engine.docker("run", "-i", "--rm", *place, image, "--single", "postgres", stdin=statement)
         assert_proven(engine, image)
         with running(engine, "postgresql", image, *place, "--tmpfs", "/run/postgresql", "--tmpfs", "/tmp") as one:
             ready = "database system is ready to accept connections"
