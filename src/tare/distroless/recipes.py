@@ -8,9 +8,11 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from tare.distroless.deb import Deb
-from tare.distroless.resolver import Exclusions
+from tare.distroless.resolver import Exclusions, Wish
 from tare.distroless.services import MARIADB, NGINX, NONROOT, POSTGRESQL, Service
+from tare.distroless.slices import OwnSlices, find_slices
 from tare.errors import NotFound
+from tare.model.assembly import SystemUser
 from tare.oci.image import ExecutionConfig
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -27,7 +29,8 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """One image. ``slices`` maps further packages to the only paths (prefixes) that are taken from them.
+    """One image. ``slices`` maps further packages to the only parts that are taken from them: names of slices, or
+    patterns of paths.
 
     ``left_out`` are packages and ``without`` files that it does without, each with the reason: patterns of paths
     (fnmatch(3) without FNM_PATHNAME: ``*`` matches slashes, too); what ``kept`` matches stays all the same.
@@ -35,7 +38,8 @@ class Recipe:
     ``without`` and with a ``/bin/sh`` (busybox), as these programs call it.
     ``java_version_of`` names the package whose upstream version becomes ``JAVA_VERSION``. ``content`` and
     ``size`` (bytes of the layer, about: it changes with the archive) are for people, ``path`` is a directory that joins
-    ``PATH``.
+    ``PATH``. ``versions`` are wanted exactly; what is in ``must_be_needed`` and no package needs is left out by
+    mistake.
     """
 
     packages: tuple[str, ...]
@@ -53,6 +57,11 @@ class Recipe:
     service: Service | None = None
     java_version_of: str = ""
     variant: Variant = Variant()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    own_slices: OwnSlices = field(default_factory=dict)
+    must_be_needed: frozenset[str] = frozenset()
+    users: tuple[SystemUser, ...] = ()
+    accepted_scripts: frozenset[str] = frozenset()
 
     @property
     def only_slices(self) -> dict[str, tuple[str, ...]]:
@@ -249,19 +258,25 @@ def for_packages(packages: Sequence[str]) -> Recipe:
     return Recipe(packages=(*COMMON, *packages), slices=_LOCALE, env=("LANG=C.UTF-8",))
 
 
-def wanted(recipe: Recipe) -> list[str]:
-    """The packages to resolve; those that only give a slice are not among them."""
+def wanted(recipe: Recipe) -> list[Wish]:
+    """The packages to resolve. Raises NotFound for an unknown slice, InvalidArgument for what cannot be one."""
     debug = ["busybox-static", *recipe.tools] if recipe.variant.debug else []
-    return [*recipe.packages, *debug]
+    wishes = [Wish(name, recipe.versions.get(name, "")) for name in (*recipe.packages, *debug)]
+    for name, parts in recipe.only_slices.items():
+        slices = find_slices(name, parts, recipe.own_slices)
+        follow = any(one.needs_dependencies for one in slices)
+        wishes.append(Wish(name, recipe.versions.get(name, ""), follow=follow))
+    return wishes
 
 
 def exclusions(recipe: Recipe) -> Exclusions:
     """What the resolver may leave out for this image."""
-    sliced = dict.fromkeys(recipe.slices, "only a slice is taken")
-    packages = {**EXCLUDED, **recipe.left_out, **sliced}
+    asked = {*recipe.slices, *(wish.name for wish in wanted(recipe))}
+    packages = {**EXCLUDED, **recipe.left_out}
     return Exclusions(
-        packages={name: reason for name, reason in packages.items() if name not in wanted(recipe)},
+        packages={name: reason for name, reason in packages.items() if name not in asked},
         edges=EXCLUDED_EDGES,
+        must_be_needed=recipe.must_be_needed,
     )
 
 
@@ -269,7 +284,10 @@ def execution(recipe: Recipe, debs: Sequence[Deb]) -> ExecutionConfig:
     """The image's defaults, by the conventions of distroless images."""
     variant = recipe.variant
     path = ":".join((PATH, *([recipe.path] if recipe.path else []), *(["/busybox"] if variant.debug else [])))
-    env = [path, f"SSL_CERT_FILE={CA_BUNDLE}", *recipe.env]
+    env = [path]
+    if any(deb.name == "ca-certificates" for deb in debs):
+        env.append(f"SSL_CERT_FILE={CA_BUNDLE}")
+    env += recipe.env
     if recipe.java_version_of:
         version = next((deb.fields["Version"] for deb in debs if deb.name == recipe.java_version_of), None)
         if version is None:
