@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from tare.build.assembly.lockfile import LockUpdate
 from tare.build.checks.findings import CheckReport, Finding
 from tare.build.outline import Outline, Targets
 from tare.build.reasons.causes import Cause
@@ -56,7 +57,9 @@ class BuildRequest:
     ``no_cache_stages`` are stages to run anew. ``check`` only lints, ``describe`` only lists the targets or what the
     target takes (its ``outline``), and ``plan_only`` only says what would run; ``why`` explains each step that runs by
     what ``project`` was when it was last built, ``keep_failed`` keeps a failed step's file system, ``budget`` is the
-    most bytes that the image may weigh (0: any).
+    most bytes that the image may weigh (0: any). A ``dockerfile_name`` that ends in ``.yaml`` or ``.yml`` makes it a
+    declarative file (:mod:`tare.build.assembly`); ``lock_text`` is its lock file where that is not in the context, and
+    ``update_lock`` resolves packages anew whatever is locked.
     """
 
     context: Path | None
@@ -89,6 +92,13 @@ class BuildRequest:
     project: str = ""
     keep_failed: bool = False
     budget: int = 0
+    lock_text: str | None = None
+    update_lock: bool = False
+
+    @property
+    def is_declarative(self) -> bool:
+        """Whether a declarative file is built rather than a Dockerfile."""
+        return self.dockerfile_name.endswith((".yaml", ".yml"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +127,7 @@ class BuildResult:
     ``image_id`` is the digest of the configuration, also where the image is not stored; None where nothing was built.
     ``manifest`` describes the archive that was written, ``names`` are what the image is called in the store.
     ``findings`` are those of the build checks, ``report`` is the answer to a request that only checks or
-    describes.
+    describes. ``locks`` are lock files for the client to write.
     """
 
     image_id: Digest | None
@@ -127,6 +137,7 @@ class BuildResult:
     ledger: tuple[LedgerLine, ...] = ()
     findings: tuple[Finding, ...] = ()
     report: CheckReport | Targets | Outline | None = None
+    locks: tuple[LockUpdate, ...] = ()
 
     @property
     def shipped(self) -> int:

@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,7 @@ from tare.distroless.image import distroless_tree
 from tare.distroless.index import Archive, VerifiedSuite
 from tare.distroless.orders import Order, names, order_of_assembly, order_of_reference
 from tare.distroless.packages import Package, PackageIndex
-from tare.distroless.pins import check_pins, check_satisfied, find_pinned, pin_of, read_pinned
+from tare.distroless.pins import check_pins, find_pinned, pin_of
 from tare.distroless.resolver import Exclusions, Wish, resolve
 from tare.distroless.settings import ArchiveSettings
 from tare.errors import DataCorrupt, NotFound
@@ -38,6 +38,20 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 3
 """Raised whenever the same packages would give other bytes, so that remembered images are assembled again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """The archive of one release, through one connection pool."""
+
+    archive: Archive
+    downloader: Downloader
+
+    async def suites(self) -> tuple[VerifiedSuite, ...]:
+        return await self.archive.suites(self.downloader)
+
+    async def index(self, suites: tuple[VerifiedSuite, ...], architecture: str) -> PackageIndex:
+        return await self.archive.index(self.downloader, suites, architecture)
 
 
 class _Remembered(msgspec.Struct):
@@ -86,26 +100,30 @@ class DebianCatalogue:
     async def _assemble(self, order: Order, progress: Progress) -> Assembled:
         await self._start()
         async with Downloader() as downloader:
-            archive = Archive(self._settings, self._cache, order.release)
+            access = _Access(Archive(self._settings, self._cache, order.release), downloader)
             suites: tuple[VerifiedSuite, ...] = ()
             if order.pins is None:
                 progress("archive", f"checking Debian {order.release.version} ({order.release.codename})")
-                suites = await archive.suites(downloader)
+                suites = await access.suites()
             memory = self._memory(order, suites)
             known = await self._known(memory, order.reference)
             if known is not None:
                 return known
+            cached = {pin: await asyncio.to_thread(self._debs.verified, pin.sha256) for pin in order.pins or ()}
+            if missing := sum(path is None for path in cached.values()):
+                progress("archive", f"looking for {missing} of {len(cached)} pinned packages")
+                suites = await access.suites()
             try:
-                packages = await self._gather(order, archive, suites, downloader, progress)
+                packages = await self._gather(order, access, suites, cached, progress)
             except (DataCorrupt, NotFound) as error:
                 if isinstance(error, NotFound) and error.code != ARCHIVE_404:
                     raise
                 progress("archive", "the mirror has changed meanwhile, starting again")
+                suites = await access.suites()
                 if order.pins is None:
-                    suites = await archive.suites(downloader)
                     memory = self._memory(order, suites)
                 try:
-                    packages = await self._gather(order, archive, suites, downloader, progress)
+                    packages = await self._gather(order, access, suites, cached, progress)
                 except NotFound as again:
                     if again.code != ARCHIVE_404:
                         raise
@@ -119,43 +137,26 @@ class DebianCatalogue:
     async def _gather(
         self,
         order: Order,
-        archive: Archive,
+        access: _Access,
         suites: tuple[VerifiedSuite, ...],
-        downloader: Downloader,
+        cached: Mapping[Pin, Path | None],
         progress: Progress,
     ) -> list[Package]:
-        """Choose packages, sorted by name, and have them all in the cache."""
-        if order.pins is None:
-            progress("archive", "reading the package indexes")
-            index = await archive.index(downloader, suites, order.architecture)
-            packages = await asyncio.to_thread(_choose, order, index, suites)
-        else:
-            packages = await self._pinned(order, order.pins, archive, downloader, progress)
-        await self._debs.fetch(downloader, packages, progress)
-        return packages
-
-    async def _pinned(
-        self, order: Order, pins: Sequence[Pin], archive: Archive, downloader: Downloader, progress: Progress
-    ) -> list[Package]:
-        """The pinned packages: from the cache, where that has all of them without asking the archive."""
-        cached = {pin: await asyncio.to_thread(self._debs.verified, pin.sha256) for pin in pins}
+        """Choose packages, sorted by name, and have them all in the cache. No suites: all pinned ones are cached."""
         index = None
-        if missing := [pin.name for pin, path in cached.items() if path is None]:
-            progress("archive", f"looking for {len(missing)} of {len(pins)} pinned packages")
-            index = await archive.index(downloader, await archive.suites(downloader), order.architecture)
+        if suites:
+            progress("archive", "reading the package indexes")
+            index = await access.index(suites, order.architecture)
 
-        def find() -> list[Package]:
-            found = []
-            for pin, path in sorted(cached.items(), key=lambda item: item[0].name):
-                if path is not None:
-                    found.append(read_pinned(pin, path))
-                elif index is not None:
-                    found.append(find_pinned(pin, index))
-            assert order.recipe is not None
-            check_satisfied(order.recipe, found)
-            return found
+        def chosen() -> list[Package]:
+            if order.recipe is not None and order.pins is not None:
+                return find_pinned(order.recipe, cached, index)
+            assert index is not None
+            return _choose(order, index, suites)
 
-        return await asyncio.to_thread(find)
+        packages = await asyncio.to_thread(chosen)
+        await self._debs.fetch(access.downloader, packages, progress)
+        return packages
 
     async def _start(self) -> None:
         """Before the first assembly, delete what a killed engine left half-made."""

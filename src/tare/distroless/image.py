@@ -11,13 +11,13 @@ from tare.archive.filetree import FileTree
 from tare.distroless import debian
 from tare.distroless.deb import Deb
 from tare.distroless.dpkg import conffiles_field
-from tare.distroless.effects import apply_effects
+from tare.distroless.effects import apply_effects, check_losses, divert
 from tare.distroless.filters import is_unneeded
 from tare.distroless.recipes import Recipe
 from tare.distroless.services import apply_service
 from tare.distroless.slices import cut, find_slices
 from tare.distroless.users import add_users
-from tare.errors import DataCorrupt, InvalidArgument
+from tare.errors import Conflict, DataCorrupt, InvalidArgument
 
 STATUS_DIRECTORY = "var/lib/dpkg/status.d"
 _SPECIAL_BITS = 0o6000  # set-user-ID and set-group-ID
@@ -30,8 +30,9 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
 
     Nothing of them has run: what scripts would have done and a runtime needs is added declaratively, what only scripts,
     people or an init system use is left out, and no file keeps a set-user-ID bit. Raises Conflict, DataCorrupt,
-    NotFound for a slice that takes nothing.
+    NotFound for a slice that takes nothing, Unsupported when a script matters.
     """
+    debs = divert(debs)
     parts = {name: find_slices(name, wanted, recipe.own_slices) for name, wanted in sorted(recipe.only_slices.items())}
     cut_debs, kept = [], set[str]()
     for deb in debs:
@@ -42,7 +43,7 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
         else:
             cut_debs.append(deb)
     tree = debian.merged_usr(architecture)
-    debian.merge_packages(tree, cut_debs)
+    _merge(tree, cut_debs)
     kept = {tree.resolve_parent(path) for path in kept}
     if recipe.variant.debug:
         _add_busybox(tree)
@@ -50,12 +51,12 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
         tree.add_symlink("bin/sh", "/busybox/sh")
     entries = [node.entry for node in tree if node.entry.path not in kept]
     tree.discard([entry.path for entry in entries if is_unneeded(entry) or recipe.leaves_out(entry.path)])
-    working = {
-        deb.name
-        for deb in debs
+    working = [
+        deb
+        for deb in cut_debs
         if deb.name not in parts or any(one.works or one.needs_dependencies for one in parts[deb.name])
-    }
-    apply_effects(tree, working, architecture, newest)
+    ]
+    check_losses(apply_effects(tree, working, architecture, newest), recipe.accepted_scripts)
     add_users(tree, recipe.users)
     if recipe.service is not None:
         apply_service(tree, recipe.service, nonroot=recipe.variant.nonroot, debug=recipe.variant.debug)
@@ -63,6 +64,14 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
     tree.rewrite(_without_special_bits)
     tree.clamp(newest)
     return tree
+
+
+def _merge(tree: FileTree, debs: Sequence[Deb]) -> None:
+    try:
+        debian.merge_packages(tree, debs)
+    except Conflict as error:
+        hint = "ask for one of them only, or for slices that leave the path out"
+        raise Conflict(error.message, hint=hint, code=error.code) from error
 
 
 def _write_status(tree: FileTree, debs: Sequence[Deb]) -> None:

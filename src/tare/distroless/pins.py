@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tare.distroless.deb import read_control
-from tare.distroless.packages import Package, PackageIndex, encode_compact, package_of_control
+from tare.distroless.packages import Package, PackageIndex, package_of_control, provided_names
 from tare.distroless.recipes import Recipe, exclusions, wanted
-from tare.distroless.resolver import resolve
+from tare.distroless.resolver import check_conflicts, dependency_groups
 from tare.errors import Conflict, InvalidArgument, NotFound
 from tare.model.assembly import Pin
 
@@ -44,16 +44,28 @@ def check_pins(pins: Sequence[Pin], architecture: str) -> None:
         raise InvalidArgument(f"pinned package {pin.name} {pin.version}: {problem}", hint=FIX, code="pin-invalid")
 
 
-def read_pinned(pin: Pin, path: Path) -> Package:
-    """The pinned package whose file is at ``path``, verified by the caller. Raises DataCorrupt, Conflict. Blocking."""
+def find_pinned(recipe: Recipe, pins: Mapping[Pin, Path | None], index: PackageIndex | None) -> list[Package]:
+    """The pinned packages, sorted by name: from their verified files, else from ``index``. Blocking.
+
+    Raises NotFound for one that is neither here nor there, Conflict for one that has changed and when they are not what
+    ``recipe`` needs, DataCorrupt.
+    """
+    found = [
+        _in_archive(pin, index) if path is None else _in_cache(pin, path)
+        for pin, path in sorted(pins.items(), key=lambda item: item[0].name)
+    ]
+    _check_satisfied(recipe, found)
+    return found
+
+
+def _in_cache(pin: Pin, path: Path) -> Package:
     package = package_of_control(read_control(path), sha256=pin.sha256, size=path.stat().st_size)
     _check_same(pin, package, "the cached file")
     return package
 
 
-def find_pinned(pin: Pin, index: PackageIndex) -> Package:
-    """The pinned package in the archive. Raises NotFound when it is there no more, Conflict when it has changed."""
-    versions = index.versions(pin.name)
+def _in_archive(pin: Pin, index: PackageIndex | None) -> Package:
+    versions = index.versions(pin.name) if index is not None else []
     for package in versions:
         if package.version == pin.version and package.architecture == pin.architecture:
             _check_same(pin, package, "the archive's file")
@@ -78,16 +90,41 @@ def _check_same(pin: Pin, package: Package, what: str) -> None:
         )
 
 
-def check_satisfied(recipe: Recipe, packages: Sequence[Package]) -> None:
-    """Raises Conflict naming what is missing or needless when ``packages`` are not what ``recipe`` needs."""
-    index = PackageIndex([encode_compact(iter(packages))])
-    try:
-        needed = {package.name for package in resolve(index, wanted(recipe), exclusions(recipe))}
-    except (NotFound, Conflict) as error:
-        if error.code not in ("package-unknown", "package-version", "dependency"):
-            raise
-        message = error.message.replace("the archive", "the lock").replace("not there", "not in the lock")
-        raise Conflict(f"the lock does not fit: {message}", hint=FIX, code="lock-stale") from error
-    needless = sorted({package.name for package in packages} - needed)
-    if needless:
-        raise Conflict(f"the lock does not fit: nothing needs {', '.join(needless)}", hint=FIX, code="lock-stale")
+def _check_satisfied(recipe: Recipe, packages: Sequence[Package]) -> None:
+    """Raises Conflict naming what is missing or needless.
+
+    Which of several packages meets a dependency is not decided again: every one that does counts as needed.
+    """
+    by_name: dict[str, list[Package]] = {}
+    for package in packages:
+        for name in (package.name, *provided_names(package)):
+            by_name.setdefault(name, []).append(package)
+    left_out = exclusions(recipe)
+    needed: set[str] = set()
+    pending: list[Package] = []
+    for wish in wanted(recipe):
+        found = next((one for one in by_name.get(wish.name, ()) if one.name == wish.name), None)
+        if found is None:
+            raise _stale(f"{wish.name} is wanted and not in it")
+        if wish.version not in ("", found.version):
+            raise _stale(f"{wish.name} is wanted in version {wish.version}, it has {found.version}")
+        needed.add(found.name)
+        if wish.follow:
+            pending.append(found)
+    while pending:
+        package = pending.pop()
+        for alternatives in dependency_groups(package):
+            if left_out.among(package.name, alternatives):
+                continue
+            takers = [one for r in alternatives for one in by_name.get(r.name, ()) if r.accepted_by(one)]
+            if not takers:
+                raise _stale(f"{package} needs {' | '.join(map(str, alternatives))}, which is not in it")
+            pending += [one for one in takers if one.name not in needed]
+            needed |= {one.name for one in takers}
+    if needless := sorted({package.name for package in packages} - needed):
+        raise _stale(f"nothing needs {', '.join(needless)}")
+    check_conflicts(packages)
+
+
+def _stale(problem: str) -> Conflict:
+    return Conflict(f"the lock does not fit: {problem}", hint=FIX, code="lock-stale")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tare.distroless.packages import Package, PackageIndex
@@ -24,9 +24,10 @@ class Exclusions:
     edges: Mapping[tuple[str, str], str] = field(default_factory=dict)
     must_be_needed: frozenset[str] = frozenset()
 
-    def excludes(self, dependent: str, name: str) -> bool:
-        """Whether ``dependent``'s dependency on ``name`` counts as satisfied by leaving it out."""
-        return name in self.packages or (dependent, name) in self.edges
+    def among(self, dependent: str, alternatives: Iterable[Relation]) -> set[str]:
+        """Those of a dependency's alternatives that are left out; with any, the dependency counts as satisfied."""
+        names = {relation.name for relation in alternatives}
+        return {name for name in names if name in self.packages or (dependent, name) in self.edges}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,25 @@ def resolve(index: PackageIndex, wanted: Iterable[Wish | str], exclusions: Exclu
     resolver.expand_all()
     resolver.check_exclusions()
     packages = sorted(resolver.selected.values(), key=lambda package: package.name)
-    _check_conflicts(packages)
+    check_conflicts(packages)
     return packages
+
+
+def dependency_groups(package: Package) -> Iterator[tuple[Relation, ...]]:
+    """The dependencies of a package, each as its alternatives."""
+    for relations in (package.pre_depends, package.depends):
+        yield from parse_relations(relations)
+
+
+def check_conflicts(packages: Sequence[Package]) -> None:
+    """Raises Conflict when one of the packages conflicts with, or breaks, another."""
+    for package in packages:
+        for kind, text in (("conflicts with", package.conflicts), ("breaks", package.breaks)):
+            for group in parse_relations(text):
+                for relation in group:
+                    for other in packages:
+                        if other.name != package.name and relation.accepted_by(other):
+                            raise Conflict(f"{package} {kind} {other}: {relation}", code="package-conflict")
 
 
 class _Resolver:
@@ -117,14 +135,11 @@ class _Resolver:
 
     def _groups(self, package: Package) -> Iterator[tuple[Relation, ...]]:
         """The dependencies of a package that are not left out, each as its alternatives."""
-        for relations in (package.pre_depends, package.depends):
-            for alternatives in parse_relations(relations):
-                out = {
-                    relation.name for relation in alternatives if self._exclusions.excludes(package.name, relation.name)
-                }
-                self._left_out |= out
-                if not out:
-                    yield alternatives
+        for alternatives in dependency_groups(package):
+            out = self._exclusions.among(package.name, alternatives)
+            self._left_out |= out
+            if not out:
+                yield alternatives
 
     def check_exclusions(self) -> None:
         """Raises NotFound for a package that was excluded though nothing needs it."""
@@ -152,9 +167,13 @@ class _Resolver:
             self._left_out |= {package.name for package in providers if package.name in self._exclusions.packages}
             providers = [package for package in providers if package.name not in self._exclusions.packages]
             if providers:
-                # of equal ones the last by name: apt takes the one that it heard of last, mostly the same
-                return min(reversed(providers), key=lambda package: _RANKS.get(package.priority, 5))
+                return min(providers, key=self._preference)
         return None
+
+    def _preference(self, package: Package) -> tuple[bool, int, int, str]:
+        """Apt's order of providers (depcache.cc, CompareProviders): what it came across last wins between equals."""
+        mention = self._index.mention(package.name)
+        return (not package.essential, _RANKS.get(package.priority, 5), -mention, package.name)
 
     def _explain(self, package: Package, alternatives: tuple[Relation, ...]) -> str:
         chain = [str(package)]
@@ -173,13 +192,3 @@ class _Resolver:
         if name in self.selected:
             return f"{self.selected[name].version} is taken"
         return f"the archive has {candidate.version}" if candidate else "not there"
-
-
-def _check_conflicts(packages: list[Package]) -> None:
-    for package in packages:
-        for kind, text in (("conflicts with", package.conflicts), ("breaks", package.breaks)):
-            for group in parse_relations(text):
-                for relation in group:
-                    for other in packages:
-                        if other.name != package.name and relation.accepted_by(other):
-                            raise Conflict(f"{package} {kind} {other}: {relation}", code="package-conflict")

@@ -170,6 +170,8 @@ class Builds:
             project=project_key(_place(job), job.dockerfile),
             keep_failed=job.keep_failed,
             budget=job.budget,
+            lock_text=job.lock_text,
+            update_lock=job.update_lock,
         )
 
 

@@ -20,7 +20,7 @@ BUILD_OPTIONS = {
     "tags": (), "dockerfile": "", "target": "", "build_args": (), "labels": (), "no_cache": False, "pull": False,
     "network": "", "hosts": (), "platform": "", "quiet": False, "shm_size": "", "contexts": (), "secrets": (),
     "ssh": (), "allow": (), "no_cache_filter": (), "outputs": (), "annotations": (), "ulimits": (), "check": False,
-    "plan": False, "why": False, "debug": False, "budget": "",
+    "plan": False, "why": False, "debug": False, "budget": "", "update_lock": False,
 }  # fmt: skip
 
 
