@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from engine_process import EngineProcess
+from engine_process import STOP_SECONDS, EngineProcess
 
 
 def query(engine: EngineProcess, statement: str) -> list[Any]:
@@ -55,6 +56,13 @@ def assert_no_build_left(engine: EngineProcess, *words: str) -> None:
     assert running == []
     assert [path for path in Path("/proc").glob("[0-9]*/cwd") if _target(path).startswith(f"{data}/")] == []
     assert_database_and_disk_agree(engine)
+
+
+def stop_without_cleaning(engine: EngineProcess) -> None:
+    """End the engine in order; what it leaves is what its builds have left."""
+    assert engine.process is not None
+    engine.process.send_signal(signal.SIGTERM)
+    engine.process.wait(STOP_SECONDS)
 
 
 def _target(path: Path) -> str:

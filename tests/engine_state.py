@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import time
 from pathlib import Path
 
 import leftovers
@@ -55,7 +56,10 @@ def assert_consistent(engine: EngineProcess) -> dict[str, str]:
     assert names(engine.run_root / "containers") == running
     assert names(engine.data_root / "containers") == ids
 
-    links = [item for item in leftovers.links() if item.detail.endswith(f"tr{instance}-0")]
+    bridge = f"tr{instance}-0"
+    deadline = time.monotonic() + 10  # the kernel takes a link away some time after the namespace of its other end
+    while len(links := links_of(bridge)) != len(running) and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert len(links) == len(running), links
     with sqlite3.connect(f"file:{engine.data_root}/tare.db?mode=ro", uri=True) as database:
         rows = {row[0] for row in database.execute("SELECT key FROM snapshots WHERE kind = 'active'")}
@@ -64,6 +68,10 @@ def assert_consistent(engine: EngineProcess) -> dict[str, str]:
     assert rows == ids
     assert endpoints == running
     return states
+
+
+def links_of(bridge: str) -> list[leftovers.Leftover]:
+    return [item for item in leftovers.links() if item.detail.endswith(bridge)]
 
 
 def names(directory: Path) -> set[str]:

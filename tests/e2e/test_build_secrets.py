@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from build_order import assert_no_build_left
+from build_order import assert_no_build_left, stop_without_cleaning
 from engine_process import EngineProcess
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
@@ -133,5 +133,7 @@ def test_a_build_that_is_cut_short(own: EngineProcess, secrets: Secrets, how: st
         build.communicate(timeout=60)
     if how == "killed":
         own.start()
-        assert_no_build_left(own, "sleep 98765.5")
+    else:
+        stop_without_cleaning(own)
+    assert_no_build_left(own, "sleep 98765.5")
     secrets.assert_kept()

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from build_order import assert_no_build_left, query
-from engine_process import STOP_SECONDS, EngineProcess
+from build_order import assert_no_build_left, query, stop_without_cleaning
+from engine_process import EngineProcess
 from file_events import IN_CREATE, IN_DELETE, IN_MODIFY, FileEvents, watching
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
@@ -82,13 +82,6 @@ def cached(engine: EngineProcess, context: Path, text: str) -> list[bool]:
     said = engine.tare("build", "--progress", "plain", str(context)).stderr.decode().splitlines()
     steps = [line.split()[0] for line in said if line.startswith("#") and "] " in line and "FROM" not in line]
     return [any(line.startswith(f"{step} CACHED") for line in said) for step in dict.fromkeys(steps)]
-
-
-def stop_without_cleaning(engine: EngineProcess) -> None:
-    """End the engine in order; what it leaves is what its builds have left."""
-    assert engine.process is not None
-    engine.process.send_signal(signal.SIGTERM)
-    engine.process.wait(STOP_SECONDS)
 
 
 def test_killed_during_a_run(own: EngineProcess, context: Path) -> None:

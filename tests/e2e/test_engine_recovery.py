@@ -16,7 +16,7 @@ from rebooting import other_boot, reboot, wait_gone
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
 FIRST_TO_LAST = 60  # more steps than any operation has
-STRIDE = int(os.environ.get("TARE_TEST_CRASH_STRIDE", "9"))
+STRIDE = int(os.environ.get("TARE_TEST_CRASH_STRIDE", "12"))
 """Every how many steps the engine is killed; 1 tries every step and takes minutes."""
 
 

@@ -17,7 +17,7 @@ from crash_points import CrashingEngine
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
 FIRST_TO_LAST = 80  # more steps than any operation has
-STRIDE = int(os.environ.get("TARE_TEST_CRASH_STRIDE", "9"))
+STRIDE = int(os.environ.get("TARE_TEST_CRASH_STRIDE", "12"))
 """Every how many steps the engine is killed; 1 tries every step and takes minutes."""
 
 PORTS = ("-p", "27801:80", "-p", "27802-27805:27802-27805/udp", "-p", "127.0.0.1:27806:81,from=10.0.0.0/8")

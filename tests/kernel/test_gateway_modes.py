@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 
 import pytest
-from test_network_service import Lab, command, container, lab, neighbour
+from network_lab import Lab, command, container, lab, neighbour
 
 from tare.errors import InvalidArgument
 from tare.kernel.namespaces import run_in_network_namespace

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from test_network_service import Lab, command, container, lab, move
+from network_lab import Lab, command, container, lab, move
 
 from tare.errors import Conflict, Forbidden, InvalidArgument, NotFound, TareError, Unsupported
 from tare.kernel.namespaces import create_network_namespace, remove_network_namespace, run_in_network_namespace

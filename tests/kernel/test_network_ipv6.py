@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from test_network_service import Lab, command, container, lab, move, neighbour  # noqa: F401 - lab is a fixture
+from network_lab import Lab, command, container, lab, move, neighbour  # noqa: F401 - lab is a fixture
 
 from tare.errors import Exhausted, Forbidden, InvalidArgument
 from tare.kernel.namespaces import create_network_namespace, remove_network_namespace, run_in_network_namespace

@@ -15,6 +15,7 @@ from tare.api.middleware import Requests, add_headers
 from tare.api.routes import (
     audits,
     builds,
+    catalogue,
     container_files,
     container_io,
     container_stats,
@@ -50,7 +51,7 @@ Route = tuple[str, str, Handler]
 def all_routes() -> list[Route]:
     """Every route as (method, path without version, handler)."""
     of_containers = (containers, container_io, container_files, container_stats, execs)
-    own = (tare, debugging, audits)
+    own = (tare, debugging, audits, catalogue)
     of_volumes = (volumes, volume_copies, volume_files)
     groups = (system, *of_containers, images, builds, networks, reachability, *of_volumes, *own)
     return [route for group in groups for route in group.ROUTES]

@@ -106,6 +106,7 @@ _TOP: Mapping[str, str] = {
     **{name: place for name, place in _CONTAINER.items() if name not in ("audit", "inspect", "ls", "prune")},
     "audit": "audit:audit",
     "build": "build:build",
+    "catalogue": "catalogue:catalogue",
     "debug": "debug:debug",
     "doctor": "doctor:doctor",
     "events": "system:events",

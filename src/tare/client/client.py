@@ -7,6 +7,7 @@ from typing import Any
 
 from tare.client.audits import Audits
 from tare.client.builds import Builds
+from tare.client.catalogue import Catalogue
 from tare.client.containers import Containers
 from tare.client.debugging import Debugging
 from tare.client.endpoint import Endpoint
@@ -38,6 +39,7 @@ class Client:
         self.images = Images(self)
         self.audits = Audits(self)
         self.builds = Builds(self)
+        self.catalogue = Catalogue(self)
         self.steps = Steps(self)
         self.debugging = Debugging(self)
         self.networks = Networks(self)

@@ -19,6 +19,7 @@ from tare.engine.boms import BillsOfMaterials
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
+from tare.engine.catalogue import Catalogue
 from tare.engine.commit import Commits
 from tare.engine.container_files import ContainerFiles
 from tare.engine.container_logs import ContainerLogs
@@ -211,6 +212,7 @@ def _engine(parts: _Parts) -> Engine:
         audits=Audits(store=parts.store, records=parts.records),
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
+        catalogue=Catalogue(parts.store),
         debugging=_debugging(parts, builder, executor, images),
         networks=_networks(parts),
         reachability=Reachability(network=parts.network, records=parts.records, pids_of=containers.pids),

@@ -92,6 +92,17 @@ def read_deb(path: Path, spool: Path) -> Deb:
     return Deb(fields, control, members[0].mtime, tree)
 
 
+def read_control(path: Path) -> dict[str, str]:
+    """The control fields (deb-control(5)) of the .deb at ``path``. Blocking. Raises DataCorrupt naming the file."""
+    try:
+        with path.open("rb") as stream:
+            return _control_fields(_control_files(stream, _find(list(_ar_members(stream)), "control.tar")))
+    except (TareError, tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataCorrupt(f"{path.name}: {error}", code="deb-malformed") from error
+
+
 def _ar_members(stream: BinaryIO) -> Iterator[_Member]:
     """Members of an ar archive as dpkg-deb writes it (deb(5)); at most ten."""
     if stream.read(8) != _AR_MAGIC:

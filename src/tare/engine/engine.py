@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tare.engine.audits import Audits
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds
+from tare.engine.catalogue import Catalogue
 from tare.engine.commit import Commits
 from tare.engine.container_files import ContainerFiles
 from tare.engine.container_logs import ContainerLogs
@@ -56,6 +57,7 @@ class Engine:
     audits: Audits
     builds: Builds
     build_cache: BuildCacheService
+    catalogue: Catalogue
     debugging: Debugging
     networks: Networks
     reachability: Reachability

@@ -18,6 +18,7 @@ from tare.engine.requests import Filters, ImageSummary
 from tare.engine.weigh import DEFAULT_DEPTH, Weigher
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from tare.model import Digest, Platform, Reference, short_id
+from tare.model.assembly import Assembled, Assembly
 from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
 from tare.store.images import Image
 from tare.store.store import Store
@@ -197,6 +198,12 @@ class Images:
             str(reference), str(platform), lambda message: tell(str(message.get("id", "")), str(message["status"]))
         )
         return await self._store.images.get(image)
+
+    async def assemble_packages(
+        self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None]
+    ) -> Assembled:
+        """An image without a name, made of packages: see ``DebianCatalogue.assemble_packages``."""
+        return await self._catalogue.assemble_packages(assembly, platform, progress)
 
     async def import_tar(
         self,

@@ -10,9 +10,11 @@ from collections.abc import Iterable
 
 from tare.base.shielding import to_end
 from tare.errors import InternalError, Unavailable
-from tare.network.ruleset import Detour, FirewallState, render, render_change, render_removal
+from tare.network.ruleset import Detour, FirewallState, render, render_change, render_removal, shape
 
 logger = logging.getLogger(__name__)
+
+_TERSE = 1 << 11  # nftables/libnftables.h, NFT_CTX_OUTPUT_TERSE
 
 
 class NftError(InternalError):
@@ -32,6 +34,7 @@ class Nftables:
         library.nft_ctx_new.restype = ctypes.c_void_p
         library.nft_ctx_new.argtypes = [ctypes.c_uint32]
         library.nft_ctx_free.argtypes = [ctypes.c_void_p]
+        library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         library.nft_ctx_buffer_output.argtypes = [ctypes.c_void_p]
         library.nft_ctx_buffer_error.argtypes = [ctypes.c_void_p]
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
@@ -41,13 +44,18 @@ class Nftables:
         self._library = library
         self._lock = threading.Lock()
 
-    def run(self, commands: str) -> str:
-        """Apply ``commands`` as one transaction and return what they print. Raises NftError."""
+    def run(self, commands: str, *, terse: bool = False) -> str:
+        """Apply ``commands`` as one transaction and return what they print, ``terse`` without elements.
+
+        Raises NftError.
+        """
         library = self._library
         with self._lock:
             # a fresh context each time: a kept one holds a cache that others' changes make stale
             context = library.nft_ctx_new(0)
             try:
+                if terse:
+                    library.nft_ctx_output_set_flags(context, _TERSE)
                 library.nft_ctx_buffer_output(context)
                 library.nft_ctx_buffer_error(context)
                 status = library.nft_run_cmd_from_buffer(context, commands.encode())
@@ -71,7 +79,7 @@ class Firewall:
     async def replace(self, state: FirewallState) -> None:
         """Make the table say exactly ``state``. Raises NftError."""
         self._detour = state.detour
-        await self._run(render(self.table, state))
+        await to_end(asyncio.to_thread(self._replace_blocking, state))
 
     async def add(self, elements: Iterable[tuple[str, str]]) -> None:
         """Add elements. Raises NftError, for instance when the table was flushed: call :meth:`replace` then."""
@@ -89,10 +97,22 @@ class Firewall:
         if chosen := list(elements):
             await self._run(render_change(verb, self.table, chosen, self._detour))
 
+    def _replace_blocking(self, state: FirewallState) -> None:
+        text = render(self.table, state, kept=True)
+        wanted = shape(text)
+        try:
+            listing = "".join(self._run_blocking(f"list {name}", terse=True) for name in wanted)
+            if shape(listing) == wanted:
+                self._run_blocking(text)
+                return
+        except NftError as error:
+            logger.debug("table %s is made anew: %s", self.table, error.message)
+        self._run_blocking(render(self.table, state))
+
     async def _run(self, commands: str) -> str:
         return await to_end(asyncio.to_thread(self._run_blocking, commands))
 
-    def _run_blocking(self, commands: str) -> str:
+    def _run_blocking(self, commands: str, *, terse: bool = False) -> str:
         if self._nft is None:
             self._nft = Nftables()
-        return self._nft.run(commands)
+        return self._nft.run(commands, terse=terse)

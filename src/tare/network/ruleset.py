@@ -6,13 +6,16 @@ and the path of a packet stays as long as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tare.network.model import EVERYWHERE, Driver, Endpoint, GatewayMode, Network, PublishedPort, Subnet
 from tare.network.openings import Opening
 
 _ALL = {"0.0.0.0": "0.0.0.0/0", "::": "::/0"}  # noqa: S104 - a notation, nothing is bound
+_SECTION = re.compile(r'\s+(\w+ \S+ \{|comment "\w+")')  # of a listing, or of our own text
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,13 @@ def _gateway_mode(network: Network, pool: Subnet) -> list[tuple[str, str]]:
     return elements + ([("unprotected", bridge)] if mode is GatewayMode.NAT_UNPROTECTED else [])
 
 
-def render(table: str, state: FirewallState) -> str:
-    """All tables in nft(8)'s notation, as one transaction that replaces what was there."""
+def render(table: str, state: FirewallState, *, kept: bool = False) -> str:
+    """All tables in nft(8)'s notation, as one transaction that replaces what was there.
+
+    A table that is deleted and made anew is not replaced in one moment: the kernel unhooks and hooks its base chains
+    one by one. ``kept`` empties and fills the tables that are there, which no packet sees; they must have the same
+    :func:`shape`.
+    """
     filled: dict[str, list[str]] = {}
     for network in state.networks:
         for name, element in network_elements(network):
@@ -127,19 +135,48 @@ def render(table: str, state: FirewallState) -> str:
     for opening in state.openings:
         name, element = opening.element()
         filled.setdefault(name, []).append(element)
-    sets = "\n".join(_set(name, header, filled.get(name, ())) for name, header in _SETS.items())
     arrivals = "fib daddr type local" if state.detour is None else f'iifname "{state.detour.back}"'
     chains = _CHAINS.replace("ARRIVALS", arrivals)
     if state.detour is not None:
         chains += _DETOUR_CHAINS.format(back=state.detour.back, mark=state.detour.mark)
-    text = f"table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n{sets}\n{chains}}}\n"
+    text = _table("inet", table, _SETS, chains, filled, kept=kept)
     for family, name, kind, address in _HOST_TABLES:
-        text += f"table {family} {table}\ndelete table {family} {table}\n"
-        if state.detour is not None:
-            offered = _set("offered", f"type inet_proto . {kind} . inet_service; flags interval", filled.get(name, ()))
-            chain = _HOST_CHAIN.format(family=family, address=address, device=state.detour.out)
-            text += f"table {family} {table} {{\n{offered}\n{chain}}}\n"
+        if state.detour is None:
+            text += f"table {family} {table}\ndelete table {family} {table}\n"
+            continue
+        sets = {"offered": f"type inet_proto . {kind} . inet_service; flags interval"}
+        chain = _HOST_CHAIN.format(family=family, address=address, device=state.detour.out)
+        text += _table(family, table, sets, chain, {"offered": filled.get(name, [])}, kept=kept)
     return text
+
+
+def _table(
+    family: str, table: str, sets: Mapping[str, str], chains: str, filled: Mapping[str, list[str]], *, kept: bool
+) -> str:
+    """One table. ``kept``: its sets and chains stay where they are and are emptied and filled in the transaction."""
+    mark = hashlib.sha256(repr((sorted(sets.items()), chains)).encode()).hexdigest()[:16]
+    content = "\n".join(_set(name, header, filled.get(name, ())) for name, header in sets.items())
+    if kept:
+        clearing = f"flush table {family} {table}\n"
+        clearing += "".join(f"flush {_kind(header)} {family} {table} {name}\n" for name, header in sets.items())
+    else:
+        clearing = f"table {family} {table}\ndelete table {family} {table}\n"
+    return f'{clearing}table {family} {table} {{\n  comment "{mark}"\n{content}\n{chains}}}\n'
+
+
+def shape(text: str) -> dict[str, set[str]]:
+    """What tables are made of, by table: names and kinds of sets and chains, and the mark of their definitions.
+
+    ``text`` is what :func:`render` gives, or what nft(8) lists.
+    """
+    found: dict[str, set[str]] = {}
+    parts: set[str] = set()
+    for line in text.splitlines():
+        if section := _SECTION.fullmatch(line):
+            parts.add(section[1])
+        elif line.startswith("table ") and line.endswith("{"):
+            parts = found.setdefault(line.removesuffix(" {"), set())
+    return found
 
 
 def render_change(verb: str, table: str, elements: Iterable[tuple[str, str]], detour: Detour | None = None) -> str:
@@ -162,10 +199,13 @@ def render_removal(table: str) -> str:
 
 
 def _set(name: str, header: str, elements: Iterable[str]) -> str:
-    kind = "map" if " : " in header else "set"
     body = ", ".join(sorted(elements))
     content = f"\n    elements = {{ {body} }}" if body else ""
-    return f"  {kind} {name} {{\n    {header}{content}\n  }}"
+    return f"  {_kind(header)} {name} {{\n    {header}{content}\n  }}"
+
+
+def _kind(header: str) -> str:
+    return "map" if " : " in header else "set"
 
 
 _SETS = {

@@ -16,7 +16,9 @@ def stanza(name: str, version: str = "1", **fields: str) -> str:
 
 def index(*stanzas: str) -> PackageIndex:
     data = "\n".join(stanzas).encode()
-    return PackageIndex([encode_compact(parse_packages(data, base="http://archive", what="Packages"))])
+    mentioned: dict[bytes, None] = {}
+    packages = parse_packages(data, base="http://archive", what="Packages", mentioned=mentioned)
+    return PackageIndex([encode_compact(packages, mentioned)])
 
 
 def names(packages: list[Package]) -> list[str]:
@@ -51,6 +53,17 @@ def test_virtual_package_by_priority() -> None:
         stanza("mawk", Provides="awk", Priority="required"),
     )
     assert names(resolve(archive, ["a"], Exclusions())) == ["a", "mawk"]
+
+
+def test_of_equal_providers_the_one_that_is_mentioned_last_is_taken_as_by_apt() -> None:
+    providers = [stanza(name, Provides="v", Priority="optional") for name in ("m", "z", "b")]
+    assert names(resolve(index(stanza("a", Depends="v"), *providers), ["a"], Exclusions())) == ["a", "b"]
+    first = stanza("0", Suggests="z, b:any, m (>= 2) | b")  # z, m, b
+    assert names(resolve(index(first, stanza("a", Depends="v"), *providers), ["a"], Exclusions())) == ["a", "b"]
+    first = stanza("0", Suggests="b, z", Depends="m:any, x | m")  # x, m, b, z
+    assert names(resolve(index(first, stanza("a", Depends="v"), *providers), ["a"], Exclusions())) == ["a", "z"]
+    essential = stanza("e", Provides="v", Priority="optional", Essential="yes")
+    assert names(resolve(index(essential, stanza("a", Depends="v"), *providers), ["a"], Exclusions())) == ["a", "e"]
 
 
 def test_versioned_dependency_needs_a_versioned_provides() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace as with_changes
 import msgspec
 
 from tare.network.model import Driver, Network, PublishedPort, Subnet
-from tare.network.ruleset import Detour, FirewallState, Forwarding, network_elements, render, render_change
+from tare.network.ruleset import Detour, FirewallState, Forwarding, network_elements, render, render_change, shape
 
 SHOP = Network(
     id="a" * 64,
@@ -98,3 +98,15 @@ def test_the_hosts_firewall_is_asked_only_where_that_is_wanted() -> None:
     assert render_change("add", "tare", WEB.elements(), detour).splitlines()[1] == (
         "add element ip tare offered { tcp . 0.0.0.0/0 . 8080 }"
     )
+
+
+def test_a_table_of_the_same_shape_is_filled_where_it_is() -> None:
+    empty, full = FirewallState(), FirewallState((SHOP,), (WEB,))
+    assert shape(render("tare", empty)) == shape(render("tare", full, kept=True))
+    assert shape(render("tare", empty)) != shape(render("tare", with_changes(empty, detour=Detour("a", "b"))))
+    assert "delete table inet" in render("tare", full)
+    kept = render("tare", full, kept=True)
+    assert "delete table inet" not in kept
+    assert {line.split()[-1] for line in kept.splitlines() if line.startswith(("flush set", "flush map"))} == {
+        name.split()[1] for name in shape(kept)["table inet tare"] if name.startswith(("set ", "map "))
+    }

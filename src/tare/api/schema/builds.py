@@ -90,6 +90,8 @@ class _BuildBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     why: bool = False
     keep_failed: bool = False
     budget: int = 0
+    lock_text: str | None = None
+    update_lock: bool = False
 
 
 def read_build(document: dict[str, Any], tar: AsyncIterator[bytes] | None = None) -> BuildJob:
@@ -131,6 +133,7 @@ def render_result(result: BuildResult) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "findings": [msgspec.to_builtins(finding) for finding in result.findings],
         "report": msgspec.to_builtins(result.report) if result.report else None,
+        "locks": [msgspec.to_builtins(lock) for lock in result.locks],
         "ledger": [msgspec.to_builtins(line) for line in result.ledger],
         "shipped": result.shipped,
         "left_behind": result.left_behind,

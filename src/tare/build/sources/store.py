@@ -98,9 +98,10 @@ class SourceStore:
     def _remember(self, name: str, facts: Facts) -> None:
         self._remembered.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomic(self._remembered / name, msgspec.json.encode(dict(facts)), mode=0o600)
-        known = sorted(self._remembered.iterdir(), key=lambda place: place.stat().st_mtime_ns)
-        for place in known[:-_REMEMBERED]:
-            place.unlink(missing_ok=True)
+        known = list(self._remembered.iterdir())
+        if len(known) > _REMEMBERED:
+            for place in sorted(known, key=_modified)[:-_REMEMBERED]:
+                place.unlink(missing_ok=True)
 
     async def recall(self, key: str) -> Facts | None:
         """What was remembered under ``key``."""
@@ -162,6 +163,14 @@ class SourceStore:
         doomed = self._directory / f"{_OLD}{new_id()[:16]}"
         (self._directory / name).rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _modified(place: Path) -> int:
+    """When, in nanoseconds; 0 for what another thread has renamed or deleted meanwhile."""
+    try:
+        return place.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _name(key: str) -> str:
