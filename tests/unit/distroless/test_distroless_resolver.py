@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tare.distroless.packages import Package, PackageIndex, encode_compact, parse_packages
-from tare.distroless.resolver import Exclusions, resolve
+from tare.distroless.resolver import Exclusions, Wish, resolve
 from tare.errors import Conflict, DataCorrupt, NotFound
 
 
@@ -69,6 +69,26 @@ def test_of_equal_providers_the_one_that_is_mentioned_last_is_taken_as_by_apt() 
 def test_versioned_dependency_needs_a_versioned_provides() -> None:
     archive = index(stanza("a", Depends="v (>= 2)"), stanza("p", Provides="v"), stanza("q", Provides="v (= 2.1)"))
     assert names(resolve(archive, ["a"], Exclusions())) == ["a", "q"]
+
+
+def test_an_alternative_that_does_not_fit_is_passed_over() -> None:
+    wanted = stanza("a", Depends="b | c")
+    for archive in (
+        index(wanted, stanza("b", Conflicts="a"), stanza("c")),
+        index(stanza("a", Depends="b | c", Breaks="b (<< 2)"), stanza("b"), stanza("c")),
+        index(wanted, stanza("b", Depends="gone"), stanza("c")),
+        index(stanza("a", Depends="v | c"), stanza("b", Provides="v", Conflicts="a"), stanza("c")),
+        index(stanza("a", Depends="v"), stanza("b", Provides="v", Conflicts="a"), stanza("c", Provides="v")),
+    ):
+        assert names(resolve(archive, ["a"], Exclusions())) == ["a", "c"]
+    with pytest.raises(Conflict, match="b 1 conflicts with a 1"):
+        resolve(index(wanted, stanza("b", Conflicts="a"), stanza("c", Breaks="a")), ["a"], Exclusions())
+
+
+def test_what_is_taken_in_another_version_does_not_meet_a_dependency() -> None:
+    archive = index(stanza("a", Depends="v (= 2)"), stanza("p", "1"), stanza("p", "2", Provides="v (= 2)"))
+    with pytest.raises(Conflict, match=r"a 1 → v \(= 2\)"):
+        resolve(archive, ["a", Wish("p", "1")], Exclusions())
 
 
 def test_exclusions_by_package_and_by_edge() -> None:
