@@ -99,6 +99,40 @@ OF_PACKAGES: dict[str, dict[str, Slice]] = {
             Slice(name="gconv", about="character sets for iconv(3)", patterns=_NO_CONVERSIONS),
         ),
         "libc-bin": (Slice(name="c-utf8", about="the locale C.UTF-8", patterns=("/usr/lib/locale/C.utf8",)),),
+        "libpython3.11-stdlib": (
+            Slice(
+                name="core",
+                about="the standard library without tests, texts of help(), and what installs packages",
+                patterns=("/usr/lib/python3.11",),
+                without=tuple(f"/usr/lib/python3.11/{name}" for name in ("test", "pydoc_data", "distutils", "venv")),
+            ),
+        ),
+        "mariadb-server-core": (
+            Slice(
+                name="server",
+                about="the server alone, without what makes and upgrades data directories",
+                patterns=("/usr/sbin/mariadbd", "/usr/sbin/mysqld", "/usr/share/mysql"),
+                without=("/usr/share/mysql/*.sql",),
+            ),
+        ),
+        "postgresql-15": (
+            Slice(
+                name="server",
+                about="server and initdb with their libraries, without other tools and the compiler of queries",
+                patterns=(
+                    "/usr/lib/postgresql/*/bin/postgres",
+                    "/usr/lib/postgresql/*/bin/initdb",
+                    "/usr/lib/postgresql/*/lib",
+                    "/usr/share/postgresql",
+                ),
+                without=(
+                    "/usr/lib/postgresql/*/lib/bitcode",
+                    "/usr/lib/postgresql/*/lib/llvmjit*",
+                    "/usr/lib/postgresql/*/lib/pgxs",
+                    "/usr/share/postgresql/*/man",
+                ),
+            ),
+        ),
         "tzdata": (
             Slice(
                 name="zoneinfo",
