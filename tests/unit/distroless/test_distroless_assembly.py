@@ -15,7 +15,7 @@ from made_up_archive import MadeUpArchive, Workshop
 from test_distroless_archive import Mirror, keys, mirror  # noqa: F401  # fixtures
 
 from tare.errors import Conflict, InvalidArgument, NotFound, TareError, Unsupported
-from tare.model import Platform
+from tare.model import Digest, Platform, Reference
 from tare.model.assembly import Assembly, PackageWish, SystemUser
 
 pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg signs the test archive")
@@ -234,7 +234,7 @@ async def test_bases_and_platforms_that_there_are_not(shop: Workshop) -> None:
     with pytest.raises(NotFound, match=r"there is no Debian 99 \(the tags are latest, 12, bookworm\)"):
         await shop.assemble("tool", release="99")
     with pytest.raises(Unsupported, match="Debian has no packages for linux/riscv64"):
-        await shop.catalogue.assemble_packages(Assembly(), Platform("linux", "riscv64"), lambda *_: None)
+        await shop.catalogue.assemble_packages(Assembly(), Platform("linux", "riscv64"), lambda *_: None, lease="")
 
 
 async def test_users(shop: Workshop) -> None:
@@ -286,6 +286,33 @@ def replace_comment(config: object) -> object:
     import msgspec
 
     return msgspec.structs.replace(config, author="another")  # type: ignore[type-var]
+
+
+async def test_an_image_without_a_name_goes_with_the_last_lease(shop: Workshop) -> None:
+    store = shop.store
+    assembly = Assembly(base="", packages=(PackageWish(name="tool"),))
+
+    async def assemble(lease: str) -> Digest:
+        done = await shop.catalogue.assemble_packages(assembly, Platform(), lambda *_: None, lease=lease)
+        return done.image
+
+    async with store.leases.hold() as mine, store.leases.hold() as other:
+        image = await assemble(mine)
+        assert await assemble(other) == image
+        await store.images.remove_unnamed(image, mine)
+        assert [one.id for one in await store.images.list()] == [image]  # the other one holds it
+    async with store.leases.hold() as mine:
+        await assemble(mine)
+        await store.images.tag(image, Reference.parse("kept:1"))
+        await store.images.remove_unnamed(image, mine)
+        assert [one.id for one in await store.images.list()] == [image]
+        await store.images.untag(Reference.parse("kept:1"))
+        await store.images.remove_unnamed(image, mine)
+        assert await store.images.list() == []
+        assert await assemble(mine) == image
+        await store.images.remove_unnamed(image, mine)
+    await store.collect()
+    assert await shop.store.layers.usage() == 0
 
 
 async def test_pins_need_no_archive_once_packages_are_cached(shop: Workshop, archive: MadeUpArchive) -> None:
