@@ -148,7 +148,8 @@ class _Resolver:
                 continue
             choice = self._choose(alternatives)
             if choice is None:
-                raise Conflict(self._explain(package, alternatives), code="dependency")
+                hint = "ask for other packages or versions, or exclude what is not needed"
+                raise Conflict(self._explain(package, alternatives), hint=hint, code="dependency")
             self.select(choice, because=(package.name, " | ".join(map(str, alternatives))))
             stack += [(chosen, self._groups(chosen)) for chosen in self.pending]
             self.pending.clear()

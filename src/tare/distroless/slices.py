@@ -22,6 +22,7 @@ OwnSlices = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Package → name of a slice → patterns."""
 
 _MERGED = (*USRMERGE, "lib32", "lib64", "libx32")
+_DEEP_WILDCARDS = 3
 _DOCUMENTS = (
     "/usr/share/doc",
     "/usr/share/doc-base",
@@ -176,15 +177,18 @@ def find_slices(package: str, wanted: Sequence[str], own: OwnSlices) -> tuple[Sl
 
 
 def _own(package: str, name: str, patterns: tuple[str, ...]) -> Slice:
+    problem = "" if patterns else "it has no patterns"
     for pattern in patterns:
         if ".." in pattern.split("/") or not pattern.strip("/"):
-            raise InvalidArgument(
-                f"slice {name} of {package}: {pattern!r} is no pattern of paths",
-                hint="patterns are absolute paths in which *, ? and ** may stand",
-                code="slice-pattern",
-            )
-    if not patterns:
-        raise InvalidArgument(f"slice {name} of {package} has no patterns", code="slice-pattern")
+            problem = f"{pattern!r} is no pattern of paths"
+        elif pattern.count("**") > _DEEP_WILDCARDS:  # each multiplies the time that a comparison may take
+            problem = f"{pattern!r} has more than {_DEEP_WILDCARDS} times **"
+    if problem:
+        raise InvalidArgument(
+            f"slice {name} of {package}: {problem}",
+            hint="patterns are absolute paths in which *, ? and ** may stand",
+            code="slice-pattern",
+        )
     return Slice(name=name, about="", patterns=patterns, kept=True)
 
 

@@ -161,7 +161,14 @@ async def test_bad_slices(shop: Workshop) -> None:
         (part("tool", "/opt/**"), {}, NotFound, "slice-empty", r"slice /opt/\*\* of tool 1 is empty"),
         (part("tool", "y"), {"tool": {"y": ("/../x",)}}, InvalidArgument, "slice-pattern", "no pattern of paths"),
         (part("tool", "/../x"), {}, InvalidArgument, "slice-pattern", "no pattern of paths"),
-        (part("tool", "y"), {"tool": {"y": ()}}, InvalidArgument, "slice-pattern", "slice y of tool has no patterns"),
+        (part("tool", "/**/a/**/b/**/c/**"), {}, InvalidArgument, "slice-pattern", "more than 3 times"),
+        (
+            part("tool", "y"),
+            {"tool": {"y": ()}},
+            InvalidArgument,
+            "slice-pattern",
+            "slice y of tool: it has no patterns",
+        ),
     ]
     for wish, own, error, code, message in cases:
         with pytest.raises(error, match=message) as caught:
@@ -231,7 +238,7 @@ async def test_packages_that_cannot_be_had(
 async def test_bases_and_platforms_that_there_are_not(shop: Workshop) -> None:
     with pytest.raises(NotFound, match=r"there is no base statc \(did you mean static\?"):
         await shop.assemble("tool", base="statc")
-    with pytest.raises(NotFound, match=r"there is no Debian 99 \(the tags are latest, 12, bookworm\)"):
+    with pytest.raises(NotFound, match=r"there is no Debian 99 \(the releases are latest, 12, bookworm\)"):
         await shop.assemble("tool", release="99")
     with pytest.raises(Unsupported, match="Debian has no packages for linux/riscv64"):
         await shop.catalogue.assemble_packages(Assembly(), Platform("linux", "riscv64"), lambda *_: None, lease="")
