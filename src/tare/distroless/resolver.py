@@ -166,7 +166,7 @@ class _Resolver:
         """Raises NotFound for a package that was excluded though nothing needs it."""
         needless = sorted(self._exclusions.must_be_needed - self._left_out)
         if needless:
-            close = difflib.get_close_matches(needless[0], {*self.selected, *self._left_out}, n=3, cutoff=0.7)
+            close = difflib.get_close_matches(needless[0], {*self.selected, *self._left_out}, n=3, cutoff=0.6)
             raise NotFound(
                 f"package {needless[0]} is excluded, but no package needs it",
                 hint=f"did you mean {', '.join(close)}?" if close else "take it off the list of exclusions",
