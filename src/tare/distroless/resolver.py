@@ -188,7 +188,7 @@ class _Resolver:
         found: list[Package] = []
         if relation.name not in self.selected:
             # an older version only where no newer one fits, as for an older package that was wished
-            own = (one for one in self._index.versions(relation.name) if relation.accepts(one.version))
+            own = (one for one in self._index.versions(relation.name) if relation.accepted_by(one))
             found += [one for one in (next(own, None),) if one is not None]
         providers = [one for one in self._index.providers(relation.name) if relation.accepted_by(one)]
         self._left_out |= {one.name for one in providers if one.name in self._exclusions.packages}

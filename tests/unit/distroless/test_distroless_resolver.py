@@ -114,6 +114,15 @@ def test_conflicts_are_errors(field: str) -> None:
         resolve(archive, ["a"], Exclusions())
 
 
+def test_a_package_of_another_architecture_is_another() -> None:
+    archive = index(stanza("a", Depends="b:any, c:amd64"), stanza("b", Conflicts="c:i386, a:x32"), stanza("c"))
+    assert names(resolve(archive, ["a"], Exclusions())) == ["a", "b", "c"]
+    with pytest.raises(Conflict, match=r"a 1 → c:i386 \(the archive has 1\)"):
+        resolve(index(stanza("a", Depends="c:i386"), stanza("c")), ["a"], Exclusions())
+    with pytest.raises(Conflict, match="a 1 conflicts with c 1: c:amd64"):
+        resolve(index(stanza("a", Conflicts="c:amd64"), stanza("c")), ["a", "c"], Exclusions())
+
+
 def test_unknown_and_virtual_names() -> None:
     archive = index(stanza("nginx-light"), stanza("exim4", Provides="mail-transport-agent"))
     with pytest.raises(NotFound, match=r"package ngnix-light is not in the archive.*did you mean nginx-light"):
