@@ -53,9 +53,11 @@ def refused(host: EngineProcess, context: Path, *options: str) -> str:
 def test_a_python_service(declared: EngineProcess, client: docker_py.DockerClient, tmp_path: Path) -> None:
     from_the_page(tmp_path, "distroless.yaml", "app.py")
     file = ("-f", str(tmp_path / "distroless.yaml"))
+    nameless = declared.text("images", "-q", "-f", "dangling=true").split()
     built = declared.docker("build", "-t", "declared:shop", *file, str(tmp_path)).stdout.decode()
     assert re.search(r"^Step 1/\d+ : ASSEMBLE python3$", built, re.MULTILINE)
     image = declared.text("inspect", "-f", "{{.Id}}", "declared:shop")
+    assert declared.text("images", "-q", "-f", "dangling=true").split() == nameless  # nothing is left but the image
 
     again = events(declared, "-t", "declared:again", *file, str(tmp_path))
     assert {event["cached"] for event in again if event["event"] == "done"} == {True}

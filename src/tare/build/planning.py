@@ -121,8 +121,11 @@ class Planning:
         return await self._held(image)
 
     async def _assemble(self, assembly: Assembly, platform: Platform) -> tuple[Image, tuple[Pin, ...]]:
-        assembled = await self.sources.assemble_packages(assembly, platform, self._progress)
-        return await self._held(await self.bench.store.images.get(assembled.image)), assembled.pins
+        images = self.bench.store.images
+        assembled = await self.sources.assemble_packages(assembly, platform, self._progress, lease=self.lease)
+        # its layer goes on in what is built of it; without a name nobody could use it
+        self.stack.push_async_callback(images.remove_unnamed, assembled.image, self.lease)
+        return await self._held(await images.get(assembled.image)), assembled.pins
 
     async def _held(self, image: Image) -> Image:
         await self.bench.store.leases.add(self.lease, "image", str(image.id))

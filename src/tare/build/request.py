@@ -181,10 +181,12 @@ class SourceResolver(Protocol):
         """
         ...
 
-    async def assemble_packages(self, assembly: Assembly, platform: Platform, progress: Progress) -> Assembled:
+    async def assemble_packages(
+        self, assembly: Assembly, platform: Platform, progress: Progress, *, lease: str
+    ) -> Assembled:
         """The image that ``assembly`` describes, in the local store without a name, and the packages in it.
 
-        The caller takes it into a lease at once. Raises what is wrong with the assembly (NotFound, Conflict,
-        InvalidArgument, Unsupported), Unavailable without archive, DataCorrupt.
+        ``lease`` holds the image; the caller removes it when it is used no more. Raises what is wrong with the assembly
+        (NotFound, Conflict, InvalidArgument, Unsupported), Unavailable without archive, DataCorrupt.
         """
         ...

@@ -93,7 +93,7 @@ def order_of_assembly(assembly: Assembly, platform: Platform) -> Order:
     return Order(
         title=title,
         platform=platform,
-        release=_release(assembly.release, f"there is no Debian {assembly.release}"),
+        release=_release(assembly.release, f"there is no Debian {assembly.release}", "the releases"),
         architecture=architecture,
         recipe=replace(recipe, variant=Variant(debug=assembly.debug)),
         pins=assembly.pins,
@@ -147,14 +147,14 @@ def _architecture(title: str, platform: Platform) -> str:
     return architecture
 
 
-def _release(name: str, problem: str) -> DebianRelease:
+def _release(name: str, problem: str, what: str = "the tags") -> DebianRelease:
     if name == "latest":
         return RELEASES[0]
     for release in RELEASES:
         if name in (release.version, release.codename):
             return release
     known = ", ".join(name for release in RELEASES for name in (release.version, release.codename))
-    raise NotFound(problem, hint=f"the tags are latest, {known}", code="catalogue-unknown")
+    raise NotFound(problem, hint=f"{what} are latest, {known}", code="catalogue-unknown")
 
 
 def _unknown(reference: Reference) -> NotFound:

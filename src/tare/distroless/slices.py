@@ -22,6 +22,7 @@ OwnSlices = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Package → name of a slice → patterns."""
 
 _MERGED = (*USRMERGE, "lib32", "lib64", "libx32")
+_DEEP_WILDCARDS = 3
 _DOCUMENTS = (
     "/usr/share/doc",
     "/usr/share/doc-base",
@@ -99,6 +100,40 @@ OF_PACKAGES: dict[str, dict[str, Slice]] = {
             Slice(name="gconv", about="character sets for iconv(3)", patterns=_NO_CONVERSIONS),
         ),
         "libc-bin": (Slice(name="c-utf8", about="the locale C.UTF-8", patterns=("/usr/lib/locale/C.utf8",)),),
+        "libpython3.11-stdlib": (
+            Slice(
+                name="core",
+                about="the standard library without tests, texts of help(), and what installs packages",
+                patterns=("/usr/lib/python3.11",),
+                without=tuple(f"/usr/lib/python3.11/{name}" for name in ("test", "pydoc_data", "distutils", "venv")),
+            ),
+        ),
+        "mariadb-server-core": (
+            Slice(
+                name="server",
+                about="the server alone, without what makes and upgrades data directories",
+                patterns=("/usr/sbin/mariadbd", "/usr/sbin/mysqld", "/usr/share/mysql"),
+                without=("/usr/share/mysql/*.sql",),
+            ),
+        ),
+        "postgresql-15": (
+            Slice(
+                name="server",
+                about="server and initdb with their libraries, without other tools and the compiler of queries",
+                patterns=(
+                    "/usr/lib/postgresql/*/bin/postgres",
+                    "/usr/lib/postgresql/*/bin/initdb",
+                    "/usr/lib/postgresql/*/lib",
+                    "/usr/share/postgresql",
+                ),
+                without=(
+                    "/usr/lib/postgresql/*/lib/bitcode",
+                    "/usr/lib/postgresql/*/lib/llvmjit*",
+                    "/usr/lib/postgresql/*/lib/pgxs",
+                    "/usr/share/postgresql/*/man",
+                ),
+            ),
+        ),
         "tzdata": (
             Slice(
                 name="zoneinfo",
@@ -142,15 +177,18 @@ def find_slices(package: str, wanted: Sequence[str], own: OwnSlices) -> tuple[Sl
 
 
 def _own(package: str, name: str, patterns: tuple[str, ...]) -> Slice:
+    problem = "" if patterns else "it has no patterns"
     for pattern in patterns:
         if ".." in pattern.split("/") or not pattern.strip("/"):
-            raise InvalidArgument(
-                f"slice {name} of {package}: {pattern!r} is no pattern of paths",
-                hint="patterns are absolute paths in which *, ? and ** may stand",
-                code="slice-pattern",
-            )
-    if not patterns:
-        raise InvalidArgument(f"slice {name} of {package} has no patterns", code="slice-pattern")
+            problem = f"{pattern!r} is no pattern of paths"
+        elif pattern.count("**") > _DEEP_WILDCARDS:  # each multiplies the time that a comparison may take
+            problem = f"{pattern!r} has more than {_DEEP_WILDCARDS} times **"
+    if problem:
+        raise InvalidArgument(
+            f"slice {name} of {package}: {problem}",
+            hint="patterns are absolute paths in which *, ? and ** may stand",
+            code="slice-pattern",
+        )
     return Slice(name=name, about="", patterns=patterns, kept=True)
 
 
