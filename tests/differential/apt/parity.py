@@ -4,8 +4,9 @@ Both start from nothing installed and see the same indexes, those of Debian amon
 packages (200) are chosen at random, ``SEED`` (1) says which. Exit status 1 when the two differ.
 
 Where several packages of one priority provide a virtual name, Debian Policy (7.5) leaves the choice open: apt takes the
-one that its cache happened to hear of last, the resolver the last by name. When apt is told to take the resolver's
-provider and then chooses the same packages, the difference is that choice alone, and is counted as *open*.
+one that its cache happened to hear of last, and so does the resolver, as long as both read the indexes in one order.
+When apt is told to take the resolver's provider and then chooses the same packages, the difference is that choice
+alone, and is counted as *open*.
 """
 
 from __future__ import annotations
@@ -119,17 +120,19 @@ def ours(index: PackageIndex, package: str) -> Chosen | None:
 
 
 def open_choices(index: PackageIndex, chosen: Iterable[tuple[str, str]]) -> set[str]:
-    """Packages among ``chosen`` that some of them want by a virtual name which others of the same priority provide."""
+    """Packages among ``chosen`` that are there for a virtual name alone which others of the same priority provide."""
     names = {name for name, _ in chosen}
-    found: set[str] = set()
+    providers: set[str] = set()
+    named: set[str] = set()
     for name in names:
         package = index.newest(name)
         assert package is not None
         for text in (package.pre_depends, package.depends):
             for alternatives in parse_relations(text):
                 for relation in alternatives:
-                    found |= names & _equal_providers(index, relation)
-    return found
+                    named.add(relation.name)
+                    providers |= names & _equal_providers(index, relation)
+    return providers - named
 
 
 def _equal_providers(index: PackageIndex, relation: Relation) -> set[str]:
@@ -162,7 +165,7 @@ def reachable(index: PackageIndex, names: Iterable[str]) -> list[Package]:
             for group in (*parse_relations(package.pre_depends), *parse_relations(package.depends)):
                 for relation in group:
                     pending += [relation.name, *(provider.name for provider in index.providers(relation.name))]
-    return [package for versions in found.values() for package in versions]
+    return [package for _, versions in sorted(found.items()) for package in versions]  # as the archive sorts them
 
 
 def local_archive(root: Path, packages: Iterable[Package]) -> str:
