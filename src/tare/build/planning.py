@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from tare.base.shielding import to_end
 from tare.build.assembly.including import Documents
 from tare.build.assembly.lockfile import LockUpdate
-from tare.build.cache.records import Part
+from tare.build.cache.records import Part, Result, make_key
 from tare.build.checking import ignore_rules
 from tare.build.checks.findings import Finding
 from tare.build.checks.linter import Linter
@@ -23,11 +26,13 @@ from tare.build.ops.workbench import Workbench
 from tare.build.outputs.timestamps import read_epoch
 from tare.build.planner import Planner
 from tare.build.request import BuildRequest, SourceResolver
-from tare.errors import InvalidArgument
+from tare.errors import InvalidArgument, NotFound
 from tare.model import Platform, Reference
 from tare.model.assembly import Assembly, Pin
 from tare.model.execution import Limit
 from tare.store.images import Image
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +126,24 @@ class Planning:
         return await self._held(image)
 
     async def _assemble(self, assembly: Assembly, platform: Platform) -> tuple[Image, tuple[Pin, ...]]:
-        assembled = await self.sources.assemble_packages(assembly, platform, self._progress)
-        return await self._held(await self.bench.store.images.get(assembled.image)), assembled.pins
+        """Have packages assembled. What stays of it is a record of the build cache, not an image without a name."""
+        image, pins = await self._assembled(assembly, platform)
+        (layer,) = image.diff_ids
+        key = make_key({"op": "assemble", "layer": str(layer), "packages": [pin.name for pin in pins]})
+        if await self.bench.cache.find(key) is None:
+            part = Part(kind="layer", key=str(layer))
+            made = Result(part=part, chain=(part,), bytes=image.size, created=time.time())
+            await to_end(self.bench.cache.put(key, made, kind="content"))
+        await self.bench.store.images.remove_unnamed(image.id)
+        return image, pins
+
+    async def _assembled(self, assembly: Assembly, platform: Platform) -> tuple[Image, tuple[Pin, ...]]:
+        while True:
+            assembled = await self.sources.assemble_packages(assembly, platform, self._progress)
+            try:
+                return await self._held(await self.bench.store.images.get(assembled.image)), assembled.pins
+            except NotFound:  # another build of the same packages has just removed it: it is remembered
+                logger.debug("image %s is gone, asking for it again", assembled.image)
 
     async def _held(self, image: Image) -> Image:
         await self.bench.store.leases.add(self.lease, "image", str(image.id))

@@ -139,6 +139,14 @@ class ImageStore:
 
         await self._db.write(delete, freeing=True)
 
+    async def remove_unnamed(self, digest: Digest) -> None:
+        """Delete an image that has no tag, and that no container uses; any other stays. Its layers are not touched."""
+        query = (
+            "DELETE FROM images WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM tags WHERE image = ?1)"
+            " AND NOT EXISTS (SELECT 1 FROM containers WHERE image = ?1)"
+        )
+        await self._db.write(lambda connection: connection.execute(query, (str(digest),)), durable=False)
+
     async def _load(self, row: _Row) -> Image:
         config = _decode(await self._content.read(row.id), str(row.id))
         return Image(id=row.id, config=config, tags=row.tags, size=row.size, created=row.created)
