@@ -151,6 +151,8 @@ def test_a_file_outside_of_the_context(declared: EngineProcess, tmp_path: Path) 
     file = tmp_path / "out.yaml"
     file.write_text("files: [{source: page, target: /srv/page}]\nvolumes: [/srv/data]\n")
     options = ("-t", "declared:out", "-f", str(file), str(context))
+    declared.tare("build", *options)
+    assert not list(tmp_path.glob("*.lock"))
     declared.tare("build", "--update-lock", *options)
     assert (tmp_path / "out.lock").exists() and not list(context.glob("*.lock"))
     assert b"archive" not in declared.tare("build", *options).stderr

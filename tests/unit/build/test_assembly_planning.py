@@ -328,3 +328,6 @@ async def test_a_lock_pins_and_is_written_anew(tmp_path: Path, asked: Asked) -> 
     (tmp_path / "a.lock").unlink()
     _, documents = await plan(tmp_path, "a.yaml", asked, lock_text=replace(update).text)
     assert asked.assemblies[-1][0].pins == (LIBC,)
+    (tmp_path / "a.lock").write_text("not for a file that says what its lock is\n")
+    await plan(tmp_path, "a.yaml", asked, lock_text="")
+    assert asked.assemblies[-1][0].pins is None

@@ -259,6 +259,8 @@ class _Unit:
         """The lock file beside it. A damaged one is no matter where it is written anew."""
         name = lock_name(self._place.name)
         text = self._request.lock_text if self._main else None
+        if text == "":
+            return None
         try:
             if text is None:
                 text = await self._text(name)
