@@ -46,7 +46,7 @@ class UserEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename
 
     name: Annotated[str, Meta(description="Login name.")]
     uid: Annotated[int, Meta(ge=1, le=_LAST_UID, description="Number of the user and of its group.")]
-    home: Annotated[str, Meta(description="Home directory; it is not made.")] = "/nonexistent"
+    home: Annotated[str, Meta(description="Home directory; made unless it is /nonexistent.")] = "/nonexistent"
 
 
 class FileEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
