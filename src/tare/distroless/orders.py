@@ -135,6 +135,7 @@ def _extended(base: Recipe, assembly: Assembly) -> Recipe:
         own_slices=assembly.slices,
         left_out={**base.left_out, **assembly.excluded},
         must_be_needed=frozenset(assembly.excluded),
+        asked=frozenset(wish.name for wish in assembly.packages if not wish.slices),
         users=assembly.users,
         accepted_scripts=assembly.accepted_scripts,
     )

@@ -39,7 +39,7 @@ class Recipe:
     ``java_version_of`` names the package whose upstream version becomes ``JAVA_VERSION``. ``content`` and
     ``size`` (bytes of the layer, about: it changes with the archive) are for people, ``path`` is a directory that joins
     ``PATH``. ``versions`` are wanted exactly; what is in ``must_be_needed`` and no package needs is left out by
-    mistake.
+    mistake. Of packages that were ``asked`` for by name, beyond the recipe, ``without`` takes nothing away.
     """
 
     packages: tuple[str, ...]
@@ -60,6 +60,7 @@ class Recipe:
     versions: Mapping[str, str] = field(default_factory=dict)
     own_slices: OwnSlices = field(default_factory=dict)
     must_be_needed: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
     users: tuple[SystemUser, ...] = ()
     accepted_scripts: frozenset[str] = frozenset()
 
@@ -73,9 +74,9 @@ class Recipe:
         """Whether this image has its ``tools``."""
         return self.variant.debug and bool(self.tools)
 
-    def leaves_out(self, path: str) -> bool:
-        """Whether this image does without the file at ``path``."""
-        if self.has_tools:
+    def leaves_out(self, path: str, package: str) -> bool:
+        """Whether this image does without the file at ``path``, which is ``package``'s."""
+        if self.has_tools or package in self.asked:
             return False
         return any(fnmatchcase(path, pattern) for pattern in self.without) and not any(
             fnmatchcase(path, pattern) for pattern in self.kept
