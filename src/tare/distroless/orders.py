@@ -95,7 +95,7 @@ def order_of_assembly(assembly: Assembly, platform: Platform) -> Order:
         platform=platform,
         release=_release(assembly.release, f"there is no Debian {assembly.release}"),
         architecture=architecture,
-        recipe=replace(recipe, variant=Variant(debug=assembly.debug)),
+        recipe=replace(recipe, variant=Variant(nonroot=assembly.nonroot and bool(base.service), debug=assembly.debug)),
         pins=assembly.pins,
         epoch=assembly.epoch,
     )

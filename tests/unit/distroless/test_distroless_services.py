@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tare.archive.filetree import FileTree
+from tare.build.assembly.document import read_document
 from tare.distroless.orders import order_of_assembly
 from tare.distroless.recipes import RECIPES, Recipe, Variant, exclusions, execution, wanted
 from tare.distroless.services import NGINX, POSTGRESQL, Edit, Service, apply_service
@@ -124,6 +125,24 @@ def test_packages_that_are_asked_for_keep_their_programs() -> None:
     assert order.recipe is not None and client.name not in exclusions(order.recipe).packages
     assert not order.recipe.leaves_out(dump, client.name)
     assert order.recipe.leaves_out("usr/lib/postgresql/15/bin/initdb", "postgresql-15")
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "ports"),
+    [
+        ("base: nginx\n", "65532", {"8080/tcp": {}}),
+        ("base: nginx\nuser: nonroot:nonroot\n", "65532", {"8080/tcp": {}}),
+        ("base: nginx\nuser: root\n", "0", {"80/tcp": {}}),
+        ("base: postgresql\nuser: postgres\n", "999", {"5432/tcp": {}}),
+        ("base: static\n", "0", None),
+    ],
+)
+def test_declared_images_have_services_for_their_user(text: str, user: str, ports: dict[str, object] | None) -> None:
+    assembly = read_document(text, "distroless.yaml").document.assembly(None, None)
+    order = order_of_assembly(assembly, Platform("linux", "amd64"))
+    assert order.recipe is not None
+    config = execution(order.recipe, [])
+    assert (config.user, config.exposed_ports) == (user, ports)
 
 
 def test_what_is_left_out_has_a_reason() -> None:
