@@ -115,6 +115,8 @@ def test_only_debug_images_have_tools() -> None:
     assert "postgresql-client-15" in {wish.name for wish in wanted(debug)}
     assert "postgresql-client-15" not in exclusions(debug).packages
     assert (execution(debug, []).env or [])[0].endswith(":/usr/lib/postgresql/15/bin:/busybox")
+    assert "mariadb-client" in variant_of("mariadb", debug=True).only_slices
+    assert "mariadb-client" not in variant_of("mariadb").only_slices
     nodejs = variant_of("nodejs", debug=True)
     assert nodejs.leaves_out("usr/share/nodejs/@types/node/fs.d.ts", "nodejs") and not nodejs.has_tools
 
