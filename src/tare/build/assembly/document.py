@@ -140,6 +140,7 @@ class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename=
             excluded=self.exclude,
             users=tuple(SystemUser(name=item.name, uid=item.uid, home=item.home) for item in self.users),
             accepted_scripts=frozenset(self.accept_scripts),
+            nonroot=self.user.partition(":")[0] in (NONROOT, "nonroot"),
             debug=self.debug,
             pins=pins,
             epoch=epoch,
