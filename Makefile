@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbi
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: help setup setup-run demo test test-differential test-options test-unit lab lint bench bench-build bench-assemble parity catalogue-proof clean
+.PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit lab lint bench bench-build bench-assemble parity catalogue-proof clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -48,6 +48,9 @@ catalogue-proof: setup ## Assemble the whole catalogue on two engines; compare, 
 
 lab: setup ## Try who reaches whom in network namespaces (ARGS=--record records a real Docker's outcomes first)
 	$(VENV)/bin/python tests/lab/report.py $(ARGS)
+
+test-programs: setup ## Build and run a real program on every image of the catalogue (takes minutes)
+	$(VENV)/bin/python -m pytest tests/programs/catalogue.py --durations=0 $(ARGS)
 
 test-unit: setup ## Run the tests that need neither root nor the network
 	$(VENV)/bin/python -m pytest tests/unit tests/architecture $(ARGS)

@@ -202,7 +202,8 @@ async def test_distroless_content(bench: Bench, name: str) -> None:
     assert bench.read(image, "etc/ssl/certs/ca-certificates.crt").count(b"BEGIN CERTIFICATE") > 100
     assert "usr/share/zoneinfo/Europe/Berlin" in members
     assert not [path for path in members if path.startswith(("usr/share/man/", "usr/share/locale/", "etc/init.d/"))]
-    await assert_exact(bench.store, bench.weigher, image)
+    if RECIPES[name].service is None:
+        await assert_exact(bench.store, bench.weigher, image)
     assert_only_made_files_are_nobodys(inventory_of(bench.store, image))
     report = bench.audit(image)
     assert report.proof is not None and report.proof.holds, report.findings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -71,8 +70,7 @@ class Planning:
         if request.is_declarative:
             plan, context = await self._of_document(documents)
             findings = tuple(documents.findings)
-            if epoch is None and documents.created:
-                epoch = int(datetime.datetime.fromisoformat(documents.created).timestamp())
+            epoch = documents.built if epoch is None else epoch
         else:
             plan, context, linter = await self._of_dockerfile(documents)
             findings = (*linter.findings, *documents.findings)

@@ -36,7 +36,7 @@ __all__ = ["DebianCatalogue", "names"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever the same packages would give other bytes, so that remembered images are assembled again."""
 
 

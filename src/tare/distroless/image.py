@@ -32,18 +32,17 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
     people or an init system use is left out, and no file keeps a set-user-ID bit. Raises Conflict, DataCorrupt,
     NotFound for a slice that takes nothing, Unsupported when a script matters.
     """
-    debs = divert(debs)
     parts = {name: find_slices(name, wanted, recipe.own_slices) for name, wanted in sorted(recipe.only_slices.items())}
-    cut_debs, kept = [], set[str]()
-    for deb in debs:
-        if deb.name in parts:
-            part, paths = cut(deb, parts[deb.name])
-            cut_debs.append(part)
-            kept |= paths
-        else:
-            cut_debs.append(deb)
+    kept, working, taken = set[str](), list[Deb](), list[Deb]()
+    for deb in divert(debs):
+        slices = parts.get(deb.name, ())
+        part, paths = cut(deb, slices) if slices else (deb, frozenset[str]())
+        taken.append(part)
+        kept |= paths
+        if not slices or any(one.works or one.needs_dependencies for one in slices):
+            working.append(part)
     tree = debian.merged_usr(architecture)
-    _merge(tree, cut_debs)
+    _merge(tree, taken)
     kept = {tree.resolve_parent(path) for path in kept}
     if recipe.variant.debug:
         _add_busybox(tree)
@@ -51,11 +50,6 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
         tree.add_symlink("bin/sh", "/busybox/sh")
     entries = [node.entry for node in tree if node.entry.path not in kept]
     tree.discard([entry.path for entry in entries if is_unneeded(entry) or recipe.leaves_out(entry.path)])
-    working = [
-        deb
-        for deb in cut_debs
-        if deb.name not in parts or any(one.works or one.needs_dependencies for one in parts[deb.name])
-    ]
     check_losses(apply_effects(tree, working, architecture, newest), recipe.accepted_scripts)
     add_users(tree, recipe.users)
     if recipe.service is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from tare.distroless import recipes
 from tare.distroless.recipes import Recipe, Variant
 from tare.distroless.settings import RELEASES, DebianRelease
+from tare.distroless.slices import find_slices
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from tare.model import Platform, Reference
 from tare.model.assembly import Assembly, Pin
@@ -114,6 +115,7 @@ def _extended(base: Recipe, assembly: Assembly) -> Recipe:
         if wish.name in assembly.excluded:
             raise InvalidArgument(f"package {wish.name} is wanted and excluded", code="package-excluded")
         if wish.slices:
+            find_slices(wish.name, wish.slices, assembly.slices)  # one that the base has whole is not cut, but known
             slices[wish.name] = tuple(dict.fromkeys((*slices.get(wish.name, ()), *wish.slices)))
         elif wish.name not in packages:
             packages.append(wish.name)

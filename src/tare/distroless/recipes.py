@@ -85,7 +85,7 @@ class Recipe:
 COMMON = ("base-files", "netbase", "tzdata", "ca-certificates")
 """In every image: release and licence files, service names, time zones, certificates."""
 
-_LOCALE = {"libc-bin": ("usr/lib/locale/C.utf8/",)}
+_LOCALE = {"libc-bin": ("c-utf8",)}
 _BASE_NOSSL = (*COMMON, "libc6")
 _BASE = (*_BASE_NOSSL, "libssl3")
 _CC = (*_BASE, "libgcc-s1", "libgomp1", "libstdc++6")

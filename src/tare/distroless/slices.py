@@ -124,7 +124,7 @@ def find_slices(package: str, wanted: Sequence[str], own: OwnSlices) -> tuple[Sl
     found = []
     for name in wanted:
         if "/" in name:
-            found.append(Slice(name=name, about="", patterns=(name,), kept=True))
+            found.append(_own(package, name, (name,)))
         elif name in of_package:
             found.append(_own(package, name, of_package[name]))
         elif name in known:
@@ -151,7 +151,7 @@ def _own(package: str, name: str, patterns: tuple[str, ...]) -> Slice:
             )
     if not patterns:
         raise InvalidArgument(f"slice {name} of {package} has no patterns", code="slice-pattern")
-    return Slice(name=name, about="", patterns=patterns, kept=True, works=True)
+    return Slice(name=name, about="", patterns=patterns, kept=True)
 
 
 def cut(deb: Deb, slices: Sequence[Slice]) -> tuple[Deb, frozenset[str]]:

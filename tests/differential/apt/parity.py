@@ -4,8 +4,9 @@ Both start from nothing installed and see the same indexes, those of Debian amon
 packages (200) are chosen at random, ``SEED`` (1) says which. Exit status 1 when the two differ.
 
 Where several packages of one priority provide a virtual name, Debian Policy (7.5) leaves the choice open: apt takes the
-one that its cache happened to hear of last, the resolver the last by name. When apt, told to take the resolver's
-provider, wants nothing that the resolver has not, the difference is that choice alone, and is counted as *open*.
+one that its cache happened to hear of last, and so does the resolver, as long as both read the indexes in one order.
+When apt, told to take the resolver's provider, wants nothing that the resolver has not, the difference is that choice
+alone, and is counted as *open*.
 """
 
 from __future__ import annotations

@@ -151,6 +151,7 @@ def test_the_defaults_are_safe() -> None:
         ("base: 'static\n", "2:1", "not YAML: found unexpected end of stream"),
         ("base: sta\x07tic\n", "1:10", "a control character"),
         ('base: "a\\0b"\n', "1:7", "text cannot contain NUL characters"),
+        ('base: "\\ud83d"\n', "1:7", "text contains half a character"),
         ("? [a]\n: b\n", "1:3", "a key has to be text"),
         (f"base: {'[' * (MAX_DEPTH + 1)}\n", f"1:{6 + MAX_DEPTH}", f"more than {MAX_DEPTH} levels"),
         ("#" * MAX_SIZE + "\nbase: static\n", "1:1", "the file is too large"),

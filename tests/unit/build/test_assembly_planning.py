@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from build_planning import AMD64, image
 
@@ -23,6 +25,7 @@ from tare.model import Platform, Reference
 from tare.model.assembly import Assembly, Pin
 from tare.store.images import Image
 
+BUILT = 1_700_000_000
 LIBC = Pin(name="libc6", version="2.36-9", architecture="amd64", sha256="ab" * 32, size=9)
 
 
@@ -37,7 +40,10 @@ class Asked:
         self.assemblies.append((assembly, platform))
         if self.error is not None:
             raise self.error
-        return image(f"{assembly.base} {len(assembly.packages)}", env=["PATH=/bin"], entrypoint=["/base"]), (LIBC,)
+        made = image(f"{assembly.base} {len(assembly.packages)}", env=["PATH=/bin"], entrypoint=["/base"])
+        built = BUILT if assembly.epoch is None else assembly.epoch
+        stamp = datetime.datetime.fromtimestamp(built, datetime.UTC).isoformat()
+        return replace(made, config=msgspec.structs.replace(made.config, created=stamp)), (LIBC,)
 
 
 @pytest.fixture
@@ -282,6 +288,16 @@ async def test_errors_of_the_assembler_have_a_place(tmp_path: Path, asked: Asked
     assert caught.value.code == error.code
 
 
+@pytest.mark.parametrize(("epoch", "asked_for"), [(BUILT - 1, [None, BUILT - 1]), (BUILT, [None]), (BUILT + 1, [None])])
+async def test_an_epoch_bounds_packages_that_are_newer(
+    tmp_path: Path, asked: Asked, epoch: int, asked_for: list[int | None]
+) -> None:
+    write(tmp_path, {"a.yaml": "base: static\n"})
+    await plan(tmp_path, "a.yaml", asked, build_args={"SOURCE_DATE_EPOCH": str(epoch)})
+    assert [item.epoch for item, _ in asked.assemblies] == asked_for
+    assert [item.pins for item, _ in asked.assemblies] == [None, (LIBC,)][: len(asked_for)]
+
+
 async def test_a_lock_pins_and_is_written_anew(tmp_path: Path, asked: Asked) -> None:
     write(tmp_path, {"a.yaml": "architectures: [amd64, arm64]\n"})
     _, documents = await plan(tmp_path, "a.yaml", asked, update_lock=True)
@@ -293,9 +309,9 @@ async def test_a_lock_pins_and_is_written_anew(tmp_path: Path, asked: Asked) -> 
     assert (update.file, update.context, update.beside, len(update.changes)) == ("a.lock", "", True, 2)
     (tmp_path / "a.lock").write_text(update.text)
     asked.assemblies.clear()
-    _, documents = await plan(tmp_path, "a.yaml", asked, build_args={"SOURCE_DATE_EPOCH": "77"})
-    assert [(item.pins, item.epoch) for item, _ in asked.assemblies] == [((LIBC,), 77)]
-    assert documents.locks == []
+    _, documents = await plan(tmp_path, "a.yaml", asked)
+    assert [item.pins for item, _ in asked.assemblies] == [(LIBC,)]
+    assert (documents.locks, documents.built) == ([], BUILT)
 
     asked.error = NotFound("libc6 2.36-9 is pinned, but nowhere", code="pin-gone")
     with pytest.raises(NotFound, match=r"a\.lock:10\n") as caught:

@@ -82,6 +82,15 @@ class Workshop:
         with tarfile.open(self.store.layers.path(image.diff_ids[0])) as archive:
             return {item.name: item for item in archive}
 
+    async def files(self, done: Assembled) -> set[str]:
+        """The files that come from packages, without licences."""
+        made = ("etc/passwd", "etc/group", "etc/nsswitch.conf", "var/lib/dpkg/", "var/lock", "var/run")
+        return {
+            name
+            for name, item in (await self.members(done)).items()
+            if not item.isdir() and not name.startswith(made) and not name.endswith("/copyright") and "/" in name
+        }
+
     async def read(self, done: Assembled, path: str) -> bytes:
         image = await self.store.images.get(done.image)
         with tarfile.open(self.store.layers.path(image.diff_ids[0])) as archive:

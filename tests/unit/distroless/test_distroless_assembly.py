@@ -69,14 +69,7 @@ def packages(done: object) -> list[str]:
 
 
 async def files(shop: Workshop, *wishes: str | PackageWish, **fields: object) -> set[str]:
-    """The files that come from packages, without licences."""
-    done = await shop.assemble(*wishes, **fields)
-    made = ("etc/passwd", "etc/group", "etc/nsswitch.conf", "var/lib/dpkg/", "var/run", "var/lock")
-    return {
-        name
-        for name, item in (await shop.members(done)).items()
-        if not item.isdir() and not name.startswith(made) and not name.endswith("/copyright") and "/" in name
-    }
+    return await shop.files(await shop.assemble(*wishes, **fields))
 
 
 async def test_a_whole_package_brings_what_it_needs(shop: Workshop) -> None:
@@ -89,9 +82,15 @@ async def test_a_whole_package_brings_what_it_needs(shop: Workshop) -> None:
     assert not {"usr/share/man/man8/server.8", "usr/share/locale/de/server.mo", "etc/init.d/server"} & members.keys()
 
 
-@pytest.mark.parametrize(
-    ("slices", "expected", "closure"),
-    [
+SERVER = {
+    "usr/sbin/server", "usr/lib/server/run", "usr/bin/helper", "usr/share/thing/table",
+    "usr/lib/x86_64-linux-gnu/libthing.so.1", "usr/lib/x86_64-linux-gnu/libthing.so.1.0",
+}  # fmt: skip
+"""What a link points to comes along, and so do a program's dependencies."""
+
+
+async def test_slices(shop: Workshop) -> None:
+    for slices, expected, closure in (
         (["config"], {"etc/server/server.conf"}, ["server"]),
         (["data"], {"usr/share/server/page.html"}, ["server"]),
         (["locales"], {"usr/share/locale/de/server.mo"}, ["server"]),
@@ -99,24 +98,12 @@ async def test_a_whole_package_brings_what_it_needs(shop: Workshop) -> None:
         (["copyright"], set(), ["server"]),
         (["config", "data"], {"etc/server/server.conf", "usr/share/server/page.html"}, ["server"]),
         (["/etc/*/*.conf"], {"etc/server/server.conf"}, ["server"]),
-        # what a link points to comes along, and so do a program's dependencies
-        (
-            ["/usr/sbin/server"],
-            {
-                "usr/sbin/server", "usr/lib/server/run", "usr/bin/helper", "usr/share/thing/table",
-                "usr/lib/x86_64-linux-gnu/libthing.so.1", "usr/lib/x86_64-linux-gnu/libthing.so.1.0",
-            },
-            ["helper", "libthing", "server"],
-        ),
-    ],
-)  # fmt: skip
-async def test_slices(shop: Workshop, slices: list[str], expected: set[str], closure: list[str]) -> None:
-    wish = part("server", *slices)
-    assert await files(shop, wish) == expected
-    done = await shop.assemble(wish)
-    assert packages(done) == closure
-    assert "usr/share/doc/server/copyright" in await shop.members(done)
-    assert "var/lib/dpkg/status.d/server" in await shop.members(done)
+        (["/usr/sbin/server"], SERVER, ["helper", "libthing", "server"]),
+    ):
+        done = await shop.assemble(part("server", *slices))
+        assert (await shop.files(done), packages(done)) == (expected, closure), slices
+        members = await shop.members(done)
+        assert {"usr/share/doc/server/copyright", "var/lib/dpkg/status.d/server"} <= members.keys()
 
 
 async def test_a_slice_stands_for_its_package_where_others_need_it(shop: Workshop) -> None:
@@ -154,9 +141,8 @@ async def test_status_lists_what_is_there(shop: Workshop) -> None:
     assert b"Conffiles:\n /etc/server/server.conf " in await shop.read(done, "var/lib/dpkg/status.d/server")
 
 
-@pytest.mark.parametrize(
-    ("wish", "own", "error", "code", "message"),
-    [
+async def test_bad_slices(shop: Workshop) -> None:
+    cases: list[tuple[PackageWish, object, type[TareError], str, str]] = [
         (
             part("server", "lib"),
             {},
@@ -170,19 +156,17 @@ async def test_status_lists_what_is_there(shop: Workshop) -> None:
             {},
             NotFound,
             "slice-empty",
-            r"slice libs of tool 1 is empty \(not empty are bins, copy",
+            r"libs of tool 1 is empty \(not empty are bins, copy",
         ),
         (part("tool", "/opt/**"), {}, NotFound, "slice-empty", r"slice /opt/\*\* of tool 1 is empty"),
         (part("tool", "y"), {"tool": {"y": ("/../x",)}}, InvalidArgument, "slice-pattern", "no pattern of paths"),
+        (part("tool", "/../x"), {}, InvalidArgument, "slice-pattern", "no pattern of paths"),
         (part("tool", "y"), {"tool": {"y": ()}}, InvalidArgument, "slice-pattern", "slice y of tool has no patterns"),
-    ],
-)
-async def test_bad_slices(
-    shop: Workshop, wish: PackageWish, own: object, error: type[TareError], code: str, message: str
-) -> None:
-    with pytest.raises(error, match=message) as caught:
-        await shop.assemble(wish, slices=own)
-    assert caught.value.code == code
+    ]
+    for wish, own, error, code, message in cases:
+        with pytest.raises(error, match=message) as caught:
+            await shop.assemble(wish, slices=own)
+        assert caught.value.code == code
     assert await shop.store.images.list() == []
 
 

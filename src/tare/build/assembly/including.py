@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import os
 import posixpath
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -70,7 +71,7 @@ class Documents:
     """Opens the declarative files of one build.
 
     ``locks`` has the lock files to be written, ``findings`` what checks found in Dockerfiles that a declarative file
-    names, ``created`` when the packages of the main file were built (RFC 3339; empty where there is none).
+    names, ``built`` when the newest package of the main file was built (seconds; None where there is none).
     """
 
     request: BuildRequest
@@ -80,7 +81,7 @@ class Documents:
     observe: Callable[[Finding], None]
     locks: list[LockUpdate] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    created: str = ""
+    built: int | None = None
 
     async def open(self, name: str, platform: Platform) -> Named:
         """What a Dockerfile in the build context means by ``name``: a declarative file, or a named context.
@@ -231,15 +232,17 @@ class _Unit:
     async def _assembled(self, read: DocumentFile) -> Image:
         """The image of its packages: those of its lock file, if it has one."""
         update = self._request.update_lock
-        epoch = read_epoch(self._request.build_args)
         lock = await self._lock()
         architecture = self._platform.architecture
         pins = pins_for(lock, read, architecture) if lock is not None and not update else None
-        image, used = await self._assemble(read, read.document.assembly(pins, epoch), self._platform, lock)
+        image, used = await self._assemble(read, read.document.assembly(pins, None), self._platform, lock)
+        epoch = read_epoch(self._request.build_args)
+        if epoch is not None and built_at(image) > epoch:  # a later one bounds nothing: the layer stays what it is
+            image, _ = await self._assemble(read, read.document.assembly(used, epoch), self._platform, lock)
         if update:
             await self._update(read, lock, used)
         if self._main:
-            self._documents.created = image.config.created or ""
+            self._documents.built = built_at(image)
         return image
 
     async def _assemble(
@@ -276,7 +279,7 @@ class _Unit:
         for architecture in wanted:
             if architecture not in after:
                 platform = Platform(self._platform.os, architecture)
-                assembly = document.assembly(None, read_epoch(self._request.build_args))
+                assembly = document.assembly(None, None)
                 after[architecture] = (await self._assemble(read, assembly, platform))[1]
         self._documents.locks.append(
             LockUpdate(
@@ -287,6 +290,11 @@ class _Unit:
                 changes=changes_between(before, after),
             )
         )
+
+
+def built_at(image: Image) -> int:
+    """When an assembled image's newest package was built, in seconds."""
+    return int(datetime.datetime.fromisoformat(image.config.created or "1970-01-01T00:00:00Z").timestamp())
 
 
 def _inside(name: str) -> str:

@@ -169,7 +169,10 @@ def _text(node: yaml.ScalarNode, source: DocumentSource) -> str:
     text = str(node.value)
     if "\0" in text:
         raise _error(source, node, "text cannot contain NUL characters")
-    return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")  # JSON's escapes of one character in two halves
+    except UnicodeDecodeError as error:
+        raise _error(source, node, "text contains half a character (an escape of a lone surrogate)") from error
 
 
 def _error(source: DocumentSource, place: Any, message: str, *, hint: str = "", code: str = "") -> DocumentError:
