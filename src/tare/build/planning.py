@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
@@ -31,8 +30,6 @@ from tare.model import Platform, Reference
 from tare.model.assembly import Assembly, Pin
 from tare.model.execution import Limit
 from tare.store.images import Image
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
