@@ -131,6 +131,7 @@ tmp=$(mktemp); echo x > $tmp; rm -f $tmp
         MakeLink(path="/etc/50-x.conf", target="/usr/share/x.conf"),
         WriteFile(path="/etc/foo.conf", content=b"name = foo\n"),
         WriteFile(path="/etc/foo.conf", content=b"second line\n", append=True),
+        WriteFile(path="/tmp/1", content=b"x\n"),
         Remove(path="/tmp/1"),
     ]
 
@@ -315,6 +316,21 @@ def test_a_change_that_cannot_be_made_is_a_loss(tmp_path: Path) -> None:
         "postinst line 2: chown nobodyknows /etc: no user nobodyknows",
         "postinst line 3: cp /usr/share/none /etc/none: /usr/share/none: no such file in the packages",
     ]
+
+
+def test_files_that_scripts_prepare_elsewhere(tmp_path: Path) -> None:
+    known = """#!/bin/sh
+new=$(mktemp); cat /usr/share/foo.conf > "$new"; chmod 0640 $new
+if [ ! -e /etc/foo.conf ]; then ucf "$new" /etc/foo.conf; fi
+"""
+    source = member("./usr/share/foo.conf", b"default")
+    tree, lost = applied([package(tmp_path, "foo", source, postinst=known)])
+    assert (lost, tree.read("etc/foo.conf"), entry(tree, "etc/foo.conf").mode) == ([], b"default", 0o640)
+    assert [node.entry.path for node in tree if node.entry.path.startswith("tmp/")] == []
+    assert entry(tree, "tmp").mode == 0o1777
+    unknown = known.replace("cat /usr", "sed s/a/$(hostname)/ /usr")
+    _, lost = applied([package(tmp_path, "foo", source, postinst=unknown)])
+    assert list(map(str, lost)) == ["postinst line 3: ucf /tmp/1 /etc/foo.conf: the content of /etc/foo.conf"]
 
 
 def test_the_error_names_packages_commands_and_the_fix(tmp_path: Path) -> None:
