@@ -216,6 +216,13 @@ def test_scripts_in_other_languages_are_lost_as_a_whole(tmp_path: Path) -> None:
 def test_a_script_cannot_keep_the_engine_busy(tmp_path: Path) -> None:
     loops = "for a in 1 2 3 4 5 6 7 8 9 0; do\n" * 8 + "mkdir /x\n" + "done\n" * 8
     assert losses(tmp_path, loops)[0].endswith("it takes too many steps")
+    assert losses(tmp_path, loops.replace("mkdir /x", "y=$a"))[0].endswith("it takes too many steps")
+    doubled = "x=x\nfor a in 1 2 3 4 5 6 7 8 9 0; do for b in 1 2 3 4 5 6; do x=$x$x; done; done\nmkdir /$x\n"
+    assert losses(tmp_path, doubled) == ["postinst line 5: mkdir /$x: the directory /…"]
+    long = f"x={'y' * 9000}\n"
+    assert "words are too long" in losses(tmp_path, f"{long}echo {'$x' * 500}")[0]
+    assert "words are too long" in losses(tmp_path, f"{long}echo {'$x ' * 500}")[0]
+    assert losses(tmp_path, "true\n" * 250_000)[0].endswith("it is too long")
     assert "nested too deeply" in losses(tmp_path, "if true; then\n" * 200 + "mkdir /x\n" + "fi\n" * 200)[0]
 
 
