@@ -131,6 +131,7 @@ tmp=$(mktemp); echo x > $tmp; rm -f $tmp
         MakeLink(path="/etc/50-x.conf", target="/usr/share/x.conf"),
         WriteFile(path="/etc/foo.conf", content=b"name = foo\n"),
         WriteFile(path="/etc/foo.conf", content=b"second line\n", append=True),
+        WriteFile(path="/tmp/1", content=b"x\n"),
         Remove(path="/tmp/1"),
     ]
 
@@ -215,6 +216,13 @@ def test_scripts_in_other_languages_are_lost_as_a_whole(tmp_path: Path) -> None:
 def test_a_script_cannot_keep_the_engine_busy(tmp_path: Path) -> None:
     loops = "for a in 1 2 3 4 5 6 7 8 9 0; do\n" * 8 + "mkdir /x\n" + "done\n" * 8
     assert losses(tmp_path, loops)[0].endswith("it takes too many steps")
+    assert losses(tmp_path, loops.replace("mkdir /x", "y=$a"))[0].endswith("it takes too many steps")
+    doubled = "x=x\nfor a in 1 2 3 4 5 6 7 8 9 0; do for b in 1 2 3 4 5 6; do x=$x$x; done; done\nmkdir /$x\n"
+    assert losses(tmp_path, doubled) == ["postinst line 5: mkdir /$x: the directory /…"]
+    long = f"x={'y' * 9000}\n"
+    assert "words are too long" in losses(tmp_path, f"{long}echo {'$x' * 500}")[0]
+    assert "words are too long" in losses(tmp_path, f"{long}echo {'$x ' * 500}")[0]
+    assert losses(tmp_path, "true\n" * 250_000)[0].endswith("it is too long")
     assert "nested too deeply" in losses(tmp_path, "if true; then\n" * 200 + "mkdir /x\n" + "fi\n" * 200)[0]
 
 
@@ -315,6 +323,21 @@ def test_a_change_that_cannot_be_made_is_a_loss(tmp_path: Path) -> None:
         "postinst line 2: chown nobodyknows /etc: no user nobodyknows",
         "postinst line 3: cp /usr/share/none /etc/none: /usr/share/none: no such file in the packages",
     ]
+
+
+def test_files_that_scripts_prepare_elsewhere(tmp_path: Path) -> None:
+    known = """#!/bin/sh
+new=$(mktemp); cat /usr/share/foo.conf > "$new"; chmod 0640 $new
+if [ ! -e /etc/foo.conf ]; then ucf "$new" /etc/foo.conf; fi
+"""
+    source = member("./usr/share/foo.conf", b"default")
+    tree, lost = applied([package(tmp_path, "foo", source, postinst=known)])
+    assert (lost, tree.read("etc/foo.conf"), entry(tree, "etc/foo.conf").mode) == ([], b"default", 0o640)
+    assert [node.entry.path for node in tree if node.entry.path.startswith("tmp/")] == []
+    assert entry(tree, "tmp").mode == 0o1777
+    unknown = known.replace("cat /usr", "sed s/a/$(hostname)/ /usr")
+    _, lost = applied([package(tmp_path, "foo", source, postinst=unknown)])
+    assert list(map(str, lost)) == ["postinst line 3: ucf /tmp/1 /etc/foo.conf: the content of /etc/foo.conf"]
 
 
 def test_the_error_names_packages_commands_and_the_fix(tmp_path: Path) -> None:
