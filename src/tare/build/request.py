@@ -57,9 +57,11 @@ class BuildRequest:
     ``no_cache_stages`` are stages to run anew. ``check`` only lints, ``describe`` only lists the targets or what the
     target takes (its ``outline``), and ``plan_only`` only says what would run; ``why`` explains each step that runs by
     what ``project`` was when it was last built, ``keep_failed`` keeps a failed step's file system, ``budget`` is the
-    most bytes that the image may weigh (0: any). A ``dockerfile_name`` that ends in ``.yaml`` or ``.yml`` makes it a
-    declarative file (:mod:`tare.build.assembly`); ``lock_text`` is its lock file where that is not in the context, and
-    ``update_lock`` resolves packages anew whatever is locked.
+    most bytes that the image may weigh (0: any).
+
+    A ``dockerfile_name`` that ends in ``.yaml`` or ``.yml`` makes it a declarative file (:mod:`tare.build.assembly`).
+    ``lock_text`` is its lock file where that is not in the context (empty: it has none), ``update_lock`` resolves
+    packages anew whatever is locked.
     """
 
     context: Path | None

@@ -82,6 +82,8 @@ def changes_of(step: Step) -> list[Change]:
         return []
     if name in (".", "source", "eval") and _is_quiet_source(step.words):
         return []
+    if name in (".", "source") and len(step.words) > 1:
+        raise Matters(f"what is in {displayed(step.words[1])}")
     handler = FILE_COMMANDS.get(name) or SYSTEM_COMMANDS.get(name)
     if handler is None:
         raise Matters(f"what {'a program that the script chooses' if UNKNOWN in step.words[0] else name} does")

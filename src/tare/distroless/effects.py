@@ -15,6 +15,7 @@ from tare.distroless.certificates import java_trust_store, pem_bundle
 from tare.distroless.changes import AddGroup, AddUser, Alternative, Diversion, apply_change
 from tare.distroless.deb import Deb
 from tare.distroless.declarations import declared_changes
+from tare.distroless.ldcache import write_loader_cache
 from tare.distroless.scripts import Loss, read_scripts
 from tare.errors import Conflict, DataCorrupt, InvalidArgument, NotFound, Unsupported
 
@@ -59,6 +60,8 @@ def apply_effects(tree: FileTree, debs: Sequence[Deb], architecture: str, newest
             tree.add_directory(path, mode=mode, uid=uid, gid=gid)
         for path, target in LINKS.get(package, ()):
             _link(tree, path, target)
+    if "libc6" in packages:
+        write_loader_cache(tree, architecture)
     certificates = _take_certificates(tree)
     if certificates:
         tree.add_file(CA_BUNDLE, pem_bundle(certificates))

@@ -95,7 +95,7 @@ def order_of_assembly(assembly: Assembly, platform: Platform) -> Order:
         platform=platform,
         release=_release(assembly.release, f"there is no Debian {assembly.release}", "the releases"),
         architecture=architecture,
-        recipe=replace(recipe, variant=Variant(debug=assembly.debug)),
+        recipe=replace(recipe, variant=Variant(nonroot=assembly.nonroot and bool(base.service), debug=assembly.debug)),
         pins=assembly.pins,
         epoch=assembly.epoch,
     )
@@ -135,6 +135,7 @@ def _extended(base: Recipe, assembly: Assembly) -> Recipe:
         own_slices=assembly.slices,
         left_out={**base.left_out, **assembly.excluded},
         must_be_needed=frozenset(assembly.excluded),
+        asked=frozenset(wish.name for wish in assembly.packages if not wish.slices),
         users=assembly.users,
         accepted_scripts=assembly.accepted_scripts,
     )

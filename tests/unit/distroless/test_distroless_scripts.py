@@ -372,3 +372,69 @@ def test_declared_users(tmp_path: Path) -> None:
     assert users["service"] == ["777", "777", "A service", "/var/lib/service", "/sbin/nologin"]
     assert groups["extra"][1] == "service"
     assert users["other"][1] == groups["extra"][0]
+
+
+PAM_TEMPLATE = """# local
+# here are the per-package modules (the "Primary" block)
+$primary
+# here's the fallback if no module succeeds
+auth	requisite			pam_deny.so
+# and here are more per-package modules (the "Additional" block)
+$additional
+# end of pam-auth-update config
+"""
+UNIX = """Name: Unix
+Default: yes
+Priority: 256
+Auth-Type: Primary
+Auth:
+	[success=end default=ignore]	pam_unix.so nullok try_first_pass
+Auth-Initial:
+	[success=end default=ignore]	pam_unix.so nullok
+Session-Type: Additional
+Session:
+	required	pam_unix.so
+"""
+LDAP = """Name: LDAP
+Default: yes
+Priority: 128
+Auth-Type: Primary
+Auth-Final:
+	[success=end default=ignore]	pam_ldap.so use_first_pass
+	optional	pam_note.so
+Session-Interactive-Only: yes
+Session-Type: Additional
+Session:
+	optional			pam_ldap.so
+"""
+
+
+def pam_package(tmp_path: Path, *profiles: tuple[str, str]) -> Deb:
+    kinds = ("auth", "account", "password", "session", "session-noninteractive")
+    templates = [member(f"./usr/share/pam/common-{kind}", PAM_TEMPLATE.encode()) for kind in kinds]
+    chosen = [member(f"./usr/share/pam-configs/{name}", text.encode()) for name, text in profiles]
+    script = '#!/bin/sh\npam-auth-update --root "$DPKG_ROOT" --package --force\n'
+    return package(tmp_path, "libpam-runtime", *templates, *chosen, postinst=script)
+
+
+def test_pam_is_configured_of_all_profiles(tmp_path: Path) -> None:
+    off = ("off", UNIX.replace("Default: yes", "Default: no").replace("pam_unix", "pam_off"))
+    tree, lost = applied([pam_package(tmp_path, ("ldap", LDAP), ("unix", UNIX), off)])
+    assert lost == []
+    assert tree.read("etc/pam.d/common-auth").decode().splitlines()[1:6] == [
+        '# here are the per-package modules (the "Primary" block)',
+        "auth\t[success=3 default=ignore]\tpam_unix.so nullok",
+        "auth\t[success=2 default=ignore]\tpam_ldap.so use_first_pass",
+        "auth\toptional\tpam_note.so ",
+        "# here's the fallback if no module succeeds",
+    ]
+    assert "account\t[default=1]\t\t\tpam_permit.so" in tree.read("etc/pam.d/common-account").decode()
+    assert "pam_ldap" in tree.read("etc/pam.d/common-session").decode()
+    assert "pam_ldap" not in tree.read("etc/pam.d/common-session-noninteractive").decode()
+
+
+@pytest.mark.parametrize("text", [UNIX.replace("256", "high"), UNIX.replace("required\tpam_unix.so", "required")])
+def test_damaged_profiles_of_pam_are_losses(tmp_path: Path, text: str) -> None:
+    _, lost = applied([pam_package(tmp_path, ("unix", text))])
+    assert [loss.command for loss in lost] == ["pam-auth-update --root '' --package --force"]
+    assert "PAM" in lost[0].what
