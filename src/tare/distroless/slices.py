@@ -16,6 +16,7 @@ from tare.archive.entry import Kind
 from tare.archive.filetree import FileTree, Node
 from tare.distroless.deb import Deb
 from tare.distroless.debian import USRMERGE
+from tare.distroless.filters import is_unneeded
 from tare.errors import InvalidArgument, NotFound
 
 OwnSlices = Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -202,7 +203,7 @@ def cut(deb: Deb, slices: Sequence[Slice]) -> tuple[Deb, frozenset[str]]:
     kept: set[str] = set()
     for one in slices:
         paths = {node.entry.path for node in deb.tree if _takes(one, node)}
-        if not any(_is_content(deb.tree.get(path)) for path in paths):
+        if not any(_ships(one, node) for node in deb.tree if node.entry.path in paths):
             raise NotFound(
                 f"slice {one.name} of {deb.fields['Package']} {deb.fields['Version']} is empty",
                 hint=f"not empty are {', '.join(filled(deb)) or 'none of the general ones'}",
@@ -229,12 +230,13 @@ def filled(deb: Deb) -> list[str]:
     """The names of the slices known here that take something of this package."""
     known = {**GENERAL, **OF_PACKAGES.get(deb.name, {})}
     return [
-        name for name, one in sorted(known.items()) if any(_takes(one, node) and _is_content(node) for node in deb.tree)
+        name for name, one in sorted(known.items()) if any(_takes(one, node) and _ships(one, node) for node in deb.tree)
     ]
 
 
-def _is_content(node: Node | None) -> bool:
-    return node is not None and node.entry.kind is not Kind.DIRECTORY
+def _ships(one: Slice, node: Node) -> bool:
+    """Whether something that a slice takes gets into an image: no mere directory, and nothing that all leave out."""
+    return node.entry.kind is not Kind.DIRECTORY and (one.kept or not is_unneeded(node.entry))
 
 
 def _takes(one: Slice, node: Node) -> bool:

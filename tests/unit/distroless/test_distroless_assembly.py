@@ -48,7 +48,7 @@ async def archive(mirror: Mirror) -> MadeUpArchive:  # noqa: F811
         extra={"md5sums": sums, "conffiles": "/etc/server/server.conf\n"},
     )
     archive.add("helper", member("./usr/bin/helper", b"help"))
-    archive.add("tool", member("./usr/bin/tool", b"tool"))
+    archive.add("tool", member("./usr/bin/tool", b"tool"), member("./etc/init.d/tool", b"#!/bin/sh"))
     archive.publish()
     return archive
 
@@ -158,6 +158,13 @@ async def test_bad_slices(shop: Workshop) -> None:
             "slice-empty",
             r"libs of tool 1 is empty \(not empty are bins, copy",
         ),
+        (
+            part("tool", "config"),
+            {},
+            NotFound,
+            "slice-empty",
+            "slice config of tool 1 is empty",
+        ),  # but for an init script
         (part("tool", "/opt/**"), {}, NotFound, "slice-empty", r"slice /opt/\*\* of tool 1 is empty"),
         (part("tool", "y"), {"tool": {"y": ("/../x",)}}, InvalidArgument, "slice-pattern", "no pattern of paths"),
         (part("tool", "/../x"), {}, InvalidArgument, "slice-pattern", "no pattern of paths"),
