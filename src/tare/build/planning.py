@@ -91,7 +91,7 @@ class Planning:
             settings=_settings(request, named),
             epoch=epoch,
             findings=findings,
-            locks=tuple(documents.locks),
+            locks=tuple(documents.locks.values()),
         )
 
     async def _of_dockerfile(self, documents: Documents) -> tuple[Plan, Tree | None, Linter]:

@@ -302,6 +302,16 @@ async def test_an_epoch_bounds_packages_that_are_newer(
     assert [item.pins for item, _ in asked.assemblies] == [None, (LIBC,)][: len(asked_for)]
 
 
+async def test_one_lock_for_all_platforms_of_a_build(tmp_path: Path, asked: Asked) -> None:
+    dockerfile = "FROM --platform=linux/arm64 ./a.yaml AS arm\nFROM ./a.yaml\nCOPY --from=arm /x /x\n"
+    write(tmp_path, {"a.yaml": "base: static\n", "Dockerfile": dockerfile})
+    _, documents = await plan(tmp_path, "Dockerfile", asked, update_lock=True)
+    (update,) = documents.locks.values()
+    assert sorted(update.pins) == ["amd64", "arm64"]
+    assert (update.file, update.beside) == ("a.lock", False)
+    assert "\n  amd64:\n" in update.text and "\n  arm64:\n" in update.text
+
+
 async def test_checking_reads_all_files_and_asks_nobody(tmp_path: Path) -> None:
     async def report(**options: Any) -> CheckReport:
         text = (tmp_path / "a.yaml").read_text()
@@ -334,13 +344,13 @@ async def test_a_lock_pins_and_is_written_anew(tmp_path: Path, asked: Asked) -> 
         (None, "linux/amd64"),
         (None, "linux/arm64"),
     ]
-    (update,) = documents.locks
+    (update,) = documents.locks.values()
     assert (update.file, update.context, update.beside, len(update.changes)) == ("a.lock", "", True, 2)
     (tmp_path / "a.lock").write_text(update.text)
     asked.assemblies.clear()
     _, documents = await plan(tmp_path, "a.yaml", asked)
     assert [item.pins for item, _ in asked.assemblies] == [(LIBC,)]
-    assert (documents.locks, documents.built) == ([], BUILT)
+    assert (documents.locks, documents.built) == ({}, BUILT)
 
     asked.error = NotFound("libc6 2.36-9 is pinned, but nowhere", code="pin-gone")
     with pytest.raises(NotFound, match=r"a\.lock:10\n") as caught:
@@ -353,7 +363,7 @@ async def test_a_lock_pins_and_is_written_anew(tmp_path: Path, asked: Asked) -> 
         await plan(tmp_path, "a.yaml", asked)
     assert damaged.value.code == "lock-invalid"
     _, documents = await plan(tmp_path, "a.yaml", asked, update_lock=True)
-    assert documents.locks[0].text == update.text
+    assert [lock.text for lock in documents.locks.values()] == [update.text]
     (tmp_path / "a.lock").unlink()
     _, documents = await plan(tmp_path, "a.yaml", asked, lock_text=replace(update).text)
     assert asked.assemblies[-1][0].pins == (LIBC,)

@@ -68,8 +68,9 @@ class Place:
 class Documents:
     """Opens the declarative files of one build.
 
-    ``locks`` has the lock files to be written, ``findings`` what checks found in Dockerfiles that a declarative file
-    names, ``built`` when the newest package of the main file was built (seconds; None where there is none).
+    ``locks`` has the lock files to be written, by the files that they are for; ``findings`` what checks found in
+    Dockerfiles that a declarative file names; ``built`` when the newest package of the main file was built (seconds;
+    None where there is none).
     """
 
     request: BuildRequest
@@ -77,7 +78,7 @@ class Documents:
     resolve: ResolveImage
     assemble: Assemble
     observe: Callable[[Finding], None]
-    locks: list[LockUpdate] = field(default_factory=list)
+    locks: dict[Place, LockUpdate] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     built: int | None = None
 
@@ -86,7 +87,7 @@ class Documents:
 
         Raises NotFound, DocumentError, what assembling, reading and fetching raise.
         """
-        return await self._open(Home("", self.request.context), name, platform, ())
+        return await self.find(Home("", self.request.context), name, platform, ())
 
     async def main(self) -> tuple[Planner, OpenContext]:
         """What plans the build's own file, which is a declarative one. Raises as :meth:`open`."""
@@ -96,7 +97,8 @@ class Documents:
             return await unit.target()
         return await unit.planner()
 
-    async def _open(self, home: Home, name: str, platform: Platform, trail: tuple[Place, ...]) -> Named:
+    async def find(self, home: Home, name: str, platform: Platform, trail: tuple[Place, ...]) -> Named:
+        """As :meth:`open`, for a file in ``home``; ``trail`` are the declarative files that lead to it."""
         if is_document(name):
             return await self._include(Place(home, inside(name)), platform, trail)
         value = self.request.contexts[name]
@@ -168,10 +170,13 @@ class _Unit:
                 return await self._assembled(read)
             if name in included:
                 return included[name]
-            return await self._documents._open(self._place.home, name, platform, self._trail)
+            return await self._documents.find(self._place.home, name, platform, self._trail)
 
         request = replace(self._request, target="")
-        own = lambda name: lowered.owns(name) or is_document(name)  # noqa: E731
+
+        def own(name: str) -> bool:
+            return lowered.owns(name) or is_document(name)
+
         return Planner(lowered.dockerfile, request, prefix=self._prefix, own=own), opened
 
     async def target(self) -> tuple[Planner, OpenContext]:
@@ -216,7 +221,7 @@ class _Unit:
         """The stages of its Dockerfile that it copies from."""
 
         async def opened(name: str, platform: Platform) -> Named:
-            return await self._documents._open(self._place.home, name, platform, self._trail)
+            return await self._documents.find(self._place.home, name, platform, self._trail)
 
         request = replace(self._request, target="")
         planner = Planner(dockerfile, request, prefix=f"{self._prefix}{dockerfile.name}:")
@@ -275,20 +280,20 @@ class _Unit:
         document = read.document
         before = dict(lock.pins) if lock is not None else {}
         wanted: Sequence[str] = document.architectures or tuple(before)
-        after = {self._platform.architecture: used}
+        known = self._documents.locks.get(self._place)  # of another platform in the same build
+        after = {**(known.pins if known is not None else {}), self._platform.architecture: used}
         for architecture in wanted:
             if architecture not in after:
                 platform = Platform(self._platform.os, architecture)
                 assembly = document.assembly(None, None)
                 after[architecture] = (await self._assemble(read, assembly, platform))[1]
-        self._documents.locks.append(
-            LockUpdate(
-                context=self._place.home.context,
-                file=lock_name(self._place.name),
-                text=write_lock(document, after),
-                beside=self._main,
-                changes=changes_between(before, after),
-            )
+        self._documents.locks[self._place] = LockUpdate(
+            context=self._place.home.context,
+            file=lock_name(self._place.name),
+            text=write_lock(document, after),
+            beside=self._main,
+            changes=changes_between(before, after),
+            pins=after,
         )
 
 
