@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbi
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit lab lint bench bench-build bench-assemble parity two-engines clean
+.PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit lab lint bench bench-build bench-assemble parity catalogue-proof clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,8 +43,8 @@ test-options: setup ## Compare what options of run do with a real Docker's, case
 parity: setup ## Compare the resolver with apt-get on packages chosen at random (ARGS="200 1": how many, and the seed)
 	$(VENV)/bin/python tests/differential/apt/parity.py $(ARGS)
 
-two-engines: setup ## Assemble the whole catalogue on two engines and compare digests (ARGS="IMAGE:TAG …" for some)
-	$(VENV)/bin/python tests/differential/two_engines.py $(ARGS)
+catalogue-proof: setup ## Assemble the whole catalogue on two engines; compare, weigh, audit, validate SBOMs (ARGS=names)
+	$(VENV)/bin/python tests/differential/catalogue_proof.py $(ARGS)
 
 lab: setup ## Try who reaches whom in network namespaces (ARGS=--record records a real Docker's outcomes first)
 	$(VENV)/bin/python tests/lab/report.py $(ARGS)

@@ -1,4 +1,4 @@
-"""Engines that have nothing in common assemble the same images; ``make two-engines`` tries the whole catalogue."""
+"""Engines that have nothing in common assemble the same images; ``make catalogue-proof`` tries the whole catalogue."""
 
 from __future__ import annotations
 

@@ -71,7 +71,9 @@ class Assembler:
         temporary = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix=SPOOL_PREFIX, dir=self._cache)
         try:
             root = Path(temporary.name)
-            reading = asyncio.gather(*(read(p, root / p.sha256) for p in packages), return_exceptions=True)
+            # the largest first: begun last, it would be read alone at the end
+            order = sorted(packages, key=lambda package: package.size, reverse=True)
+            reading = asyncio.gather(*(read(p, root / p.sha256) for p in order), return_exceptions=True)
             try:
                 results = await asyncio.shield(reading)
             finally:
@@ -80,7 +82,8 @@ class Assembler:
             for result in results:
                 if isinstance(result, Exception):
                     raise result
-            yield [result for result in results if isinstance(result, Deb)]
+            read_debs = dict(zip(order, results, strict=True))
+            yield [deb for package in packages if isinstance(deb := read_debs[package], Deb)]
         finally:
             await finish(asyncio.to_thread(temporary.cleanup), what="delete unpacked packages")
 

@@ -12,8 +12,12 @@ import msgspec
 import pytest
 from build_planning import AMD64, image
 
+from tare.build.assembly.document import read_document
 from tare.build.assembly.including import Documents
+from tare.build.assembly.lockfile import write_lock
 from tare.build.assembly.lowering import quote
+from tare.build.checking import report_of
+from tare.build.checks.findings import CheckReport
 from tare.build.dockerfile.expansion import expand
 from tare.build.dockerfile.stages import parse_dockerfile
 from tare.build.graph import CopyStep, Plan, WorkdirStep
@@ -298,6 +302,31 @@ async def test_an_epoch_bounds_packages_that_are_newer(
     assert [item.pins for item, _ in asked.assemblies] == [None, (LIBC,)][: len(asked_for)]
 
 
+async def test_checking_reads_all_files_and_asks_nobody(tmp_path: Path) -> None:
+    async def report(**options: Any) -> CheckReport:
+        text = (tmp_path / "a.yaml").read_text()
+        request = BuildRequest(context=tmp_path, dockerfile=text, dockerfile_name="a.yaml", **options)
+        return await report_of(request, None)  # type: ignore[arg-type]
+
+    files = "files: [{from: b, source: /x, target: /x}]\n"
+    write(tmp_path, {"a.yaml": f"dockerfile: D\n{files}", "D": "FROM x as b\nRUN y\n"})
+    found = await report()
+    assert ([finding.rule for finding in found.findings], found.error) == (["FromAsCasing"], None)
+    document = read_document((tmp_path / "a.yaml").read_text(), "a.yaml").document
+    write(tmp_path, {"a.lock": write_lock(document, {"amd64": (LIBC,)})})
+    assert (await report()).error is None
+    for change, cause in (
+        ({"a.yaml": "packages: [curl]\n"}, "a.lock was made for another a.yaml: curl came to packages later"),
+        ({"a.lock": "x\n"}, "a.lock: expected a mapping"),
+        ({"a.yaml": "dockerfile: none\n"}, "none: not found in the build context"),
+        ({"a.yaml": "dockerfile: D\nfiles: [{from: 4, source: /x, target: /x}]\n"}, "from 4: D has no such stage"),
+        ({"a.yaml": "base: [x]\n"}, "a.yaml: expected text, not a list"),
+    ):
+        write(tmp_path, change)
+        error = (await report()).error
+        assert error is not None and cause in error.message
+
+
 async def test_a_lock_pins_and_is_written_anew(tmp_path: Path, asked: Asked) -> None:
     write(tmp_path, {"a.yaml": "architectures: [amd64, arm64]\n"})
     _, documents = await plan(tmp_path, "a.yaml", asked, update_lock=True)
@@ -328,3 +357,6 @@ async def test_a_lock_pins_and_is_written_anew(tmp_path: Path, asked: Asked) -> 
     (tmp_path / "a.lock").unlink()
     _, documents = await plan(tmp_path, "a.yaml", asked, lock_text=replace(update).text)
     assert asked.assemblies[-1][0].pins == (LIBC,)
+    (tmp_path / "a.lock").write_text("not for a file that says what its lock is\n")
+    await plan(tmp_path, "a.yaml", asked, lock_text="")
+    assert asked.assemblies[-1][0].pins is None
