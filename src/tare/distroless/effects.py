@@ -62,7 +62,7 @@ def apply_effects(tree: FileTree, debs: Sequence[Deb], architecture: str, newest
             tree.add_directory(path, mode=mode, uid=uid, gid=gid)
         for path, target in LINKS.get(package, ()):
             _link(tree, path, target)
-    if "libc6" in packages:
+    if any(node.entry.path.endswith("/libc.so.6") for node in tree):
         write_loader_cache(tree, architecture)
     certificates = _take_certificates(tree)
     if certificates:

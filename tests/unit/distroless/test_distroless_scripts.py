@@ -148,6 +148,10 @@ if is_odd; then mkdir /odd; else mkdir /even; fi
     assert changes(tmp_path, script) == [MakeDirectory(path=path) for path in ("/new", "/odd", "/even")]
 
 
+def test_a_redirection_that_the_grammar_lacks(tmp_path: Path) -> None:
+    assert changes(tmp_path, "exec 7<>/dev/null\nmkdir /x\n") == [MakeDirectory(path="/x")]
+
+
 def test_alternatives_and_diversions(tmp_path: Path) -> None:
     script = """
 for i in java keytool; do
