@@ -188,6 +188,10 @@ def check_postgresql(engine: EngineProcess, variant: str = "") -> None:
             engine.docker("restart", "postgresql")
             one.wait_for_log(ready, 2)
             assert sql("SELECT id, text FROM notes") == "1|größer"
+            dump = client(
+                engine, tools, "pg_dump", "-h", one.address, "-U", "postgres", environment={"PGPASSWORD": PASSWORD}
+            )
+            assert "COPY public.notes (id, text) FROM stdin;\n1\tgrößer\n" in dump
             # extensions, ICU's collations and time zones are there
             assert sql("CREATE EXTENSION pgcrypto; SELECT encode(digest('x', 'md5'), 'hex')").startswith("9dd4e461")
             assert sql("SELECT 'a' < 'B' COLLATE \"de-x-icu\"") == "t"
@@ -224,3 +228,5 @@ def check_mariadb(engine: EngineProcess, variant: str = "") -> None:
             engine.docker("restart", "mariadb")
             one.wait_for_log("ready for connections", 2)
             assert sql("SELECT id, text FROM notes") == "1\tgrößer"
+            words = ("-h", one.address, "-u", "shop", f"-p{PASSWORD}", "--no-tablespaces", "shop")
+            assert "VALUES\n(1,'größer')" in client(engine, tools, "mariadb-dump", *words, environment={})

@@ -52,15 +52,19 @@ def refused(host: EngineProcess, context: Path, *options: str) -> str:
 
 def test_a_python_service(declared: EngineProcess, client: docker_py.DockerClient, tmp_path: Path) -> None:
     from_the_page(tmp_path, "distroless.yaml", "app.py")
+    unnamed = declared.text("images", "-q", "-f", "dangling=true")
     file = ("-f", str(tmp_path / "distroless.yaml"))
+    nameless = declared.text("images", "-q", "-f", "dangling=true").split()
     built = declared.docker("build", "-t", "declared:shop", *file, str(tmp_path)).stdout.decode()
     assert re.search(r"^Step 1/\d+ : ASSEMBLE python3$", built, re.MULTILINE)
     image = declared.text("inspect", "-f", "{{.Id}}", "declared:shop")
+    assert declared.text("images", "-q", "-f", "dangling=true").split() == nameless  # nothing is left but the image
 
     again = events(declared, "-t", "declared:again", *file, str(tmp_path))
     assert {event["cached"] for event in again if event["event"] == "done"} == {True}
     by_library, _ = client.images.build(path=str(tmp_path), dockerfile="distroless.yaml", tag="declared:library")
     assert (again[-1]["image_id"], by_library.id) == (image, image)
+    assert declared.text("images", "-q", "-f", "dangling=true") == unnamed, "packages are no image without a name"
     proof = declared.tare("audit", "--distroless", "declared:shop").stdout.decode()
     assert "the proof holds: /usr/bin/python3" in proof
 
@@ -149,6 +153,8 @@ def test_a_file_outside_of_the_context(declared: EngineProcess, tmp_path: Path) 
     file = tmp_path / "out.yaml"
     file.write_text("files: [{source: page, target: /srv/page}]\nvolumes: [/srv/data]\n")
     options = ("-t", "declared:out", "-f", str(file), str(context))
+    declared.tare("build", *options)
+    assert not list(tmp_path.glob("*.lock"))
     declared.tare("build", "--update-lock", *options)
     assert (tmp_path / "out.lock").exists() and not list(context.glob("*.lock"))
     assert b"archive" not in declared.tare("build", *options).stderr

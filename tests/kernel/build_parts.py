@@ -107,7 +107,7 @@ class LocalSources:
         return await self._store.images.resolve(reference.familiar())
 
     async def assemble_packages(
-        self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None]
+        self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None], *, lease: str
     ) -> Assembled:
         raise Unsupported("nothing is assembled here")
 

@@ -21,9 +21,10 @@ pytestmark = [pytest.mark.root, pytest.mark.network, pytest.mark.timeout(180)]
 
 class Workshop(Bench):
     async def assembled(self, assembly: Assembly, platform: str = "linux/amd64") -> tuple[Image, Assembled]:
-        done = await self.catalogue.assemble_packages(
-            assembly, Platform.parse(platform), lambda *step: self.progress.append(step)
-        )
+        async with self.store.leases.hold() as lease:
+            done = await self.catalogue.assemble_packages(
+                assembly, Platform.parse(platform), lambda *step: self.progress.append(step), lease=lease
+            )
         return await self.store.images.get(done.image), done
 
 

@@ -23,12 +23,14 @@ from weighing_checks import (
     mounted,
 )
 
+from tare.archive.filetree import FileTree
 from tare.audit.auditing import Question, Subject, audit
 from tare.audit.findings import Report, Severity
 from tare.audit.policy import Policy
 from tare.base.process import run
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.effects import JAVA_TRUST_STORE
+from tare.distroless.pam import write_pam_configuration
 from tare.distroless.recipes import RECIPES
 from tare.distroless.settings import ArchiveSettings
 from tare.engine.weigh import Weigher
@@ -129,7 +131,30 @@ hello
 """
 
 
-async def test_debian_is_configured_and_installs_packages(bench: Bench) -> None:
+def assert_pam_agrees(root: Path) -> None:
+    """The assembler makes of the profiles what pam-auth-update has made of them here."""
+    tree = FileTree()
+    for path in (*(root / "usr/share/pam-configs").iterdir(), *(root / "usr/share/pam").iterdir()):
+        tree.add_file(str(path.relative_to(root)), path.read_bytes())
+    write_pam_configuration(tree)
+    for kind in ("auth", "account", "password", "session", "session-noninteractive"):
+        assert tree.read(f"etc/pam.d/common-{kind}") == (root / f"etc/pam.d/common-{kind}").read_bytes(), kind
+
+
+async def assert_the_same_elsewhere(image: Image, other: Path, cache: Path) -> None:
+    """Another engine with the same packages makes the same bytes."""
+    store = await Store.open(other)
+    try:
+        for note in (cache / "assembled").iterdir():
+            note.unlink()
+        assert (await Bench(store, cache).image(str(image.tags[0]))).id == image.id
+    finally:
+        await store.close()
+
+
+async def test_debian_is_configured_installs_packages_and_is_always_the_same(
+    bench: Bench, tmp_path: Path, cache: Path
+) -> None:
     output = await bench.run("tare.local/debian:12", "/bin/bash", "-c", SHELL, host_network=True)
     assert output.splitlines()[-1] == "Hello, world!"
     image = await bench.image("tare.local/debian:bookworm")
@@ -146,6 +171,7 @@ async def test_debian_is_configured_and_installs_packages(bench: Bench) -> None:
     await assert_seen(bench.store, found, image)
     async with mounted(bench.store, image) as root:
         assert_dpkg_agrees(inventory_of(bench.store, image), root)
+        assert_pam_agrees(root)
     report = bench.audit(image)
     assert report.proof is not None and not report.proof.holds
     faults = {(one.rule, one.path) for one in report.findings}
@@ -155,18 +181,7 @@ async def test_debian_is_configured_and_installs_packages(bench: Bench) -> None:
         ("outside-closure", "/usr/bin/perl"), ("outside-closure", "/usr/bin/gunzip"),
     }  # fmt: skip
     assert not [one for one in report.findings if one.rule in ("modified-file", "hidden-program", "secret-key")]
-
-
-async def test_debian_is_the_same_bytes_every_time(bench: Bench, tmp_path: Path, cache: Path) -> None:
-    first = await bench.image("tare.local/debian:12")
-    other = await Store.open(tmp_path / "other")
-    try:
-        for note in (cache / "assembled").iterdir():
-            note.unlink()
-        second = await Bench(other, cache).image("tare.local/debian:12")
-    finally:
-        await other.close()
-    assert first.id == second.id
+    await assert_the_same_elsewhere(image, tmp_path / "other", cache)
 
 
 async def test_up_to_date_images_are_not_assembled_again(bench: Bench) -> None:

@@ -90,7 +90,7 @@ async def assert_seen(store: Store, found: dict[str, Any], image: Image) -> None
 
 
 MADE = re.compile(
-    r"etc/(?:passwd|group|nsswitch\.conf|timezone|inputrc|ssl/certs/(?:ca-certificates\.crt|java/cacerts))|busybox/busybox"
+    r"etc/(?:passwd|group|nsswitch\.conf|timezone|ssl/certs/(?:ca-certificates\.crt|java/cacerts))|busybox/busybox"
     r"|var/www/html/index\.nginx-debian\.html|etc/mysql/mariadb\.conf\.d/05-container\.cnf"
     r"|etc/inputrc|etc/\.java/\.systemPrefs/[.\w]+|var/log/nginx/\w+\.log|etc/ld\.so\.cache"
 )

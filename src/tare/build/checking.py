@@ -7,8 +7,12 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tare.build.assembly.document import read_document
-from tare.build.checks.findings import CheckError, CheckReport
+from tare.build.assembly.document import DocumentFile, read_document
+from tare.build.assembly.files import inside, read_file, stage_names
+from tare.build.assembly.lockfile import lock_name, pins_for, read_lock
+from tare.build.assembly.lowering import lower
+from tare.build.assembly.placing import placed
+from tare.build.checks.findings import CheckError, CheckReport, Finding
 from tare.build.checks.heads import read_global_scope
 from tare.build.checks.linter import Linter, StageBase
 from tare.build.dockerfile.dockerignore import IgnoreRules
@@ -36,7 +40,7 @@ async def report_of(request: BuildRequest, store: Store) -> CheckReport:
     is called undefined. An error in Dockerfile or context is part of the report.
     """
     if request.is_declarative:
-        return await asyncio.to_thread(_report_of_document, request)
+        return await _report_of_document(request)
     linter = Linter(request, lambda _: None)
     error = None
     try:
@@ -62,13 +66,40 @@ async def report_of(request: BuildRequest, store: Store) -> CheckReport:
     return CheckReport(file=request.dockerfile_name, text=request.dockerfile, findings=linter.findings, error=error)
 
 
-def _report_of_document(request: BuildRequest) -> CheckReport:
+async def _report_of_document(request: BuildRequest) -> CheckReport:
+    """Check a declarative file with its lock file, and its Dockerfile."""
     error = None
+    findings: list[Finding] = []
     try:
-        read_document(request.dockerfile, request.dockerfile_name)
+        read = await asyncio.to_thread(read_document, request.dockerfile, request.dockerfile_name)
+        stages: dict[str, str] = {}
+        if read.document.dockerfile:
+            name = inside(read.document.dockerfile)
+            try:
+                text = await asyncio.to_thread(read_file, request.context, name, "")
+            except NotFound as missing:
+                raise placed(missing, read, "dockerfile") from missing
+            linter = Linter(replace(request, dockerfile=text, dockerfile_name=name), findings.append)
+            stages = stage_names(await linter.read())
+        lower(read, "", stages=stages)
+        await asyncio.to_thread(_check_lock, read, request)
     except TareError as cause:
         error = CheckError.of(cause, None)
-    return CheckReport(file=request.dockerfile_name, text=request.dockerfile, findings=(), error=error)
+    return CheckReport(file=request.dockerfile_name, text=request.dockerfile, findings=tuple(findings), error=error)
+
+
+def _check_lock(read: DocumentFile, request: BuildRequest) -> None:
+    """Raises DocumentError for a lock file that is damaged or was made for something else."""
+    name, text = lock_name(request.dockerfile_name), request.lock_text
+    if text is None:
+        try:
+            text = read_file(request.context, name, "")
+        except NotFound:
+            return
+    if text:
+        lock = read_lock(text, name)
+        for architecture in read.document.architectures or lock.pins:
+            pins_for(lock, read, architecture)
 
 
 def _absent(platform: Platform) -> Image:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from tare.base.shielding import to_end
 from tare.build.assembly.including import Documents
 from tare.build.assembly.lockfile import LockUpdate
-from tare.build.cache.records import Part
+from tare.build.cache.records import Part, Result, make_key
 from tare.build.checking import ignore_rules
 from tare.build.checks.findings import Finding
 from tare.build.checks.linter import Linter
@@ -89,7 +91,7 @@ class Planning:
             settings=_settings(request, named),
             epoch=epoch,
             findings=findings,
-            locks=tuple(documents.locks),
+            locks=tuple(documents.locks.values()),
         )
 
     async def _of_dockerfile(self, documents: Documents) -> tuple[Plan, Tree | None, Linter]:
@@ -121,8 +123,18 @@ class Planning:
         return await self._held(image)
 
     async def _assemble(self, assembly: Assembly, platform: Platform) -> tuple[Image, tuple[Pin, ...]]:
-        assembled = await self.sources.assemble_packages(assembly, platform, self._progress)
-        return await self._held(await self.bench.store.images.get(assembled.image)), assembled.pins
+        """Have packages assembled. What stays of it is a record of the build cache, not an image without a name."""
+        images = self.bench.store.images
+        assembled = await self.sources.assemble_packages(assembly, platform, self._progress, lease=self.lease)
+        self.stack.push_async_callback(images.remove_unnamed, assembled.image, self.lease)
+        image = await self._held(await images.get(assembled.image))
+        (layer,) = image.diff_ids
+        key = make_key({"op": "assemble", "layer": str(layer), "packages": [pin.name for pin in assembled.pins]})
+        if await self.bench.cache.find(key) is None:
+            part = Part(kind="layer", key=str(layer))
+            made = Result(part=part, chain=(part,), bytes=image.size, created=time.time())
+            await to_end(self.bench.cache.put(key, made, kind="content"))
+        return image, assembled.pins
 
     async def _held(self, image: Image) -> Image:
         await self.bench.store.leases.add(self.lease, "image", str(image.id))

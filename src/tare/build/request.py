@@ -57,9 +57,11 @@ class BuildRequest:
     ``no_cache_stages`` are stages to run anew. ``check`` only lints, ``describe`` only lists the targets or what the
     target takes (its ``outline``), and ``plan_only`` only says what would run; ``why`` explains each step that runs by
     what ``project`` was when it was last built, ``keep_failed`` keeps a failed step's file system, ``budget`` is the
-    most bytes that the image may weigh (0: any). A ``dockerfile_name`` that ends in ``.yaml`` or ``.yml`` makes it a
-    declarative file (:mod:`tare.build.assembly`); ``lock_text`` is its lock file where that is not in the context, and
-    ``update_lock`` resolves packages anew whatever is locked.
+    most bytes that the image may weigh (0: any).
+
+    A ``dockerfile_name`` that ends in ``.yaml`` or ``.yml`` makes it a declarative file (:mod:`tare.build.assembly`).
+    ``lock_text`` is its lock file where that is not in the context (empty: it has none), ``update_lock`` resolves
+    packages anew whatever is locked.
     """
 
     context: Path | None
@@ -181,10 +183,12 @@ class SourceResolver(Protocol):
         """
         ...
 
-    async def assemble_packages(self, assembly: Assembly, platform: Platform, progress: Progress) -> Assembled:
+    async def assemble_packages(
+        self, assembly: Assembly, platform: Platform, progress: Progress, *, lease: str
+    ) -> Assembled:
         """The image that ``assembly`` describes, in the local store without a name, and the packages in it.
 
-        The caller takes it into a lease at once. Raises what is wrong with the assembly (NotFound, Conflict,
-        InvalidArgument, Unsupported), Unavailable without archive, DataCorrupt.
+        ``lease`` holds the image; the caller removes it when it is used no more. Raises what is wrong with the assembly
+        (NotFound, Conflict, InvalidArgument, Unsupported), Unavailable without archive, DataCorrupt.
         """
         ...

@@ -84,18 +84,26 @@ class DebianCatalogue:
         done = await self._flights.do(f"{reference} {platform}", lambda: self._assemble(order, progress))
         return done.image
 
-    async def assemble_packages(self, assembly: Assembly, platform: Platform, progress: Progress) -> Assembled:
-        """The image that ``assembly`` describes, in the store without a tag, and its packages.
+    async def assemble_packages(
+        self, assembly: Assembly, platform: Platform, progress: Progress, *, lease: str
+    ) -> Assembled:
+        """The image that ``assembly`` describes, in the store without a tag and held by ``lease``, and its packages.
 
-        It has the defaults (environment, entry point) of the assembly's base. Nothing but the caller's lease keeps it
-        from ``image prune``; it is assembled again when it is missing. With pins, the archive is asked only for
+        It has the defaults (environment, entry point) of the assembly's base. With pins, the archive is asked only for
         packages that are not in the cache. Raises as :meth:`assemble`; moreover NotFound for an unknown slice and for
         a pinned package that is gone, Conflict for pins that do not fit the assembly, InvalidArgument.
         """
         order = order_of_assembly(assembly, platform)
         if order.pins is not None:
             check_pins(order.pins, order.architecture)
-        return await self._flights.do(_identity(order), lambda: self._assemble(order, progress))
+        while True:
+            done = await self._flights.do(_identity(order), lambda: self._assemble(order, progress))
+            await self._store.leases.add(lease, "image", str(done.image))
+            try:
+                await self._store.images.get(done.image)
+            except NotFound:
+                continue  # another caller had done with it before this one's lease held it
+            return done
 
     async def _assemble(self, order: Order, progress: Progress) -> Assembled:
         await self._start()

@@ -10,6 +10,7 @@ from tare.archive.entry import Entry, Kind
 from tare.archive.filetree import FileTree
 from tare.distroless.accounts import Accounts
 from tare.distroless.filters import is_unneeded
+from tare.distroless.pam import write_pam_configuration
 from tare.errors import InvalidArgument, NotFound
 
 _PHP_PRIORITY = re.compile(r"(?m)^;\s*priority=(\d+)")
@@ -146,6 +147,11 @@ class EnablePhpModule:
     module: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurePam:
+    """PAM's common configuration is put together of the profiles that the image has."""
+
+
 Change = (
     MakeDirectory
     | MakeLink
@@ -160,6 +166,7 @@ Change = (
     | Alternative
     | Diversion
     | EnablePhpModule
+    | ConfigurePam
 )
 
 
@@ -190,6 +197,8 @@ class _Changing:
                 pass
             case EnablePhpModule():
                 self._php_module(change)
+            case ConfigurePam():
+                write_pam_configuration(self.tree)
             case SetOwner():
                 self._each(change.path, change.recursive, self._owner(change.user, change.group))
             case SetMode():

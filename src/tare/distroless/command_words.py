@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from tare.distroless.shell_syntax import UNKNOWN
 
+TEMPORARY = "/tmp/"
+"""Where scripts prepare files; nothing of it stays in an image."""
+
 
 class Matters(Exception):
     """The command changes something that is not done here; the message says what is lost."""

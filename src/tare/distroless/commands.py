@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from tare.distroless.changes import Change, CopyFile, WriteFile
-from tare.distroless.command_words import Matters, displayed, is_path
+from tare.distroless.command_words import TEMPORARY, Matters, displayed, is_path
 from tare.distroless.file_commands import FILE_COMMANDS
 from tare.distroless.shell import Step
 from tare.distroless.shell_syntax import UNKNOWN
@@ -82,6 +82,8 @@ def changes_of(step: Step) -> list[Change]:
         return []
     if name in (".", "source", "eval") and _is_quiet_source(step.words):
         return []
+    if name in (".", "source") and len(step.words) > 1:
+        raise Matters(f"what is in {displayed(step.words[1])}")
     handler = FILE_COMMANDS.get(name) or SYSTEM_COMMANDS.get(name)
     if handler is None:
         raise Matters(f"what {'a program that the script chooses' if UNKNOWN in step.words[0] else name} does")
@@ -118,7 +120,7 @@ def _edits_in_place(words: Sequence[str]) -> bool:
 
 def _redirected(step: Step, name: str) -> list[Change] | None:
     """What is written by redirection; ``None`` when nothing is."""
-    targets = [path for path in step.writes if not path.startswith(("/dev/", "/proc/", "/tmp/", "/run/systemd/"))]
+    targets = [path for path in step.writes if not path.startswith(("/dev/", "/proc/", "/run/systemd/"))]
     if not targets:
         return None
     if name in READING and name not in ("echo", "printf", "cat", "true", ":") and UNKNOWN in targets[0]:
@@ -129,6 +131,8 @@ def _redirected(step: Step, name: str) -> list[Change] | None:
     if text is None:
         if name == "cat" and len(step.words) == 2 and is_path(step.words[1]) and not step.appends:
             return [CopyFile(source=step.words[1], target=path)]
+        if path.startswith(TEMPORARY):
+            return []  # what is made of it later has no source then, and is lost
         raise Matters(f"the content of {path}")
     return [WriteFile(path=path, content=text.encode(), append=step.appends)]
 

@@ -12,11 +12,13 @@ from tare.archive.filetree import FileTree
 from tare.distroless.accounts import Accounts
 from tare.distroless.alternatives import apply_alternatives
 from tare.distroless.certificates import java_trust_store, pem_bundle
-from tare.distroless.changes import AddGroup, AddUser, Alternative, Diversion, apply_change
+from tare.distroless.changes import AddGroup, AddUser, Alternative, Change, CopyFile, Diversion, apply_change
+from tare.distroless.command_words import TEMPORARY
 from tare.distroless.deb import Deb
 from tare.distroless.declarations import declared_changes
+from tare.distroless.ldcache import write_loader_cache
 from tare.distroless.scripts import Loss, read_scripts
-from tare.errors import Conflict, DataCorrupt, InvalidArgument, NotFound, Unsupported
+from tare.errors import Conflict, DataCorrupt, InvalidArgument, NotFound, TareError, Unsupported
 
 CA_DIRECTORY = "usr/share/ca-certificates/"
 CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
@@ -54,11 +56,14 @@ def apply_effects(tree: FileTree, debs: Sequence[Deb], architecture: str, newest
     accounts = Accounts()
     _base(tree)
     losses = _apply_scripts(tree, debs, accounts)
+    tree.add_directory("tmp", mode=0o1777)
     for package in sorted(packages):
         for path, mode, uid, gid in DIRECTORIES.get(package, ()):
             tree.add_directory(path, mode=mode, uid=uid, gid=gid)
         for path, target in LINKS.get(package, ()):
             _link(tree, path, target)
+    if any(node.entry.path.endswith("/libc.so.6") for node in tree):
+        write_loader_cache(tree, architecture)
     certificates = _take_certificates(tree)
     if certificates:
         tree.add_file(CA_BUNDLE, pem_bundle(certificates))
@@ -140,8 +145,10 @@ def _apply_scripts(tree: FileTree, debs: Sequence[Deb], accounts: Accounts) -> l
                 try:
                     apply_change(tree, planned.change, accounts, deb.tree)
                 except (NotFound, InvalidArgument, Conflict) as error:
-                    if planned.is_certain:
-                        losses.append(replace(planned.loss, what=error.message))
+                    if planned.is_certain or _is_of_temporary(planned.change):
+                        losses.append(replace(planned.loss, what=_lost(planned.change, error)))
+            if script.changes:
+                tree.remove(TEMPORARY)
         for deb, _ in scripts:
             for change in (*([PACKAGE_USERS[deb.name]] if deb.name in PACKAGE_USERS else []), *declared[deb.name]):
                 if isinstance(change, AddUser | AddGroup) is users:
@@ -153,6 +160,17 @@ def _apply_scripts(tree: FileTree, debs: Sequence[Deb], accounts: Accounts) -> l
     return losses
 
 
+def _is_of_temporary(change: Change) -> bool:
+    """Whether it takes a file that the script has made before, of what is not known."""
+    return isinstance(change, CopyFile) and change.source.startswith(TEMPORARY)
+
+
+def _lost(change: Change, error: TareError) -> str:
+    if isinstance(change, CopyFile) and _is_of_temporary(change):
+        return f"the content of {change.target}"
+    return error.message
+
+
 def _applies(tree: FileTree, loss: Loss) -> bool:
     return not loss.only_with or any(fnmatchcase(node.entry.path, loss.only_with) for node in tree)
 
@@ -160,7 +178,6 @@ def _applies(tree: FileTree, loss: Loss) -> bool:
 def _base(tree: FileTree) -> None:
     """What every image has, as base-files' and base-passwd's scripts would make it."""
     tree.add_file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
-    tree.add_directory("tmp", mode=0o1777)
     tree.add_directory("var/tmp", mode=0o1777)
     tree.add_directory("root", mode=0o700)
     tree.add_directory("home/nonroot", mode=0o700, uid=65532, gid=65532)

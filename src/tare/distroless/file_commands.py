@@ -15,6 +15,7 @@ from tare.distroless.changes import (
     WriteFile,
 )
 from tare.distroless.command_words import (
+    TEMPORARY,
     Matters,
     displayed,
     is_path,
@@ -99,8 +100,6 @@ def _copied(words: list[str], *, move: bool) -> list[Change]:
     options, rest = options_of(words, "tS")
     if len(rest) != 2 or {"r", "R", "a", "t", "recursive"} & options.keys():
         raise Matters(f"what is {'moved' if move else 'copied'} to {displayed(rest[-1] if rest else '')}")
-    if rest[0].startswith("/tmp/") and rest[1].startswith("/tmp/"):
-        return []
     source, target = paths_of(rest, "the file")
     return [CopyFile(source=source, target=target, only_new="n" in options, move=move)]
 
@@ -109,7 +108,7 @@ def _ucf(words: list[str]) -> list[Change]:
     options, rest = options_of(words, "Ss", ["src-dir", "sum-file", "state-dir"])
     if {"p", "purge"} & options.keys():
         return []
-    if len(rest) != 2 or any(word.startswith("/tmp/") or not is_path(word) for word in rest):
+    if len(rest) != 2 or not all(map(is_path, rest)) or rest[1].startswith(TEMPORARY):
         raise Matters(f"the configuration file {displayed(rest[-1] if rest else '')}")
     return [CopyFile(source=rest[0], target=rest[1], only_new=True)]
 

@@ -48,8 +48,8 @@ def distroless_tree(debs: Sequence[Deb], recipe: Recipe, architecture: str, newe
         _add_busybox(tree)
     if recipe.has_tools:
         tree.add_symlink("bin/sh", "/busybox/sh")
-    entries = [node.entry for node in tree if node.entry.path not in kept]
-    tree.discard([entry.path for entry in entries if is_unneeded(entry) or recipe.leaves_out(entry.path)])
+    others = [node for node in tree if node.entry.path not in kept]
+    tree.discard([o.entry.path for o in others if is_unneeded(o.entry) or recipe.leaves_out(o.entry.path, o.owner)])
     check_losses(apply_effects(tree, working, architecture, newest), recipe.accepted_scripts)
     add_users(tree, recipe.users)
     if recipe.service is not None:

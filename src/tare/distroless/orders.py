@@ -93,9 +93,9 @@ def order_of_assembly(assembly: Assembly, platform: Platform) -> Order:
     return Order(
         title=title,
         platform=platform,
-        release=_release(assembly.release, f"there is no Debian {assembly.release}"),
+        release=_release(assembly.release, f"there is no Debian {assembly.release}", "the releases"),
         architecture=architecture,
-        recipe=replace(recipe, variant=Variant(debug=assembly.debug)),
+        recipe=replace(recipe, variant=Variant(nonroot=assembly.nonroot and bool(base.service), debug=assembly.debug)),
         pins=assembly.pins,
         epoch=assembly.epoch,
     )
@@ -135,6 +135,7 @@ def _extended(base: Recipe, assembly: Assembly) -> Recipe:
         own_slices=assembly.slices,
         left_out={**base.left_out, **assembly.excluded},
         must_be_needed=frozenset(assembly.excluded),
+        asked=frozenset(wish.name for wish in assembly.packages if not wish.slices),
         users=assembly.users,
         accepted_scripts=assembly.accepted_scripts,
     )
@@ -147,14 +148,14 @@ def _architecture(title: str, platform: Platform) -> str:
     return architecture
 
 
-def _release(name: str, problem: str) -> DebianRelease:
+def _release(name: str, problem: str, what: str = "the tags") -> DebianRelease:
     if name == "latest":
         return RELEASES[0]
     for release in RELEASES:
         if name in (release.version, release.codename):
             return release
     known = ", ".join(name for release in RELEASES for name in (release.version, release.codename))
-    raise NotFound(problem, hint=f"the tags are latest, {known}", code="catalogue-unknown")
+    raise NotFound(problem, hint=f"{what} are latest, {known}", code="catalogue-unknown")
 
 
 def _unknown(reference: Reference) -> NotFound:

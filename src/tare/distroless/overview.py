@@ -93,7 +93,7 @@ def _distroless(name: str, recipe: Recipe, tags: tuple[str, ...]) -> Offer:
         tags=tags,
         size=recipe.size,
         packages=(*recipe.packages, *sorted(recipe.only_slices)),
-        tools=recipe.tools,
+        tools=(*recipe.tools, *sorted(recipe.tool_slices)),
         left_out=recipe.left_out,
         without=recipe.without,
         plain=recipes.execution(described, []),

@@ -34,12 +34,12 @@ class Recipe:
 
     ``left_out`` are packages and ``without`` files that it does without, each with the reason: patterns of paths
     (fnmatch(3) without FNM_PATHNAME: ``*`` matches slashes, too); what ``kept`` matches stays all the same.
-    ``tools`` are packages with programs of administration, which images with ``debug`` have, with nothing left out by
-    ``without`` and with a ``/bin/sh`` (busybox), as these programs call it.
+    ``tools`` and ``tool_slices`` are packages, and parts of such, with programs of administration, which images with
+    ``debug`` have, with nothing left out by ``without`` and with a ``/bin/sh`` (busybox), as these programs call it.
     ``java_version_of`` names the package whose upstream version becomes ``JAVA_VERSION``. ``content`` and
     ``size`` (bytes of the layer, about: it changes with the archive) are for people, ``path`` is a directory that joins
     ``PATH``. ``versions`` are wanted exactly; what is in ``must_be_needed`` and no package needs is left out by
-    mistake.
+    mistake. Of packages that were ``asked`` for by name, beyond the recipe, ``without`` takes nothing away.
     """
 
     packages: tuple[str, ...]
@@ -50,6 +50,7 @@ class Recipe:
     without: Mapping[str, str] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
+    tool_slices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     path: str = ""
     env: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
@@ -60,22 +61,24 @@ class Recipe:
     versions: Mapping[str, str] = field(default_factory=dict)
     own_slices: OwnSlices = field(default_factory=dict)
     must_be_needed: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
     users: tuple[SystemUser, ...] = ()
     accepted_scripts: frozenset[str] = frozenset()
 
     @property
     def only_slices(self) -> dict[str, tuple[str, ...]]:
         """The slices of packages that were not asked for as a whole."""
-        return {name: paths for name, paths in self.slices.items() if name not in self.packages}
+        slices = {**self.slices, **self.tool_slices} if self.has_tools else self.slices
+        return {name: paths for name, paths in slices.items() if name not in self.packages}
 
     @property
     def has_tools(self) -> bool:
         """Whether this image has its ``tools``."""
         return self.variant.debug and bool(self.tools)
 
-    def leaves_out(self, path: str) -> bool:
-        """Whether this image does without the file at ``path``."""
-        if self.has_tools:
+    def leaves_out(self, path: str, package: str) -> bool:
+        """Whether this image does without the file at ``path``, which is ``package``'s."""
+        if self.has_tools or package in self.asked:
             return False
         return any(fnmatchcase(path, pattern) for pattern in self.without) and not any(
             fnmatchcase(path, pattern) for pattern in self.kept
@@ -191,7 +194,9 @@ RECIPES: dict[str, Recipe] = {
             "usr/share/libgcrypt20/*": "a script for upgrades",
         },
         kept=("usr/share/mysql/english/errmsg.sys",),
+        left_out={"libconfig-inifiles-perl": "for scripts of an interpreter that is not there"},
         tools=("mariadb-client-core",),
+        tool_slices={"mariadb-client": ("/usr/bin/mariadb-admin", "/usr/bin/mariadb-dump")},
         env=_UTF8,
         entrypoint=("/usr/sbin/mariadbd",),
         service=MARIADB,

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tare.distroless.packages import Package, PackageIndex
+from tare.distroless.packages import Package, PackageIndex, provided_names
 from tare.distroless.relations import Relation, parse_relations
 from tare.errors import Conflict, NotFound
 
@@ -63,15 +63,29 @@ def dependency_groups(package: Package) -> Iterator[tuple[Relation, ...]]:
         yield from parse_relations(relations)
 
 
+def refused_by(package: Package) -> Iterator[Relation]:
+    """What a package conflicts with or breaks."""
+    for relations in (package.conflicts, package.breaks):
+        for group in parse_relations(relations):
+            yield from group
+
+
 def check_conflicts(packages: Sequence[Package]) -> None:
     """Raises Conflict when one of the packages conflicts with, or breaks, another."""
+    by_name: dict[str, list[Package]] = {}
     for package in packages:
-        for kind, text in (("conflicts with", package.conflicts), ("breaks", package.breaks)):
-            for group in parse_relations(text):
-                for relation in group:
-                    for other in packages:
-                        if other.name != package.name and relation.accepted_by(other):
-                            raise Conflict(f"{package} {kind} {other}: {relation}", code="package-conflict")
+        for name in (package.name, *provided_names(package)):
+            by_name.setdefault(name, []).append(package)
+    for package in packages:
+        for relation in refused_by(package):
+            for other in by_name.get(relation.name, ()):
+                if other.name != package.name and relation.accepted_by(other):
+                    broken = (relation,) not in parse_relations(package.conflicts)
+                    raise Conflict(
+                        f"{package} {'breaks' if broken else 'conflicts with'} {other}: {relation}",
+                        hint="ask for one of them only, or leave one out",
+                        code="package-conflict",
+                    )
 
 
 class _Resolver:
@@ -82,6 +96,8 @@ class _Resolver:
         self.pending: list[Package] = []
         self._reason: dict[str, tuple[str, str]] = {}
         self._left_out: set[str] = set()
+        self._names: dict[str, list[Package]] = {}  # what is selected, by its name and by those that it provides
+        self._refusals: dict[str, list[tuple[str, Relation]]] = {}  # by name: who selected does not go with it
 
     def find(self, wish: Wish) -> Package:
         name = wish.name
@@ -111,6 +127,10 @@ class _Resolver:
         if package.name in self.selected:
             return
         self.selected[package.name] = package
+        for name in (package.name, *provided_names(package)):
+            self._names.setdefault(name, []).append(package)
+        for relation in refused_by(package):
+            self._refusals.setdefault(relation.name, []).append((package.name, relation))
         if follow:
             self.pending.append(package)
         if because is not None:
@@ -128,7 +148,8 @@ class _Resolver:
                 continue
             choice = self._choose(alternatives)
             if choice is None:
-                raise Conflict(self._explain(package, alternatives), code="dependency")
+                hint = "ask for other packages or versions, or exclude what is not needed"
+                raise Conflict(self._explain(package, alternatives), hint=hint, code="dependency")
             self.select(choice, because=(package.name, " | ".join(map(str, alternatives))))
             stack += [(chosen, self._groups(chosen)) for chosen in self.pending]
             self.pending.clear()
@@ -145,7 +166,7 @@ class _Resolver:
         """Raises NotFound for a package that was excluded though nothing needs it."""
         needless = sorted(self._exclusions.must_be_needed - self._left_out)
         if needless:
-            close = difflib.get_close_matches(needless[0], {*self.selected, *self._left_out}, n=3, cutoff=0.7)
+            close = difflib.get_close_matches(needless[0], {*self.selected, *self._left_out}, n=3, cutoff=0.6)
             raise NotFound(
                 f"package {needless[0]} is excluded, but no package needs it",
                 hint=f"did you mean {', '.join(close)}?" if close else "take it off the list of exclusions",
@@ -153,22 +174,49 @@ class _Resolver:
             )
 
     def _choose(self, alternatives: tuple[Relation, ...]) -> Package | None:
+        """What meets a dependency: something selected, else the first candidate that fits what is selected."""
         for relation in alternatives:
-            for package in self.selected.values():
+            for package in self._names.get(relation.name, ()):
                 if relation.accepted_by(package):
                     return package
-        for relation in alternatives:
-            if relation.name not in self.selected:
-                # an older version only where no newer one fits, as for an older package that was wished
-                for own in self._index.versions(relation.name):
-                    if relation.accepts(own.version):
-                        return own
-            providers = [package for package in self._index.providers(relation.name) if relation.accepted_by(package)]
-            self._left_out |= {package.name for package in providers if package.name in self._exclusions.packages}
-            providers = [package for package in providers if package.name not in self._exclusions.packages]
-            if providers:
-                return min(providers, key=self._preference)
-        return None
+        candidates = [package for relation in alternatives for package in self._candidates(relation)]
+        fitting = (one for one in candidates if not self._is_refused(one) and self._can_be_had(one))
+        return next(fitting, candidates[0]) if len(candidates) > 1 else next(iter(candidates), None)
+
+    def _candidates(self, relation: Relation) -> list[Package]:
+        """Packages that would meet ``relation``, the best first; none that is selected in another version."""
+        found: list[Package] = []
+        if relation.name not in self.selected:
+            # an older version only where no newer one fits, as for an older package that was wished
+            own = (one for one in self._index.versions(relation.name) if relation.accepted_by(one))
+            found += [one for one in (next(own, None),) if one is not None]
+        providers = [one for one in self._index.providers(relation.name) if relation.accepted_by(one)]
+        self._left_out |= {one.name for one in providers if one.name in self._exclusions.packages}
+        unknown = {relation.name, *self.selected, *self._exclusions.packages}
+        return found + sorted((one for one in providers if one.name not in unknown), key=self._preference)
+
+    def _is_refused(self, package: Package) -> bool:
+        """Whether something selected conflicts with ``package``, or the other way round."""
+        names = (package.name, *provided_names(package))
+        refusals = (refusal for name in names for refusal in self._refusals.get(name, ()))
+        if any(by != package.name and relation.accepted_by(package) for by, relation in refusals):
+            return True
+        return any(
+            other.name != package.name and relation.accepted_by(other)
+            for relation in refused_by(package)
+            for other in self._names.get(relation.name, ())
+        )
+
+    def _can_be_had(self, package: Package) -> bool:
+        """Whether the archive has something for each of its dependencies; theirs are not looked at."""
+        return all(
+            self._exclusions.among(package.name, group) or any(self._is_there(relation) for relation in group)
+            for group in dependency_groups(package)
+        )
+
+    def _is_there(self, relation: Relation) -> bool:
+        packages = (*self._index.versions(relation.name), *self._index.providers(relation.name))
+        return any(relation.accepted_by(package) for package in packages)
 
     def _preference(self, package: Package) -> tuple[bool, int, int, str]:
         """Apt's order of providers (depcache.cc, CompareProviders): what it came across last wins between equals."""

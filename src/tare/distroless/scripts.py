@@ -51,6 +51,7 @@ COVERED: Mapping[tuple[str, str], str] = {
     ("postgresql-common", "ucf"): "settings of pg_createcluster",
     ("python3", "*"): "bytecode: the interpreter makes it",
     ("python3.11-minimal", "*"): "places for what an administrator installs",
+    ("r-base-core", "sed"): "the paper size: R's default holds",
     ("sgml-base", "*"): "a register of document types, without entries",
     ("ssl-cert", "make-ssl-cert"): "a private key in an image would be everybody's",
     ("tzdata", "*"): "the time zone is set by the assembler",
@@ -238,6 +239,8 @@ class _NewSystem:
 
     def exists(self, path: str) -> bool | None:
         """See :class:`tare.distroless.shell.Facts`."""
+        if path == "/etc/staff-group-for-usr-local":  # systems older than Debian 7
+            return False
         if path.startswith(("/run/systemd/", "/run/initctl", "/run/udev", "/proc/vz", "/dev/initctl")):
             return False
         if not path.startswith("/") or ".." in path.split("/"):

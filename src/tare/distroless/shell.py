@@ -8,6 +8,7 @@ followed and left: both outcomes count.
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,7 +29,12 @@ from tare.distroless.shell_syntax import (
     unquoted,
 )
 
-_STEP_LIMIT = 5_000  # commands followed, loops unrolled
+_SIZE_LIMIT = 1 << 20  # bytes of a script
+_STEP_LIMIT = 5_000  # commands noted
+_WALK_LIMIT = 100_000  # constructs followed, loops unrolled
+_VALUE_LIMIT = 16 << 10  # characters of a variable
+_WORDS_LIMIT = 1 << 20  # characters of one command's words
+_UNKNOWNS = re.compile(f"{UNKNOWN}+")
 _DEPTH_LIMIT = 100  # nested constructs and calls
 _BLOCKS = frozenset({"program", "compound_statement", "do_group", "else_clause", "case_item"})
 
@@ -95,9 +101,12 @@ class _Interpreter:
         self._doubts = 0
         self._may_have_left = False
         self._depth = 0
+        self._walked = 0
         self._redirects: list[tuple[tuple[str, ...], bool, str | None]] = []
 
     def run(self) -> list[Step]:
+        if len(self._source) > _SIZE_LIMIT:
+            raise ScriptUnclear("it is too long")
         root = parse(self._source)
         try:
             self._block(root)
@@ -106,6 +115,9 @@ class _Interpreter:
         return self._steps
 
     def _walk(self, node: Node) -> bool | None:
+        self._walked += 1
+        if self._walked > _WALK_LIMIT:
+            raise ScriptUnclear("it takes too many steps", line_of(node))
         self._depth += 1
         if self._depth > _DEPTH_LIMIT:
             raise ScriptUnclear("it is nested too deeply", line_of(node))
@@ -309,8 +321,13 @@ class _Interpreter:
         if name is None:
             return True
         words = [*self._fields(name)]
+        size = 0
         for part in node.children_by_field_name("argument"):
-            words += self._fields(part)
+            fields = self._fields(part)
+            words += fields
+            size += sum(map(len, fields))
+            if size > _WORDS_LIMIT:
+                raise ScriptUnclear("its words are too long", line_of(node))
         if not words:
             return None
         return self._run(node, tuple(words))
@@ -375,7 +392,8 @@ class _Interpreter:
         name, value = text_of(node.child_by_field_name("name")), node.child_by_field_name("value")
         operator = next((part.type for part in node.children if part.type in ("=", "+=")), "=")
         given = "" if value is None else self._value(value)
-        self._variables[name] = self._variables.get(name, "") + given if operator == "+=" else given
+        value_now = self._variables.get(name, "") + given if operator == "+=" else given
+        self._variables[name] = _UNKNOWNS.sub(UNKNOWN, value_now) if len(value_now) <= _VALUE_LIMIT else UNKNOWN
         return None if value is not None and value.type == "command_substitution" else True
 
     def _test(self, node: Node) -> bool | None:
@@ -443,7 +461,7 @@ class _Interpreter:
         """Children with the literal text between them."""
         quoted = node.type == "string"
         start, end = node.start_byte + quoted, node.end_byte - quoted
-        pieces, at = [], start
+        pieces, at, length = [], start, 0
         for part in node.children:
             if part.type == '"' or (part.type == "string_content" and not part.is_named):
                 continue
@@ -454,6 +472,9 @@ class _Interpreter:
             else:
                 pieces.append(self._joined(part) if part.is_named else text_of(part))
             at = part.end_byte
+            length += len(pieces[-1])
+            if length > _WORDS_LIMIT:
+                raise ScriptUnclear("its words are too long", line_of(node))
         pieces.append(self._source[at:end].decode(errors="replace") if at < end else "")
         return "".join(pieces)
 

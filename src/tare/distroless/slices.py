@@ -16,12 +16,14 @@ from tare.archive.entry import Kind
 from tare.archive.filetree import FileTree, Node
 from tare.distroless.deb import Deb
 from tare.distroless.debian import USRMERGE
+from tare.distroless.filters import is_unneeded
 from tare.errors import InvalidArgument, NotFound
 
 OwnSlices = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Package → name of a slice → patterns."""
 
 _MERGED = (*USRMERGE, "lib32", "lib64", "libx32")
+_DEEP_WILDCARDS = 3
 _DOCUMENTS = (
     "/usr/share/doc",
     "/usr/share/doc-base",
@@ -99,6 +101,40 @@ OF_PACKAGES: dict[str, dict[str, Slice]] = {
             Slice(name="gconv", about="character sets for iconv(3)", patterns=_NO_CONVERSIONS),
         ),
         "libc-bin": (Slice(name="c-utf8", about="the locale C.UTF-8", patterns=("/usr/lib/locale/C.utf8",)),),
+        "libpython3.11-stdlib": (
+            Slice(
+                name="core",
+                about="the standard library without tests, texts of help(), and what installs packages",
+                patterns=("/usr/lib/python3.11",),
+                without=tuple(f"/usr/lib/python3.11/{name}" for name in ("test", "pydoc_data", "distutils", "venv")),
+            ),
+        ),
+        "mariadb-server-core": (
+            Slice(
+                name="server",
+                about="the server alone, without what makes and upgrades data directories",
+                patterns=("/usr/sbin/mariadbd", "/usr/sbin/mysqld", "/usr/share/mysql"),
+                without=("/usr/share/mysql/*.sql",),
+            ),
+        ),
+        "postgresql-15": (
+            Slice(
+                name="server",
+                about="server and initdb with their libraries, without other tools and the compiler of queries",
+                patterns=(
+                    "/usr/lib/postgresql/*/bin/postgres",
+                    "/usr/lib/postgresql/*/bin/initdb",
+                    "/usr/lib/postgresql/*/lib",
+                    "/usr/share/postgresql",
+                ),
+                without=(
+                    "/usr/lib/postgresql/*/lib/bitcode",
+                    "/usr/lib/postgresql/*/lib/llvmjit*",
+                    "/usr/lib/postgresql/*/lib/pgxs",
+                    "/usr/share/postgresql/*/man",
+                ),
+            ),
+        ),
         "tzdata": (
             Slice(
                 name="zoneinfo",
@@ -142,15 +178,18 @@ def find_slices(package: str, wanted: Sequence[str], own: OwnSlices) -> tuple[Sl
 
 
 def _own(package: str, name: str, patterns: tuple[str, ...]) -> Slice:
+    problem = "" if patterns else "it has no patterns"
     for pattern in patterns:
         if ".." in pattern.split("/") or not pattern.strip("/"):
-            raise InvalidArgument(
-                f"slice {name} of {package}: {pattern!r} is no pattern of paths",
-                hint="patterns are absolute paths in which *, ? and ** may stand",
-                code="slice-pattern",
-            )
-    if not patterns:
-        raise InvalidArgument(f"slice {name} of {package} has no patterns", code="slice-pattern")
+            problem = f"{pattern!r} is no pattern of paths"
+        elif pattern.count("**") > _DEEP_WILDCARDS:  # each multiplies the time that a comparison may take
+            problem = f"{pattern!r} has more than {_DEEP_WILDCARDS} times **"
+    if problem:
+        raise InvalidArgument(
+            f"slice {name} of {package}: {problem}",
+            hint="patterns are absolute paths in which *, ? and ** may stand",
+            code="slice-pattern",
+        )
     return Slice(name=name, about="", patterns=patterns, kept=True)
 
 
@@ -164,7 +203,7 @@ def cut(deb: Deb, slices: Sequence[Slice]) -> tuple[Deb, frozenset[str]]:
     kept: set[str] = set()
     for one in slices:
         paths = {node.entry.path for node in deb.tree if _takes(one, node)}
-        if not any(_is_content(deb.tree.get(path)) for path in paths):
+        if not any(_ships(one, node) for node in deb.tree if node.entry.path in paths):
             raise NotFound(
                 f"slice {one.name} of {deb.fields['Package']} {deb.fields['Version']} is empty",
                 hint=f"not empty are {', '.join(filled(deb)) or 'none of the general ones'}",
@@ -191,12 +230,13 @@ def filled(deb: Deb) -> list[str]:
     """The names of the slices known here that take something of this package."""
     known = {**GENERAL, **OF_PACKAGES.get(deb.name, {})}
     return [
-        name for name, one in sorted(known.items()) if any(_takes(one, node) and _is_content(node) for node in deb.tree)
+        name for name, one in sorted(known.items()) if any(_takes(one, node) and _ships(one, node) for node in deb.tree)
     ]
 
 
-def _is_content(node: Node | None) -> bool:
-    return node is not None and node.entry.kind is not Kind.DIRECTORY
+def _ships(one: Slice, node: Node) -> bool:
+    """Whether something that a slice takes gets into an image: no mere directory, and nothing that all leave out."""
+    return node.entry.kind is not Kind.DIRECTORY and (one.kept or not is_unneeded(node.entry))
 
 
 def _takes(one: Slice, node: Node) -> bool:

@@ -10,6 +10,7 @@ from tare.distroless.changes import (
     AddUser,
     Alternative,
     Change,
+    ConfigurePam,
     Diversion,
     EnablePhpModule,
     SetMode,
@@ -174,6 +175,13 @@ def _php_invoke(words: list[str]) -> list[Change]:
     return [EnablePhpModule(version=words[1], module=words[3])]
 
 
+def _pam_auth_update(words: list[str]) -> list[Change]:
+    """What packages call; ``--enable`` and the like are a choice of an administrator's."""
+    if "--package" not in words or {"--enable", "--disable", "--remove"} & set(words):
+        raise Matters("the configuration of PAM")
+    return [ConfigurePam()]
+
+
 SYSTEM_COMMANDS: Mapping[str, Callable[[list[str]], list[Change]]] = {
     "adduser": _adduser,
     "addgroup": _addgroup,
@@ -186,5 +194,6 @@ SYSTEM_COMMANDS: Mapping[str, Callable[[list[str]], list[Change]]] = {
     "dpkg-statoverride": _dpkg_statoverride,
     "configure-symlinks": _configure_symlinks,
     "php_invoke": _php_invoke,
+    "pam-auth-update": _pam_auth_update,
 }
 """Each command's changes, by its name; they raise Matters."""

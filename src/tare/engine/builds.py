@@ -43,9 +43,11 @@ class ImageSources:
         """See ``build.request.SourceResolver``."""
         return await self._images.resolve_or_pull(reference, platform, refresh=refresh, progress=progress)
 
-    async def assemble_packages(self, assembly: Assembly, platform: Platform, progress: Progress) -> Assembled:
+    async def assemble_packages(
+        self, assembly: Assembly, platform: Platform, progress: Progress, *, lease: str
+    ) -> Assembled:
         """See ``build.request.SourceResolver``."""
-        return await self._images.assemble_packages(assembly, platform, progress)
+        return await self._images.assemble_packages(assembly, platform, progress, lease=lease)
 
 
 class Builds:

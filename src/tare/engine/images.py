@@ -200,10 +200,10 @@ class Images:
         return await self._store.images.get(image)
 
     async def assemble_packages(
-        self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None]
+        self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None], *, lease: str
     ) -> Assembled:
         """An image without a name, made of packages: see ``DebianCatalogue.assemble_packages``."""
-        return await self._catalogue.assemble_packages(assembly, platform, progress)
+        return await self._catalogue.assemble_packages(assembly, platform, progress, lease=lease)
 
     async def import_tar(
         self,

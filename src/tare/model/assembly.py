@@ -48,7 +48,8 @@ class Assembly:
     to it, empty for none. ``slices`` defines further slices: package → name → patterns of paths. ``excluded`` gives
     packages that are left out although others depend on them, each with its reason; ``accepted_scripts`` the packages
     whose maintainer scripts matter and may be left out all the same. ``pins`` None resolves against the archive's
-    newest state, else exactly these packages are used. ``epoch`` (seconds) bounds all times.
+    newest state, else exactly these packages are used. ``epoch`` (seconds) bounds all times. With ``nonroot`` the
+    base's service (nginx, postgresql, mariadb) is set up for 65532: its directories, its port.
     """
 
     release: str = "12"
@@ -58,6 +59,7 @@ class Assembly:
     excluded: Mapping[str, str] = field(default_factory=dict)
     users: tuple[SystemUser, ...] = ()
     accepted_scripts: frozenset[str] = frozenset()
+    nonroot: bool = False
     debug: bool = False
     pins: tuple[Pin, ...] | None = None
     epoch: int | None = None

@@ -12,8 +12,12 @@ import msgspec
 import pytest
 from build_planning import AMD64, image
 
+from tare.build.assembly.document import read_document
 from tare.build.assembly.including import Documents
+from tare.build.assembly.lockfile import write_lock
 from tare.build.assembly.lowering import quote
+from tare.build.checking import report_of
+from tare.build.checks.findings import CheckReport
 from tare.build.dockerfile.expansion import expand
 from tare.build.dockerfile.stages import parse_dockerfile
 from tare.build.graph import CopyStep, Plan, WorkdirStep
@@ -298,6 +302,41 @@ async def test_an_epoch_bounds_packages_that_are_newer(
     assert [item.pins for item, _ in asked.assemblies] == [None, (LIBC,)][: len(asked_for)]
 
 
+async def test_one_lock_for_all_platforms_of_a_build(tmp_path: Path, asked: Asked) -> None:
+    dockerfile = "FROM --platform=linux/arm64 ./a.yaml AS arm\nFROM ./a.yaml\nCOPY --from=arm /x /x\n"
+    write(tmp_path, {"a.yaml": "base: static\n", "Dockerfile": dockerfile})
+    _, documents = await plan(tmp_path, "Dockerfile", asked, update_lock=True)
+    (update,) = documents.locks.values()
+    assert sorted(update.pins) == ["amd64", "arm64"]
+    assert (update.file, update.beside) == ("a.lock", False)
+    assert "\n  amd64:\n" in update.text and "\n  arm64:\n" in update.text
+
+
+async def test_checking_reads_all_files_and_asks_nobody(tmp_path: Path) -> None:
+    async def report(**options: Any) -> CheckReport:
+        text = (tmp_path / "a.yaml").read_text()
+        request = BuildRequest(context=tmp_path, dockerfile=text, dockerfile_name="a.yaml", **options)
+        return await report_of(request, None)  # type: ignore[arg-type]
+
+    files = "files: [{from: b, source: /x, target: /x}]\n"
+    write(tmp_path, {"a.yaml": f"dockerfile: D\n{files}", "D": "FROM x as b\nRUN y\n"})
+    found = await report()
+    assert ([finding.rule for finding in found.findings], found.error) == (["FromAsCasing"], None)
+    document = read_document((tmp_path / "a.yaml").read_text(), "a.yaml").document
+    write(tmp_path, {"a.lock": write_lock(document, {"amd64": (LIBC,)})})
+    assert (await report()).error is None
+    for change, cause in (
+        ({"a.yaml": "packages: [curl]\n"}, "a.lock was made for another a.yaml: curl came to packages later"),
+        ({"a.lock": "x\n"}, "a.lock: expected a mapping"),
+        ({"a.yaml": "dockerfile: none\n"}, "none: not found in the build context"),
+        ({"a.yaml": "dockerfile: D\nfiles: [{from: 4, source: /x, target: /x}]\n"}, "from 4: D has no such stage"),
+        ({"a.yaml": "base: [x]\n"}, "a.yaml: expected text, not a list"),
+    ):
+        write(tmp_path, change)
+        error = (await report()).error
+        assert error is not None and cause in error.message
+
+
 async def test_a_lock_pins_and_is_written_anew(tmp_path: Path, asked: Asked) -> None:
     write(tmp_path, {"a.yaml": "architectures: [amd64, arm64]\n"})
     _, documents = await plan(tmp_path, "a.yaml", asked, update_lock=True)
@@ -305,13 +344,13 @@ async def test_a_lock_pins_and_is_written_anew(tmp_path: Path, asked: Asked) -> 
         (None, "linux/amd64"),
         (None, "linux/arm64"),
     ]
-    (update,) = documents.locks
+    (update,) = documents.locks.values()
     assert (update.file, update.context, update.beside, len(update.changes)) == ("a.lock", "", True, 2)
     (tmp_path / "a.lock").write_text(update.text)
     asked.assemblies.clear()
     _, documents = await plan(tmp_path, "a.yaml", asked)
     assert [item.pins for item, _ in asked.assemblies] == [(LIBC,)]
-    assert (documents.locks, documents.built) == ([], BUILT)
+    assert (documents.locks, documents.built) == ({}, BUILT)
 
     asked.error = NotFound("libc6 2.36-9 is pinned, but nowhere", code="pin-gone")
     with pytest.raises(NotFound, match=r"a\.lock:10\n") as caught:
@@ -324,7 +363,10 @@ async def test_a_lock_pins_and_is_written_anew(tmp_path: Path, asked: Asked) -> 
         await plan(tmp_path, "a.yaml", asked)
     assert damaged.value.code == "lock-invalid"
     _, documents = await plan(tmp_path, "a.yaml", asked, update_lock=True)
-    assert documents.locks[0].text == update.text
+    assert [lock.text for lock in documents.locks.values()] == [update.text]
     (tmp_path / "a.lock").unlink()
     _, documents = await plan(tmp_path, "a.yaml", asked, lock_text=replace(update).text)
     assert asked.assemblies[-1][0].pins == (LIBC,)
+    (tmp_path / "a.lock").write_text("not for a file that says what its lock is\n")
+    await plan(tmp_path, "a.yaml", asked, lock_text="")
+    assert asked.assemblies[-1][0].pins is None

@@ -73,9 +73,10 @@ class Workshop:
         packages = tuple(PackageWish(name=wish) if isinstance(wish, str) else wish for wish in wishes)
         assembly = Assembly(**{"base": "", "packages": packages, **fields})
         self.progress.clear()
-        return await self.catalogue.assemble_packages(
-            assembly, Platform("linux", "amd64"), lambda *step: self.progress.append(step)
-        )
+        async with self.store.leases.hold() as lease:
+            return await self.catalogue.assemble_packages(
+                assembly, Platform("linux", "amd64"), lambda *step: self.progress.append(step), lease=lease
+            )
 
     async def members(self, done: Assembled) -> dict[str, tarfile.TarInfo]:
         image = await self.store.images.get(done.image)

@@ -15,7 +15,7 @@ from made_up_archive import MadeUpArchive, Workshop
 from test_distroless_archive import Mirror, keys, mirror  # noqa: F401  # fixtures
 
 from tare.errors import Conflict, InvalidArgument, NotFound, TareError, Unsupported
-from tare.model import Platform
+from tare.model import Digest, Platform, Reference
 from tare.model.assembly import Assembly, PackageWish, SystemUser
 
 pytestmark = pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg signs the test archive")
@@ -48,7 +48,7 @@ async def archive(mirror: Mirror) -> MadeUpArchive:  # noqa: F811
         extra={"md5sums": sums, "conffiles": "/etc/server/server.conf\n"},
     )
     archive.add("helper", member("./usr/bin/helper", b"help"))
-    archive.add("tool", member("./usr/bin/tool", b"tool"))
+    archive.add("tool", member("./usr/bin/tool", b"tool"), member("./etc/init.d/tool", b"#!/bin/sh"))
     archive.publish()
     return archive
 
@@ -158,10 +158,24 @@ async def test_bad_slices(shop: Workshop) -> None:
             "slice-empty",
             r"libs of tool 1 is empty \(not empty are bins, copy",
         ),
+        (
+            part("tool", "config"),
+            {},
+            NotFound,
+            "slice-empty",
+            "slice config of tool 1 is empty",
+        ),  # but for an init script
         (part("tool", "/opt/**"), {}, NotFound, "slice-empty", r"slice /opt/\*\* of tool 1 is empty"),
         (part("tool", "y"), {"tool": {"y": ("/../x",)}}, InvalidArgument, "slice-pattern", "no pattern of paths"),
         (part("tool", "/../x"), {}, InvalidArgument, "slice-pattern", "no pattern of paths"),
-        (part("tool", "y"), {"tool": {"y": ()}}, InvalidArgument, "slice-pattern", "slice y of tool has no patterns"),
+        (part("tool", "/**/a/**/b/**/c/**"), {}, InvalidArgument, "slice-pattern", "more than 3 times"),
+        (
+            part("tool", "y"),
+            {"tool": {"y": ()}},
+            InvalidArgument,
+            "slice-pattern",
+            "slice y of tool: it has no patterns",
+        ),
     ]
     for wish, own, error, code, message in cases:
         with pytest.raises(error, match=message) as caught:
@@ -231,10 +245,10 @@ async def test_packages_that_cannot_be_had(
 async def test_bases_and_platforms_that_there_are_not(shop: Workshop) -> None:
     with pytest.raises(NotFound, match=r"there is no base statc \(did you mean static\?"):
         await shop.assemble("tool", base="statc")
-    with pytest.raises(NotFound, match=r"there is no Debian 99 \(the tags are latest, 12, bookworm\)"):
+    with pytest.raises(NotFound, match=r"there is no Debian 99 \(the releases are latest, 12, bookworm\)"):
         await shop.assemble("tool", release="99")
     with pytest.raises(Unsupported, match="Debian has no packages for linux/riscv64"):
-        await shop.catalogue.assemble_packages(Assembly(), Platform("linux", "riscv64"), lambda *_: None)
+        await shop.catalogue.assemble_packages(Assembly(), Platform("linux", "riscv64"), lambda *_: None, lease="")
 
 
 async def test_users(shop: Workshop) -> None:
@@ -286,6 +300,33 @@ def replace_comment(config: object) -> object:
     import msgspec
 
     return msgspec.structs.replace(config, author="another")  # type: ignore[type-var]
+
+
+async def test_an_image_without_a_name_goes_with_the_last_lease(shop: Workshop) -> None:
+    store = shop.store
+    assembly = Assembly(base="", packages=(PackageWish(name="tool"),))
+
+    async def assemble(lease: str) -> Digest:
+        done = await shop.catalogue.assemble_packages(assembly, Platform(), lambda *_: None, lease=lease)
+        return done.image
+
+    async with store.leases.hold() as mine, store.leases.hold() as other:
+        image = await assemble(mine)
+        assert await assemble(other) == image
+        await store.images.remove_unnamed(image, mine)
+        assert [one.id for one in await store.images.list()] == [image]  # the other one holds it
+    async with store.leases.hold() as mine:
+        await assemble(mine)
+        await store.images.tag(image, Reference.parse("kept:1"))
+        await store.images.remove_unnamed(image, mine)
+        assert [one.id for one in await store.images.list()] == [image]
+        await store.images.untag(Reference.parse("kept:1"))
+        await store.images.remove_unnamed(image, mine)
+        assert await store.images.list() == []
+        assert await assemble(mine) == image
+        await store.images.remove_unnamed(image, mine)
+    await store.collect()
+    assert await shop.store.layers.usage() == 0
 
 
 async def test_pins_need_no_archive_once_packages_are_cached(shop: Workshop, archive: MadeUpArchive) -> None:

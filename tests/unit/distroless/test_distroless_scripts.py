@@ -131,6 +131,7 @@ tmp=$(mktemp); echo x > $tmp; rm -f $tmp
         MakeLink(path="/etc/50-x.conf", target="/usr/share/x.conf"),
         WriteFile(path="/etc/foo.conf", content=b"name = foo\n"),
         WriteFile(path="/etc/foo.conf", content=b"second line\n", append=True),
+        WriteFile(path="/tmp/1", content=b"x\n"),
         Remove(path="/tmp/1"),
     ]
 
@@ -145,6 +146,10 @@ if is_old "$@"; then mkdir /old; fi
 if is_odd; then mkdir /odd; else mkdir /even; fi
 """
     assert changes(tmp_path, script) == [MakeDirectory(path=path) for path in ("/new", "/odd", "/even")]
+
+
+def test_a_redirection_that_the_grammar_lacks(tmp_path: Path) -> None:
+    assert changes(tmp_path, "exec 7<>/dev/null\nmkdir /x\n") == [MakeDirectory(path="/x")]
 
 
 def test_alternatives_and_diversions(tmp_path: Path) -> None:
@@ -215,6 +220,13 @@ def test_scripts_in_other_languages_are_lost_as_a_whole(tmp_path: Path) -> None:
 def test_a_script_cannot_keep_the_engine_busy(tmp_path: Path) -> None:
     loops = "for a in 1 2 3 4 5 6 7 8 9 0; do\n" * 8 + "mkdir /x\n" + "done\n" * 8
     assert losses(tmp_path, loops)[0].endswith("it takes too many steps")
+    assert losses(tmp_path, loops.replace("mkdir /x", "y=$a"))[0].endswith("it takes too many steps")
+    doubled = "x=x\nfor a in 1 2 3 4 5 6 7 8 9 0; do for b in 1 2 3 4 5 6; do x=$x$x; done; done\nmkdir /$x\n"
+    assert losses(tmp_path, doubled) == ["postinst line 5: mkdir /$x: the directory /…"]
+    long = f"x={'y' * 9000}\n"
+    assert "words are too long" in losses(tmp_path, f"{long}echo {'$x' * 500}")[0]
+    assert "words are too long" in losses(tmp_path, f"{long}echo {'$x ' * 500}")[0]
+    assert losses(tmp_path, "true\n" * 250_000)[0].endswith("it is too long")
     assert "nested too deeply" in losses(tmp_path, "if true; then\n" * 200 + "mkdir /x\n" + "fi\n" * 200)[0]
 
 
@@ -317,6 +329,21 @@ def test_a_change_that_cannot_be_made_is_a_loss(tmp_path: Path) -> None:
     ]
 
 
+def test_files_that_scripts_prepare_elsewhere(tmp_path: Path) -> None:
+    known = """#!/bin/sh
+new=$(mktemp); cat /usr/share/foo.conf > "$new"; chmod 0640 $new
+if [ ! -e /etc/foo.conf ]; then ucf "$new" /etc/foo.conf; fi
+"""
+    source = member("./usr/share/foo.conf", b"default")
+    tree, lost = applied([package(tmp_path, "foo", source, postinst=known)])
+    assert (lost, tree.read("etc/foo.conf"), entry(tree, "etc/foo.conf").mode) == ([], b"default", 0o640)
+    assert [node.entry.path for node in tree if node.entry.path.startswith("tmp/")] == []
+    assert entry(tree, "tmp").mode == 0o1777
+    unknown = known.replace("cat /usr", "sed s/a/$(hostname)/ /usr")
+    _, lost = applied([package(tmp_path, "foo", source, postinst=unknown)])
+    assert list(map(str, lost)) == ["postinst line 3: ucf /tmp/1 /etc/foo.conf: the content of /etc/foo.conf"]
+
+
 def test_the_error_names_packages_commands_and_the_fix(tmp_path: Path) -> None:
     foo = package(tmp_path, postinst="#!/bin/sh\nmake-key a\nmake-key b\nmake-key c\nmake-key d\nmake-key e\n")
     bar = package(tmp_path, "bar", postinst="#!/bin/sh\nsu x\n")
@@ -372,3 +399,69 @@ def test_declared_users(tmp_path: Path) -> None:
     assert users["service"] == ["777", "777", "A service", "/var/lib/service", "/sbin/nologin"]
     assert groups["extra"][1] == "service"
     assert users["other"][1] == groups["extra"][0]
+
+
+PAM_TEMPLATE = """# local
+# here are the per-package modules (the "Primary" block)
+$primary
+# here's the fallback if no module succeeds
+auth	requisite			pam_deny.so
+# and here are more per-package modules (the "Additional" block)
+$additional
+# end of pam-auth-update config
+"""
+UNIX = """Name: Unix
+Default: yes
+Priority: 256
+Auth-Type: Primary
+Auth:
+	[success=end default=ignore]	pam_unix.so nullok try_first_pass
+Auth-Initial:
+	[success=end default=ignore]	pam_unix.so nullok
+Session-Type: Additional
+Session:
+	required	pam_unix.so
+"""
+LDAP = """Name: LDAP
+Default: yes
+Priority: 128
+Auth-Type: Primary
+Auth-Final:
+	[success=end default=ignore]	pam_ldap.so use_first_pass
+	optional	pam_note.so
+Session-Interactive-Only: yes
+Session-Type: Additional
+Session:
+	optional			pam_ldap.so
+"""
+
+
+def pam_package(tmp_path: Path, *profiles: tuple[str, str]) -> Deb:
+    kinds = ("auth", "account", "password", "session", "session-noninteractive")
+    templates = [member(f"./usr/share/pam/common-{kind}", PAM_TEMPLATE.encode()) for kind in kinds]
+    chosen = [member(f"./usr/share/pam-configs/{name}", text.encode()) for name, text in profiles]
+    script = '#!/bin/sh\npam-auth-update --root "$DPKG_ROOT" --package --force\n'
+    return package(tmp_path, "libpam-runtime", *templates, *chosen, postinst=script)
+
+
+def test_pam_is_configured_of_all_profiles(tmp_path: Path) -> None:
+    off = ("off", UNIX.replace("Default: yes", "Default: no").replace("pam_unix", "pam_off"))
+    tree, lost = applied([pam_package(tmp_path, ("ldap", LDAP), ("unix", UNIX), off)])
+    assert lost == []
+    assert tree.read("etc/pam.d/common-auth").decode().splitlines()[1:6] == [
+        '# here are the per-package modules (the "Primary" block)',
+        "auth\t[success=3 default=ignore]\tpam_unix.so nullok",
+        "auth\t[success=2 default=ignore]\tpam_ldap.so use_first_pass",
+        "auth\toptional\tpam_note.so ",
+        "# here's the fallback if no module succeeds",
+    ]
+    assert "account\t[default=1]\t\t\tpam_permit.so" in tree.read("etc/pam.d/common-account").decode()
+    assert "pam_ldap" in tree.read("etc/pam.d/common-session").decode()
+    assert "pam_ldap" not in tree.read("etc/pam.d/common-session-noninteractive").decode()
+
+
+@pytest.mark.parametrize("text", [UNIX.replace("256", "high"), UNIX.replace("required\tpam_unix.so", "required")])
+def test_damaged_profiles_of_pam_are_losses(tmp_path: Path, text: str) -> None:
+    _, lost = applied([pam_package(tmp_path, ("unix", text))])
+    assert [loss.command for loss in lost] == ["pam-auth-update --root '' --package --force"]
+    assert "PAM" in lost[0].what

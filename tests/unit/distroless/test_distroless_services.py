@@ -5,9 +5,13 @@ from dataclasses import replace
 import pytest
 
 from tare.archive.filetree import FileTree
+from tare.build.assembly.document import read_document
+from tare.distroless.orders import order_of_assembly
 from tare.distroless.recipes import RECIPES, Recipe, Variant, exclusions, execution, wanted
 from tare.distroless.services import NGINX, POSTGRESQL, Edit, Service, apply_service
 from tare.errors import Conflict, DataCorrupt
+from tare.model import Platform
+from tare.model.assembly import Assembly, PackageWish
 
 SERVICE = Service(
     user="web",
@@ -105,14 +109,42 @@ def test_who_and_where_services_are() -> None:
 def test_only_debug_images_have_tools() -> None:
     plain, debug = variant_of("postgresql"), variant_of("postgresql", debug=True)
     program = "usr/lib/postgresql/15/bin/initdb"
-    assert plain.leaves_out(program) and not debug.leaves_out(program)
-    assert not plain.leaves_out("usr/lib/postgresql/15/bin/postgres")
+    assert plain.leaves_out(program, "postgresql-15") and not debug.leaves_out(program, "postgresql-15")
+    assert not plain.leaves_out("usr/lib/postgresql/15/bin/postgres", "postgresql-15")
     assert "postgresql-client-15" in exclusions(plain).packages
     assert "postgresql-client-15" in {wish.name for wish in wanted(debug)}
     assert "postgresql-client-15" not in exclusions(debug).packages
     assert (execution(debug, []).env or [])[0].endswith(":/usr/lib/postgresql/15/bin:/busybox")
+    assert "mariadb-client" in variant_of("mariadb", debug=True).only_slices
+    assert "mariadb-client" not in variant_of("mariadb").only_slices
     nodejs = variant_of("nodejs", debug=True)
-    assert nodejs.leaves_out("usr/share/nodejs/@types/node/fs.d.ts") and not nodejs.has_tools
+    assert nodejs.leaves_out("usr/share/nodejs/@types/node/fs.d.ts", "nodejs") and not nodejs.has_tools
+
+
+def test_packages_that_are_asked_for_keep_their_programs() -> None:
+    client, dump = PackageWish(name="postgresql-client-15"), "usr/lib/postgresql/15/bin/pg_dump"
+    order = order_of_assembly(Assembly(base="postgresql", packages=(client,)), Platform("linux", "amd64"))
+    assert order.recipe is not None and client.name not in exclusions(order.recipe).packages
+    assert not order.recipe.leaves_out(dump, client.name)
+    assert order.recipe.leaves_out("usr/lib/postgresql/15/bin/initdb", "postgresql-15")
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "ports"),
+    [
+        ("base: nginx\n", "65532", {"8080/tcp": {}}),
+        ("base: nginx\nuser: nonroot:nonroot\n", "65532", {"8080/tcp": {}}),
+        ("base: nginx\nuser: root\n", "0", {"80/tcp": {}}),
+        ("base: postgresql\nuser: postgres\n", "999", {"5432/tcp": {}}),
+        ("base: static\n", "0", None),
+    ],
+)
+def test_declared_images_have_services_for_their_user(text: str, user: str, ports: dict[str, object] | None) -> None:
+    assembly = read_document(text, "distroless.yaml").document.assembly(None, None)
+    order = order_of_assembly(assembly, Platform("linux", "amd64"))
+    assert order.recipe is not None
+    config = execution(order.recipe, [])
+    assert (config.user, config.exposed_ports) == (user, ports)
 
 
 def test_what_is_left_out_has_a_reason() -> None:

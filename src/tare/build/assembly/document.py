@@ -46,7 +46,7 @@ class UserEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename
 
     name: Annotated[str, Meta(description="Login name.")]
     uid: Annotated[int, Meta(ge=1, le=_LAST_UID, description="Number of the user and of its group.")]
-    home: Annotated[str, Meta(description="Home directory; it is not made.")] = "/nonexistent"
+    home: Annotated[str, Meta(description="Home directory; made unless it is /nonexistent.")] = "/nonexistent"
 
 
 class FileEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
@@ -140,6 +140,7 @@ class Document(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename=
             excluded=self.exclude,
             users=tuple(SystemUser(name=item.name, uid=item.uid, home=item.home) for item in self.users),
             accepted_scripts=frozenset(self.accept_scripts),
+            nonroot=self.user.partition(":")[0] in (NONROOT, "nonroot"),
             debug=self.debug,
             pins=pins,
             epoch=epoch,

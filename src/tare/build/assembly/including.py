@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import os
 import posixpath
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tare.archive.confined import open_in_root
 from tare.build.assembly.document import DocumentFile, read_document
+from tare.build.assembly.files import inside, read_file, stage_names
 from tare.build.assembly.lockfile import (
     LockFile,
     LockUpdate,
@@ -22,7 +21,7 @@ from tare.build.assembly.lockfile import (
     write_lock,
 )
 from tare.build.assembly.lowering import Lowered, lower
-from tare.build.assembly.names import DOCUMENT_MISSING, is_document
+from tare.build.assembly.names import is_document
 from tare.build.assembly.placing import placed, placed_in_lock
 from tare.build.checks.findings import Finding
 from tare.build.checks.linter import Linter
@@ -38,7 +37,6 @@ from tare.model import Platform
 from tare.model.assembly import Assembly, Pin
 from tare.store.images import Image
 
-_MAX_FILE = 4 << 20  # bytes; what is longer is neither of the files that are read here
 _MAX_DEPTH = 8
 
 Assemble = Callable[[Assembly, Platform], Awaitable[tuple[Image, tuple[Pin, ...]]]]
@@ -70,8 +68,9 @@ class Place:
 class Documents:
     """Opens the declarative files of one build.
 
-    ``locks`` has the lock files to be written, ``findings`` what checks found in Dockerfiles that a declarative file
-    names, ``built`` when the newest package of the main file was built (seconds; None where there is none).
+    ``locks`` has the lock files to be written, by the files that they are for; ``findings`` what checks found in
+    Dockerfiles that a declarative file names; ``built`` when the newest package of the main file was built (seconds;
+    None where there is none).
     """
 
     request: BuildRequest
@@ -79,7 +78,7 @@ class Documents:
     resolve: ResolveImage
     assemble: Assemble
     observe: Callable[[Finding], None]
-    locks: list[LockUpdate] = field(default_factory=list)
+    locks: dict[Place, LockUpdate] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     built: int | None = None
 
@@ -88,7 +87,7 @@ class Documents:
 
         Raises NotFound, DocumentError, what assembling, reading and fetching raise.
         """
-        return await self._open(Home("", self.request.context), name, platform, ())
+        return await self.find(Home("", self.request.context), name, platform, ())
 
     async def main(self) -> tuple[Planner, OpenContext]:
         """What plans the build's own file, which is a declarative one. Raises as :meth:`open`."""
@@ -98,9 +97,10 @@ class Documents:
             return await unit.target()
         return await unit.planner()
 
-    async def _open(self, home: Home, name: str, platform: Platform, trail: tuple[Place, ...]) -> Named:
+    async def find(self, home: Home, name: str, platform: Platform, trail: tuple[Place, ...]) -> Named:
+        """As :meth:`open`, for a file in ``home``; ``trail`` are the declarative files that lead to it."""
         if is_document(name):
-            return await self._include(Place(home, _inside(name)), platform, trail)
+            return await self._include(Place(home, inside(name)), platform, trail)
         value = self.request.contexts[name]
         if is_document(value):
             path = Path(value)
@@ -160,7 +160,7 @@ class _Unit:
             error.code = "assembly-platform"
             raise placed(error, read, "architectures")
         linted = await self._dockerfile(read) if document.dockerfile else None
-        lowered = lower(read, self.label, stages=_names(linted[1]) if linted is not None else {})
+        lowered = lower(read, self.label, stages=stage_names(linted[1]) if linted is not None else {})
         included: Mapping[str, Included] = {}
         if linted is not None and lowered.stages:
             included = await self._stages(*linted, lowered)
@@ -170,10 +170,13 @@ class _Unit:
                 return await self._assembled(read)
             if name in included:
                 return included[name]
-            return await self._documents._open(self._place.home, name, platform, self._trail)
+            return await self._documents.find(self._place.home, name, platform, self._trail)
 
         request = replace(self._request, target="")
-        own = lambda name: lowered.owns(name) or is_document(name)  # noqa: E731
+
+        def own(name: str) -> bool:
+            return lowered.owns(name) or is_document(name)
+
         return Planner(lowered.dockerfile, request, prefix=self._prefix, own=own), opened
 
     async def target(self) -> tuple[Planner, OpenContext]:
@@ -197,10 +200,10 @@ class _Unit:
 
     async def _text(self, name: str) -> str:
         home = self._place.home
-        return await asyncio.to_thread(_read_file, home.directory, name, home.context)
+        return await asyncio.to_thread(read_file, home.directory, name, home.context)
 
     async def _dockerfile(self, read: DocumentFile) -> tuple[Linter, Dockerfile]:
-        name = _inside(read.document.dockerfile)
+        name = inside(read.document.dockerfile)
         try:
             text = await self._text(name)
         except NotFound as error:
@@ -218,7 +221,7 @@ class _Unit:
         """The stages of its Dockerfile that it copies from."""
 
         async def opened(name: str, platform: Platform) -> Named:
-            return await self._documents._open(self._place.home, name, platform, self._trail)
+            return await self._documents.find(self._place.home, name, platform, self._trail)
 
         request = replace(self._request, target="")
         planner = Planner(dockerfile, request, prefix=f"{self._prefix}{dockerfile.name}:")
@@ -259,6 +262,8 @@ class _Unit:
         """The lock file beside it. A damaged one is no matter where it is written anew."""
         name = lock_name(self._place.name)
         text = self._request.lock_text if self._main else None
+        if text == "":
+            return None
         try:
             if text is None:
                 text = await self._text(name)
@@ -275,55 +280,23 @@ class _Unit:
         document = read.document
         before = dict(lock.pins) if lock is not None else {}
         wanted: Sequence[str] = document.architectures or tuple(before)
-        after = {self._platform.architecture: used}
+        known = self._documents.locks.get(self._place)  # of another platform in the same build
+        after = {**(known.pins if known is not None else {}), self._platform.architecture: used}
         for architecture in wanted:
             if architecture not in after:
                 platform = Platform(self._platform.os, architecture)
                 assembly = document.assembly(None, None)
                 after[architecture] = (await self._assemble(read, assembly, platform))[1]
-        self._documents.locks.append(
-            LockUpdate(
-                context=self._place.home.context,
-                file=lock_name(self._place.name),
-                text=write_lock(document, after),
-                beside=self._main,
-                changes=changes_between(before, after),
-            )
+        self._documents.locks[self._place] = LockUpdate(
+            context=self._place.home.context,
+            file=lock_name(self._place.name),
+            text=write_lock(document, after),
+            beside=self._main,
+            changes=changes_between(before, after),
+            pins=after,
         )
 
 
 def built_at(image: Image) -> int:
     """When an assembled image's newest package was built, in seconds."""
     return int(datetime.datetime.fromisoformat(image.config.created or "1970-01-01T00:00:00Z").timestamp())
-
-
-def _inside(name: str) -> str:
-    """A path in a context without what leads out of it: ``../x`` is ``x`` there."""
-    return posixpath.normpath(f"/{name}").lstrip("/")
-
-
-def _names(dockerfile: Dockerfile) -> dict[str, str]:
-    """The stages by name (lower case) and number."""
-    named = {stage.name: stage.name for stage in dockerfile.stages if stage.name}
-    return named | {str(stage.index): str(stage.index) for stage in dockerfile.stages}
-
-
-def _read_file(directory: Path | None, name: str, context: str) -> str:
-    """A text file of a context; symbolic links cannot lead out of it. Raises NotFound, InvalidArgument."""
-    where = f"the build context {context}" if context else "the build context"
-    if directory is None:
-        raise NotFound(f"{name}: this build has no context", hint="give a directory", code=DOCUMENT_MISSING)
-    try:
-        with os.fdopen(open_in_root(directory, name), "rb") as stream:
-            data = stream.read(_MAX_FILE + 1)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        hint = "paths are relative to the build context"
-        raise NotFound(f"{name}: not found in {where}", hint=hint, code=DOCUMENT_MISSING) from error
-    except OSError as error:
-        raise InvalidArgument(f"{name} in {where}: {error.strerror}") from error
-    if len(data) > _MAX_FILE:
-        raise InvalidArgument(f"{name} in {where}: larger than {_MAX_FILE} bytes")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidArgument(f"{name} in {where}: not UTF-8 text: {error}") from error

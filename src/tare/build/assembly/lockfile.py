@@ -68,14 +68,16 @@ class LockChange:
 class LockUpdate:
     """A lock file to be written: ``context`` is the named context that ``file`` lies in, empty for the build's own.
 
-    ``beside`` tells that the file belongs beside the one that the build was started with.
+    ``beside`` tells that the file belongs beside the one that the build was started with. ``pins`` by architecture are
+    what ``text`` says.
     """
 
     context: str
     file: str
     text: str
-    beside: bool = False
-    changes: tuple[LockChange, ...] = field(default=())
+    beside: bool
+    changes: tuple[LockChange, ...]
+    pins: Mapping[str, tuple[Pin, ...]] = field(repr=False)
 
 
 def lock_name(name: str) -> str:

@@ -7,7 +7,7 @@ refused: none of them is needed here, and aliases can make gigabytes of a few li
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -74,13 +74,17 @@ class YamlFile:
     source: DocumentSource
     data: dict[str, Any]
     root: yaml.Node
+    _entries: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = field(default_factory=dict, repr=False, compare=False)
 
     def node(self, path: Path) -> tuple[yaml.Node | None, yaml.Node]:
         """The key (None in a list, and at the top) and the value at ``path``, or at the last part of it there is."""
         key, value = None, self.root
         for step in path:
             if isinstance(value, yaml.MappingNode):
-                found = next(((name, item) for name, item in value.value if name.value == step), None)
+                entries = self._entries.get(id(value))
+                if entries is None:
+                    entries = self._entries[id(value)] = {name.value: (name, item) for name, item in value.value}
+                found = entries.get(str(step))
                 if found is None:
                     break
                 key, value = found

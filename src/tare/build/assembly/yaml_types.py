@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -77,20 +76,24 @@ def _resolve(steps: list[re.Match[str]], cause: str, file: YamlFile, kind: type[
         elif step[2] != "...":
             path.append(int(step[2]))
         else:
-            for key in _at(data, tuple(path)):
-                alone = _with(data, tuple(path), {key: _at(data, (*path, key))})
-                if cause in _complaints(alone, kind):
-                    data = alone
-                    path.append(key)
-                    break
+            mapping = _at(data, tuple(path))
+            while len(mapping) > 1:  # the half that has the mistake, again and again
+                items = list(mapping.items())
+                half = dict(items[: len(items) // 2])
+                wrong = _complaint(_with(data, tuple(path), half), kind) == cause
+                mapping = half if wrong else dict(items[len(items) // 2 :])
+            data = _with(data, tuple(path), mapping)
+            path.extend(mapping)
     return tuple(path)
 
 
-def _complaints(data: Any, kind: type[Any]) -> Iterator[str]:
+def _complaint(data: Any, kind: type[Any]) -> str:
+    """What is wrong with ``data``, without the place; empty if nothing is."""
     try:
         msgspec.convert(data, kind, strict=False)
     except msgspec.ValidationError as error:
-        yield str(error).partition(" - at `$")[0]
+        return str(error).partition(" - at `$")[0]
+    return ""
 
 
 def _with(data: Any, path: Path, value: Any) -> Any:
