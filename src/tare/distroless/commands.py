@@ -49,7 +49,7 @@ _IGNORED = (
     ),
     (
         "caches of desktops and fonts: programs do without",
-        "update-icon-caches gtk-update-icon-cache update-desktop-database update-mime-database update-menus"
+        "update-icon-caches gtk-update-icon-cache update-desktop-database update-menus"
         " update-fonts-dir update-fonts-scale update-fonts-alias xdg-desktop-menu fc-cache mandb"
         " update-command-not-found gio-querymodules gtk-query-immodules-2.0 gtk-query-immodules-3.0",
     ),
@@ -63,8 +63,9 @@ ONLY_WITH: Mapping[str, tuple[str, str]] = {
     "glib-compile-schemas": ("usr/share/glib-2.0/schemas/*.gschema.xml", "the compiled settings of GSettings"),
     "gdk-pixbuf-query-loaders": (
         "usr/lib/*/gdk-pixbuf-2.0/*/loaders/*.so",
-        "the list of loaders for further image formats",
+        "the list of image loaders",
     ),
+    "update-mime-database": ("usr/share/mime/packages/*.xml", "the database of file types"),
 }
 """Commands that matter only in an image with such files, and what is lost then."""
 

@@ -465,3 +465,10 @@ def test_damaged_profiles_of_pam_are_losses(tmp_path: Path, text: str) -> None:
     _, lost = applied([pam_package(tmp_path, ("unix", text))])
     assert [loss.command for loss in lost] == ["pam-auth-update --root '' --package --force"]
     assert "PAM" in lost[0].what
+
+
+def test_file_types_matter_where_there_are_some(tmp_path: Path) -> None:
+    script = "#!/bin/sh\nupdate-mime-database.real /usr/share/mime || true\nupdate-mime-database /usr/share/mime\n"
+    types = member("./usr/share/mime/packages/freedesktop.org.xml", b"<x/>")
+    _, lost = applied([package(tmp_path, "shared-mime-info", types, postinst=script)])
+    assert [loss.what for loss in lost] == ["what update-mime-database.real does", "the database of file types"]
