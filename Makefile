@@ -5,7 +5,7 @@ VENV := .venv
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))) python3)
 export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 ARGS ?=
-JOBS ?= 2
+JOBS ?= 3
 
 .PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit lab lint bench bench-build bench-assemble parity catalogue-proof clean
 
@@ -31,8 +31,8 @@ setup-run: $(VENV)/.run ## The same for running Tare only
 demo: setup-run ## Build, weigh and run the three-tier example (ARGS=--keep leaves it running)
 	@$(VENV)/bin/python examples/three-tier/demo.py $(ARGS)
 
-test: setup ## Run all tests (ARGS=tests/unit selects some, JOBS=2 are run at a time)
-	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+test: setup ## Run all tests (ARGS=tests/unit selects some, JOBS=3 are run at a time)
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-differential: setup ## Compare builds with a real Docker's, case by case (ARGS=--record writes its results)
 	$(VENV)/bin/python tests/differential/run.py $(ARGS)
