@@ -17,7 +17,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,7 @@ FIELDS = {
 }
 """Fields of a Packages index, and where a package has them."""
 
+ORDER = "Package: order-of-mention\nVersion: 1\nArchitecture: all\nFilename: none\nSize: 1\n" + f"SHA256: {'0' * 64}\n"
 SHOWN = 12  # packages of a difference
 
 
@@ -168,10 +169,15 @@ def reachable(index: PackageIndex, names: Iterable[str]) -> list[Package]:
     return [package for _, versions in sorted(found.items()) for package in versions]  # as the archive sorts them
 
 
-def local_archive(root: Path, packages: Iterable[Package]) -> str:
-    """An archive below ``root`` that has these packages' entries, not their files; the sources that name it."""
+def local_archive(root: Path, index: PackageIndex, packages: Sequence[Package]) -> str:
+    """An archive below ``root`` that has these packages' entries, not their files; the sources that name it.
+
+    An entry before all others mentions the names in the order in which the whole index does: it decides between equals.
+    """
     root.mkdir(parents=True)
+    names = sorted({package.name for package in packages}, key=index.mention)
     with (root / "Packages").open("w") as stream:
+        stream.write(f"{ORDER}Suggests: {', '.join(names)}\n\n")
         for package in packages:
             fields = {name: getattr(package, attribute) for name, attribute in FIELDS.items()}
             fields |= {"Essential": "yes"} if package.essential else {}
@@ -188,7 +194,7 @@ def compare(count: int, seed: int, root: Path, *, small: bool = False) -> Outcom
     index, archive = asyncio.run(read_index(root / "cache"))
     packages = random.Random(seed).sample(sorted(index.names()), count)
     if small:
-        sources = local_archive(root / "archive", reachable(index, packages))
+        sources = local_archive(root / "archive", index, reachable(index, packages))
     else:
         sources = render_sources(archive, str(DEBIAN_KEYRING))
     apt, outcome = Apt(root / "apt", sources), Outcome()
