@@ -5,9 +5,9 @@ VENV := .venv
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))) python3)
 export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbin
 ARGS ?=
-JOBS ?= 2
+JOBS ?= 3
 
-.PHONY: help setup setup-run demo test test-differential test-options test-unit lab lint bench bench-build clean
+.PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit lab lint bench bench-build bench-assemble parity catalogue-proof clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,8 +31,8 @@ setup-run: $(VENV)/.run ## The same for running Tare only
 demo: setup-run ## Build, weigh and run the three-tier example (ARGS=--keep leaves it running)
 	@$(VENV)/bin/python examples/three-tier/demo.py $(ARGS)
 
-test: setup ## Run all tests (ARGS=tests/unit selects some, JOBS=2 are run at a time)
-	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+test: setup ## Run all tests (ARGS=tests/unit selects some, JOBS=3 are run at a time)
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-differential: setup ## Compare builds with a real Docker's, case by case (ARGS=--record writes its results)
 	$(VENV)/bin/python tests/differential/run.py $(ARGS)
@@ -40,8 +40,17 @@ test-differential: setup ## Compare builds with a real Docker's, case by case (A
 test-options: setup ## Compare what options of run do with a real Docker's, case by case (ARGS=--record writes its results)
 	$(VENV)/bin/python tests/differential/options/run_options.py $(ARGS)
 
+parity: setup ## Compare the resolver with apt-get on packages chosen at random (ARGS="200 1": how many, and the seed)
+	$(VENV)/bin/python tests/differential/apt/parity.py $(ARGS)
+
+catalogue-proof: setup ## Assemble the whole catalogue on two engines; compare, weigh, audit, validate SBOMs (ARGS=names)
+	$(VENV)/bin/python tests/differential/catalogue_proof.py $(ARGS)
+
 lab: setup ## Try who reaches whom in network namespaces (ARGS=--record records a real Docker's outcomes first)
 	$(VENV)/bin/python tests/lab/report.py $(ARGS)
+
+test-programs: setup ## Build and run a real program on every image of the catalogue (takes minutes)
+	$(VENV)/bin/python -m pytest tests/programs/catalogue.py --durations=0 $(ARGS)
 
 test-unit: setup ## Run the tests that need neither root nor the network
 	$(VENV)/bin/python -m pytest tests/unit tests/architecture $(ARGS)
@@ -57,6 +66,9 @@ bench: setup ## Compare containers with another engine's (ARGS="tare=unix://… 
 
 bench-build: setup ## Compare builds with Docker's (ARGS="tare=unix://… docker=unix://…")
 	$(VENV)/bin/python bench/build.py $(ARGS)
+
+bench-assemble: setup ## Assemble each image of the catalogue with a warm cache (ARGS="--rounds 9" or names of images)
+	$(VENV)/bin/python bench/assemble.py $(ARGS)
 
 clean: ## Remove what make made (images of the demo: examples/three-tier/demo.py --fresh)
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

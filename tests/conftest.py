@@ -53,6 +53,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs root")
 
 
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests stay to the end: the collector need not look at them after each module."""
+    gc.collect()
+    gc.freeze()
+
+
 def _settled(before: frozenset[leftovers.Leftover]) -> list[leftovers.Leftover]:
     """The difference once processes that are about to end have ended."""
     deadline = time.monotonic() + SETTLE_SECONDS

@@ -8,13 +8,14 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 from demo_parts.application import Application, free_port
 from demo_parts.command import CommandError, DemoError
 from demo_parts.engine import Engine
-from demo_parts.images import build_all, weigh_all
+from demo_parts.images import DOCKERFILES, build_all, prove_all, weigh_all
 from demo_parts.view import View
 from rich.console import Console
 
@@ -28,34 +29,37 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo.py", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running and print the address")
     parser.add_argument("--fresh", action="store_true", help="delete the demo's images and cache first")
+    parser.add_argument("--quick", action="store_true", help="leave the multi-stage images out, which are not run")
     parser.add_argument("--port", type=int, default=8080, help="where to publish the page if it is free (8080)")
     parser.add_argument("--data-root", type=Path, default=Path("/var/lib/tare-demo"), help="the engine's data")
     parser.add_argument("--run-root", type=Path, default=Path("/run/tare-demo"), help="its sockets and mounts")
     return parser.parse_args(arguments)
 
 
-def play(engine: Engine, application: Application, view: View) -> None:
-    """The six steps; the caller cleans up."""
+def play(engine: Engine, application: Application, view: View, ways: Sequence[str]) -> None:
+    """All steps but the last; the caller cleans up."""
     with view.step("0  Start an engine"):
         engine.start()
         application.remove()
-    with view.step("1  Build each tier twice: fat and lean"):
-        build_all(engine.command, view, SOURCES)
+    with view.step(f"1  Build each tier: {', '.join(ways)}"):
+        build_all(engine.command, view, SOURCES, ways)
     with view.step("2  Weigh the images"):
-        weigh_all(engine.command, view)
-    with view.step("3  Run the lean three and store a note"):
+        weigh_all(engine.command, view, ways)
+    with view.step("3  Prove that the distroless images are"):
+        prove_all(engine.command, view)
+    with view.step("4  Run the distroless three and store a note"):
         application.start()
         application.show_page()
         note = application.post_note()
-    with view.step("4  Replace the database container"):
+    with view.step("5  Replace the database container"):
         application.replace_database(note)
-    with view.step("5  Run a payment service on a network of its own"):
+    with view.step("6  Run a payment service on a network of its own"):
         application.isolate_payment()
 
 
 def clean(engine: Engine, application: Application, view: View) -> None:
     """Remove what runs, end the engine, and prove that nothing is left but images and cache."""
-    with view.step("6  Clean up"):
+    with view.step("7  Clean up"):
         engine.command.resume()
         try:
             application.remove()
@@ -91,7 +95,8 @@ def run(options: argparse.Namespace, view: View) -> int:
     application = Application(engine.command, view, engine.run_root, free_port(options.port))
     status = 1
     try:
-        play(engine, application, view)
+        ways = [way for way in DOCKERFILES if way != "multi-stage" or not options.quick]
+        play(engine, application, view, ways)
         status = 0
     except KeyboardInterrupt:
         engine.command.interrupt()

@@ -186,7 +186,12 @@ def test_exec_in_a_stopped_container(run: Run, box: str) -> None:
     assert b"is not running" in ended.stderr
 
 
-def test_ps_logs_inspect_stop(run: Run, box: str) -> None:
+def test_ps_logs_inspect_stop(run: Run, box: str, address: str) -> None:
+    assert DOCKER is not None
+    with subprocess.Popen([DOCKER, "-H", address, "logs", "-f", box], stdout=subprocess.PIPE) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == b"begun\n"
+        following.terminate()
     assert run("logs", box).stdout == b"begun\n"
     assert b"begun" in run("logs", "--tail", "1", "-t", box).stdout
     listed = run("ps", "--format", "{{.Names}} {{.Image}} {{.Status}}").stdout

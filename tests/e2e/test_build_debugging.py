@@ -304,7 +304,8 @@ def test_a_step_whose_command_cannot_be_executed_is_kept_too(own: EngineProcess,
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("web",), "invalid step 'web' (write step:<id>"),
+        (("web",), "no such container, image or step: web (tare ps -a"),
+        (("--type", "step", "web"), "invalid step 'web' (write step:<id>"),
         (("step:",), "invalid step 'step:'"),
         (("step:a/b",), "invalid step 'step:a/b'"),
         (("--rm",), "--rm needs a step"),

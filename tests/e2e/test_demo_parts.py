@@ -102,10 +102,12 @@ def test_preferred_port_is_taken_only_if_it_is_free() -> None:
 
 def test_weight_is_read_from_json() -> None:
     answer = {
-        "size": 5, "files": 2, "compressed": 3, "shells": ["/bin/sh"], "package_managers": [], "setuid": ["/bin/su"]
+        "size": 5, "files": 2, "compressed": 3, "packages": 4, "shells": ["/bin/sh"], "package_managers": [],
+        "setuid": ["/bin/su"],
     }  # fmt: skip
     weight = load("images").weigh(FakeWeigh(json.dumps(answer)), "x")
-    assert (weight.size, weight.files, weight.shells, weight.setuid) == (5, 2, ("/bin/sh",), ("/bin/su",))
+    assert (weight.size, weight.files, weight.packages) == (5, 2, 4)
+    assert (weight.shells, weight.setuid) == (("/bin/sh",), ("/bin/su",))
 
 
 @pytest.mark.parametrize("text", ["", "not json", "[]", '{"size": 1}'])

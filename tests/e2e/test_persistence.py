@@ -63,7 +63,7 @@ POSTGRES = Program(
     serve=(
         "[ -f /pg/d/PG_VERSION ] || cp -a /seed/d /pg/ || exit 1;"
         # process ids are small in a container: that of a killed server may be one that runs, so it would not start
-        " rm -f /pg/d/postmaster.pid;"
+        " rm -f /pg/d/postmaster.pid /tmp/.s.PGSQL.5432.lock;"
         f" exec {PROGRAMS}/postgres -D /pg/d -c unix_socket_directories=/tmp -c listen_addresses="
         " -c fsync=off"  # no power fails here
     ),

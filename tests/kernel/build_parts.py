@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tare.base.shielding import finish
+from tare.errors import Unsupported
 from tare.model import Digest, Platform, Reference
+from tare.model.assembly import Assembled, Assembly
 from tare.model.execution import ExecRequest, Output
 from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
 from tare.store.images import Image
@@ -103,6 +105,11 @@ class LocalSources:
     ) -> Image:
         self.asked.append(reference.familiar())
         return await self._store.images.resolve(reference.familiar())
+
+    async def assemble_packages(
+        self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None], *, lease: str
+    ) -> Assembled:
+        raise Unsupported("nothing is assembled here")
 
 
 def busybox() -> Path:

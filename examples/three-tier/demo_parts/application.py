@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from rich.table import Table
 
 from demo_parts.command import CommandError, CommandLine, DemoError
-from demo_parts.images import PREFIX, TIERS, lean
+from demo_parts.images import PREFIX, TIERS, image
 from demo_parts.reach import Observation, Place, observe
 from demo_parts.view import View
 
@@ -146,7 +146,7 @@ class Application:
 
     def _run(self, name: str, *options: str, command: tuple[str, ...] = (), env: dict[str, str] | None = None) -> None:
         with self._view.job(f"run {name}") as job:
-            arguments = ("run", "-d", "--name", name, *options, lean(name), *command)
+            arguments = ("run", "-d", "--name", name, *options, image(name), *command)
             self._command.run(*arguments, on_line=job.line, env=env)
 
     def _wait(self, what: str, attempt: Callable[[], Result], containers: tuple[str, ...]) -> Result:

@@ -1,8 +1,9 @@
-"""Build each tier fat and lean, and compare what came out."""
+"""Build each tier in three ways, and compare what came out."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ MEGABYTE = 1_000_000
 LIMIT_TOGETHER = 500 * MEGABYTE
 LIMIT_EACH = {"frontend": 200 * MEGABYTE, "backend": 200 * MEGABYTE, "database": 300 * MEGABYTE}
 
+DOCKERFILES = {"fat": "Dockerfile.fat", "multi-stage": "Dockerfile.multi-stage", "distroless": "Dockerfile"}
+"""The ways to write an image, and their files: all in one, tools left in a build stage, nothing but what runs."""
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -26,19 +30,15 @@ class Weight:
     size: int
     files: int
     compressed: int
+    packages: int
     shells: tuple[str, ...]
     package_managers: tuple[str, ...]
     setuid: tuple[str, ...]
 
 
-def fat(tier: str) -> str:
-    """The name of a tier's fat image."""
-    return f"{PREFIX}/{tier}:fat"
-
-
-def lean(tier: str) -> str:
-    """The name of a tier's lean image."""
-    return f"{PREFIX}/{tier}:lean"
+def image(tier: str, way: str = "distroless") -> str:
+    """The name of a tier's image; the distroless ones are run."""
+    return f"{PREFIX}/{tier}:{way}"
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,16 @@ class _Build:
     tag: str
 
 
-def build_all(command: CommandLine, view: View, sources: Path) -> None:
+def build_all(command: CommandLine, view: View, sources: Path, ways: Sequence[str]) -> None:
     """Build all images; tiers at the same time.
 
-    Within a tier fat comes first: the first steps of the lean Dockerfile are the same and come from the cache then.
+    Within a tier fat comes first: the first steps of the other Dockerfiles are the same and come from the cache then.
     """
     queues = [
-        [
-            _Build(f"{tier} (fat)", sources / tier, "Dockerfile.fat", fat(tier)),
-            _Build(f"{tier} (lean)", sources / tier, "Dockerfile", lean(tier)),
-        ]
+        [_Build(f"{tier} ({way})", sources / tier, DOCKERFILES[way], image(tier, way)) for way in ways]
         for tier in TIERS
     ]
-    queues.append([_Build("payment", sources / "payment", "Dockerfile", lean("payment"))])
+    queues.append([_Build("payment", sources / "payment", "Dockerfile", image("payment"))])
     with ThreadPoolExecutor(max_workers=len(queues)) as pool:
         futures = [pool.submit(_build_in_turn, command, view, queue) for queue in queues]
         try:
@@ -72,20 +69,31 @@ def build_all(command: CommandLine, view: View, sources: Path) -> None:
             raise
 
 
-def weigh_all(command: CommandLine, view: View) -> None:
-    """Print the table of sizes; fails if a lean image is heavier than it may be."""
-    pairs = {tier: (weigh(command, fat(tier)), weigh(command, lean(tier))) for tier in TIERS}
-    view.console.print(_table(pairs))
+def weigh_all(command: CommandLine, view: View, ways: Sequence[str]) -> None:
+    """Print the table of sizes; fails if a distroless image is heavier than it may be."""
+    weights = {tier: {way: weigh(command, image(tier, way)) for way in ways} for tier in TIERS}
+    view.console.print(_table(weights))
+    sizes = {tier: weights[tier]["distroless"].size for tier in TIERS}
     heavy = [
-        f"{lean(tier)} has {_megabytes(pair[1].size)}, at most {_megabytes(LIMIT_EACH[tier])} are allowed"
-        for tier, pair in pairs.items()
-        if pair[1].size > LIMIT_EACH[tier]
+        f"{image(tier)} has {_megabytes(size)}, at most {_megabytes(LIMIT_EACH[tier])} are allowed"
+        for tier, size in sizes.items()
+        if size > LIMIT_EACH[tier]
     ]
-    together = sum(pair[1].size for pair in pairs.values())
+    together = sum(sizes.values())
     if together > LIMIT_TOGETHER:
-        heavy.append(f"the lean images have {_megabytes(together)} together, at most {_megabytes(LIMIT_TOGETHER)}")
+        heavy.append(f"the distroless images have {_megabytes(together)}, at most {_megabytes(LIMIT_TOGETHER)}")
     if heavy:
         raise DemoError("; ".join(heavy))
+
+
+def prove_all(command: CommandLine, view: View) -> None:
+    """Have the engine prove that the images that are run hold nothing beside what runs; fails with what it found."""
+    tiers = (*TIERS, "payment")
+    with view.job("audit") as job, ThreadPoolExecutor(max_workers=len(tiers)) as pool:
+        audits = [pool.submit(command.run, "audit", "--distroless", image(tier), on_line=job.line) for tier in tiers]
+        for audit in audits:
+            audit.result()
+    view.say("  no shell, package manager or set-user-ID file, no program outside the entrypoint's closure, by content")
 
 
 def weigh(command: CommandLine, image: str) -> Weight:
@@ -97,6 +105,7 @@ def weigh(command: CommandLine, image: str) -> Weight:
             size=answer["size"],
             files=answer["files"],
             compressed=answer["compressed"],
+            packages=answer["packages"],
             shells=tuple(answer["shells"]),
             package_managers=tuple(answer["package_managers"]),
             setuid=tuple(answer["setuid"]),
@@ -112,21 +121,25 @@ def _build_in_turn(command: CommandLine, view: View, builds: list[_Build]) -> No
             command.run("build", "-t", build.tag, "-f", str(dockerfile), str(build.context), on_line=job.line)
 
 
-def _table(pairs: dict[str, tuple[Weight, Weight]]) -> Table:
+def _table(weights: dict[str, dict[str, Weight]]) -> Table:
     table = Table(title="What the images weigh", title_justify="left")
     table.add_column("image")
-    for heading in ("size", "ratio", "files", "transfer", "shells", "package\nmanagers", "setuid\nfiles"):
+    for heading in ("size", "ratio", "files", "packages", "transfer", "shells", "package\nmanagers", "setuid\nfiles"):
         table.add_column(heading, justify="right")
-    for tier, (before, after) in pairs.items():
-        _add_rows(table, tier, [before], [after])
-    _add_rows(table, "together", [pair[0] for pair in pairs.values()], [pair[1] for pair in pairs.values()])
+    for tier, ways in weights.items():
+        _add_rows(table, tier, {way: [weight] for way, weight in ways.items()})
+    first = next(iter(weights.values()))
+    _add_rows(table, "together", {way: [ways[way] for ways in weights.values()] for way in first})
     return table
 
 
-def _add_rows(table: Table, name: str, before: list[Weight], after: list[Weight]) -> None:
-    ratio = sum(weight.size for weight in before) / max(1, sum(weight.size for weight in after))
-    table.add_row(f"{name} fat", *_cells(before, ""))
-    table.add_row(f"{name} lean", *_cells(after, f"1 : {ratio:.1f}"), end_section=True)
+def _add_rows(table: Table, name: str, ways: dict[str, list[Weight]]) -> None:
+    """One row for each way; the ratio is to the first of them."""
+    before = sum(weight.size for weight in next(iter(ways.values())))
+    for way, weights in ways.items():
+        after = sum(weight.size for weight in weights)
+        ratio = "" if after == before else f"1 : {before / max(1, after):.1f}"
+        table.add_row(f"{name} {way}", *_cells(weights, ratio), end_section=way == [*ways][-1])
 
 
 def _cells(weights: list[Weight], ratio: str) -> list[str]:
@@ -134,6 +147,7 @@ def _cells(weights: list[Weight], ratio: str) -> list[str]:
         _megabytes(sum(weight.size for weight in weights)),
         ratio,
         f"{sum(weight.files for weight in weights):,}",
+        f"{sum(weight.packages for weight in weights):,}",
         _megabytes(sum(weight.compressed for weight in weights)),
         f"{sum(len(weight.shells) for weight in weights):,}",
         f"{sum(len(weight.package_managers) for weight in weights):,}",

@@ -13,7 +13,9 @@ from tare.api.context import ENGINE, Handler
 from tare.api.gate import Gate
 from tare.api.middleware import Requests, add_headers
 from tare.api.routes import (
+    audits,
     builds,
+    catalogue,
     container_files,
     container_io,
     container_stats,
@@ -49,19 +51,9 @@ Route = tuple[str, str, Handler]
 def all_routes() -> list[Route]:
     """Every route as (method, path without version, handler)."""
     of_containers = (containers, container_io, container_files, container_stats, execs)
-    groups = (
-        system,
-        *of_containers,
-        images,
-        builds,
-        networks,
-        reachability,
-        volumes,
-        volume_copies,
-        volume_files,
-        tare,
-        debugging,
-    )
+    own = (tare, debugging, audits, catalogue)
+    of_volumes = (volumes, volume_copies, volume_files)
+    groups = (system, *of_containers, images, builds, networks, reachability, *of_volumes, *own)
     return [route for group in groups for route in group.ROUTES]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,20 @@ from tare.base.locks import KeyedLocks
 from tare.build.cache.keeper import CacheKeeper
 from tare.build.cache.mount_store import CacheMountStore
 from tare.build.cache.records import BuildCache, Part
-from tare.build.checking import describe, ignore_rules, report_of
-from tare.build.checks.linter import Linter
-from tare.build.events import BuildEvent, BuildFinished, Notice, PlanMade
+from tare.build.checking import describe, report_of
+from tare.build.events import BuildEvent, BuildFinished
 from tare.build.exporter import export_image
-from tare.build.graph import Plan
 from tare.build.kept import KeepPolicy, KeptStep, KeptSteps
-from tare.build.named import NamedContexts
-from tare.build.ops.context import open_context
 from tare.build.ops.hashes import HashCache
 from tare.build.ops.keeping import Visit, entered
 from tare.build.ops.manifests import Manifests
-from tare.build.ops.operation import Settings
-from tare.build.ops.select import Tree
 from tare.build.ops.workbench import Workbench
+from tare.build.origin import origin_of
 from tare.build.outputs.archive import write_archive
 from tare.build.outputs.files import write_directory, write_tar
 from tare.build.outputs.kinds import check_output, names_of, stores_image
-from tare.build.outputs.timestamps import read_epoch
 from tare.build.past import find_past
-from tare.build.planner import Planner, ResolveImage
+from tare.build.planning import Planning
 from tare.build.reasons.explainer import Explainer, past_steps
 from tare.build.reasons.forecast import Forecaster, forecast_lines
 from tare.build.reasons.history import BuildHistory
@@ -44,9 +38,8 @@ from tare.build.sources.limits import SourceLimits
 from tare.build.weighing import check_budget, weigh_in
 from tare.errors import NotFound
 from tare.model import Digest, Platform, Reference
-from tare.model.execution import ExecRequest, Executor, Limit
+from tare.model.execution import ExecRequest, Executor
 from tare.oci.image import Descriptor, ImageConfig, encode
-from tare.store.images import Image
 from tare.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -131,17 +124,16 @@ class Builder:
             return BuildResult(image_id=None, report=await asyncio.to_thread(describe, request))
         for output in request.outputs:
             check_output(output)
-        epoch = read_epoch(request.build_args)
-        linter = Linter(request, observe)
         async with self._store.leases.hold() as lease, self._bench.cache.session(), AsyncExitStack() as stack:
-            plan, context, settings = await self._plan(request, linter, observe, lease, stack)
+            planned = await self._planning(request, observe, lease, stack).plan()
+            plan = planned.plan
             past = await self._history.load(request.project) if request.why else {}
             solver = Solver(
                 bench=self._bench,
                 shared=self._shared,
                 plan=plan,
-                context=context,
-                settings=settings,
+                context=planned.context,
+                settings=planned.settings,
                 observe=observe,
                 lease=lease,
                 anew=plan.anew(no_cache=request.no_cache, stages=request.no_cache_stages),
@@ -154,22 +146,23 @@ class Builder:
             ledger = weigh_in(plan, solved)
             check_budget(ledger, request.budget)
             platform = request.platform or Platform.host()
-            config = await export_image(plan, solved, self._bench, platform, epoch=epoch, lease=lease)
+            config = await export_image(plan, solved, self._bench, platform, epoch=planned.epoch, lease=lease)
             chain = solved[plan.output.tip].result.chain
-            manifest = await self._write_outputs(request, config, chain, epoch)
+            manifest = await self._write_outputs(request, config, chain, planned.epoch)
             tags = await self._store_image(request, config)
+            if stores_image(request.outputs):
+                await self._store.origins.save(Digest.of(encode(config)), origin_of(plan, ledger))
             await self._history.save(request.project, past_steps(plan, solver.keys))
         image = Digest.of(encode(config))
         observe(BuildFinished(image, tuple(reference.familiar() for reference in tags)))
-        names = tuple(str(reference) for reference in tags)
-        warnings = (*(finding.short for finding in linter.findings), *plan.warnings)
         return BuildResult(
             image_id=image,
             manifest=manifest,
-            names=names,
-            warnings=warnings,
+            names=tuple(str(reference) for reference in tags),
+            warnings=(*(finding.short for finding in planned.findings), *plan.warnings),
             ledger=ledger,
-            findings=linter.findings,
+            findings=planned.findings,
+            locks=planned.locks,
         )
 
     async def forecast(self, request: BuildRequest, observe: Callable[[BuildEvent], None]) -> tuple[ForecastLine, ...]:
@@ -178,13 +171,14 @@ class Builder:
         Raises what is wrong with Dockerfile, images and sources.
         """
         async with self._store.leases.hold() as lease, AsyncExitStack() as stack:
-            plan, context, settings = await self._plan(request, Linter(request, observe), observe, lease, stack)
+            planned = await self._planning(request, observe, lease, stack).plan()
+            plan = planned.plan
             explainer = Explainer(plan, await self._history.load(request.project), self._bench.manifests)
             forecaster = Forecaster(
                 bench=self._bench,
                 plan=plan,
-                context=context,
-                settings=settings,
+                context=planned.context,
+                settings=planned.settings,
                 observe=observe,
                 lease=lease,
                 explainer=explainer,
@@ -199,30 +193,12 @@ class Builder:
         if self._writing:
             await asyncio.wait(self._writing)
 
-    async def _plan(
-        self,
-        request: BuildRequest,
-        linter: Linter,
-        observe: Callable[[BuildEvent], None],
-        lease: str,
-        stack: AsyncExitStack,
-    ) -> tuple[Plan, Tree | None, Settings]:
-        """The plan, the context's tree and the steps' settings; plan, findings and warnings are told.
-
-        Named contexts last until ``stack`` is closed.
-        """
-        dockerfile = await linter.read()
-        context = await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
-        resolve = self._resolver(lease, observe, refresh=request.pull)
-        named = self._named(request, resolve, stack, lease)
-        plan = await Planner(dockerfile, request).plan(
-            resolve, named.open, lambda bases, known: linter.inspect(bases, known, ignore_rules(context))
+    def _planning(
+        self, request: BuildRequest, observe: Callable[[BuildEvent], None], lease: str, stack: AsyncExitStack
+    ) -> Planning:
+        return Planning(
+            request=request, bench=self._bench, sources=self._sources, observe=observe, lease=lease, stack=stack
         )
-        linter.refuse()
-        observe(PlanMade(plan.shown))
-        for warning in (*plan.warnings, *_unknown_stages(plan, request.no_cache_stages)):
-            observe(Notice(warning, level="warning"))
-        return plan, context, _settings(request, named)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Have ``work`` done without the build waiting for it."""
@@ -236,20 +212,6 @@ class Builder:
             await asyncio.to_thread(self._bench.manifests.save)
         except OSError:
             logger.warning("cannot write the builder's notes", exc_info=True)
-
-    async def _protect(self, lease: str, image: Image) -> None:
-        await self._bench.protect(lease, [Part(kind="layer", key=str(diff_id)) for diff_id in image.diff_ids])
-
-    def _named(self, request: BuildRequest, resolve: ResolveImage, stack: AsyncExitStack, lease: str) -> NamedContexts:
-        return NamedContexts(
-            request=request,
-            sources=self.sources,
-            store=self._store,
-            resolve=resolve,
-            protect=lambda image: self._protect(lease, image),
-            stack=stack,
-            lease=lease,
-        )
 
     async def _store_image(self, request: BuildRequest, config: ImageConfig) -> tuple[Reference, ...]:
         """Put the image into the store, unless the build only writes files; returns its names."""
@@ -278,34 +240,3 @@ class Builder:
                 case _:
                     pass  # the store's, or nothing to write
         return manifest
-
-    def _resolver(self, lease: str, observe: Callable[[BuildEvent], None], *, refresh: bool) -> ResolveImage:
-        def progress(name: str, text: str) -> None:
-            observe(Notice(text, id=name))
-
-        async def resolve(reference: Reference, platform: Platform) -> Image:
-            image = await self._sources.resolve(reference, platform, progress, refresh=refresh)
-            await self._store.leases.add(lease, "image", str(image.id))
-            await self._protect(lease, image)
-            return image
-
-        return resolve
-
-
-def _settings(request: BuildRequest, named: NamedContexts) -> Settings:
-    return Settings(
-        named=named.trees,
-        extra_hosts=request.extra_hosts,
-        shm_size=request.shm_size,
-        host_ca=request.host_ca,
-        secrets=request.secrets,
-        ssh=request.ssh,
-        limits=tuple(Limit(name=item.name, soft=item.soft, hard=item.hard) for item in request.ulimits),
-        keep_failed=request.keep_failed,
-    )
-
-
-def _unknown_stages(plan: Plan, stages: Iterable[str]) -> list[str]:
-    known = {step.stage for step in plan.steps}
-    unknown = sorted(set(stages) - known)
-    return [f"--no-cache-filter {name}: the build has no such stage" for name in unknown]

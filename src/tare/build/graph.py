@@ -6,7 +6,7 @@ A step's ``definition`` keeps what goes into its cache key by name, so that a mi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tare.build.dockerfile.instructions import InlineFile
@@ -231,6 +231,19 @@ class CopyStep(Step):
         return found
 
 
+def in_context(step: Step, origin: str, name: str) -> Step:
+    """``step`` with the named context ``origin`` in place of the build context, called ``name`` in errors."""
+    if isinstance(step, CopyStep) and step.origin == CONTEXT:
+        return replace(step, origin=origin, origin_name=name)
+    if isinstance(step, RunStep):
+        mounts = (
+            replace(mount, origin=origin, origin_name=name) if mount.has_origin and mount.origin == CONTEXT else mount
+            for mount in step.mounts
+        )
+        return replace(step, mounts=tuple(mounts))
+    return step
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkdirStep(Step):
     """``WORKDIR``: makes the directory where it is missing, owned by ``user``."""
@@ -269,6 +282,19 @@ class StageOutput:
     history: tuple[Written, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     args: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Included:
+    """A stage of another file that takes part in a plan: its ``steps``, those of them to show, and what it ends as.
+
+    Several stages of one file have the same ``steps`` and ``shown``. ``consumed`` are the build arguments that it used.
+    """
+
+    steps: tuple[Step, ...]
+    shown: tuple[Step, ...]
+    output: StageOutput
+    consumed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

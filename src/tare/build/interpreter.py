@@ -52,15 +52,16 @@ class Surroundings:
 class StageState:
     """A stage while it is being read; grows instruction by instruction, :meth:`finished` gives what it ends as.
 
-    ``start`` is what it stands on. ``variables`` are what words are expanded with and what RUN sees, of ARG and ENV
-    the one that came last; ``args`` the declared ARGs. What instructions add to (variables of the image, labels, ports,
-    volumes, triggers) grows beside ``config`` and is put into it at the end: a long stage takes linear time.
+    ``start`` is what it stands on, ``prefix`` begins the identifiers of its steps. ``variables`` are what words are
+    expanded with and what RUN sees, of ARG and ENV the one that came last; ``args`` the declared ARGs. What
+    instructions add to (variables of the image, labels, ports, volumes, triggers) grows beside ``config`` and is put
+    into it at the end: a long stage takes linear time.
     """
 
     start: InitVar[StageOutput]
     around: Surroundings
     cmd_set: bool = False
-    index: int = 0
+    prefix: str = "0"
     output: StageOutput = field(init=False)
     config: ExecutionConfig = field(init=False)
     variables: dict[str, str] = field(init=False)
@@ -142,7 +143,7 @@ class StageState:
 
     def _next_id(self) -> str:
         self._number += 1
-        return f"{self.index}.{self._number}"
+        return f"{self.prefix}.{self._number}"
 
     def _layer(self, step: Step, created_by: str, *, by_builder: bool = True) -> None:
         named = {name: self.variables[name] for name in _VARIABLE.findall(step.text) if name in self.variables}

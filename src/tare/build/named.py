@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tare.build.graph import NAMED
+from tare.build.graph import NAMED, Included
 from tare.build.ops.context import open_context
 from tare.build.ops.select import Tree
 from tare.build.request import BuildRequest
@@ -27,8 +27,8 @@ from tare.store.store import Store
 IMAGE, LAYOUT = "docker-image://", "oci-layout://"
 _RESERVED = ("scratch", "context")
 
-Named = Image | Tree | None
-"""What a named context is: an image, files, or nothing at all (``docker-image://scratch``)."""
+Named = Image | Tree | Included | None
+"""What a named context is: an image, files, a stage of another file, or nothing (``docker-image://scratch``)."""
 
 
 def context_names(contexts: Mapping[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tare.build.assembly.names import is_document
 from tare.build.dockerfile import instructions as ins
 from tare.build.dockerfile.expansion import expand
 from tare.build.dockerfile.platform_args import PLATFORM_ARGS, global_args
@@ -50,15 +51,23 @@ class NeededStage:
 class Needs:
     """Looks a Dockerfile's stages up for one request; ``consumed`` is told which build arguments were used.
 
-    Without ``contexts`` the named contexts of the request are taken as not given.
+    Without ``contexts`` the named contexts of the request are taken as not given. Names that ``own`` accepts are opened
+    like named contexts.
     """
 
     def __init__(
-        self, dockerfile: Dockerfile, request: BuildRequest, consumed: Callable[[str], None], *, contexts: bool
+        self,
+        dockerfile: Dockerfile,
+        request: BuildRequest,
+        consumed: Callable[[str], None],
+        *,
+        contexts: bool,
+        own: Callable[[str], bool] = is_document,
     ) -> None:
         self._dockerfile = dockerfile
         self._request = request
         self._consumed = consumed
+        self._own = own
         self._platform = request.platform or Platform.host()
         self._names = context_names(request.contexts) if contexts else {}
         self._build_args = {name: value for name, value in request.build_args.items() if value is not None}
@@ -66,15 +75,16 @@ class Needs:
         self._triggers: dict[int, list[str]] = {}
         self.global_args: Mapping[str, str] = self._global_scope()
 
-    def target(self) -> Stage:
-        """The stage that is built. Raises NotFound."""
-        if not self._request.target:
+    def target(self, name: str = "") -> Stage:
+        """The stage that is built, or the one called ``name``. Raises NotFound."""
+        name = name or self._request.target
+        if not name:
             return self._dockerfile.stages[-1]
-        stage = self._dockerfile.stage(self._request.target)
+        stage = self._dockerfile.stage(name)
         if stage is None:
             names = ", ".join(stage.name or str(stage.index) for stage in self._dockerfile.stages)
             raise NotFound(
-                f'target stage "{self._request.target}" could not be found',
+                f'target stage "{name}" could not be found',
                 hint=f"stages are {names}",
                 code="no-target",
             )
@@ -145,6 +155,8 @@ class Needs:
 
     def context(self, name: str) -> str:
         """The named context that ``name`` means, as it was given; empty for none."""
+        if self._own(name):
+            return name
         key = lookup_name(name) if name and self._names else None
         return self._names.get(key, "") if key is not None else ""
 

@@ -77,6 +77,8 @@ def describe_fields(fields: Mapping[str, Any]) -> str:
             inline = [item[0] for item in fields.get("inline", ())]
             words = [*fields.get("sources", ()), *inline, *fields.get("downloads", ()), fields.get("destination", "")]
             return " ".join([verb, *words])
+        case "assemble":
+            return f"ASSEMBLE {' '.join(fields.get('packages', ()))}"
         case "workdir":
             return f"WORKDIR {fields.get('path', '')}"
         case _:

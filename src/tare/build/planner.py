@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from tare.build import defaults, phrasing
+from tare.build.assembly.names import DOCUMENT_MISSING, is_document
 from tare.build.checks.linter import StageBase
 from tare.build.dockerfile import instructions as ins
 from tare.build.dockerfile.platform_args import PLATFORM_ARGS, PROXY_ARGS
 from tare.build.dockerfile.source import Source
 from tare.build.dockerfile.stages import Dockerfile, Stage, parse_trigger
 from tare.build.events import PlannedStep
-from tare.build.graph import NAMED, ConfigStep, CopyStep, Place, Plan, SourceStep, StageOutput, Step, Written
+from tare.build.graph import (
+    NAMED,
+    ConfigStep,
+    CopyStep,
+    Included,
+    Place,
+    Plan,
+    SourceStep,
+    StageOutput,
+    Step,
+    Written,
+)
 from tare.build.interpreter import StageState, Surroundings
 from tare.build.named import Named
 from tare.build.needs import SCRATCH, NeededStage, Needs, label
+from tare.build.ops.operation import locate
 from tare.build.ops.select import Tree
 from tare.build.request import BuildRequest
 from tare.errors import InvalidArgument, NotFound
@@ -36,17 +49,31 @@ OpenContext = Callable[[str, Platform], Awaitable[Named]]
 
 
 class Planner:
-    """Plans one build."""
+    """Plans one build.
 
-    def __init__(self, dockerfile: Dockerfile, request: BuildRequest) -> None:
+    ``prefix`` begins the identifiers of the steps, for a file that takes part in the plan of another one. Names that
+    ``own`` accepts are neither images nor stages: they are opened like named contexts.
+    """
+
+    def __init__(
+        self,
+        dockerfile: Dockerfile,
+        request: BuildRequest,
+        *,
+        prefix: str = "",
+        own: Callable[[str], bool] = is_document,
+    ) -> None:
         self._dockerfile = dockerfile
         self._request = request
+        self._prefix = prefix
+        self._own = own
         self._build_args = {name: value for name, value in request.build_args.items() if value is not None}
         self._consumed: set[str] = set()
         self._outputs: dict[int, StageOutput] = {}
         self._images: dict[tuple[Reference, Platform], Image] = {}
         self._opened: dict[tuple[str, Platform], Named] = {}
         self._steps: list[Step] = []
+        self._included: set[str] = set()
         self._image_steps: set[str] = set()
         self._shown: list[tuple[int, Step]] = []
         self._needs: Needs
@@ -75,6 +102,24 @@ class Planner:
             by_id={step.id: step for step in steps},
         )
 
+    async def include(
+        self,
+        targets: Collection[str],
+        resolve: ResolveImage,
+        open_context: OpenContext | None = None,
+        inspect: Inspect | None = None,
+    ) -> dict[str, Included]:
+        """The stages ``targets`` by these names, to take part in another file's plan; raises as :meth:`plan`."""
+        self._look_up(contexts=open_context is not None)
+        stages = {name: self._needs.target(name) for name in targets}
+        await self._read(list(stages.values()), resolve, open_context, inspect)
+        shown = tuple(step for _, step in sorted(self._shown, key=lambda item: item[0]))
+        steps, consumed = tuple(self._steps), frozenset(self._consumed)
+        return {
+            name: Included(steps=steps, shown=shown, output=self._outputs[stage.index], consumed=consumed)
+            for name, stage in stages.items()
+        }
+
     def stages(self) -> list[Stage]:
         """The stages that the target needs, itself last. Raises DockerfileError, NotFound for the target."""
         self._look_up(contexts=True)
@@ -89,7 +134,7 @@ class Planner:
         await self._read(targets, resolve, open_context, inspect)
 
     def _look_up(self, *, contexts: bool) -> None:
-        self._needs = Needs(self._dockerfile, self._request, self._consumed.add, contexts=contexts)
+        self._needs = Needs(self._dockerfile, self._request, self._consumed.add, contexts=contexts, own=self._own)
 
     async def _read(
         self, targets: list[Stage], resolve: ResolveImage, open_context: OpenContext | None, inspect: Inspect | None
@@ -127,24 +172,46 @@ class Planner:
 
     def _stage_base(self, described: NeededStage) -> StageBase:
         image = self._image_of(described)
-        return StageBase(name=described.base, platform=described.platform, stage=described.base_stage, image=image)
+        opened = self._opened.get((described.context, described.platform)) if described.context else None
+        return StageBase(
+            name=described.base,
+            platform=described.platform,
+            stage=described.base_stage,
+            image=image,
+            known=not isinstance(opened, Included),
+        )
 
     async def _open_contexts(self, needed: list[NeededStage], open_context: OpenContext | None) -> None:
         """Open what the needed stages use of the named contexts."""
         if open_context is None:
             return
-        used: dict[tuple[str, Platform], None] = {}
+        used: dict[tuple[str, Platform], ins.Instruction] = {}
         for described in needed:
             if described.context:
-                used[(described.context, described.platform)] = None
-            for name, index in described.froms.items():
-                if index is None and (context := self._needs.context(name)):
-                    used[(context, described.platform)] = None
+                used.setdefault((described.context, described.platform), described.stage.base)
+            for user, name in self._needs.mentions(described):
+                if described.froms[name] is None and (context := self._needs.context(name)):
+                    used.setdefault((context, described.platform), user)
 
         async def one(key: tuple[str, Platform]) -> None:
-            self._opened[key] = await open_context(*key)
+            try:
+                self._opened[key] = found = await open_context(*key)
+            except NotFound as error:
+                if error.code != DOCUMENT_MISSING:
+                    raise
+                raise locate(error, self._dockerfile.source, used[key].range, mark=key[0]) from error
+            if isinstance(found, Included):
+                self._take(found)
 
         await _all(one(key) for key in used if key not in self._opened)
+
+    def _take(self, included: Included) -> None:
+        """Make the steps of another file part of this plan; its stages come before this file's."""
+        known = self._included
+        self._steps.extend(step for step in included.steps if step.id not in known)
+        self._shown.extend((-1, step) for step in included.shown if step.id not in known)
+        known.update(step.id for step in (*included.steps, *included.shown))
+        self._consumed.update(included.consumed)
 
     async def _resolve_all(self, needed: list[NeededStage], resolve: ResolveImage) -> None:
         wanted: dict[tuple[Reference, Platform], ins.Instruction] = {}
@@ -198,7 +265,7 @@ class Planner:
             allow=self._request.allow,
             escape=self._dockerfile.directives.escape,
         )
-        state = StageState(start, around, index=stage.index)
+        state = StageState(start, around, prefix=f"{self._prefix}{stage.index}")
         for text in triggers:
             trigger = parse_trigger(text, described.base)
             state.apply(trigger, _trigger_source(text, described.base))
@@ -214,9 +281,12 @@ class Planner:
             output = replace(self._outputs[described.base_stage], name=name)
             self._shown_source(described, output.tip)
             return output
-        step_id = f"{stage.index}.0"
-        config, author = ExecutionConfig(env=[defaults.PATH], working_dir="/"), ""
         opened = self._opened.get((described.context, described.platform)) if described.context else None
+        if isinstance(opened, Included):
+            self._shown_source(described, opened.output.tip)
+            return replace(opened.output, name=name)
+        step_id = f"{self._prefix}{stage.index}.0"
+        config, author = ExecutionConfig(env=[defaults.PATH], working_dir="/"), ""
         tree = opened if isinstance(opened, Tree) else None
         image = self._image_of(described)
         if image is not None:
@@ -260,7 +330,7 @@ class Planner:
 
         stage = described.stage
         step = ConfigStep(
-            id=f"{stage.index}.0",
+            id=f"{self._prefix}{stage.index}.0",
             stage=label(stage),
             text=phrasing.one_line(stage.base.original),
             place=Place(self._dockerfile.source, stage.base.range),
@@ -286,12 +356,14 @@ class Planner:
         index = described.froms.get(name)
         if index is not None:
             return self._outputs[index].tip
-        step_id = f"image:{name}:{described.platform}"
+        step_id = f"{self._prefix}image:{name}:{described.platform}"
         image = None
         if context := self._needs.context(name):
             found = self._opened.get((context, described.platform))
             if isinstance(found, Tree):
                 return NAMED + context
+            if isinstance(found, Included):
+                return found.output.tip
             image = found
         if step_id not in self._image_steps:
             self._image_steps.add(step_id)
@@ -311,7 +383,7 @@ class Planner:
         for step in ordered:
             counts[step.stage] = counts.get(step.stage, 0) + _counts(step)
         seen: dict[str, int] = {}
-        single = len(self._dockerfile.stages) == 1 and not self._dockerfile.stages[0].name
+        single = len(self._dockerfile.stages) == 1 and not self._dockerfile.stages[0].name and not self._included
         shown = []
         for index, step in enumerate(ordered, start=1):
             seen[step.stage] = seen.get(step.stage, 0) + _counts(step)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from tare.build.assembly.lockfile import LockUpdate
 from tare.build.checks.findings import CheckReport, Finding
 from tare.build.outline import Outline, Targets
 from tare.build.reasons.causes import Cause
 from tare.model import Digest, Platform, Reference
+from tare.model.assembly import Assembled, Assembly
 from tare.oci.image import Descriptor
 from tare.store.images import Image
 
@@ -56,6 +58,10 @@ class BuildRequest:
     target takes (its ``outline``), and ``plan_only`` only says what would run; ``why`` explains each step that runs by
     what ``project`` was when it was last built, ``keep_failed`` keeps a failed step's file system, ``budget`` is the
     most bytes that the image may weigh (0: any).
+
+    A ``dockerfile_name`` that ends in ``.yaml`` or ``.yml`` makes it a declarative file (:mod:`tare.build.assembly`).
+    ``lock_text`` is its lock file where that is not in the context (empty: it has none), ``update_lock`` resolves
+    packages anew whatever is locked.
     """
 
     context: Path | None
@@ -88,6 +94,13 @@ class BuildRequest:
     project: str = ""
     keep_failed: bool = False
     budget: int = 0
+    lock_text: str | None = None
+    update_lock: bool = False
+
+    @property
+    def is_declarative(self) -> bool:
+        """Whether a declarative file is built rather than a Dockerfile."""
+        return self.dockerfile_name.endswith((".yaml", ".yml"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +129,7 @@ class BuildResult:
     ``image_id`` is the digest of the configuration, also where the image is not stored; None where nothing was built.
     ``manifest`` describes the archive that was written, ``names`` are what the image is called in the store.
     ``findings`` are those of the build checks, ``report`` is the answer to a request that only checks or
-    describes.
+    describes. ``locks`` are lock files for the client to write.
     """
 
     image_id: Digest | None
@@ -126,6 +139,7 @@ class BuildResult:
     ledger: tuple[LedgerLine, ...] = ()
     findings: tuple[Finding, ...] = ()
     report: CheckReport | Targets | Outline | None = None
+    locks: tuple[LockUpdate, ...] = ()
 
     @property
     def shipped(self) -> int:
@@ -157,7 +171,7 @@ class ForecastLine:
 
 
 class SourceResolver(Protocol):
-    """Finds the images that a Dockerfile names."""
+    """Finds the images that a Dockerfile names, and makes those that are described."""
 
     async def resolve(
         self, reference: Reference, platform: Platform, progress: Progress, *, refresh: bool = False
@@ -166,5 +180,15 @@ class SourceResolver(Protocol):
 
         The image stays usable while the caller works: it is tagged, or the caller takes it into a lease at once.
         Raises NotFound with Docker's words, Unavailable when its origin does not answer.
+        """
+        ...
+
+    async def assemble_packages(
+        self, assembly: Assembly, platform: Platform, progress: Progress, *, lease: str
+    ) -> Assembled:
+        """The image that ``assembly`` describes, in the local store without a name, and the packages in it.
+
+        ``lease`` holds the image; the caller removes it when it is used no more. Raises what is wrong with the assembly
+        (NotFound, Conflict, InvalidArgument, Unsupported), Unavailable without archive, DataCorrupt.
         """
         ...

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 @click.command(short_help="Build an image from a Dockerfile.")
 @click.option("-t", "--tag", "tags", multiple=True, help="Name of the image: name[:tag].")
 @click.option(
-    "-f", "--file", "dockerfile", default="", help="Dockerfile (default: PATH/Dockerfile), - for standard input."
+    "-f",
+    "--file",
+    "dockerfile",
+    default="",
+    help="Dockerfile (default: PATH/Dockerfile), - for standard input, or a declarative file (.yaml).",
 )
 @click.option("--target", default="", help="Stage to build.")
 @click.option("--build-arg", "build_args", multiple=True, help="Build argument: NAME=VALUE, or NAME to pass one on.")
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
     "--build-context",
     "contexts",
     multiple=True,
-    help="Further context: NAME=DIRECTORY|URL|docker-image://…|oci-layout://…",
+    help="Further context: NAME=DIRECTORY|FILE.yaml|URL|docker-image://…|oci-layout://…",
 )
 @click.option("--secret", "secrets", multiple=True, help="Secret for RUN steps: id=NAME[,src=FILE|,env=VARIABLE].")
 @click.option("--ssh", multiple=True, help="SSH agent or keys for RUN steps: default|ID[=SOCKET|KEY[,KEY]].")
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
 @click.option("--plan", is_flag=True, help="Say what would run, run nothing.")
 @click.option("--why", is_flag=True, help="Say for each step that ran why it was not cached.")
 @click.option("--debug", is_flag=True, help="Open a shell in the file system of a step that failed.")
+@click.option("--update-lock", is_flag=True, help="Take the newest packages and write the lock file.")
 @click.option("--budget", default="", help="Fail if the image weighs more than this, such as 150m.")
 @click.option("--shm-size", default="", help="Size of /dev/shm, such as 64m.")
 @click.option("--rm/--no-rm", "rm", default=True, hidden=True)
@@ -68,13 +73,17 @@ def build(session: Session, /, path: str, **given: Any) -> None:
     """Build an image from a Dockerfile and the files at PATH.
 
     PATH is a directory, a git or http(s) address (https://HOST/REPOSITORY.git#REF:SUBDIRECTORY), or - for a tar archive
-    or a Dockerfile on standard input.
+    or a Dockerfile on standard input. A file of which the name ends in .yaml describes a distroless image.
     """
     call = _call(given["call"], check=given["check"])
     mode = progress_mode(given["progress"], os.environ, quiet=given["quiet"])
     given["check"], given["quiet"] = call is not None and call.method == "check", mode == "quiet"
     context = read_context(path, given["dockerfile"])
     document = build_request(context, given)
+    if given["update_lock"]:
+        from tare.cli.build_lock import check_update
+
+        check_update(context, document)
     if given["context_ls"]:
         from tare.cli.context_listing import list_context
 
@@ -99,6 +108,10 @@ def build(session: Session, /, path: str, **given: Any) -> None:
 
         show_plan(last["forecast"])
         return
+    if given["update_lock"]:
+        from tare.cli.build_lock import write_locks
+
+        write_locks(last["locks"], context, given["contexts"], quiet=mode in ("quiet", "json"))
     if given["iidfile"]:
         Path(given["iidfile"]).write_text(last["image_id"])
     if given["metadata_file"]:

@@ -22,13 +22,19 @@ _NAME = "Dockerfile"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What goes into the request, and the tar that follows it (None: nothing does)."""
+    """What goes into the request, and the tar that follows it (None: nothing does).
+
+    ``lock`` is where the lock file of a declarative file belongs (None: nowhere on this host), ``lock_text`` what it
+    says where it does not lie in the context (empty: nothing yet).
+    """
 
     context: str = ""
     remote: str = ""
     dockerfile: str = _NAME
     dockerfile_text: str | None = None
     body: Iterator[bytes] | None = None
+    lock: Path | None = None
+    lock_text: str | None = None
 
 
 def read_context(path: str, given: str, stdin: BinaryIO | None = None) -> Context:
@@ -41,13 +47,38 @@ def read_context(path: str, given: str, stdin: BinaryIO | None = None) -> Contex
     place = Path(path).absolute()
     if place.is_dir():
         name, text = _dockerfile(place, given, stdin)
-        return Context(context=str(place), dockerfile=name, dockerfile_text=text)
+        lock = _lock(place, given, name)
+        lock_text = _lock_text(lock) if lock is not None and text is not None else None
+        return Context(context=str(place), dockerfile=name, dockerfile_text=text, lock=lock, lock_text=lock_text)
     if is_remote(path):
         if given == "-" or Path(given).is_absolute():
             return Context(remote=path, dockerfile_text=_outside(given, stdin), dockerfile=_shown(given))
         return Context(remote=path, dockerfile=given or _NAME)
     cause = "is not a directory" if place.exists() else "not found"
     raise NotFound(f'unable to prepare context: path "{path}" {cause}', hint="name the directory to build")
+
+
+def is_declarative(name: str) -> bool:
+    """Whether ``name`` is that of a declarative file rather than a Dockerfile's."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def _lock(context: Path, given: str, name: str) -> Path | None:
+    """Beside the file that ``-f`` names; None for what has no lock file."""
+    if not is_declarative(name) or name.startswith(("http://", "https://")):
+        return None
+    place = Path(given).absolute()
+    return (place if place.exists() else context / name).with_suffix(".lock")
+
+
+def _lock_text(lock: Path) -> str:
+    """What is in the lock file of a file outside the context; empty where there is none."""
+    try:
+        return _decoded(lock.read_bytes(), str(lock))
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise InvalidArgument(f"failed to read {lock}: {error.strerror}") from error
 
 
 def is_remote(text: str) -> bool:

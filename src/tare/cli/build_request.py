@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tare.cli.build_context import Context, is_remote
+from tare.cli.build_context import Context, is_declarative, is_remote
 from tare.cli.environment import read_labels
 from tare.cli.limits import read_ulimit
 from tare.cli.units import parse_size, parse_weight
@@ -54,6 +54,8 @@ def build_request(context: Context, given: dict[str, Any], environ: Mapping[str,
         "why": given["why"],
         "keep_failed": given["debug"],
         "budget": parse_weight(given["budget"], '"--budget"') if given["budget"] else 0,
+        "lock_text": context.lock_text,
+        "update_lock": given["update_lock"],
     }
 
 
@@ -83,7 +85,7 @@ def read_build_args(given: Iterable[str], environ: Mapping[str, str]) -> dict[st
 
 
 def read_contexts(given: Iterable[str]) -> dict[str, str]:
-    """``--build-context NAME=VALUE``: directories become absolute, addresses stay as they are."""
+    """``--build-context NAME=VALUE``: directories and declarative files become absolute, addresses stay as they are."""
     found = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -93,8 +95,8 @@ def read_contexts(given: Iterable[str]) -> dict[str, str]:
             value = _LAYOUT + str(Path(value.removeprefix(_LAYOUT)).absolute())
         elif not is_remote(value) and not value.startswith("target:"):
             place = Path(value).absolute()
-            if not place.is_dir():
-                cause = "is not a directory" if place.exists() else "not found"
+            if not (place.is_dir() or (place.is_file() and is_declarative(value))):
+                cause = "is neither a directory nor a .yaml file" if place.exists() else "not found"
                 raise NotFound(f"failed to get build context {name}: {value} {cause}", hint="name a directory")
             value = str(place)
         found[name] = value

@@ -23,6 +23,7 @@ INTERRUPTED = 130
 
 _CONTAINER: Mapping[str, str] = {
     "attach": "run:attach",
+    "audit": "audit:audit_container",
     "commit": "changes:commit",
     "cp": "copying:copy_files",
     "create": "run:create",
@@ -56,6 +57,7 @@ _BUILDER: Mapping[str, str] = {
     "prune": "builder:prune",
 }
 _IMAGE: Mapping[str, str] = {
+    "audit": "audit:audit_image",
     "build": "build:build",
     "history": "images:history",
     "import": "images:import_image",
@@ -64,6 +66,7 @@ _IMAGE: Mapping[str, str] = {
     "prune": "prune:prune_images",
     "pull": "images:pull",
     "rm": "images:remove",
+    "sbom": "sbom:sbom",
     "tag": "images:tag",
     "weigh": "weigh:weigh",
 }
@@ -100,8 +103,10 @@ _SYSTEM: Mapping[str, str] = {
     "prune": "prune:prune_system",
 }
 _TOP: Mapping[str, str] = {
-    **{name: place for name, place in _CONTAINER.items() if name not in ("inspect", "ls", "prune")},
+    **{name: place for name, place in _CONTAINER.items() if name not in ("audit", "inspect", "ls", "prune")},
+    "audit": "audit:audit",
     "build": "build:build",
+    "catalogue": "catalogue:catalogue",
     "debug": "debug:debug",
     "doctor": "doctor:doctor",
     "events": "system:events",
@@ -114,6 +119,7 @@ _TOP: Mapping[str, str] = {
     "ps": "listing:ps",
     "pull": "images:pull",
     "rmi": "images:remove",
+    "sbom": "sbom:sbom",
     "tag": "images:tag",
     "version": "system:version",
     "weigh": "weigh:weigh",

@@ -5,8 +5,11 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+from tare.client.audits import Audits
 from tare.client.builds import Builds
+from tare.client.catalogue import Catalogue
 from tare.client.containers import Containers
+from tare.client.debugging import Debugging
 from tare.client.endpoint import Endpoint
 from tare.client.execs import Execs
 from tare.client.http import Body, Query, Response, request
@@ -34,8 +37,11 @@ class Client:
         self.containers = Containers(self)
         self.execs = Execs(self)
         self.images = Images(self)
+        self.audits = Audits(self)
         self.builds = Builds(self)
+        self.catalogue = Catalogue(self)
         self.steps = Steps(self)
+        self.debugging = Debugging(self)
         self.networks = Networks(self)
         self.reachability = Reachability(self)
         self.volumes = Volumes(self)

@@ -27,10 +27,17 @@ class Images(Group):
         found: Documents = await self._caller.call("GET", f"/images/{segment(name)}/history")
         return found
 
-    async def weigh(self, name: str) -> Document:
-        """Its bytes, files, shells, package managers and setuid files."""
-        found: Document = await self._caller.call("GET", f"/tare/images/{segment(name)}/weigh")
+    async def weigh(self, name: str, *, depth: int | None = None) -> Document:
+        """Its bytes by layer, stage, instruction, package and directory (of ``depth`` components), and suggestions."""
+        found: Document = await self._caller.call("GET", f"/tare/images/{segment(name)}/weigh", query={"depth": depth})
         return found
+
+    async def sbom(self, name: str, *, kind: str = "spdx-json") -> AsyncIterator[bytes]:
+        """What it is made of: a document in pieces, ``spdx-json`` or ``cyclonedx-json``."""
+        query: Values = {"format": kind}
+        async with await self._caller.open("GET", f"/tare/images/{segment(name)}/sbom", query=query) as response:
+            async for piece in response.chunks():
+                yield piece
 
     async def tag(self, name: str, repository: str, tag: str) -> None:
         """Give it one more name."""

@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 from tare.client.caller import Document, Documents, Group
-from tare.client.http import Response, segment
-from tare.client.streams import Attached
-from tare.errors import DataCorrupt
-
-
-class Shell(Attached):
-    """A shell in a step, connected; it ends when the connection does."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response)
-        self.id = response.headers.get("tare-shell", "")
-        if not self.id:
-            raise DataCorrupt("the engine did not name the shell that it opened")
+from tare.client.debugging import Shell
+from tare.client.http import segment
 
 
 class Steps(Group):
@@ -40,15 +29,6 @@ class Steps(Group):
         """Start a shell or a command in it, connected."""
         path = f"/tare/steps/{_quoted(name)}/shell"
         return Shell(await self._caller.open("POST", path, document=document, upgrade=True))
-
-    async def resize(self, shell: str, height: int, width: int) -> None:
-        """Tell a shell's terminal the new size in characters."""
-        await self._caller.call("POST", f"/tare/shells/{shell}/resize", query={"h": height, "w": width})
-
-    async def exit_code(self, shell: str) -> int | None:
-        """How a shell that has ended did so; None when it was ended before it exited."""
-        found: Document = await self._caller.call("GET", f"/tare/shells/{shell}")
-        return None if found["exit_code"] is None else int(found["exit_code"])
 
 
 def _quoted(name: str) -> str:

@@ -19,6 +19,9 @@
     keep_steps = 10             # failed steps whose file system is kept; 0: none
     keep_days = 7.0             # and for how long
 
+    [debug]
+    image = "tare.local/distroless/static:debug"    # tools of "tare debug" where none are named
+
     [archive]
     mirrors = []                # default: the host's apt sources
     suites = []
@@ -69,8 +72,10 @@ from tare.build.sources.limits import SourceLimits
 from tare.engine.id_ranges import DEFAULT_COUNT, DEFAULT_FIRST
 from tare.engine.option_checks import MIN_USERNS_SIZE
 from tare.engine.paths import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT
+from tare.engine.tools import DEFAULT_TOOLS
 from tare.errors import InvalidArgument, NotFound
 from tare.kernel.idmap import LAST_ID
+from tare.model import Reference
 from tare.network.model import LEAST_MTU6, AddressPool
 from tare.runtime.log_options import DEFAULT_DRIVER, LogDefaults, check
 from tare.volumes.plugins import SOCKETS, SPECS
@@ -104,6 +109,15 @@ class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def cache_limits(self) -> CacheLimits:
         """What the collection of the build cache keeps to. Raises InvalidArgument."""
         return CacheLimits.parse(self.cache_limit, self.cache_keep_recent)
+
+
+class DebugSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section ``debug``: the image whose programs are beside containers and images that are looked into."""
+
+    image: str = DEFAULT_TOOLS
+
+    def __post_init__(self) -> None:
+        Reference.parse(self.image)
 
 
 class ArchiveSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -184,6 +198,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     socket: str = ""
     runtime: str = ""
     build: BuildSettings = BuildSettings()
+    debug: DebugSection = DebugSection()
     archive: ArchiveSection = ArchiveSection()
     network: NetworkSection = NetworkSection()
     userns: UsernsSection = UsernsSection()

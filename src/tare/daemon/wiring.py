@@ -14,14 +14,17 @@ from tare.build.sources.limits import SourceLimits
 from tare.daemon.config import Settings
 from tare.distroless.catalogue import DebianCatalogue
 from tare.distroless.settings import DEBIAN_KEYRING, ArchiveSettings
+from tare.engine.audits import Audits
+from tare.engine.boms import BillsOfMaterials
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds, ImageSources
 from tare.engine.bundle import BundleWriter
+from tare.engine.catalogue import Catalogue
 from tare.engine.commit import Commits
 from tare.engine.container_files import ContainerFiles
 from tare.engine.container_logs import ContainerLogs
 from tare.engine.container_maker import ContainerMaker
-from tare.engine.container_root import ContainerRoots
+from tare.engine.container_root import ContainerRoots, RestingRoots
 from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
 from tare.engine.engine import Engine
@@ -50,12 +53,16 @@ from tare.engine.records import ContainerRecords
 from tare.engine.recovery import Recovery
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
+from tare.engine.shells import Shells
 from tare.engine.stats import Stats
 from tare.engine.system import System
+from tare.engine.targets import Targets
+from tare.engine.tools import Tools
 from tare.engine.unpersisted import UnpersistedService
 from tare.engine.updates import Updates
 from tare.engine.use_events import UseEvents
 from tare.engine.views import NetworkView
+from tare.engine.visitors import Visitors
 from tare.engine.volume_copies import VolumeCopies
 from tare.engine.volume_files import VolumeFiles
 from tare.engine.volumes import Volumes
@@ -123,6 +130,7 @@ class _Parts:
     local_volumes: VolumeCatalogue
     records: ContainerRecords
     sandboxes: Sandboxes
+    resting: RestingRoots
     bundles: BundleWriter
     remover: Remover
     events: Events
@@ -145,6 +153,15 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
     logs = LogKeeping(LogKeeper(), supervisor, paths)
     links = Links(store.db, network, paths)
     bundles = BundleWriter(paths=paths, facts=facts, isolation=isolation, links=links)
+    sandboxes = Sandboxes(
+        store=store,
+        network=network,
+        paths=paths,
+        isolation=isolation,
+        mounts=mounts,
+        links=links,
+        visitors=Visitors(),
+    )
     probes = HealthProbes(bundles=bundles, supervisor=supervisor, network=network, events=events)
     parts = _Parts(
         settings=settings,
@@ -157,7 +174,8 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         network=network,
         local_volumes=local_volumes,
         records=records,
-        sandboxes=Sandboxes(store=store, network=network, paths=paths, isolation=isolation, mounts=mounts, links=links),
+        sandboxes=sandboxes,
+        resting=RestingRoots(sandboxes),
         bundles=bundles,
         remover=Remover(records=records, store=store, volumes=local_volumes, events=events, paths=paths),
         events=events,
@@ -191,9 +209,11 @@ def _engine(parts: _Parts) -> Engine:
         updates=_updates(parts, lifecycle),
         execs=_execs(parts),
         images=images,
+        audits=Audits(store=parts.store, records=parts.records),
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
-        debugging=Debugging(builder=builder, executor=executor, supervisor=parts.supervisor),
+        catalogue=Catalogue(parts.store),
+        debugging=_debugging(parts, builder, executor, images),
         networks=_networks(parts),
         reachability=Reachability(network=parts.network, records=parts.records, pids_of=containers.pids),
         volumes=volumes,
@@ -232,6 +252,28 @@ def _execs(parts: _Parts) -> Execs:
         events=parts.events,
         failures=parts.failures,
     )
+
+
+def _debugging(parts: _Parts, builder: Builder, executor: StepExecutor, images: Images) -> Debugging:
+    targets = Targets(
+        records=parts.records,
+        store=parts.store,
+        sandboxes=parts.sandboxes,
+        resting=parts.resting,
+        locks=parts.locks,
+        paths=parts.paths,
+        builder=builder,
+    )
+    tools = Tools(
+        store=parts.store,
+        images=images,
+        network=parts.network,
+        targets=targets,
+        facts=parts.facts,
+        paths=parts.paths,
+        image=parts.settings.debug.image,
+    )
+    return Debugging(builder=builder, executor=executor, shells=Shells(parts.supervisor), targets=targets, tools=tools)
 
 
 def _networks(parts: _Parts) -> Networks:
@@ -304,6 +346,7 @@ def _containers(parts: _Parts, lifecycle: Lifecycle) -> Containers:
         paths=parts.paths,
         locks=parts.locks,
         cgroups=parts.facts.cgroups,
+        visitors=parts.sandboxes.visitors,
     )
 
 
@@ -330,18 +373,25 @@ def _updates(parts: _Parts, lifecycle: Lifecycle) -> Updates:
 
 
 def _container_files(parts: _Parts, lifecycle: Lifecycle) -> ContainerFiles:
-    roots = ContainerRoots(records=parts.records, sandboxes=parts.sandboxes, locks=parts.locks, paths=parts.paths)
+    roots = ContainerRoots(
+        records=parts.records,
+        sandboxes=parts.sandboxes,
+        resting=parts.resting,
+        locks=parts.locks,
+        paths=parts.paths,
+    )
     return ContainerFiles(records=parts.records, roots=roots, store=parts.store, lifecycle=lifecycle)
 
 
 def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:
     catalogue = DebianCatalogue(parts.store, executor, _archive_settings(parts.settings), parts.paths.cache)
-    weigher = Weigher(parts.store, parts.paths.cache / "weigh", parts.paths.run_root / "scratch")
+    weigher = Weigher(parts.store, parts.paths.cache / "weights")
     return Images(
         store=parts.store,
         records=parts.records,
         catalogue=catalogue,
         weigher=weigher,
+        boms=BillsOfMaterials(parts.store),
         events=parts.events,
         settle=lifecycle.settle,
     )

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tare.diagnosis.elf import Elf, ElfError, read_elf
+from tare.base.elf import Elf, ElfError, read_elf
 from tare.diagnosis.ldcache import MAX_SIZE, read_cache
 from tare.diagnosis.tree import Outcome, Tree
 

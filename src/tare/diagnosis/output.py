@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from tare.base.elf import ElfError, read_elf
 from tare.diagnosis.command import diagnose_command
-from tare.diagnosis.elf import ElfError, read_elf
 from tare.diagnosis.messages import Settings, too_many_processes
 from tare.diagnosis.program import check_libraries
 from tare.diagnosis.view import View

@@ -6,8 +6,8 @@ import posixpath
 import re
 from collections.abc import Callable
 
-from tare.diagnosis import elf as elf_part
-from tare.diagnosis.elf import Elf, ElfError, read_elf
+from tare.base import elf as elf_part
+from tare.base.elf import Elf, ElfError, read_elf
 from tare.diagnosis.linking import Loader, MissingLibrary, MissingVersion
 from tare.diagnosis.names import listed, nearest
 from tare.diagnosis.system import System, system_of

@@ -21,7 +21,7 @@ from tare.distroless.packages import Package
 from tare.errors import InternalError
 from tare.model import Digest, Platform, Reference, new_id
 from tare.model.execution import ExecRequest, Executor
-from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
+from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS, encode
 from tare.store.store import Store
 
 SPOOL_PREFIX = "unpacked-"
@@ -32,9 +32,9 @@ _READERS = 2  # packages decompressed at a time; each takes a core
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePlan:
-    """What the finished image says about itself."""
+    """What the finished image says about itself; ``reference`` names it, if anything does."""
 
-    reference: Reference
+    reference: Reference | None
     platform: Platform
     config: ExecutionConfig
     created_by: str
@@ -71,7 +71,9 @@ class Assembler:
         temporary = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix=SPOOL_PREFIX, dir=self._cache)
         try:
             root = Path(temporary.name)
-            reading = asyncio.gather(*(read(p, root / p.sha256) for p in packages), return_exceptions=True)
+            # the largest first: begun last, it would be read alone at the end
+            order = sorted(packages, key=lambda package: package.size, reverse=True)
+            reading = asyncio.gather(*(read(p, root / p.sha256) for p in order), return_exceptions=True)
             try:
                 results = await asyncio.shield(reading)
             finally:
@@ -80,13 +82,15 @@ class Assembler:
             for result in results:
                 if isinstance(result, Exception):
                     raise result
-            yield [result for result in results if isinstance(result, Deb)]
+            read_debs = dict(zip(order, results, strict=True))
+            yield [deb for package in packages if isinstance(deb := read_debs[package], Deb)]
         finally:
             await finish(asyncio.to_thread(temporary.cleanup), what="delete unpacked packages")
 
-    def newest(self, debs: Sequence[Deb]) -> int:
-        """The newest time that may appear in an image of these packages."""
-        return self._epoch if self._epoch is not None else max((deb.built for deb in debs), default=0)
+    def newest(self, debs: Sequence[Deb], epoch: int | None = None) -> int:
+        """The newest time that may appear in an image of these packages: ``epoch``, else as the settings say."""
+        bound = epoch if epoch is not None else self._epoch
+        return bound if bound is not None else max((deb.built for deb in debs), default=0)
 
     @asynccontextmanager
     async def configured(self, unpacked: FileTree, progress: Progress) -> AsyncIterator[FileTree]:
@@ -129,8 +133,11 @@ class Assembler:
             tail = "\n".join(lines)
             raise InternalError(f"configuring Debian failed with exit status {status}:\n{tail}", code="configure")
 
-    async def store_image(self, tree: FileTree, plan: ImagePlan, newest: int) -> Digest:
-        """Write ``tree`` as the only layer of a new image, tagged with the plan's reference."""
+    async def store_image(self, tree: FileTree, plan: ImagePlan, newest: int) -> tuple[Digest, bytes]:
+        """Write ``tree`` as the only layer of a new image, tagged with the plan's reference.
+
+        Returns the image's ID and its configuration.
+        """
 
         def produce(sink: BinaryIO) -> None:
             writer = TarWriter(sink)
@@ -149,7 +156,8 @@ class Assembler:
                 rootfs=RootFS(diff_ids=[str(layer.diff_id)]),
                 history=[History(created=created, created_by=plan.created_by, comment="tare")],
             )
-            return await self._store.images.create(config, tag=plan.reference)
+            document = encode(config)
+            return await self._store.images.create_from(document, tag=plan.reference), document
 
 
 async def _in_thread(work: Callable[[], None]) -> None:

@@ -1,13 +1,12 @@
-"""The images of ``tare.local``: which there are, and how a reference becomes one of them."""
+"""Assembles the images of ``tare.local`` and what build files ask for, when they are asked for."""
 
 from __future__ import annotations
 
 import asyncio
-import difflib
 import hashlib
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,37 +20,44 @@ from tare.distroless.debs import DebCache, Progress
 from tare.distroless.fetch import ARCHIVE_404, Downloader
 from tare.distroless.image import distroless_tree
 from tare.distroless.index import Archive, VerifiedSuite
+from tare.distroless.orders import Order, names, order_of_assembly, order_of_reference
 from tare.distroless.packages import Package, PackageIndex
-from tare.distroless.resolver import Exclusions, resolve
-from tare.distroless.settings import RELEASES, ArchiveSettings, DebianRelease
-from tare.errors import DataCorrupt, NotFound, Unsupported
+from tare.distroless.pins import check_pins, find_pinned, pin_of
+from tare.distroless.resolver import Exclusions, Wish, resolve
+from tare.distroless.settings import ArchiveSettings
+from tare.errors import DataCorrupt, NotFound
 from tare.model import Digest, Platform, Reference
+from tare.model.assembly import Assembled, Assembly, Pin
 from tare.model.execution import Executor
 from tare.oci.image import ExecutionConfig
 from tare.store.store import Store
 
+__all__ = ["DebianCatalogue", "names"]
+
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 4
 """Raised whenever the same packages would give other bytes, so that remembered images are assembled again."""
 
-DEBIAN_ARCHITECTURES = {"amd64": "amd64", "arm64": "arm64", "arm": "armhf", "386": "i386"}
-"""Debian's names of OCI architectures."""
 
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """The archive of one release, through one connection pool."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
-    """One reference, understood. ``recipe`` is ``None`` for the whole Debian."""
+    archive: Archive
+    downloader: Downloader
 
-    reference: Reference
-    platform: Platform
-    release: DebianRelease
-    architecture: str
-    recipe: recipes.Recipe | None
+    async def suites(self) -> tuple[VerifiedSuite, ...]:
+        return await self.archive.suites(self.downloader)
+
+    async def index(self, suites: tuple[VerifiedSuite, ...], architecture: str) -> PackageIndex:
+        return await self.archive.index(self.downloader, suites, architecture)
 
 
 class _Remembered(msgspec.Struct):
     image: str
+    document: str
+    pins: tuple[Pin, ...]
 
 
 class DebianCatalogue:
@@ -63,7 +69,7 @@ class DebianCatalogue:
         self._cache = cache_dir
         self._debs = DebCache(store.db, cache_dir)
         self._assembler = Assembler(store, executor, self._debs, cache_dir, settings.source_date_epoch)
-        self._flights: SingleFlight[Digest] = SingleFlight()
+        self._flights: SingleFlight[Assembled] = SingleFlight()
         self._starting = asyncio.Lock()
         self._started = False
 
@@ -74,50 +80,91 @@ class DebianCatalogue:
         without archive or network, DataCorrupt for a wrong signature, Conflict for dependencies that cannot be met,
         Unsupported for a platform that cannot be assembled here.
         """
-        order = _understand(reference, platform)
-        return await self._flights.do(f"{reference} {platform}", lambda: self._assemble(order, progress))
+        order = order_of_reference(reference, platform)
+        done = await self._flights.do(f"{reference} {platform}", lambda: self._assemble(order, progress))
+        return done.image
 
-    async def _assemble(self, order: _Order, progress: Progress) -> Digest:
+    async def assemble_packages(
+        self, assembly: Assembly, platform: Platform, progress: Progress, *, lease: str
+    ) -> Assembled:
+        """The image that ``assembly`` describes, in the store without a tag and held by ``lease``, and its packages.
+
+        It has the defaults (environment, entry point) of the assembly's base. With pins, the archive is asked only for
+        packages that are not in the cache. Raises as :meth:`assemble`; moreover NotFound for an unknown slice and for
+        a pinned package that is gone, Conflict for pins that do not fit the assembly, InvalidArgument.
+        """
+        order = order_of_assembly(assembly, platform)
+        if order.pins is not None:
+            check_pins(order.pins, order.architecture)
+        while True:
+            done = await self._flights.do(_identity(order), lambda: self._assemble(order, progress))
+            await self._store.leases.add(lease, "image", str(done.image))
+            try:
+                await self._store.images.get(done.image)
+            except NotFound:
+                continue  # another caller had done with it before this one's lease held it
+            return done
+
+    async def _assemble(self, order: Order, progress: Progress) -> Assembled:
         await self._start()
         async with Downloader() as downloader:
-            archive = Archive(self._settings, self._cache, order.release)
-            progress("archive", f"checking Debian {order.release.version} ({order.release.codename})")
-            suites = await archive.suites(downloader)
-            known = await self._known(self._memory(order, suites), order.reference)
+            access = _Access(Archive(self._settings, self._cache, order.release), downloader)
+            suites: tuple[VerifiedSuite, ...] = ()
+            if order.pins is None:
+                progress("archive", f"checking Debian {order.release.version} ({order.release.codename})")
+                suites = await access.suites()
+            memory = self._memory(order, suites)
+            known = await self._known(memory, order.reference)
             if known is not None:
                 return known
+            cached = {pin: await asyncio.to_thread(self._debs.verified, pin.sha256) for pin in order.pins or ()}
+            if missing := sum(path is None for path in cached.values()):
+                progress("archive", f"looking for {missing} of {len(cached)} pinned packages")
+                suites = await access.suites()
             try:
-                wanted, packages = await self._gather(order, archive, suites, downloader, progress)
+                packages = await self._gather(order, access, suites, cached, progress)
             except (DataCorrupt, NotFound) as error:
                 if isinstance(error, NotFound) and error.code != ARCHIVE_404:
                     raise
                 progress("archive", "the mirror has changed meanwhile, starting again")
-                suites = await archive.suites(downloader)
+                suites = await access.suites()
+                if order.pins is None:
+                    memory = self._memory(order, suites)
                 try:
-                    wanted, packages = await self._gather(order, archive, suites, downloader, progress)
+                    packages = await self._gather(order, access, suites, cached, progress)
                 except NotFound as again:
                     if again.code != ARCHIVE_404:
                         raise
                     hint = "the mirror is inconsistent: try again later or choose another one"
                     raise DataCorrupt(again.message, hint=hint, code="mirror-inconsistent") from again
-        image = await self._build(order, wanted, packages, suites, progress)
-        await asyncio.to_thread(self._remember, self._memory(order, suites), image)
-        return image
+        image, document = await self._build(order, packages, suites, progress)
+        pins = tuple(pin_of(package) for package in packages)
+        await asyncio.to_thread(_remember, memory, _Remembered(str(image), document.decode(), pins))
+        return Assembled(image=image, pins=pins)
 
     async def _gather(
         self,
-        order: _Order,
-        archive: Archive,
+        order: Order,
+        access: _Access,
         suites: tuple[VerifiedSuite, ...],
-        downloader: Downloader,
+        cached: Mapping[Pin, Path | None],
         progress: Progress,
-    ) -> tuple[list[str], list[Package]]:
-        """Choose packages and have them all in the cache."""
-        progress("archive", "reading the package indexes")
-        index = await archive.index(downloader, suites, order.architecture)
-        wanted, packages = await asyncio.to_thread(_choose, order, index, suites)
-        await self._debs.fetch(downloader, packages, progress)
-        return wanted, packages
+    ) -> list[Package]:
+        """Choose packages, sorted by name, and have them all in the cache. No suites: all pinned ones are cached."""
+        index = None
+        if suites:
+            progress("archive", "reading the package indexes")
+            index = await access.index(suites, order.architecture)
+
+        def chosen() -> list[Package]:
+            if order.recipe is not None and order.pins is not None:
+                return find_pinned(order.recipe, cached, index)
+            assert index is not None
+            return _choose(order, index, suites)
+
+        packages = await asyncio.to_thread(chosen)
+        await self._debs.fetch(access.downloader, packages, progress)
+        return packages
 
     async def _start(self) -> None:
         """Before the first assembly, delete what a killed engine left half-made."""
@@ -134,20 +181,15 @@ class DebianCatalogue:
             self._started = True
 
     async def _build(
-        self,
-        order: _Order,
-        wanted: Sequence[str],
-        packages: Sequence[Package],
-        suites: Sequence[VerifiedSuite],
-        progress: Progress,
-    ) -> Digest:
-        progress("assemble", f"{order.reference.familiar()}: {len(packages)} packages")
+        self, order: Order, packages: Sequence[Package], suites: Sequence[VerifiedSuite], progress: Progress
+    ) -> tuple[Digest, bytes]:
+        progress("assemble", f"{order.title}: {len(packages)} packages")
         async with self._assembler.opened(packages) as debs:
-            newest = self._assembler.newest(debs)
+            newest = self._assembler.newest(debs, order.epoch)
             if order.recipe is not None:
                 tree = await asyncio.to_thread(distroless_tree, debs, order.recipe, order.architecture, newest)
-                plan = _plan(order, wanted, recipes.execution(order.recipe, debs))
-                image = await self._assembler.store_image(tree, plan, newest)
+                plan = _plan(order, recipes.wanted(order.recipe), recipes.execution(order.recipe, debs))
+                stored = await self._assembler.store_image(tree, plan, newest)
             else:
                 sources = [suite.source for suite in suites]
                 unpacked = await asyncio.to_thread(
@@ -156,37 +198,43 @@ class DebianCatalogue:
                 config = ExecutionConfig(env=[debian.ENVIRONMENT[0]], cmd=["bash"])
                 async with self._assembler.configured(unpacked, progress) as tree:
                     await asyncio.to_thread(debian.normalise, tree, newest)
-                    image = await self._assembler.store_image(tree, _plan(order, wanted, config), newest)
-        progress("assemble", f"{order.reference.familiar()}: {image.hex[:12]}, {tree.size() / 1e6:.1f} MB")
-        return image
+                    plan = _plan(order, [Wish(package.name) for package in packages], config)
+                    stored = await self._assembler.store_image(tree, plan, newest)
+        progress("assemble", f"{order.title}: {stored[0].hex[:12]}, {tree.size() / 1e6:.1f} MB")
+        return stored
 
-    def _memory(self, order: _Order, suites: Sequence[VerifiedSuite]) -> Path:
-        """Where the image is noted that these very release files give."""
+    def _memory(self, order: Order, suites: Sequence[VerifiedSuite]) -> Path:
+        """Where the image is noted that these very release files, or pins, give."""
         facts = (
             FORMAT,
-            order.reference.path,
-            order.reference.tag,
-            str(order.platform),
+            _identity(order),
             [(str(suite.source), suite.source.components, suite.digest) for suite in suites],
             self._settings.source_date_epoch,
             str(self._settings.keyring),
         )
         return self._cache / "assembled" / hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
-    async def _known(self, path: Path, reference: Reference) -> Digest | None:
+    async def _known(self, path: Path, reference: Reference | None) -> Assembled | None:
         note = await asyncio.to_thread(_read_note, path)
         if note is None:
             return None
-        image = Digest.parse(note.image)
         try:
-            await self._store.images.tag(image, reference)
+            image = await self._store.images.create_from(note.document.encode(), tag=reference)
         except NotFound:
-            return None  # it was removed meanwhile
-        return image
+            return None  # its layer was removed meanwhile
+        return Assembled(image=image, pins=note.pins)
 
-    def _remember(self, path: Path, image: Digest) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, msgspec.json.encode(_Remembered(str(image))), durable=False)
+
+def _identity(order: Order) -> str:
+    """What tells this order from all others."""
+    return msgspec.json.encode(replace(order, reference=None), enc_hook=str, order="deterministic").decode() + str(
+        order.reference or ""
+    )
+
+
+def _remember(path: Path, note: _Remembered) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, msgspec.json.encode(note), durable=False)
 
 
 def _sweep(cache: Path) -> None:
@@ -204,85 +252,19 @@ def _read_note(path: Path) -> _Remembered | None:
         return None
 
 
-def _understand(reference: Reference, platform: Platform) -> _Order:
-    """Read a reference of the virtual registry; raises NotFound listing what is near, Unsupported."""
-    if reference.digest is not None:
-        raise NotFound(
-            f"{reference.familiar()}: assembled images have no digest to ask for", hint=f"use {reference.name}:12"
-        )
-    architecture = DEBIAN_ARCHITECTURES.get(platform.architecture)
-    if platform.os != "linux" or architecture is None:
-        raise Unsupported(f"{reference.familiar()}: Debian has no packages for {platform}")
-    if reference.path == "debian":
-        release = _release(reference, reference.tag)
-        if platform.architecture != Platform.host().architecture:
-            raise Unsupported(
-                f"{reference.familiar()} for {platform} cannot be configured on {Platform.host()}",
-                hint="distroless images can be assembled for any architecture",
-            )
-        return _Order(reference=reference, platform=platform, release=release, architecture=architecture, recipe=None)
-    head, _, rest = reference.path.partition("/")
-    version, variant = recipes.parse_tag(reference.tag)
-    if head == "deb" and rest:
-        recipe = recipes.for_packages(rest.split("/"))
-    elif head == "distroless" and rest in recipes.RECIPES:
-        recipe = recipes.RECIPES[rest]
-    else:
-        raise _unknown(reference)
-    release = _release(reference, version)
-    return _Order(
-        reference=reference,
-        platform=platform,
-        release=release,
-        architecture=architecture,
-        recipe=replace(recipe, variant=variant),
-    )
-
-
-def _release(reference: Reference, tag: str) -> DebianRelease:
-    if tag == "latest":
-        return RELEASES[0]
-    for release in RELEASES:
-        if tag in (release.version, release.codename):
-            return release
-    names = ", ".join(name for release in RELEASES for name in (release.version, release.codename))
-    raise NotFound(
-        f"No such image: {reference.familiar()}", hint=f"the tags are latest, {names}", code="catalogue-unknown"
-    )
-
-
-def names() -> list[str]:
-    """The repositories of the catalogue, without ``tare.local/deb/…``."""
-    return ["debian", *(f"distroless/{name}" for name in recipes.RECIPES)]
-
-
-def _unknown(reference: Reference) -> NotFound:
-    known = [f"{reference.domain}/{name}" for name in names()]
-    close = difflib.get_close_matches(reference.name, known, n=1, cutoff=0.6)
-    meant = f"did you mean {close[0]}? " if close else ""
-    return NotFound(
-        f"No such image: {reference.familiar()}",
-        hint=f"{meant}there are {', '.join(known)} and {reference.domain}/deb/<package>[/<package>…]",
-        code="catalogue-unknown",
-    )
-
-
-def _choose(order: _Order, index: PackageIndex, suites: Sequence[VerifiedSuite]) -> tuple[list[str], list[Package]]:
+def _choose(order: Order, index: PackageIndex, suites: Sequence[VerifiedSuite]) -> list[Package]:
     if order.recipe is not None:
-        wanted = recipes.wanted(order.recipe)
-        packages = resolve(index, wanted, recipes.exclusions(order.recipe))
-        alone = Exclusions(all_dependencies="only a slice is taken")
-        return wanted, packages + resolve(index, order.recipe.only_slices, alone)
+        return resolve(index, recipes.wanted(order.recipe), recipes.exclusions(order.recipe))
     wanted = [*debian.SEED, *(package.name for package in index.notable())]
     if any(suite.source.uri.startswith("https:") for suite in suites):
         wanted.append("ca-certificates")  # else apt-get update inside could trust no mirror
-    return wanted, resolve(index, wanted, Exclusions())
+    return resolve(index, wanted, Exclusions())
 
 
-def _plan(order: _Order, wanted: Sequence[str], config: ExecutionConfig) -> ImagePlan:
+def _plan(order: Order, wanted: Sequence[Wish], config: ExecutionConfig) -> ImagePlan:
     return ImagePlan(
         reference=order.reference,
         platform=order.platform,
         config=config,
-        created_by=f"assemble {order.reference.familiar()} # {' '.join(sorted(set(wanted)))}",
+        created_by=f"assemble {order.title} # {' '.join(sorted({wish.name for wish in wanted}))}",
     )

@@ -6,11 +6,10 @@ import gzip
 import io
 import lzma
 import os
-import tarfile
+import re
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +17,7 @@ import zstandard
 
 from tare.archive.entry import Entry, Kind
 from tare.archive.filetree import Content, FileTree, Slice
+from tare.archive.tar_stream import Limits, iter_entries
 from tare.base.readers import CHUNK, Readable
 from tare.distroless.control import parse_paragraphs
 from tare.errors import DataCorrupt, TareError
@@ -26,16 +26,15 @@ CONTROL_LIMIT = 32 << 20  # bytes of control.tar unpacked
 DATA_LIMIT = 8 << 30  # bytes of data.tar unpacked; the archive's largest is below 4 GB
 MEMBER_LIMIT = 500_000
 _MEMORY_LIMIT = 256 << 20  # bytes that a decompressor may take
+_ZST_WINDOW = 128 << 20  # bytes
+_ZST_FED = 256  # bytes; they unpack to at most 8 MiB
 _AR_MAGIC = b"!<arch>\n"
-_KINDS = {
-    tarfile.REGTYPE: Kind.FILE,
-    tarfile.AREGTYPE: Kind.FILE,
-    tarfile.CONTTYPE: Kind.FILE,
-    tarfile.LNKTYPE: Kind.HARDLINK,
-    tarfile.SYMTYPE: Kind.SYMLINK,
-    tarfile.DIRTYPE: Kind.DIRECTORY,
-    tarfile.FIFOTYPE: Kind.FIFO,
-}
+_DEPTH_LIMIT = 128  # directories in one path; the archive's deepest is below 40
+_NAMES_LIMIT = 128 << 20  # bytes of all paths, those of directories that are only implied as well
+_TAR_LIMITS = Limits(members=MEMBER_LIMIT, total=DATA_LIMIT, metadata=64 << 10)
+_KINDS = (Kind.FILE, Kind.HARDLINK, Kind.SYMLINK, Kind.DIRECTORY, Kind.FIFO)
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,127}")  # Debian Policy 5.6.1
+_CAPABILITIES = "security.capability"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +80,26 @@ def read_deb(path: Path, spool: Path) -> Deb:
             control = _control_files(stream, _find(members, "control.tar"))
             fields = _control_fields(control)
             _decompress(stream, _find(members, "data.tar"), spool)
-    except (TareError, tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+    except (TareError, OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataCorrupt(f"{path.name}: {error}", code="deb-malformed") from error
     try:
         tree = _data_tree(spool, fields["Package"])
-    except (TareError, tarfile.TarError, EOFError) as error:
+    except TareError as error:
         raise DataCorrupt(f"{fields['Package']} ({path.name}): {error}", code="deb-malformed") from error
     return Deb(fields, control, members[0].mtime, tree)
+
+
+def read_control(path: Path) -> dict[str, str]:
+    """The control fields (deb-control(5)) of the .deb at ``path``. Blocking. Raises DataCorrupt naming the file."""
+    try:
+        with path.open("rb") as stream:
+            return _control_fields(_control_files(stream, _find(list(_ar_members(stream)), "control.tar")))
+    except (TareError, OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataCorrupt(f"{path.name}: {error}", code="deb-malformed") from error
 
 
 def _ar_members(stream: BinaryIO) -> Iterator[_Member]:
@@ -151,8 +161,7 @@ def _plain(stream: BinaryIO, member: _Member) -> Iterator[bytes]:
             with gzip.GzipFile(fileobj=source) as unzipped:  # type: ignore[call-overload]
                 yield from iter(lambda: unzipped.read(CHUNK), b"")
         case "zst":
-            decompressor = zstandard.ZstdDecompressor(max_window_size=128 << 20)
-            yield from decompressor.read_to_iter(source, write_size=CHUNK)  # type: ignore[arg-type]
+            yield from _zst_pieces(source)
         case _:
             yield from iter(lambda: source.read(CHUNK), b"")
 
@@ -174,6 +183,20 @@ def _xz_pieces(source: Readable) -> Iterator[bytes]:
             raise DataCorrupt("data after the end of the compressed stream")
 
 
+def _zst_pieces(source: Readable) -> Iterator[bytes]:
+    """Frames one after the other. A block of four bytes can stand for 128 KiB: what is fed at a time is small."""
+    data = source.read(_ZST_FED)
+    while data:
+        frame = zstandard.ZstdDecompressor(max_window_size=_ZST_WINDOW).decompressobj()
+        while not frame.eof:
+            if not data:
+                raise DataCorrupt("compressed data ends early")
+            if piece := frame.decompress(data):
+                yield piece
+            data = b"" if frame.eof else source.read(_ZST_FED)
+        data = frame.unused_data or source.read(_ZST_FED)
+
+
 def _control_files(stream: BinaryIO, member: _Member) -> dict[str, bytes]:
     data = bytearray()
     for piece in _plain(stream, member):
@@ -181,13 +204,9 @@ def _control_files(stream: BinaryIO, member: _Member) -> dict[str, bytes]:
         if len(data) > CONTROL_LIMIT:
             raise DataCorrupt(f"{member.name} unpacks to more than {CONTROL_LIMIT} bytes")
     files: dict[str, bytes] = {}
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-        for item in archive:
-            name = item.name.removeprefix("./")
-            if item.isreg() and "/" not in name:
-                content = archive.extractfile(item)
-                assert content is not None
-                files[name] = content.read()
+    for entry, content in iter_entries(io.BytesIO(data), limits=_TAR_LIMITS):
+        if content is not None and "/" not in entry.path:
+            files[entry.path] = content.read()
     return files
 
 
@@ -197,6 +216,8 @@ def _control_fields(control: dict[str, bytes]) -> dict[str, str]:
     paragraphs = parse_paragraphs(control["control"].decode("utf-8", "replace"))
     if len(paragraphs) != 1 or not {"Package", "Version", "Architecture"} <= paragraphs[0].keys():
         raise DataCorrupt("its control file lacks Package, Version or Architecture")
+    if not _NAME.fullmatch(paragraphs[0]["Package"]):
+        raise DataCorrupt(f"{paragraphs[0]['Package'][:80]!r} is no package name")
     return paragraphs[0]
 
 
@@ -213,16 +234,19 @@ def _decompress(stream: BinaryIO, member: _Member, spool: Path) -> None:
 def _data_tree(spool: Path, owner: str) -> FileTree:
     tree = FileTree()
     links: list[Entry] = []
-    with spool.open("rb") as stream, closing(tarfile.open(fileobj=stream, mode="r:")) as archive:
-        for count, item in enumerate(archive):
-            if count > MEMBER_LIMIT:
-                raise DataCorrupt(f"more than {MEMBER_LIMIT} members")
-            entry = _entry(item)
+    names = 0
+    with spool.open("rb") as stream:
+        for member, content in iter_entries(stream, limits=_TAR_LIMITS):
+            entry = _checked(member)
+            before = len(tree)
             if entry.kind is Kind.HARDLINK:
                 links.append(entry)
             elif entry.path:
-                content: Content = Slice(spool, item.offset_data) if entry.kind is Kind.FILE else b""
-                tree.add(entry, content, owner=owner)
+                place: Content = Slice(spool, stream.tell()) if content is not None else b""
+                tree.add(entry, place, owner=owner)
+            names += len(entry.path) * max(len(tree) - before, 1) + len(entry.target)
+            if len(tree) > MEMBER_LIMIT or names > _NAMES_LIMIT:
+                raise DataCorrupt(f"more than {MEMBER_LIMIT} members, or {_NAMES_LIMIT} bytes of names")
     for entry in links:
         if entry.target not in tree:
             raise DataCorrupt(f"the hard link {entry.path} names {entry.target}, which is not there")
@@ -230,32 +254,12 @@ def _data_tree(spool: Path, owner: str) -> FileTree:
     return tree
 
 
-def _entry(item: tarfile.TarInfo) -> Entry:
-    kind = _KINDS.get(item.type)
-    if kind is None or item.issparse():
-        raise DataCorrupt(f"the member {item.name} is neither file, directory nor link")
-    path = item.name.removeprefix("./").strip("/")
-    if path == ".":
-        path = ""
-    if ".." in path.split("/"):
-        raise DataCorrupt(f"the member {item.name} leaves the package")
-    target = item.linkname
-    if kind is Kind.HARDLINK:
-        target = target.removeprefix("./").strip("/")
-        if ".." in target.split("/"):
-            raise DataCorrupt(f"the hard link {item.name} leaves the package")
-    return Entry(
-        path=path,
-        kind=kind,
-        mode=item.mode & 0o7777,
-        uid=item.uid,
-        gid=item.gid,
-        mtime=int(item.mtime),
-        size=item.size if kind is Kind.FILE else 0,
-        target=target if kind in (Kind.SYMLINK, Kind.HARDLINK) else "",
-        xattrs={
-            name.removeprefix("SCHILY.xattr."): value.encode("utf-8", "surrogateescape")
-            for name, value in item.pax_headers.items()
-            if name.startswith("SCHILY.xattr.security.capability")
-        },
-    )
+def _checked(member: Entry) -> Entry:
+    """The member as it goes into a tree: of extended attributes only capabilities. Raises DataCorrupt for a device."""
+    shown = member.path[:200]
+    if member.kind not in _KINDS:
+        raise DataCorrupt(f"the member {shown} is neither file, directory nor link")
+    if member.path.count("/") >= _DEPTH_LIMIT:
+        raise DataCorrupt(f"the member {shown} lies more than {_DEPTH_LIMIT} directories deep")
+    xattrs = {_CAPABILITIES: member.xattrs[_CAPABILITIES]} if _CAPABILITIES in member.xattrs else {}
+    return replace(member, xattrs=xattrs)

@@ -28,10 +28,22 @@ class DebCache:
         """Where the package's file is once it was fetched."""
         return self._root / f"{package.sha256}.deb"
 
+    def verified(self, sha256: str) -> Path | None:
+        """The file of the package with this digest (hexadecimal), hashed; ``None`` when it is not there. Blocking."""
+        path = self._root / f"{sha256}.deb"
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256")
+        except FileNotFoundError:
+            return None
+        return path if digest.hexdigest() == sha256 else None
+
     async def fetch(self, downloader: Downloader, packages: Sequence[Package], progress: Progress) -> None:
         """Have all ``packages`` in the cache, verified. Raises Unavailable, NotFound, DataCorrupt."""
         await asyncio.to_thread(self._root.mkdir, parents=True, exist_ok=True)
-        missing = await asyncio.to_thread(lambda: [package for package in packages if not self._is_good(package)])
+        missing = await asyncio.to_thread(
+            lambda: [package for package in packages if self.verified(package.sha256) is None]
+        )
         total = sum(package.size for package in missing)
         done = 0
         if missing:
@@ -58,11 +70,3 @@ class DebCache:
             )
 
         await self._db.write(upsert, durable=False)
-
-    def _is_good(self, package: Package) -> bool:
-        try:
-            with self.path(package).open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256")
-        except FileNotFoundError:
-            return False
-        return digest.hexdigest() == package.sha256

@@ -46,15 +46,21 @@ def conffiles(deb: Deb) -> list[str]:
     return [line.strip() for line in lines if line.startswith("/")]
 
 
+def conffiles_field(deb: Deb, tree: FileTree) -> str:
+    """The value of the field Conffiles: the package's configuration files in ``tree`` with their md5; may be empty."""
+    listed = []
+    for path in conffiles(deb):
+        node = tree.get(path)
+        if node is not None and node.entry.kind is Kind.FILE and node.owner in ("", deb.name):
+            listed.append(f"\n {path} {hashlib.md5(tree.read(path), usedforsecurity=False).hexdigest()}")
+    return "".join(listed)
+
+
 def _status(deb: Deb) -> str:
     fields = {"Package": deb.name, "Status": "install ok unpacked"}
     fields.update((name, value) for name, value in deb.fields.items() if name not in _NOT_IN_STATUS)
-    listed = []
-    for path in conffiles(deb):
-        if deb.tree.get(path) is not None:
-            listed.append(f"\n {path} {hashlib.md5(deb.tree.read(path), usedforsecurity=False).hexdigest()}")
-    if listed:
-        fields["Conffiles"] = "".join(listed)
+    if listed := conffiles_field(deb, deb.tree):
+        fields["Conffiles"] = listed
     description = fields.pop("Description", None)
     if description is not None:
         fields["Description"] = description

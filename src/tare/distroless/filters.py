@@ -31,6 +31,8 @@ UNNEEDED = {
     "usr/share/apport/": "crash reporting",
     "usr/share/initramfs-tools/": "boot",
     "usr/share/python3/": "byte-compilation by maintainer scripts",
+    "usr/lib/x86_64-linux-gnu/glib-2.0/g": "programs that start desktop applications and index plugins and schemas",
+    "usr/lib/aarch64-linux-gnu/glib-2.0/g": "programs that start desktop applications and index plugins and schemas",
     "usr/lib/init/": "boot",
     "usr/lib/systemd/system/": "a container runs no init system",
     "usr/lib/systemd/system-generators/": "a container runs no init system",

@@ -186,7 +186,9 @@ def _index_file(suite: VerifiedSuite, component: str, architecture: str) -> Inde
 
 
 def _compile(download: Path, path: Path, file: IndexFile, base: str, url: str) -> bytes:
-    compact = encode_compact(parse_packages(_decompress(download.read_bytes(), file.path, url), base=base, what=url))
+    data = _decompress(download.read_bytes(), file.path, url)
+    mentioned: dict[bytes, None] = {}
+    compact = encode_compact(parse_packages(data, base=base, what=url, mentioned=mentioned), mentioned)
     store_compact(path, compact)
     return compact
 

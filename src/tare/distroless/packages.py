@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from tare.base.atomic import write_atomic
 from tare.distroless.versions import version_key
 from tare.errors import DataCorrupt
 
-FORMAT = 1  # of the compact form; a change makes the cached files of the old one be written anew
+FORMAT = 2  # of the compact form; a change makes the cached files of the old one be written anew
 
 
 class Package(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -63,16 +64,44 @@ _FIELDS = {
 _REQUIRED = ("name", "version", "architecture", "filename", "size", "sha256")
 
 
-def parse_packages(data: bytes, *, base: str, what: str) -> Iterator[Package]:
-    """Packages of an uncompressed index; raises DataCorrupt naming the stanza that lacks a field."""
+_MENTIONING = (
+    b"Package",
+    b"Pre-Depends",
+    b"Depends",
+    b"Conflicts",
+    b"Breaks",
+    b"Recommends",
+    b"Suggests",
+    b"Replaces",
+    b"Enhances",
+    b"Provides",
+)
+_PLACES = {name: place for place, name in enumerate(_MENTIONING)}
+_NAME = re.compile(rb"(?:^|[,|]) *([a-z0-9][a-z0-9+.-]*)(?![a-z0-9+.:-])")  # a name with an architecture is another
+
+
+def parse_packages(
+    data: bytes, *, base: str, what: str, mentioned: dict[bytes, None] | None = None
+) -> Iterator[Package]:
+    """Packages of an uncompressed index; raises DataCorrupt naming the stanza that lacks a field.
+
+    ``mentioned`` receives the names of all packages, in the order in which apt comes across them: fields in the order
+    in which its parser reads them (deblistparser.cc), whatever their order in the stanza.
+    """
     wanted = _FIELDS
     for stanza in data.split(b"\n\n"):
         found: dict[str, str] = {}
+        mentioning = [b""] * len(_MENTIONING)
         for line in stanza.split(b"\n"):
             name, separator, value = line.partition(b": ")
-            if separator and name in wanted:
-                found[wanted[name]] = value.decode()
+            if separator:
+                if name in wanted:
+                    found[wanted[name]] = value.decode()
+                if name in _PLACES:
+                    mentioning[_PLACES[name]] = value
         if found:
+            if mentioned is not None:
+                mentioned.update(dict.fromkeys(_NAME.findall(b",".join(filter(None, mentioning)))))
             yield _package(found, base, what)
 
 
@@ -91,6 +120,13 @@ def _package(found: dict[str, str], base: str, what: str) -> Package:
     return Package(**found, size=size, base=base, essential=essential)
 
 
+def package_of_control(fields: Mapping[str, str], *, sha256: str, size: int) -> Package:
+    """A package from its own control file (deb-control(5)), which has no place in an archive. Raises DataCorrupt."""
+    known = {place: fields[name.decode()] for name, place in _FIELDS.items() if name.decode() in fields}
+    found = {**known, "filename": f"{sha256}.deb", "size": str(size), "sha256": sha256}
+    return _package(found, "", f"{sha256}.deb")
+
+
 class Compact(msgspec.Struct, array_like=True, frozen=True):
     """What is cached of an index: packages by name, still encoded, and who provides which virtual name."""
 
@@ -99,10 +135,12 @@ class Compact(msgspec.Struct, array_like=True, frozen=True):
     providers: dict[str, list[str]]
     notable: list[str]
     """Names of packages that are essential or of priority ``required``."""
+    mentioned: msgspec.Raw
+    """A list of the names of all packages, in the order in which they are mentioned first."""
 
 
-def encode_compact(packages: Iterator[Package]) -> bytes:
-    """The compact form of ``packages``."""
+def encode_compact(packages: Iterator[Package], mentioned: Mapping[bytes, None] | None = None) -> bytes:
+    """The compact form of ``packages``; ``mentioned`` is complete once they are read (see :func:`parse_packages`)."""
     by_name: dict[str, list[Package]] = {}
     providers: dict[str, list[str]] = {}
     notable: set[str] = set()
@@ -113,7 +151,8 @@ def encode_compact(packages: Iterator[Package]) -> bytes:
         for item in package.provides.split(","):
             if virtual := item.split("(")[0].strip():
                 providers.setdefault(virtual, []).append(package.name)
-    return msgspec.msgpack.encode((FORMAT, by_name, providers, sorted(notable)))
+    names = [name.decode() for name in mentioned or ()]
+    return msgspec.msgpack.encode((FORMAT, by_name, providers, sorted(notable), names))
 
 
 class PackageIndex:
@@ -123,6 +162,7 @@ class PackageIndex:
         self._indexes = [msgspec.msgpack.decode(data, type=Compact) for data in compacts]
         self._decoder = msgspec.msgpack.Decoder(Package)
         self._known: dict[str, list[Package]] = {}
+        self._order: dict[str, int] = {}
 
     def versions(self, name: str) -> list[Package]:
         """All packages of that name, newest first; the first index wins between equal versions."""
@@ -141,20 +181,29 @@ class PackageIndex:
         """The newest version of each package that provides ``virtual`` now, by name."""
         names = {name for index in self._indexes for name in index.providers.get(virtual, ())}
         packages = [package for name in sorted(names) if (package := self.newest(name)) is not None]
-        return [package for package in packages if virtual in _provided_names(package)]
+        return [package for package in packages if virtual in provided_names(package)]
 
     def notable(self) -> list[Package]:
         """Packages that are essential or required, in their newest versions, by name."""
         names = sorted({name for index in self._indexes for name in index.notable})
         return [package for name in names if (package := self.newest(name)) is not None]
 
+    def mention(self, name: str) -> int:
+        """Where ``name`` is mentioned first in all indexes; -1 when it is not known."""
+        if not self._order:
+            lists = (msgspec.msgpack.decode(index.mentioned, type=list[str]) for index in self._indexes)
+            names = dict.fromkeys(name for names in lists for name in names)
+            self._order = {name: place for place, name in enumerate(names)}
+        return self._order.get(name, -1)
+
     def names(self) -> set[str]:
         """The names of all packages."""
         return {name for index in self._indexes for name in index.packages}
 
 
-def _provided_names(package: Package) -> set[str]:
-    return {item.split("(")[0].strip() for item in package.provides.split(",")}
+def provided_names(package: Package) -> set[str]:
+    """The virtual names that a package provides."""
+    return {name for item in package.provides.split(",") if (name := item.split("(")[0].strip())}
 
 
 def load_compact(path: Path) -> bytes | None:

@@ -19,14 +19,19 @@ _RELATION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One alternative; without operator any version will do."""
+    """One alternative; without operator any version will do.
+
+    ``architecture`` is that of a foreign package (dpkg's name of it), empty for the system's own.
+    """
 
     name: str
     operator: str = ""
     version: str = ""
+    architecture: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.operator} {self.version})" if self.operator else self.name
+        name = f"{self.name}:{self.architecture}" if self.architecture else self.name
+        return f"{name} ({self.operator} {self.version})" if self.operator else name
 
     def accepts(self, version: str) -> bool:
         """Whether that version of the named package is meant."""
@@ -37,6 +42,8 @@ class Relation:
 
         A versioned relation is met by a versioned ``Provides`` only (Policy 7.5).
         """
+        if self.architecture not in ("", package.architecture):
+            return False
         if package.name == self.name and self.accepts(package.version):
             return True
         for provided in parse_relations(package.provides):
@@ -60,4 +67,7 @@ def _relation(text: str) -> Relation:
     match = _RELATION.fullmatch(text)
     if match is None:
         raise DataCorrupt(f"not a package relation: {text!r}")
-    return Relation(match["name"], match["operator"] or "", match["version"] or "")
+    architecture = match["arch"] or ""
+    if architecture in ("any", "native"):
+        architecture = ""  # no other architecture is ever there
+    return Relation(match["name"], match["operator"] or "", match["version"] or "", architecture)

@@ -25,6 +25,7 @@ from tare.errors import InvalidArgument, NotFound
 DOCKERFILE_LIMIT = 4 << 20  # bytes; a longer one is a mistake
 KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
 _DEFAULT_NAME = "Dockerfile"
+_DECLARED = "distroless.yaml"
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")  # Go's strconv.ParseBool
 
 Observe = Callable[[BuildEvent], None]
@@ -174,12 +175,17 @@ def read_dockerfile(context: Path, name: str) -> str:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
             f"failed to read dockerfile: open {name}: no such file or directory",
-            hint=f"there is none in {context}: name it with -f",
+            hint=f"there is none in {context}: name it with -f{_declared(context)}",
             code="dockerfile-missing",
         ) from error
     except IsADirectoryError as error:
         raise InvalidArgument(f"failed to read dockerfile: {name} is a directory") from error
     return _decoded(data, name)
+
+
+def _declared(context: Path) -> str:
+    """The declarative file that may be meant where there is no Dockerfile."""
+    return f", such as -f {_DECLARED}" if (context / _DECLARED).is_file() else ""
 
 
 def _read_text(file: Path, name: str) -> str:

@@ -22,6 +22,7 @@ from tare.engine.images import Images
 from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, Unavailable, Unsupported
 from tare.model import Platform, Reference
+from tare.model.assembly import Assembled, Assembly
 from tare.store.images import Image
 
 _LISTED = 1000  # paths of a context that are told at a time
@@ -41,6 +42,12 @@ class ImageSources:
     ) -> Image:
         """See ``build.request.SourceResolver``."""
         return await self._images.resolve_or_pull(reference, platform, refresh=refresh, progress=progress)
+
+    async def assemble_packages(
+        self, assembly: Assembly, platform: Platform, progress: Progress, *, lease: str
+    ) -> Assembled:
+        """See ``build.request.SourceResolver``."""
+        return await self._images.assemble_packages(assembly, platform, progress, lease=lease)
 
 
 class Builds:
@@ -165,6 +172,8 @@ class Builds:
             project=project_key(_place(job), job.dockerfile),
             keep_failed=job.keep_failed,
             budget=job.budget,
+            lock_text=job.lock_text,
+            update_lock=job.update_lock,
         )
 
 

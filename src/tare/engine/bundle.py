@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from tare.engine.links import Links
 from tare.engine.paths import EnginePaths
 from tare.engine.requests import ExecConfig
 from tare.engine.security_options import check_labels, read_security
-from tare.errors import InvalidArgument
-from tare.kernel.mounts import restrictions
+from tare.errors import InternalError, InvalidArgument
+from tare.kernel.mounts import mount_table, restrictions, unmount_below
 from tare.model.container import Container, HostConfig, MountPoint
 from tare.runtime.host import HostFacts, SpecDevice, host_device
 from tare.runtime.spec import make_process, make_spec
@@ -137,6 +138,20 @@ class BundleWriter:
 def write_spec(directory: Path, spec: dict[str, Any]) -> None:
     """Put ``config.json`` into a bundle directory."""
     write_atomic(directory / "config.json", msgspec.json.encode(spec), durable=False)
+
+
+def clear_bundle(bundle: Path) -> None:
+    """Undo the mounts in a bundle directory and delete it; quiet when it is not there.
+
+    Raises InternalError when something stays mounted in it: what is mounted is somebody else's and must not be deleted.
+    """
+    if not bundle.exists():
+        return
+    unmount_below(bundle)
+    top = os.path.realpath(bundle)
+    if any(entry.target.startswith(f"{top}/") for entry in mount_table()):
+        raise InternalError(f"{bundle}: something is still mounted in it", hint=f"umount --recursive {bundle}")
+    shutil.rmtree(bundle)
 
 
 def _resources(host: HostConfig) -> Resources:

@@ -24,7 +24,7 @@ from tare.engine.records import ContainerRecords
 from tare.engine.sandbox import Sandboxes
 from tare.errors import Conflict, NotFound
 from tare.kernel import syscalls
-from tare.kernel.idmap import clone_idmapped, container_maps
+from tare.kernel.idmap import DetachedMount, clone_idmapped, container_maps
 from tare.kernel.mounts import is_mount_point, mount_table
 from tare.kernel.private_mounts import in_private_mounts, let_go_below
 from tare.model import ContainerStatus
@@ -40,10 +40,64 @@ class _Ended(Exception):
 
 
 @dataclass(slots=True)
+class _Resting:
+    users: int = 0
+    prepared: Container | None = None
+
+
+class RestingRoots:
+    """Root file systems of containers that do not run, each mounted once for all who need it.
+
+    Whoever enters holds the container's lock then, so that it cannot begin to run meanwhile; to leave needs no lock.
+    """
+
+    def __init__(self, sandboxes: Sandboxes) -> None:
+        self._sandboxes = sandboxes
+        self._gates = KeyedLocks()
+        self._resting: dict[str, _Resting] = {}
+
+    async def enter(self, container: Container) -> None:
+        """Have the root mounted until :meth:`leave`. What goes wrong leaves nothing behind."""
+        async with self._gates.hold(container.id):
+            resting = self._resting.get(container.id)
+            if resting is None:
+                try:
+                    await self._sandboxes.mount_root(container)
+                except BaseException:
+                    await finish(self._sandboxes.release_root(container.id), what=f"root of {container.id[:12]}")
+                    raise
+                resting = self._resting[container.id] = _Resting()
+            resting.users += 1
+
+    async def leave(self, container_id: str) -> None:
+        """Undo one :meth:`enter`."""
+        async with self._gates.hold(container_id):
+            resting = self._resting[container_id]
+            resting.users -= 1
+            if not resting.users:
+                del self._resting[container_id]
+                await self._sandboxes.release_root(container_id)
+
+    async def prepared(self, container: Container) -> Container:
+        """``container``, which was entered, with its volumes mounted; its mounts have the sources to bind.
+
+        Raises what :meth:`tare.engine.mounts.ContainerMounts.prepare` raises.
+        """
+        async with self._gates.hold(container.id):
+            resting = self._resting[container.id]
+            if resting.prepared is None:
+                try:
+                    resting.prepared = await self._sandboxes.mounts.prepare(container)
+                except BaseException:
+                    await finish(self._sandboxes.mounts.release(container.id), what=f"mounts of {container.id[:12]}")
+                    raise
+            return resting.prepared
+
+
+@dataclass(slots=True)
 class _Shared:
     gate: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
-    prepared: Container | None = None
     held: AsyncExitStack = field(default_factory=AsyncExitStack)
 
 
@@ -51,10 +105,17 @@ class ContainerRoots:
     """Gives access to containers' files."""
 
     def __init__(
-        self, *, records: ContainerRecords, sandboxes: Sandboxes, locks: KeyedLocks, paths: EnginePaths
+        self,
+        *,
+        records: ContainerRecords,
+        sandboxes: Sandboxes,
+        resting: RestingRoots,
+        locks: KeyedLocks,
+        paths: EnginePaths,
     ) -> None:
         self._records = records
         self._sandboxes = sandboxes
+        self._resting = resting
         self._locks = locks
         self._paths = paths
         self._shared: dict[str, _Shared] = {}
@@ -102,11 +163,10 @@ class ContainerRoots:
             container = await self._enter(shared, container_id)
             if container is not None and volumes:
                 try:
-                    shared.prepared = shared.prepared or await self._sandboxes.mounts.prepare(container)
+                    container = await self._resting.prepared(container)
                 except BaseException:
                     await finish(self._release(shared, container_id), what=f"files of container {container_id[:12]}")
                     raise
-                container = shared.prepared
         try:
             yield container
         finally:
@@ -121,8 +181,8 @@ class ContainerRoots:
             if ContainerStatus(container.state.status).is_live:
                 return None
             if not shared.users:
-                stack.push_async_callback(self._sandboxes.unmount_root, container_id)
-                await self._sandboxes.mount_root(container)
+                await self._resting.enter(container)
+                stack.push_async_callback(self._resting.leave, container_id)
                 shared.held = stack.pop_all()
             shared.users += 1
         return container
@@ -146,21 +206,37 @@ def first_id(container: Container) -> int:
     return container.ids.first if container.ids is not None else 0
 
 
-def _add_mounts(root: Path, points: list[MountPoint], names: dict[str, Path], ids: IdRange | None) -> None:
+def _add_mounts(
+    root: Path, points: list[MountPoint], names: dict[str, Path], ids: IdRange | None, *, make: bool = True
+) -> None:
     taken = {point.destination for point in points}
     for point in sorted(points, key=lambda one: one.destination.count("/")):
         if point.type in ("bind", "volume"):
-            bind_in_root(root, point.destination, Path(point.source), read_only=not point.rw, ids=ids)
+            bind_in_root(root, point.destination, Path(point.source), read_only=not point.rw, ids=ids, make=make)
     for destination, source in names.items():
         if destination not in taken and source.exists():
-            bind_in_root(root, destination, source, read_only=False, ids=ids)
+            bind_in_root(root, destination, source, read_only=False, ids=ids, make=make)
 
 
-def bind_in_root(root: Path, destination: str, source: Path, *, read_only: bool, ids: IdRange | None = None) -> None:
+def copy_with_mounts(root: Path, container: Container, names: dict[str, Path]) -> DetachedMount:
+    """A copy of the mount at ``root``, of a container at rest, with its volumes, bind mounts and name files in it.
+
+    Nothing is made in it: what has no place there yet is left out. Runs on a thread with mounts of its own.
+    Raises NotFound for a source that is gone, OSError.
+    """
+    let_go_below(root.parent, keep=[root])
+    _add_mounts(root, container.mounts, names, container.ids, make=False)
+    flags = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | syscalls.AT_RECURSIVE
+    return DetachedMount(syscalls.open_tree(os.fspath(root), flags), root)
+
+
+def bind_in_root(
+    root: Path, destination: str, source: Path, *, read_only: bool, ids: IdRange | None = None, make: bool = True
+) -> None:
     """Bind ``source`` at ``destination`` inside ``root``, links resolved as if ``root`` were ``/``; all below with it.
 
-    A missing destination is made; with ``ids`` the source is seen in these. Raises NotFound for a source that is
-    not there, OSError.
+    A missing destination is made, or without ``make`` left alone; with ``ids`` the source is seen in these. Raises
+    NotFound for a source that is not there, OSError.
     """
     try:
         kind = source.stat().st_mode
@@ -168,7 +244,9 @@ def bind_in_root(root: Path, destination: str, source: Path, *, read_only: bool,
         raise NotFound(f"mount of {destination}: {source} does not exist", hint="make it again") from error
     root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        target = _open_target(root, root_fd, destination, directory=stat.S_ISDIR(kind))
+        target = _open_target(root, root_fd, destination, directory=stat.S_ISDIR(kind), make=make)
+        if target is None:
+            return
         try:
             if ids is None:
                 syscalls.mount(os.fspath(source), f"/proc/self/fd/{target}", None, syscalls.MS_BIND | syscalls.MS_REC)
@@ -188,11 +266,12 @@ def bind_in_root(root: Path, destination: str, source: Path, *, read_only: bool,
         os.close(root_fd)
 
 
-def _open_target(root: Path, root_fd: int, destination: str, *, directory: bool) -> int:
+def _open_target(root: Path, root_fd: int, destination: str, *, directory: bool, make: bool) -> int | None:
     try:
         return open_beneath(root_fd, destination, os.O_PATH)
     except FileNotFoundError:
-        pass
+        if not make:
+            return None
     if directory:
         make_directories_in_root(root, destination)
     else:

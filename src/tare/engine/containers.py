@@ -20,6 +20,7 @@ from tare.engine.records import ContainerRecords, name_taken
 from tare.engine.removal import Remover
 from tare.engine.requests import Created, Exit, Filters
 from tare.engine.views import NetworkView
+from tare.engine.visitors import Visitors
 from tare.errors import Conflict, InvalidArgument, NotFound, NotModified
 from tare.kernel.cgroups import CgroupLayout
 from tare.model import ContainerStatus
@@ -53,7 +54,9 @@ class Containers:
         paths: EnginePaths,
         locks: KeyedLocks,
         cgroups: CgroupLayout,
+        visitors: Visitors,
     ) -> None:
+        self._visitors = visitors
         self._cgroups = cgroups
         self._records = records
         self._live = live
@@ -177,6 +180,7 @@ class Containers:
             if not ContainerStatus(container.state.status).can_remove:
                 check_end_is_stored(self._live.of(container.id), container)
                 raise Conflict(f"cannot remove container {container.name}: it was started again at the same time")
+            await self._visitors.dismiss(container.id, "is being removed")
             await self._remover.remove_locked(container, volumes=volumes)
         self._live.wake(container.id, {"removed", "not-running"}, Exit(code=container.state.exit_code))
         self._live.forget(container.id)

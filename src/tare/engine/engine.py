@@ -7,8 +7,10 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
+from tare.engine.audits import Audits
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.builds import Builds
+from tare.engine.catalogue import Catalogue
 from tare.engine.commit import Commits
 from tare.engine.container_files import ContainerFiles
 from tare.engine.container_logs import ContainerLogs
@@ -52,8 +54,10 @@ class Engine:
     updates: Updates
     execs: Execs
     images: Images
+    audits: Audits
     builds: Builds
     build_cache: BuildCacheService
+    catalogue: Catalogue
     debugging: Debugging
     networks: Networks
     reachability: Reachability

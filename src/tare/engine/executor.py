@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +53,22 @@ CA_VARIABLES = (
 """What OpenSSL, curl, Python requests, pip, Node, npm and git read."""
 
 
+async def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedStep:
-    """A command that is ready to be run: the runtime's name for it, and its bundle."""
+    """A command that is ready to be run: the runtime's name for it, and its bundle.
+
+    ``created`` is to be awaited once the runtime has created it: what only that needed is let go. ``why_ended`` tells,
+    when it has ended, what else has (empty: nothing).
+    """
 
     id: str
     bundle: Path
+    created: Callable[[], Awaitable[None]] = _nothing
+    why_ended: Callable[[], str] = str
 
 
 class StepExecutor:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, BinaryIO
 
 from tare.archive.compression import decompress
 from tare.base.readers import Readable
 from tare.distroless.catalogue import DebianCatalogue
+from tare.engine.boms import BillsOfMaterials
 from tare.engine.clock import now
 from tare.engine.events import Events
 from tare.engine.progress import StatusLines
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, ImageSummary
-from tare.engine.weigh import Weigher
+from tare.engine.weigh import DEFAULT_DEPTH, Weigher
 from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
 from tare.model import Digest, Platform, Reference, short_id
+from tare.model.assembly import Assembled, Assembly
 from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
 from tare.store.images import Image
 from tare.store.store import Store
@@ -39,6 +41,7 @@ class Images:
         records: ContainerRecords,
         catalogue: DebianCatalogue,
         weigher: Weigher,
+        boms: BillsOfMaterials,
         events: Events,
         settle: Callable[[], Awaitable[None]],
     ) -> None:
@@ -46,6 +49,7 @@ class Images:
         self._records = records
         self._catalogue = catalogue
         self._weigher = weigher
+        self._boms = boms
         self._events = events
         self._settle = settle
 
@@ -195,6 +199,12 @@ class Images:
         )
         return await self._store.images.get(image)
 
+    async def assemble_packages(
+        self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None], *, lease: str
+    ) -> Assembled:
+        """An image without a name, made of packages: see ``DebianCatalogue.assemble_packages``."""
+        return await self._catalogue.assemble_packages(assembly, platform, progress, lease=lease)
+
     async def import_tar(
         self,
         stream: Readable,
@@ -240,9 +250,13 @@ class Images:
         """Bytes on disk of all layers that images have, shared ones once: their tars, and their unpacked trees."""
         return await self._store.layers.usage()
 
-    async def weigh(self, reference: str) -> dict[str, Any]:
+    async def weigh(self, reference: str, *, depth: int = DEFAULT_DEPTH) -> dict[str, Any]:
         """What is in the image and how much: see :class:`Weigher`."""
-        return await self._weigher.weigh(await self._store.images.resolve(reference))
+        return await self._weigher.weigh(await self._store.images.resolve(reference), depth=depth)
+
+    async def bill_of_materials(self, reference: str, kind: str) -> tuple[str, AsyncIterator[bytes]]:
+        """Media type and pieces of an SBOM: see :class:`BillsOfMaterials`. Raises NotFound, InvalidArgument."""
+        return await self._boms.make(await self._store.images.resolve(reference), reference, kind)
 
     async def load(self, stream: BinaryIO, progress: Progress) -> None:
         """Not in this version. Raises Unsupported."""

@@ -49,7 +49,7 @@ class Isolation:
         """
         host = container.host_config
         if container.ids is not None:
-            await asyncio.to_thread(_check_reachable, self._paths.rootfs(container.id))
+            await asyncio.to_thread(check_reachable, self._paths.rootfs(container.id))
         if host.ipc_mode == "shareable":
             owner = container.ids.first if container.ids is not None else 0
             place = self._shm(container.id)
@@ -122,8 +122,11 @@ def check_ids(ids: IdRange | None, user: UserIds) -> None:
             )
 
 
-def _check_reachable(place: Path) -> None:
-    """The runtime enters the root file system as the container's root, who is one of the others on the host."""
+def check_reachable(place: Path) -> None:
+    """The runtime enters the root file system as the container's root, who is one of the others on the host.
+
+    Raises Conflict naming the directory that is closed to others.
+    """
     for directory in reversed(place.parents):
         mode = directory.stat().st_mode
         if not mode & stat.S_IXOTH:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import finish
+from tare.engine.bundle import clear_bundle
 from tare.engine.clock import ZERO_TIME, format_ns, to_seconds
 from tare.engine.executor import step_runtime
 from tare.engine.health import HealthMonitors
@@ -176,8 +177,7 @@ class Recovery:
             for runtime in (step_runtime(self._runtime, bundle), self._runtime):  # the second ran a shell in the step
                 with contextlib.suppress(TareError):
                     await runtime.delete(bundle.name, force=True)
-            await asyncio.to_thread(unmount_below, bundle)
-            await asyncio.to_thread(remove_tree, bundle)
+            await asyncio.to_thread(clear_bundle, bundle)
 
     async def _delete_orphans(self, known: set[str]) -> None:
         """Writable layers and directories whose container never came to be, or is gone."""

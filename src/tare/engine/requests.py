@@ -166,6 +166,8 @@ class BuildJob:
     why: bool = False
     keep_failed: bool = False
     budget: int = 0
+    lock_text: str | None = None
+    update_lock: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

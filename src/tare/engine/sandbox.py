@@ -14,6 +14,7 @@ from tare.engine.isolation import Isolation
 from tare.engine.links import Links, read_link
 from tare.engine.mounts import ContainerMounts
 from tare.engine.paths import EnginePaths
+from tare.engine.visitors import Visitors
 from tare.errors import Conflict, InvalidArgument, TareError
 from tare.model.container import Container, EndpointSettings
 from tare.network.model import Network, PortRequest
@@ -37,9 +38,11 @@ class Sandboxes:
         isolation: Isolation,
         mounts: ContainerMounts,
         links: Links,
+        visitors: Visitors,
     ) -> None:
         self._isolation = isolation
         self._links = links
+        self.visitors = visitors
         self._store = store
         self._network = network
         self._paths = paths
@@ -48,8 +51,11 @@ class Sandboxes:
     async def mount_root(self, container: Container, *, running: bool = False) -> Path:
         """Mount the container's root file system and return where.
 
-        A container with ids of its own is seen in these. One that is about to run (``running``) gets what it shares.
+        A container with ids of its own is seen in these. One that is about to run (``running``) gets what it shares,
+        and who looks at its files has to leave.
         """
+        if running:
+            await self.visitors.dismiss(container.id, "is being started")
         target = self._paths.rootfs(container.id)
         await asyncio.to_thread(target.mkdir, parents=True, exist_ok=True)
         ids = container.ids
@@ -60,6 +66,11 @@ class Sandboxes:
         return target
 
     async def unmount_root(self, container_id: str) -> None:
+        """Undo :meth:`mount_root` of a container that has run and what was mounted beside it; visitors leave first."""
+        await self.visitors.dismiss(container_id, "has ended")
+        await self.release_root(container_id)
+
+    async def release_root(self, container_id: str) -> None:
         """Undo :meth:`mount_root` and what was mounted for the container beside it."""
         await self.mounts.release(container_id)
         target = self._paths.rootfs(container_id)
@@ -138,6 +149,12 @@ class Sandboxes:
                 hint="start that container first",
             )
         return path
+
+    async def name_files(self, container: Container) -> dict[str, Path]:
+        """The resolv.conf, hosts and hostname that a running container has, by their places in it."""
+        owner = container.host_config.network_mode.partition("container:")[2] or container.id
+        places = _places(self._paths.container(owner))
+        return await asyncio.to_thread(lambda: {name: place for name, place in places.items() if place.exists()})
 
     async def make_files(self, container: Container) -> dict[str, Path]:
         """Make resolv.conf, hosts and hostname; returns their places by destination in the container.

@@ -64,6 +64,18 @@ class DetachedMount:
         except OSError as error:
             raise InternalError(f"cannot mount {self._source}: {error.strerror}") from error
 
+    def make_read_only(self) -> None:
+        """Let nobody write through it or the mounts below it; other mounts of the same files are left alone.
+
+        Raises InternalError.
+        """
+        try:
+            syscalls.mount_setattr(
+                self.fd, os.fspath(self._source), attributes=syscalls.MOUNT_ATTR_RDONLY, recursive=True
+            )
+        except OSError as error:
+            raise InternalError(f"{self._source}: cannot make its copy read-only: {error.strerror}") from error
+
     def close(self) -> None:
         """Release the descriptor; a mount that was never attached is gone then."""
         if self.fd >= 0:

@@ -94,7 +94,9 @@ def _published(topology: Topology, target: str, wanted: str) -> list[str]:
         advice.append(f"run {name} anew with -p HOST_PORT:{wanted or 'CONTAINER_PORT'}")
     others = [port for port in mine if port not in local]
     if others:
-        listed = ", ".join(f"{p.host_address}:{p.host_port} (container port {p.container_port})" for p in others[:8])
+        listed = ", ".join(
+            f"{_bracketed(p.host_address)}:{p.host_port} (container port {p.container_port})" for p in others[:8]
+        )
         advice.append(f"use what {name} publishes: {listed}")
     return advice
 
@@ -115,3 +117,7 @@ def _connect(topology: Topology, network: str, place: str) -> str:
 def _name(topology: Topology, place: str) -> str:
     members = topology.members_of(place)
     return "host" if place == HOST else members[0].name if members else place[:12]
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -89,22 +89,6 @@ class Firewall:
         """Delete elements. Raises NftError when one is not there."""
         await self._change("delete", elements)
 
-    async def intact(self) -> bool:
-        """Whether the table is there with its rules; a flush by others leaves none."""
-        try:
-            listing = await self._run(f"list chain inet {self.table} forward")
-        except NftError:
-            return False
-        return "@within" in listing
-
-    async def ensure(self, state: FirewallState) -> bool:
-        """Bring the table back when it was flushed; returns whether that was needed."""
-        if await self.intact():
-            return False
-        logger.warning("nftables table inet %s was missing or flushed: restoring it", self.table)
-        await self.replace(state)
-        return True
-
     async def remove(self) -> None:
         """Delete the table; absence is no error."""
         await self._run(render_removal(self.table))

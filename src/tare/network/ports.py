@@ -108,18 +108,26 @@ def claim(
 
 
 def _places(request: PortRequest, target: Target) -> list[str]:
-    """The host addresses on which a port is to be published."""
+    """The host addresses on which a port is to be published: of families that the container has, and its sources."""
     families = [every for every, own in zip(EVERYWHERE, (target.address, target.address6), strict=True) if own]
-    if not request.host_address:
-        return families
-    if EVERYWHERE[":" in request.host_address] not in families:
+    if request.host_address and EVERYWHERE[":" in request.host_address] not in families:
         family = "IPv6" if ":" in request.host_address else "IPv4"
         raise InvalidArgument(
             f"{target.subject}: cannot publish on {request.host_address}: the container has no {family} address",
             hint=f"make its network with --{family.lower()}" if family == "IPv6" else "publish on an IPv6 address",
             code="no-address-of-family",
         )
-    return [request.host_address]
+    wanted = [request.host_address] if request.host_address else families
+    come = {ip_network(source).version for source in request.sources} or {4, 6}
+    places = [place for place in wanted if (6 if ":" in place else 4) in come]
+    if wanted and not places:
+        raise InvalidArgument(
+            f"{target.subject}: nobody could come: no source of {', '.join(request.sources)} is of a family in which"
+            f" port {request.container_port} is published",
+            hint="name a source of the same family as the host address and the container's",
+            code="bad-source",
+        )
+    return places
 
 
 def _at(request: PortRequest, address: str, number: int) -> PublishedPort:
@@ -131,8 +139,7 @@ def _at(request: PortRequest, address: str, number: int) -> PublishedPort:
         host_port=number,
         container_port=request.container_port,
         count=request.count,
-        # sources of the other family alone: nobody of this one may come
-        sources=sources or (("::1/128" if version == 6 else "127.0.0.1/32",) if request.sources else ()),
+        sources=sources,
     )
 
 

@@ -117,10 +117,6 @@ class NetworkService:
         """Wait until the interfaces of ended containers and build steps are gone from the kernel too."""
         await asyncio.gather(*self._background, return_exceptions=True)
 
-    async def ensure_firewall(self) -> bool:
-        """Restore the firewall's table when others flushed it; returns whether that was needed."""
-        return await self._steering.ensure()
-
     # --- networks ---------------------------------------------------------------------------------------------------
 
     async def create_network(

@@ -92,11 +92,6 @@ class Steering:
                     code="kernel-feature-missing",
                 ) from error
 
-    async def ensure(self) -> bool:
-        """Rebuild the table when others flushed it; returns whether that was needed."""
-        async with self._lock:
-            return await self._firewall.ensure(await self._state())
-
     async def remove(self) -> None:
         """Delete the table."""
         async with self._lock:

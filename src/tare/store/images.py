@@ -139,6 +139,21 @@ class ImageStore:
 
         await self._db.write(delete, freeing=True)
 
+    async def remove_unnamed(self, digest: Digest, lease: str) -> None:
+        """Delete an image that has no name and that nobody but ``lease`` uses; leave any other as it is."""
+
+        def delete(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "DELETE FROM images WHERE id = :image"
+                " AND NOT EXISTS (SELECT 1 FROM tags WHERE image = :image)"
+                " AND NOT EXISTS (SELECT 1 FROM containers WHERE image = :image)"
+                " AND NOT EXISTS (SELECT 1 FROM lease_references"
+                " WHERE kind = 'image' AND object = :image AND lease <> :lease)",
+                {"image": str(digest), "lease": lease},
+            )
+
+        await self._db.write(delete, durable=False)
+
     async def _load(self, row: _Row) -> Image:
         config = _decode(await self._content.read(row.id), str(row.id))
         return Image(id=row.id, config=config, tags=row.tags, size=row.size, created=row.created)

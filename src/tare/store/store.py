@@ -16,6 +16,7 @@ from tare.store.database import Database
 from tare.store.images import ImageStore
 from tare.store.layers import LayerStore
 from tare.store.leases import Leases
+from tare.store.origins import Origins
 from tare.store.snapshotter import Snapshotter
 from tare.store.space import disk_errors
 from tare.store.unpacked import UnpackedSnapshotter, remove_tree
@@ -39,6 +40,7 @@ class Store:
         self.layers = LayerStore(db, self._layer_files, self._staging, self._locks)
         self.snapshots: Snapshotter = UnpackedSnapshotter(db, self._snapshot_root, self.layers, self._locks)
         self.images = ImageStore(db, self.content, self.leases)
+        self.origins = Origins(db)
         self._collecting = asyncio.Lock()
 
     @classmethod

@@ -29,7 +29,7 @@ from tare.engine.requests import (
     NetworkCreate,
 )
 from tare.engine.system import SystemInfo
-from tare.errors import Conflict, ExecutableError, NotFound
+from tare.errors import Conflict, ExecutableError, InvalidArgument, NotFound
 from tare.kernel.cgroups import LimitSupport
 from tare.model import Digest, Reference
 from tare.model.container import (
@@ -339,9 +339,20 @@ class FakeImages:
             raise Conflict("the archive changed while it was read")
         return self.image.id
 
-    async def weigh(self, ref: str) -> dict[str, Any]:
+    async def weigh(self, ref: str, *, depth: int) -> dict[str, Any]:
         await self.get(ref)
-        return {"Id": str(self.image.id), "Size": 12345}
+        return {"Id": str(self.image.id), "Size": 12345, "depth": depth}
+
+    async def bill_of_materials(self, ref: str, kind: str) -> tuple[str, AsyncIterator[bytes]]:
+        await self.get(ref)
+        if kind == "odd":
+            raise InvalidArgument("format 'odd'", code="sbom-format")
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b'{"of":'
+            yield f'"{ref}"}}'.encode()
+
+        return f"application/{kind}", pieces()
 
 
 @dataclass

@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 
 from tare.api.schema.builds import render_failure
-from tare.api.schema.debugging import read_shell, render_step
+from tare.api.schema.debugging import read_shell, read_tools, render_step
 from tare.build.cache.records import Part
 from tare.build.dockerfile.source import Source, SourceRange
 from tare.build.failures import BuildStepFailed, StepNotStarted
 from tare.build.graph import RunMount
 from tare.build.kept import KeptMount, KeptStep
 from tare.engine.debugging import ShellRequest
+from tare.engine.shells import Streams
+from tare.engine.tools import ToolRequest
 from tare.errors import ExecutableError, InvalidArgument, NotFound
 
 
@@ -21,7 +23,9 @@ def test_a_request_without_anything_is_a_shell() -> None:
 
 def test_everything_that_can_be_asked_for() -> None:
     asked = {"command": ["ls", "/"], "user": "app", "before": True, "tty": True, "size": [24, 80]}
-    assert read_shell(asked) == ShellRequest(command=("ls", "/"), user="app", before=True, tty=True, size=(24, 80))
+    assert read_shell(asked) == ShellRequest(
+        command=("ls", "/"), user="app", before=True, streams=Streams(tty=True, size=(24, 80))
+    )
     assert read_shell({"shell": "/bin/ash", "user": None, "size": None}) == ShellRequest(shell="/bin/ash")
 
 
@@ -39,6 +43,30 @@ def test_everything_that_can_be_asked_for() -> None:
 def test_requests_that_make_no_sense(asked: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidArgument, match=words):
         read_shell(asked)
+
+
+def test_what_can_be_asked_of_tools() -> None:
+    assert read_tools({}) == ToolRequest()
+    asked = {"script": "ps", "image": "t", "user": "app", "env": ["A=1"], "write": True, "cap_add": ["NET_ADMIN"]}
+    expected = ToolRequest(
+        script="ps", image="t", user="app", env=("A=1",), write=True, cap_add=("NET_ADMIN",), streams=Streams()
+    )
+    assert read_tools(asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"env": ["A"]}, "invalid environment variable: 'A'"),
+        ({"env": ["=1"]}, "invalid environment variable: '=1'"),
+        ({"script": "ps", "command": ["ps"]}, "a script and a command"),
+        ({"before": True}, "unknown field `before`"),
+        ({"write": "yes"}, "invalid request"),
+    ],
+)
+def test_requests_for_tools_that_make_no_sense(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        read_tools(asked)
 
 
 def test_a_rendered_step_has_no_environment_in_it() -> None:

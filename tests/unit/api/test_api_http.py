@@ -349,7 +349,22 @@ async def test_tare_info_and_weigh(http: Http) -> None:
     async with http.get("/tare/info") as response:
         assert (await document(response))["versions"]["runtime"] == "runc"
     async with http.get("/tare/images/tare.local/debian:12/weigh") as response:
-        assert (await document(response))["Size"] == 12345
+        assert await document(response) == {"Id": f"sha256:{IMAGE_ID}", "Size": 12345, "depth": 2}
+    async with http.get("/tare/images/app:1/weigh", params={"depth": "5"}) as response:
+        assert (await document(response))["depth"] == 5
+    async with http.get("/tare/images/app:1/weigh", params={"depth": "deep"}) as response:
+        assert response.status == 400
+
+
+async def test_bills_of_materials(http: Http) -> None:
+    for query, kind in (("", "spdx-json"), ("?format=cyclonedx-json", "cyclonedx-json")):
+        async with http.get(f"/tare/images/tare.local/debian:12/sbom{query}") as response:
+            assert response.content_type == f"application/{kind}"
+            assert await response.read() == b'{"of":"tare.local/debian:12"}'
+    for path, status, code in (("nothing/sbom", 404, None), ("app:1/sbom?format=odd", 400, "sbom-format")):
+        async with http.get(f"/tare/images/{path}") as response:
+            assert response.status == status
+            assert (await response.json()).get("code") == code
 
 
 async def test_disk_usage(http: Http) -> None:

@@ -20,7 +20,7 @@ BUILD_OPTIONS = {
     "tags": (), "dockerfile": "", "target": "", "build_args": (), "labels": (), "no_cache": False, "pull": False,
     "network": "", "hosts": (), "platform": "", "quiet": False, "shm_size": "", "contexts": (), "secrets": (),
     "ssh": (), "allow": (), "no_cache_filter": (), "outputs": (), "annotations": (), "ulimits": (), "check": False,
-    "plan": False, "why": False, "debug": False, "budget": "",
+    "plan": False, "why": False, "debug": False, "budget": "", "update_lock": False,
 }  # fmt: skip
 
 
@@ -53,6 +53,11 @@ def test_build_args_pass_the_epoch_on() -> None:
 def test_contexts(tmp_path: Path) -> None:
     found = read_contexts([f"lib={tmp_path}", "base=docker-image://debian:12", "src=git@host:repo.git"])
     assert found == {"lib": str(tmp_path), "base": "docker-image://debian:12", "src": "git@host:repo.git"}
+    (tmp_path / "rt.yaml").touch()
+    (tmp_path / "rt.txt").touch()
+    assert read_contexts([f"rt={tmp_path / 'rt.yaml'}"]) == {"rt": str(tmp_path / "rt.yaml")}
+    with pytest.raises(NotFound, match=r"rt\.txt is neither a directory nor a \.yaml file"):
+        read_contexts([f"rt={tmp_path / 'rt.txt'}"])
     for text in ("lib", "=x", "lib="):
         with pytest.raises(InvalidArgument, match="invalid context value"):
             read_contexts([text])

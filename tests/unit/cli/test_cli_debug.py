@@ -27,6 +27,18 @@ def parsed(*words: str) -> dict[str, Any]:
         ),
         (("-u", "app", "step:1", "--shell", "/bin/ash"), "step:1", (), {"user": "app", "shell": "/bin/ash"}),
         (("step:1", "--", "--version"), "step:1", ("--version",), {}),
+        (
+            ("web", "-c", "ps; ls", "--image", "tools", "-e", "A=1"),
+            "web",
+            (),
+            {"script": "ps; ls", "image": "tools", "env": ("A=1",)},
+        ),
+        (
+            ("--cap-add", "NET_ADMIN", "web", "--write", "ip", "-c", "a"),
+            "web",
+            ("ip", "-c", "a"),
+            {"cap_add": ("NET_ADMIN",), "write": True},
+        ),
         (("--ls",), "", (), {"list_them": True}),
         ((), "", (), {}),
     ],
@@ -35,8 +47,8 @@ def test_options_stand_on_either_side_of_the_step(
     words: tuple[str, ...], step: str, command: tuple[str, ...], options: dict[str, Any]
 ) -> None:
     found = parsed(*words)
-    assert (found["step"], found["command"]) == (step, command)
-    given = {name: value for name, value in found.items() if name not in ("step", "command") and value}
+    assert (found["target"], found["command"]) == (step, command)
+    given = {name: value for name, value in found.items() if name not in ("target", "command") and value}
     assert given == options
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tare.base.elf import Elf, ElfError, read_elf
 from tare.diagnosis.causes import CAUSES
 from tare.diagnosis.command import diagnose_command
-from tare.diagnosis.elf import Elf, ElfError, read_elf
 from tare.diagnosis.ldcache import MAGIC, read_cache
 from tare.diagnosis.messages import Settings, diagnose_message, out_of_memory, size_text
 from tare.diagnosis.names import edit_distance, listed, nearest

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -56,13 +57,27 @@ def test_reads_every_compression(tmp_path: Path, suffix: str) -> None:
         (ar(("debian-binary", b"2.0\n"), ("control.tar.xz", compress(tar(), ".xz"))), "no control file"),
         (deb(control("x")).replace(b"data.tar.xz", b"data.tar.br"), "no data.tar"),
         (deb("Package: x\n"), "lacks"),
-        (deb(control("x"), member("../evil", b"x")), "leaves the package"),
-        (deb(control("x"), member("usr/../../evil", b"x")), "leaves the package"),
+        (deb(control("x"), member("../evil", b"x")), "leads outside with"),
+        (deb(control("x"), member("usr/../../evil", b"x")), "leads outside with"),
+        (deb(control("x"), member("/etc/passwd", b"x")), "absolute path"),
         (deb(control("x"), member("dev/null", kind=tarfile.CHRTYPE)), "neither file, directory nor link"),
-        (deb(control("x"), member("a", kind=tarfile.LNKTYPE, target="/etc/shadow")), "which is not there"),
-        (deb(control("x"), member("a", kind=tarfile.LNKTYPE, target="../b")), "leaves the package"),
+        (deb(control("x"), member("dev/sda", kind=tarfile.BLKTYPE)), "neither file, directory nor link"),
+        (deb(control("x"), member("a", kind=tarfile.LNKTYPE, target="etc/shadow")), "which is not there"),
+        (deb(control("x"), member("a", kind=tarfile.LNKTYPE, target="/etc/shadow")), "absolute path"),
+        (deb(control("x"), member("a", kind=tarfile.LNKTYPE, target="../b")), "leads outside with"),
+        (deb(control("x"), member("a", kind=tarfile.SYMTYPE, target="a"), member("a/b", b"")), "too many levels"),
+        (deb(control("../x")), "no package name"),
+        (deb(control("x"), member("/".join("a" * 200), b"")), "directories deep"),
+        (deb(control("x"), member("a" * 300, b"")), "path is too long"),
+        (deb(control("x"), member("a/" * 2100, b"")), "path is too long"),
         (deb(control("x"), member("a", b""), member("a/b", b"")), "lies below"),
         (ar(*[("x", b"")] * 11), "too many members"),
+        (ar(("debian-binary", b"2.0\n")).replace(b"4         `", b"-4        `"), "truncated"),
+        (ar(("debian-binary", b"2.0\n")).replace(b"4         `", b"999999999 `"), "truncated"),
+        (ar(("debian-binary", b"2.0\n")).replace(b"4         `", b"4x        `"), "damaged ar header"),
+        (ar(("control.tar", b""), ("debian-binary", b"2.0\n")), "not a Debian package"),
+        (ar(("debian-binary", b"2.0\n"), ("../control.tar", tar())), "no control.tar"),
+        (deb(control("x"), suffix=".gz")[:-10], "truncated"),
     ],
 )
 def test_hostile_packages(tmp_path: Path, data: bytes, message: str) -> None:
@@ -70,21 +85,95 @@ def test_hostile_packages(tmp_path: Path, data: bytes, message: str) -> None:
         read(tmp_path, data)
 
 
-def test_truncated_data(tmp_path: Path) -> None:
-    whole = compress(tar(member("a", b"x" * 5000)), ".xz")
+@pytest.mark.parametrize(
+    ("suffix", "message"), [(".xz", "ends early"), (".gz", "x.deb"), (".zst", "x.deb"), ("", "ends")]
+)
+def test_truncated_data(tmp_path: Path, suffix: str, message: str) -> None:
+    whole = compress(tar(member("a", bytes(range(256)) * 200)), suffix)
     controls = compress(tar(member("./control", control("x").encode())), ".xz")
-    data = ar(("debian-binary", b"2.0\n"), ("control.tar.xz", controls), ("data.tar.xz", whole[:-20]))
-    with pytest.raises(DataCorrupt, match=r"ends early"):
+    cut = whole[:-20] if suffix else whole[:-20000]
+    data = ar(("debian-binary", b"2.0\n"), ("control.tar.xz", controls), (f"data.tar{suffix}", cut))
+    with pytest.raises(DataCorrupt, match=message):
         read(tmp_path, data)
 
 
-def test_bombs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deb_module, "DATA_LIMIT", 1 << 20)
+@pytest.mark.parametrize("suffix", [".xz", ".gz", ".zst"])
+def test_bombs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setattr(deb_module, "DATA_LIMIT", 4 << 20)
+    bomb = deb(control("x"), member("zeros", bytes(16 << 20)), suffix=suffix)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataCorrupt, match=rf"data.tar{suffix} unpacks to more than"):
+            read(tmp_path, bomb)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "x.deb.spool").stat().st_size <= 4 << 20
+
+
+def test_bombs_of_control_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deb_module, "CONTROL_LIMIT", 1 << 20)
-    with pytest.raises(DataCorrupt, match=r"data.tar.xz unpacks to more than"):
-        read(tmp_path, deb(control("x"), member("zeros", bytes(2 << 20))))
     with pytest.raises(DataCorrupt, match=r"control.tar.xz unpacks to more than"):
-        read(tmp_path, deb(control("x"), extra={"big": "x" * (2 << 20)}), "y.deb")
+        read(tmp_path, deb(control("x"), extra={"big": "x" * (2 << 20)}))
+
+
+def header(kind: bytes, size: bytes) -> bytes:
+    """A member that says ``size`` (the field's bytes) of itself, its checksum right."""
+    block = bytearray(tar(member("a", b"", kind=kind))[:512])
+    block[124:136] = size.ljust(12, b"\0")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+NEGATIVE = b"\xff" * 12
+HUGE = b"\x80" + (1 << 40).to_bytes(11, "big")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (header(b"0", NEGATIVE), "negative size"),
+        (header(b"x", NEGATIVE), "extended header of -"),
+        (header(b"L", NEGATIVE), "extended header of -"),
+        (header(b"0", HUGE), "bytes of content"),
+        (header(b"x", HUGE), "extended header of 1099511627776 bytes"),
+        (header(b"L", HUGE), "extended header of 1099511627776 bytes"),
+        (header(b"0", b"77777777777\0"), "ends within"),
+        (header(b"S", b"0"), "unsupported type"),
+    ],
+)
+def test_sizes_that_lie(tmp_path: Path, data: bytes, message: str) -> None:
+    controls = compress(tar(member("./control", control("x").encode())), ".xz")
+    package = ar(("debian-binary", b"2.0\n"), ("control.tar.xz", controls), ("data.tar", data + bytes(4096)))
+    with pytest.raises(DataCorrupt, match=message):
+        read(tmp_path, package)
+
+
+def test_very_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [member(f"usr/{number}/{number}") for number in range(600)]
+    assert len(read(tmp_path, deb(control("x"), *many)).tree) == 1201
+    monkeypatch.setattr(deb_module, "MEMBER_LIMIT", 1000)
+    with pytest.raises(DataCorrupt, match=r"more than 1000 members"):
+        read(tmp_path, deb(control("x"), *many), "y.deb")
+    monkeypatch.setattr(deb_module, "MEMBER_LIMIT", 10_000)
+    monkeypatch.setattr(deb_module, "_NAMES_LIMIT", 5000)
+    with pytest.raises(DataCorrupt, match=r"5000 bytes of names"):
+        read(tmp_path, deb(control("x"), *many), "z.deb")
+
+
+def test_a_file_through_a_link_of_the_package_stays_in_the_tree(tmp_path: Path) -> None:
+    up = member("up", kind=tarfile.SYMTYPE, target="../../../..")
+    away = member("away", kind=tarfile.SYMTYPE, target="/etc")
+    package = read(tmp_path, deb(control("x"), up, away, member("up/one", b"1"), member("away/two", b"2")))
+    assert (package.tree.read("one"), package.tree.read("etc/two")) == (b"1", b"2")
+
+
+def test_of_members_with_one_name_the_last_counts(tmp_path: Path) -> None:
+    package = read(tmp_path, deb(control("x"), member("a", b"1"), member("a", b"22"), member("a", b"333")))
+    assert package.tree.read("a") == b"333"
+    with pytest.raises(DataCorrupt, match=r"/a is a directory of x and a file of x"):
+        read(tmp_path, deb(control("x"), member("a"), member("a", kind=tarfile.DIRTYPE)), "y.deb")
 
 
 def test_dpkg_database(tmp_path: Path) -> None:

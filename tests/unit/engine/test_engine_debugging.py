@@ -5,6 +5,7 @@ import pytest
 from tare.build.cache.records import Part
 from tare.build.kept import KeptStep
 from tare.engine.debugging import ShellRequest, command_of
+from tare.engine.tools import environment
 
 
 def step(*argv: str) -> KeptStep:
@@ -25,6 +26,7 @@ def step(*argv: str) -> KeptStep:
         (("bash", "-c", "make"), ShellRequest(), ("/bin/sh",)),
         ((), ShellRequest(), ("/bin/sh",)),
         (("/bin/sh", "-c", "make"), ShellRequest(shell="/bin/zsh"), ("/bin/zsh",)),
+        (("/bin/bash", "-c", "make"), ShellRequest(script="ls; pwd"), ("/bin/bash", "-c", "ls; pwd")),
         (("/bin/bash", "-c", "make"), ShellRequest(command=("ls", "-l")), ("ls", "-l")),
     ],
 )
@@ -34,3 +36,20 @@ def test_what_a_shell_executes(argv: tuple[str, ...], asked: ShellRequest, expec
 
 def test_a_step_is_shown_by_the_first_digits_of_its_key() -> None:
     assert (step().id, step().reference) == ("3f2a91c0", "step:3f2a91c0")
+
+
+def test_the_environment_beside_a_target() -> None:
+    tools = ("PATH=/bin:/busybox", "SSL_CERT_FILE=/tools.crt")
+    target = (
+        "PATH=/app/bin:relative:/bin",
+        "SSL_CERT_FILE=/app.crt",
+        "MODE=strict",
+        "LD_PRELOAD=/app/x.so",
+        "HOME=/app",
+    )
+    found = dict(item.split("=", 1) for item in environment(tools, target, ("MODE=loose",)))
+    assert found == {
+        "PATH": "/bin:/busybox:/target/app/bin:/target/bin",
+        "SSL_CERT_FILE": "/tools.crt",
+        "MODE": "loose",
+    }

@@ -32,6 +32,7 @@ from tare.api.schema.cache import render_record
 from tare.api.schema.unpersisted import render_unpersisted
 from tare.build.events import BuildEvent
 from tare.engine.requests import BuildJob
+from tare.engine.weigh import DEFAULT_DEPTH
 
 CHUNK = 256 * 1024
 
@@ -43,8 +44,28 @@ async def info(request: web.Request) -> web.StreamResponse:
 
 
 async def weigh(request: web.Request) -> web.StreamResponse:
-    """``GET /tare/images/{name}/weigh``: what an image weighs and what is in it."""
-    return json_response(await engine_of(request).images.weigh(request.match_info["name"]))
+    """``GET /tare/images/{name}/weigh``: what an image weighs and what is in it.
+
+    Query ``depth``: by how many components of their path directories are told apart.
+    """
+    depth = params.number(request.query, "depth")
+    found = await engine_of(request).images.weigh(
+        request.match_info["name"], depth=DEFAULT_DEPTH if depth is None else depth
+    )
+    return json_response(found)
+
+
+@cancellable
+async def sbom(request: web.Request) -> web.StreamResponse:
+    """``GET /tare/images/{name}/sbom``: what an image is made of, as the query's ``format`` says (``spdx-json``)."""
+    images, kind = engine_of(request).images, request.query.get("format") or "spdx-json"
+    media_type, pieces = await images.bill_of_materials(request.match_info["name"], kind)
+    response = web.StreamResponse(headers={"Content-Type": media_type})
+    await response.prepare(request)
+    async for piece in pieces:
+        await response.write(piece)
+    await response.write_eof()
+    return response
 
 
 async def build_cache(request: web.Request) -> web.StreamResponse:
@@ -95,6 +116,7 @@ async def unpersisted(request: web.Request) -> web.StreamResponse:
 ROUTES: list[Any] = [
     ("GET", "/tare/info", info),
     ("GET", "/tare/images/{name:.*}/weigh", weigh),
+    ("GET", "/tare/images/{name:.*}/sbom", sbom),
     ("POST", "/tare/build", build),
     ("GET", "/tare/build/cache", build_cache),
     ("POST", "/tare/build/context", build_context),

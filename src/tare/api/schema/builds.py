@@ -33,6 +33,7 @@ from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, TareError
 
 if TYPE_CHECKING:
+    from tare.build.assembly.lockfile import LockUpdate
     from tare.build.listing import ContextEntry, ContextSummary
     from tare.build.request import BuildResult, ForecastLine
 
@@ -90,6 +91,8 @@ class _BuildBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     why: bool = False
     keep_failed: bool = False
     budget: int = 0
+    lock_text: str | None = None
+    update_lock: bool = False
 
 
 def read_build(document: dict[str, Any], tar: AsyncIterator[bytes] | None = None) -> BuildJob:
@@ -131,10 +134,21 @@ def render_result(result: BuildResult) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "findings": [msgspec.to_builtins(finding) for finding in result.findings],
         "report": msgspec.to_builtins(result.report) if result.report else None,
+        "locks": [_lock(lock) for lock in result.locks],
         "ledger": [msgspec.to_builtins(line) for line in result.ledger],
         "shipped": result.shipped,
         "left_behind": result.left_behind,
         "rewritten": result.rewritten,
+    }
+
+
+def _lock(lock: LockUpdate) -> dict[str, Any]:
+    return {
+        "context": lock.context,
+        "file": lock.file,
+        "text": lock.text,
+        "beside": lock.beside,
+        "changes": [msgspec.to_builtins(change) for change in lock.changes],
     }
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from tare.build.assembly.names import is_document
 from tare.build.checks import rules
 from tare.build.checks.findings import Finding
 from tare.build.checks.nearest import Suggestions
@@ -65,6 +66,8 @@ def check_defaults(dockerfile: Dockerfile, scope: GlobalScope) -> Iterator[Findi
             name = _expand(stage.base.image, scope.values, dockerfile).text
         except InvalidArgument:
             return  # building says why
+        if is_document(name):
+            continue
         try:
             Reference.parse(name)
         except InvalidArgument:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAGIC = b"\x7fELF"
 RELOCATABLE, EXECUTABLE, SHARED, CORE = 1, 2, 3, 4
@@ -19,13 +19,15 @@ MACHINES = {
 """``e_machine`` by the names that images use for their architecture."""
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
-_DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 14, 15, 29
+_DT_NEEDED, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 6, 10, 14, 15, 29
 _DT_VERDEF, _DT_VERNEED, _DT_FLAGS_1 = 0x6FFFFFFC, 0x6FFFFFFE, 0x6FFFFFFB
 _DF_1_PIE = 0x08000000
 _MAX_HEADERS = 512
 _MAX_DYNAMIC = 4096
 _MAX_STRING = 4096
 _MAX_VERSIONS = 4096
+_MAX_SYMBOLS = 500_000
+_MAX_NAMES = 64 << 20  # bytes of symbol names; C++ has long ones
 
 
 class ElfError(Exception):
@@ -34,11 +36,15 @@ class ElfError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elf:
-    """What decides whether an ELF file can be loaded; ``needs`` has the versions wanted of each library."""
+    """What decides whether an ELF file can be loaded; ``needs`` has the versions wanted of each library.
+
+    ``entry`` is the address at which execution begins; 0 in libraries, which the kernel cannot start.
+    """
 
     bits: int
     machine: int
     kind: int
+    entry: int = 0
     interpreter: str = ""
     is_dynamic: bool = False
     is_pie: bool = False
@@ -50,20 +56,36 @@ class Elf:
     defines: frozenset[str] = frozenset()
 
     @property
+    def is_program(self) -> bool:
+        """Whether execve(2) would start it: it has somewhere to begin. Some libraries have, too, such as libc's."""
+        return self.kind == EXECUTABLE or (self.kind == SHARED and bool(self.entry or self.interpreter))
+
+    @property
     def architecture(self) -> str:
         """The architecture's usual name, or ``machine N``."""
         return MACHINES.get(self.machine, f"machine {self.machine}")
 
 
-def read_elf(fd: int) -> Elf:
-    """Read the file of descriptor ``fd``. Raises ElfError; OSError when it cannot be read."""
-    return _Reader(fd).elf()
+def read_elf(fd: int, *, start: int = 0, size: int | None = None) -> Elf:
+    """Read the file of descriptor ``fd``, or the ``size`` bytes from ``start`` on of a file that holds others.
+
+    Raises ElfError; OSError when it cannot be read.
+    """
+    return _Reader(fd, start, size).elf()
+
+
+def read_exports(fd: int, *, start: int = 0, size: int | None = None) -> frozenset[bytes]:
+    """The names of the dynamic symbols that the file defines, functions and data. Raises as :func:`read_elf`."""
+    reader = _Reader(fd, start, size)
+    reader.elf()
+    return reader.exports()
 
 
 class _Reader:
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, start: int, size: int | None) -> None:
         self._fd = fd
-        self._size = os.fstat(fd).st_size
+        self._start = start
+        self._size = os.fstat(fd).st_size - start if size is None else size
         ident = self._at(0, 16)
         if ident[:4] != MAGIC:
             raise ElfError("it is no ELF file")
@@ -73,12 +95,13 @@ class _Reader:
         self._order = "<" if ident[5] == 1 else ">"
         self._loads: list[tuple[int, int, int]] = []
         self._strings = 0
+        self._symbols = (0, 0, 0)
 
     def elf(self) -> Elf:
         layout = "HHIQQQIHHH" if self._bits == 64 else "HHIIIIIHHH"
         header = self._unpack(16, layout)
-        kind, machine, table, entry_size, count = header[0], header[1], header[4], header[8], header[9]
-        plain = Elf(bits=self._bits, machine=machine, kind=kind)
+        kind, machine, entry, table, entry_size, count = *header[:2], *header[3:5], *header[8:10]
+        plain = Elf(bits=self._bits, machine=machine, kind=kind, entry=entry)
         if kind not in (EXECUTABLE, SHARED):
             return plain
         if not 0 < count <= _MAX_HEADERS or entry_size < (56 if self._bits == 64 else 32):
@@ -95,7 +118,7 @@ class _Reader:
             elif kind_of == _PT_DYNAMIC:
                 dynamic = (offset, size)
         if dynamic is None:
-            return Elf(bits=self._bits, machine=machine, kind=kind, interpreter=interpreter)
+            return replace(plain, interpreter=interpreter)
         return self._dynamic(plain, interpreter, *dynamic)
 
     def _program_header(self, at: int) -> tuple[int, int, int, int]:
@@ -119,10 +142,10 @@ class _Reader:
             else:
                 tags.setdefault(tag, value)
         self._strings = self._offset(tags[_DT_STRTAB]) if _DT_STRTAB in tags else self._size
-        return Elf(
-            bits=plain.bits,
-            machine=plain.machine,
-            kind=plain.kind,
+        if _DT_SYMTAB in tags and _DT_STRSZ in tags:
+            self._symbols = (self._offset(tags[_DT_SYMTAB]), self._strings, tags[_DT_STRSZ])
+        return replace(
+            plain,
             interpreter=interpreter,
             is_dynamic=True,
             is_pie=bool(tags.get(_DT_FLAGS_1, 0) & _DF_1_PIE),
@@ -133,6 +156,20 @@ class _Reader:
             needs=self._version_needs(self._offset(tags[_DT_VERNEED])) if _DT_VERNEED in tags else (),
             defines=self._version_definitions(self._offset(tags[_DT_VERDEF])) if _DT_VERDEF in tags else frozenset(),
         )
+
+    def exports(self) -> frozenset[bytes]:
+        """The defined ones of ``.dynsym``, which ends where the names begin: linkers lay it out so."""
+        first, names_at, names_size = self._symbols
+        layout = self._order + ("IBBHQQ" if self._bits == 64 else "IIIBBH")
+        width = struct.calcsize(layout)
+        count = min((names_at - first) // width, _MAX_SYMBOLS)
+        if count <= 0 or names_size > _MAX_NAMES:
+            return frozenset()
+        table, names = self._at(first, count * width), self._at(names_at, names_size)
+        section = 3 if self._bits == 64 else 5
+        found = {symbol[0] for symbol in struct.iter_unpack(layout, table) if symbol[section] and symbol[0]}
+        ends = ((at, names.find(b"\0", at, at + _MAX_STRING)) for at in found if at < names_size)
+        return frozenset(names[at:end] for at, end in ends if end > at)
 
     def _version_needs(self, at: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """``Elfxx_Verneed`` records, each with a chain of ``Elfxx_Vernaux``; both layouts are the same in 32 and 64."""
@@ -180,14 +217,18 @@ class _Reader:
     def _string(self, offset: int, limit: int) -> str:
         if not 0 <= offset < self._size:
             raise ElfError("a name lies outside the file")
-        return os.pread(self._fd, limit, offset).partition(b"\0")[0].decode(errors="replace")
+        return (
+            os.pread(self._fd, min(limit, self._size - offset), self._start + offset)
+            .partition(b"\0")[0]
+            .decode(errors="replace")
+        )
 
     def _unpack(self, offset: int, layout: str) -> tuple[int, ...]:
         layout = self._order + layout
         return struct.unpack(layout, self._at(offset, struct.calcsize(layout)))
 
     def _at(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._fd, size, offset) if 0 <= offset <= self._size else b""
+        data = os.pread(self._fd, size, self._start + offset) if 0 <= offset <= self._size - size else b""
         if len(data) < size:
             raise ElfError("it is cut off")
         return data

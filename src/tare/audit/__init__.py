@@ -1,0 +1,1 @@
+"""What should not be in an image: programs told by their content, secrets, permissions; pure, reads only."""

@@ -1,0 +1,1 @@
+"""``distroless.yaml``: images that are declared, as stages of a build."""
