@@ -11,9 +11,9 @@ readonly run_packages=(
     s3fs # volumes in buckets
     git openssh-client # builds take sources from git, and keys from an agent
 )
-# The tests compile small static programs, make images of busybox, sign an archive of their own, drive Docker's own
+# The tests compile small programs, make images of busybox, sign an archive of their own, drive Docker's own
 # command line, copy volumes on file systems with reflinks and ACLs, and run a journal.
-readonly test_packages=(gcc libc6-dev busybox-static gnupg procps acl btrfs-progs e2fsprogs xfsprogs systemd)
+readonly test_packages=(gcc g++ libc6-dev busybox-static gnupg procps acl btrfs-progs e2fsprogs xfsprogs systemd)
 
 readonly checkout=$(cd "$(dirname "$0")/.." && pwd)
 readonly tools=$checkout/.tools
