@@ -235,7 +235,16 @@ class Images:
         return image
 
     async def prune(self, filters: Filters | None = None) -> tuple[list[dict[str, str]], int]:
-        """Remove images without a name that nothing uses, with filter ``dangling=false`` all unused ones."""
+        """Remove images without a name that nothing uses, with filter ``dangling=false`` all unused ones.
+
+        Raises Unsupported for other filters: they narrow what goes, and ignored would have more removed than asked.
+        """
+        if others := sorted(set(filters or {}) - {"dangling"}):
+            raise Unsupported(
+                f"image prune: filter {others[0]} is not available in this version",
+                hint="choose images with tare images --filter, and remove them with tare rmi",
+                code="prune-filter",
+            )
         values = (filters or {}).get("dangling", ["true"])
         everything = values[0].lower() in ("false", "0")
         records, freed = [], 0
