@@ -224,13 +224,13 @@ class EngineProcess:
 class UnixConnection(http.client.HTTPConnection):
     """HTTP on a unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("engine", timeout=60)
+    def __init__(self, path: Path, *, seconds: float = 60) -> None:
+        super().__init__("engine", timeout=seconds)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(60)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
 
 

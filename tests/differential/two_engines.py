@@ -5,7 +5,6 @@ from __future__ import annotations
 import http
 import http.client
 import json
-import socket
 import tempfile
 import urllib.parse
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine_process import EngineProcess
+from engine_process import EngineProcess, UnixConnection
 
 REQUEST_SECONDS = 600
 SURROUNDINGS = (
@@ -35,20 +34,6 @@ class Surrounded(EngineProcess):
         return ["/bin/sh", "-c", f'unset SOURCE_DATE_EPOCH; {self.surrounding}; exec "$@"', "sh", *super().command()]
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over an engine's socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=REQUEST_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        """Open the socket."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 @contextmanager
 def two_engines() -> Iterator[tuple[EngineProcess, EngineProcess]]:
     """Two engines until the block ends: data, caches of packages, time zone, language, umask and directories differ."""
@@ -66,7 +51,7 @@ def assembled(engine: EngineProcess, name: str) -> str:
     """The id of the image ``name``, which the engine assembles."""
     repository, _, tag = name.rpartition(":")
     query = urllib.parse.urlencode({"fromImage": repository, "tag": tag})
-    connection = UnixConnection(engine.socket)
+    connection = UnixConnection(engine.socket, seconds=REQUEST_SECONDS)
     try:
         connection.request("POST", f"/images/create?{query}")
         answer = connection.getresponse()

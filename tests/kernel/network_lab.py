@@ -57,7 +57,8 @@ class Lab:
         return endpoint.address
 
     def serve(self, port: int, address: str = "0.0.0.0") -> None:
-        listener = socket.create_server((address, port))
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listener = socket.create_server((address, port), family=family)
         self.sockets.append(listener)
 
         def work() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import struct
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv6Address, IPv6Network
@@ -60,7 +59,7 @@ async def run6(dual: Lab, name: str, network: str, **options: Any) -> str:
     await dual.service.create_sandbox(container(name))
     endpoint = await dual.service.attach(container(name), name, network, **options)
     dual.links.append(endpoint.host_interface)
-    await asyncio.to_thread(run_in_network_namespace, dual.inside(name), lambda: serve6(dual, 80))
+    await asyncio.to_thread(run_in_network_namespace, dual.inside(name), lambda: dual.serve(80, "::"))
     return endpoint.address6
 
 
@@ -85,23 +84,6 @@ async def reach(source: Path | None, address: str, port: int = 80, *, seconds: f
 async def dropped(source: Path | None, address: str, port: int = 80) -> bool:
     """Whether a connection is not answered."""
     return await reach(source, address, port, seconds=0.5) == "-"
-
-
-def serve6(dual: Lab, port: int, address: str = "::") -> None:
-    """Answer each connection with the peer's address."""
-    listener = socket.create_server((address, port), family=socket.AF_INET6)
-    dual.sockets.append(listener)
-
-    def accept() -> None:
-        while True:
-            try:
-                connection, peer = listener.accept()
-            except OSError:
-                return
-            with connection:
-                connection.sendall(peer[0].encode())
-
-    threading.Thread(target=accept, daemon=True).start()
 
 
 def routes(path: Path) -> list[str]:
@@ -141,7 +123,7 @@ async def test_containers_of_one_network_reach_each_other_and_others_do_not(dual
     assert await reach(None, payment) == bank.gateway6  # the host reaches its containers
 
     for gateway in (shop.gateway6, bank.gateway6):
-        serve6(dual, 47521, gateway)
+        dual.serve(47521, gateway)
     assert await reach(dual.inside("payment"), bank.gateway6, 47521) == payment
     assert await dropped(dual.inside("payment"), shop.gateway6, 47521)
     assert routes(dual.inside("login")) == [shop.gateway, shop.gateway6]
@@ -189,12 +171,12 @@ async def test_outside_is_reached_through_nat_and_nothing_comes_in(dual: Lab) ->
     await run6(dual, "payment", "inner")
     extra = await run6(dual, "extra", "inner")
     with neighbour6(dual, 1) as (wan, host, there):
-        await asyncio.to_thread(run_in_network_namespace, wan, lambda: serve6(dual, 8000))
+        await asyncio.to_thread(run_in_network_namespace, wan, lambda: dual.serve(8000, "::"))
         assert await reach(dual.inside("login"), there, 8000) == host  # masqueraded
         assert await dropped(dual.inside("payment"), there, 8000)
         command("ip", "-6", "route", "add", "default", "via", inner.gateway6, inside=dual.inside("payment"))
         assert await dropped(dual.inside("payment"), there, 8000)
-        serve6(dual, 47541)
+        dual.serve(47541, "::")
         assert await dropped(dual.inside("payment"), inner.gateway6, 47541)
         assert await reach(dual.inside("login"), shop.gateway6, 47541) == login
         assert await reach(dual.inside("payment"), extra) != "-"
@@ -211,7 +193,7 @@ async def test_icc_off_keeps_neighbours_apart(dual: Lab) -> None:
     login = await run6(dual, "login", "quiet")
     await run6(dual, "logout", "quiet")
     assert await dropped(dual.inside("logout"), login)
-    serve6(dual, 47542, quiet.gateway6)
+    dual.serve(47542, quiet.gateway6)
     assert await reach(dual.inside("logout"), quiet.gateway6, 47542) != "-"
 
 
