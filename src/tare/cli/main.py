@@ -68,6 +68,7 @@ _IMAGE: Mapping[str, str] = {
     "rm": "images:remove",
     "sbom": "sbom:sbom",
     "tag": "images:tag",
+    "tree": "image_tree:image_tree",
     "weigh": "weigh:weigh",
 }
 _NETWORK: Mapping[str, str] = {

@@ -12,6 +12,7 @@ from tare.distroless.catalogue import DebianCatalogue
 from tare.engine.boms import BillsOfMaterials
 from tare.engine.clock import now
 from tare.engine.events import Events
+from tare.engine.image_tree import ImageTree, plant
 from tare.engine.progress import StatusLines
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, ImageSummary
@@ -249,6 +250,13 @@ class Images:
     async def layers_size(self) -> int:
         """Bytes on disk of all layers that images have, shared ones once: their tars, and their unpacked trees."""
         return await self._store.layers.usage()
+
+    async def tree(self) -> ImageTree:
+        """All images and the layers that they share."""
+        images = await self._store.images.list()
+        sizes = await self._store.layers.sizes()
+        present = [image for image in images if sizes.keys() >= set(image.config.rootfs.diff_ids)]
+        return await asyncio.to_thread(plant, present, sizes)  # an image may have gone in between
 
     async def weigh(self, reference: str, *, depth: int = DEFAULT_DEPTH) -> dict[str, Any]:
         """What is in the image and how much: see :class:`Weigher`."""

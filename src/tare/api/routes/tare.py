@@ -55,6 +55,11 @@ async def weigh(request: web.Request) -> web.StreamResponse:
     return json_response(found)
 
 
+async def image_tree(request: web.Request) -> web.StreamResponse:
+    """``GET /tare/images/tree``: images and the layers that they share (:class:`tare.engine.image_tree.ImageTree`)."""
+    return json_response(await engine_of(request).images.tree())
+
+
 @cancellable
 async def sbom(request: web.Request) -> web.StreamResponse:
     """``GET /tare/images/{name}/sbom``: what an image is made of, as the query's ``format`` says (``spdx-json``)."""
@@ -115,6 +120,7 @@ async def unpersisted(request: web.Request) -> web.StreamResponse:
 
 ROUTES: list[Any] = [
     ("GET", "/tare/info", info),
+    ("GET", "/tare/images/tree", image_tree),
     ("GET", "/tare/images/{name:.*}/weigh", weigh),
     ("GET", "/tare/images/{name:.*}/sbom", sbom),
     ("POST", "/tare/build", build),
