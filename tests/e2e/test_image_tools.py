@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from engine_process import EngineProcess
+from tare.client.sync import connect
+from tare.errors import InvalidArgument, NotFound
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +62,55 @@ def test_the_tree_is_drawn(engine: EngineProcess, pair: tuple[str, str]) -> None
     assert any("─ " in line and line.endswith("tools-new:latest") for line in lines)
     assert any("COPY data /data" in line for line in lines)
     assert any(line.startswith("tools-old:latest") and line.endswith(" 0B") for line in lines)
+
+
+def test_the_difference_has_files_bytes_and_configuration(engine: EngineProcess, pair: tuple[str, str]) -> None:
+    found = document(engine, "diff", *pair)
+    assert {row["path"]: (row["change"], row["what"]) for row in found["difference"]["files"]} == {
+        "/data": ("changed", ["content"]),
+        "/gone": ("removed", []),
+        "/moved": ("added", []),
+        "/link": ("added", []),
+    }
+    assert found["difference"]["totals"] == {
+        "added": {"names": 2, "before": 0, "after": 50_000},
+        "removed": {"names": 1, "before": 50_000, "after": 0},
+        "changed": {"names": 1, "before": 50_000, "after": 50_005},
+    }
+    fields = {(row["field"], row["key"]): (row["before"], row["after"]) for row in found["difference"]["configuration"]}
+    fields.pop(("Created", ""), None)  # both may be made in one second
+    assert fields == {("Env", "A"): ("1", "2"), ("Labels", "image.tools"): ("old", "new"), ("User", ""): (None, "7")}
+    assert found["before"]["only"] == 0
+    assert found["shared"] == found["before"]["size"]
+    assert found["after"]["size"] == found["shared"] + found["after"]["only"]
+
+
+def test_the_difference_is_drawn(engine: EngineProcess, pair: tuple[str, str]) -> None:
+    lines = [" ".join(line.split()) for line in engine.tare("image", "diff", *pair).stdout.decode().splitlines()]
+    assert "~ /data 50kB 50kB content" in lines
+    assert "- /gone 50kB -" in lines
+    assert "+ /link - - symlink" in lines
+    assert "~ Env.A 1 2" in lines
+    same = engine.tare("image", "diff", pair[0], pair[0]).stdout.decode()
+    assert same.endswith("files, packages and configuration are the same\n")
+
+
+def test_images_that_are_not_there_cannot_be_compared(engine: EngineProcess, pair: tuple[str, str]) -> None:
+    for names in ((pair[0], "nothing-here"), ("nothing-here", pair[0])):
+        done = engine.tare("image", "diff", *names, check=False)
+        assert done.returncode == 1
+        assert "No such image: nothing-here:latest" in done.stderr.decode()
+        assert not done.stdout
+
+
+def test_programs_ask_by_the_client_library(engine: EngineProcess, pair: tuple[str, str]) -> None:
+    old, new = pair
+    with connect(engine.host) as connection:
+        found = connection.run(lambda client: client.images.diff(old, new))
+        tree = connection.run(lambda client: client.images.tree())
+        assert {found["before"]["id"], found["after"]["id"]} <= {image["id"] for image in tree["images"]}
+        with pytest.raises(InvalidArgument, match="query parameter to is missing") as refused:
+            connection.run(lambda client: client.images.diff(old, ""))
+        assert refused.value.code == "image-diff-to"
+        with pytest.raises(NotFound, match="No such image: nothing-here"):
+            connection.run(lambda client: client.images.diff(old, "nothing-here"))

@@ -59,6 +59,7 @@ _BUILDER: Mapping[str, str] = {
 _IMAGE: Mapping[str, str] = {
     "audit": "audit:audit_image",
     "build": "build:build",
+    "diff": "image_diff:image_diff",
     "history": "images:history",
     "import": "images:import_image",
     "inspect": "inspection:inspect_image",

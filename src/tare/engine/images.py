@@ -12,6 +12,7 @@ from tare.distroless.catalogue import DebianCatalogue
 from tare.engine.boms import BillsOfMaterials
 from tare.engine.clock import now
 from tare.engine.events import Events
+from tare.engine.image_differences import ImageDifferences
 from tare.engine.image_tree import ImageTree, plant
 from tare.engine.progress import StatusLines
 from tare.engine.records import ContainerRecords
@@ -51,6 +52,7 @@ class Images:
         self._catalogue = catalogue
         self._weigher = weigher
         self._boms = boms
+        self._differences = ImageDifferences(store)
         self._events = events
         self._settle = settle
 
@@ -257,6 +259,11 @@ class Images:
         sizes = await self._store.layers.sizes()
         present = [image for image in images if sizes.keys() >= set(image.config.rootfs.diff_ids)]
         return await asyncio.to_thread(plant, present, sizes)  # an image may have gone in between
+
+    async def diff(self, before: str, after: str) -> bytes:
+        """What the image ``after`` has otherwise, as JSON: see :class:`ImageDifferences`. Raises NotFound."""
+        images = self._store.images
+        return await self._differences.compare(await images.resolve(before), await images.resolve(after))
 
     async def weigh(self, reference: str, *, depth: int = DEFAULT_DEPTH) -> dict[str, Any]:
         """What is in the image and how much: see :class:`Weigher`."""
