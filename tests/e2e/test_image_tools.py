@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,3 +115,79 @@ def test_programs_ask_by_the_client_library(engine: EngineProcess, pair: tuple[s
         assert refused.value.code == "image-diff-to"
         with pytest.raises(NotFound, match="No such image: nothing-here"):
             connection.run(lambda client: client.images.diff(old, "nothing-here"))
+
+
+@pytest.fixture
+def labelled(engine: EngineProcess, busybox: str, tmp_path: Path) -> Iterator[list[str]]:
+    """Three images that only labels tell apart: ``tools-a``, ``tools-b``, and ``tools-ab`` with the labels of both."""
+    assert busybox
+    names = []
+    for letters in ("a", "b", "ab"):
+        labels = " ".join(f"tools.{letter}=1" for letter in letters)
+        (tmp_path / letters).write_text(f"FROM busybox\nLABEL tools.filters={letters} {labels}\n")
+        names.append(f"tools-{letters}")
+        engine.tare("build", "-q", "-t", names[-1], "-f", str(tmp_path / letters), str(tmp_path))
+    yield names
+    engine.tare("rmi", "-f", *names)
+
+
+def names_of(engine: EngineProcess, *filters: str) -> set[str]:
+    options = [part for text in ("label=tools.filters", *filters) for part in ("--filter", text)]
+    listings = {
+        tuple(sorted(run("images", "--format", "{{.Repository}}", *options).stdout.decode().split()))
+        for run in (engine.docker, engine.tare)
+    }
+    assert len(listings) == 1  # both clients list the same
+    return set(listings.pop())
+
+
+def test_images_are_listed_by_label_age_and_name(engine: EngineProcess, labelled: list[str]) -> None:
+    assert names_of(engine) == set(labelled)
+    assert names_of(engine, "label=tools.a") == {"tools-a", "tools-ab"}
+    assert names_of(engine, "label=tools.a", "label=tools.b=1") == {"tools-ab"}
+    assert names_of(engine, "until=24h") == set()
+    assert names_of(engine, "until=2100-01-01") == set(labelled)
+    assert names_of(engine, "reference=tools-?") == {"tools-a", "tools-b"}
+    for run in (engine.docker, engine.tare):
+        done = run("images", "--filter", "label!=tools.a", check=False)
+        assert done.returncode == 1
+        assert "invalid filter 'label!'" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("client", ["docker", "tare"])
+def test_images_are_pruned_by_label_and_age(engine: EngineProcess, labelled: list[str], client: str) -> None:
+    run = engine.docker if client == "docker" else engine.tare
+
+    def prune(*filters: str, group: str = "image") -> str:
+        options = [part for text in ("label=tools.filters", *filters) for part in ("--filter", text)]
+        return run(group, "prune", "-af", *options).stdout.decode()
+
+    assert "Deleted Images" not in prune("until=24h")
+    assert names_of(engine) == set(labelled)
+    assert "untagged: tools-b:latest" in prune("label!=tools.a", "until=2100-01-01")
+    assert names_of(engine) == {"tools-a", "tools-ab"}
+    assert "untagged: tools-ab:latest" in prune("label=tools.b", group="system")
+    assert names_of(engine) == {"tools-a"}
+    assert "busybox" in engine.docker("images", "--format", "{{.Repository}}").stdout.decode().split()
+
+
+@pytest.mark.parametrize("client", ["docker", "tare"])
+def test_prune_refuses_filters_and_removes_nothing(engine: EngineProcess, labelled: list[str], client: str) -> None:
+    run = engine.docker if client == "docker" else engine.tare
+    for arguments, words in (
+        (("image", "prune", "-af", "--filter", "until=soon"), 'failed to parse value as time or duration: "soon"'),
+        (("image", "prune", "-af", "--filter", "name=x"), "invalid filter 'name'"),
+        (("image", "prune", "-af", "--filter", "until=1h", "--filter", "until=2h"), "more than one until filter"),
+        (("system", "prune", "-af", "--volumes", "--filter", "until=1h"), '"until" filter is not supported with'),
+    ):
+        done = run(*arguments, check=False)
+        assert done.returncode == 1
+        assert words in done.stderr.decode()
+    assert names_of(engine) == set(labelled)
+
+
+def test_system_prune_says_what_it_is_limited_to(engine: EngineProcess) -> None:
+    words = b"Items to be pruned will be filtered with:\n  - label=tools.none\n  - until=1h\n\nAre you sure you want"
+    for run in (engine.docker, engine.tare):
+        done = run("system", "prune", "--filter", "until=1h", "--filter", "label=tools.none", check=False)
+        assert words in done.stdout
