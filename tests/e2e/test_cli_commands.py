@@ -205,16 +205,6 @@ def test_build_that_fails(host: EngineProcess, tmp_path: Path, dockerfile: str, 
     assert command(host, "inspect", "cli-failed").returncode == 1
 
 
-def test_a_filter_that_prune_does_not_know_removes_nothing(host: EngineProcess, tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text("FROM scratch\nLABEL unnamed=yes\n")
-    image = host.docker("build", "-q", str(tmp_path)).stdout.decode().strip()
-    for words in (("--filter", "until=24h"), ("-a", "--filter", "label=other")):
-        refused = host.docker("image", "prune", "-f", *words, check=False)
-        assert refused.returncode == 1 and b"not available in this version" in refused.stderr
-    assert host.text("inspect", "-f", "{{.Id}}", image) == image
-    assert image in host.docker("image", "prune", "-f").stdout.decode()
-
-
 def test_networks(host: EngineProcess) -> None:
     identifier = good(host, "network", "create", "--label", "a=b", "cli-net").strip()
     assert good(host, "network", "ls", "--no-trunc", "-f", "name=cli-net", "-q") == f"{identifier}\n"

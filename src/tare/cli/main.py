@@ -59,6 +59,7 @@ _BUILDER: Mapping[str, str] = {
 _IMAGE: Mapping[str, str] = {
     "audit": "audit:audit_image",
     "build": "build:build",
+    "diff": "image_diff:image_diff",
     "history": "images:history",
     "import": "images:import_image",
     "inspect": "inspection:inspect_image",
@@ -68,6 +69,7 @@ _IMAGE: Mapping[str, str] = {
     "rm": "images:remove",
     "sbom": "sbom:sbom",
     "tag": "images:tag",
+    "tree": "image_tree:image_tree",
     "weigh": "weigh:weigh",
 }
 _NETWORK: Mapping[str, str] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from tare.cli.session import Session, pass_session
 from tare.cli.units import human_size
 from tare.cli.unpersisted import notes_before_prune, tell_notes
 from tare.client.client import Client
+from tare.errors import InvalidArgument
 
 _force = click.option("-f", "--force", is_flag=True, help="Don't ask.")
 _filter = click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only those that match.")
@@ -107,18 +109,22 @@ def prune_volumes(session: Session, force: bool, filters: tuple[str, ...], every
 @_force
 @click.option("-a", "--all", "everything", is_flag=True, help="Also unused images that have a name.")
 @click.option("--volumes", is_flag=True, help="Also anonymous volumes.")
+@_filter
 @pass_session
-def prune_system(session: Session, force: bool, everything: bool, volumes: bool) -> None:
+def prune_system(session: Session, *, force: bool, everything: bool, volumes: bool, filters: tuple[str, ...]) -> None:
     """Remove stopped containers, unused networks, images and build cache, and on demand volumes."""
-    ask(_everything_unused(everything=everything, volumes=volumes), force=force)
+    wanted = read_filters(filters)
+    if volumes and "until" in wanted:
+        raise InvalidArgument('the "until" filter is not supported with "--volumes"', hint="prune volumes separately")
+    ask(_everything_unused(everything=everything, volumes=volumes, filters=wanted), force=force)
 
     async def work(client: Client) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
         notes = await notes_before_prune(client)
-        found = [await client.containers.prune(), await client.networks.prune()]
+        found = [await client.containers.prune(wanted), await client.networks.prune(wanted)]
         if volumes:
-            found.append(await client.volumes.prune())
-        found.append(await client.images.prune(_dangling({}, everything=everything)))
-        return [*found, await client.builds.prune(everything=everything)], notes
+            found.append(await client.volumes.prune(wanted))
+        found.append(await client.images.prune(_dangling(wanted, everything=everything)))
+        return [*found, await client.builds.prune(everything=everything, filters=wanted)], notes
 
     removed, notes = session.run(work)
     reclaimed = 0
@@ -134,7 +140,7 @@ def prune_system(session: Session, force: bool, everything: bool, volumes: bool)
     sys.stdout.flush()
 
 
-def _everything_unused(*, everything: bool, volumes: bool) -> str:
+def _everything_unused(*, everything: bool, volumes: bool, filters: Mapping[str, list[str]]) -> str:
     lines = ["all stopped containers", "all networks not used by at least one container"]
     if volumes:
         lines.append("all anonymous volumes not used by at least one container")
@@ -142,4 +148,8 @@ def _everything_unused(*, everything: bool, volumes: bool) -> str:
         lines += ["all images without at least one container associated to them", "all build cache"]
     else:
         lines += ["all dangling images", "unused build cache"]
-    return "This will remove:" + "".join(f"\n  - {line}" for line in lines) + "\n"
+    text = "This will remove:" + "".join(f"\n  - {line}" for line in lines) + "\n"
+    if filters:
+        given = sorted(f"{name}={value}" for name, values in filters.items() for value in values)
+        text += "\n  Items to be pruned will be filtered with:\n" + "".join(f"  - {line}\n" for line in given)
+    return text

@@ -32,6 +32,16 @@ class Images(Group):
         found: Document = await self._caller.call("GET", f"/tare/images/{segment(name)}/weigh", query={"depth": depth})
         return found
 
+    async def tree(self) -> Document:
+        """All images, the layers that they share, and the bytes that each shares and has for itself."""
+        found: Document = await self._caller.call("GET", "/tare/images/tree")
+        return found
+
+    async def diff(self, name: str, to: str) -> Document:
+        """What the image ``to`` has otherwise than ``name``: files, packages, configuration."""
+        found: Document = await self._caller.call("GET", f"/tare/images/{segment(name)}/diff", query={"to": to})
+        return found
+
     async def sbom(self, name: str, *, kind: str = "spdx-json") -> AsyncIterator[bytes]:
         """What it is made of: a document in pieces, ``spdx-json`` or ``cyclonedx-json``."""
         query: Values = {"format": kind}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, BinaryIO
 
@@ -12,6 +13,9 @@ from tare.distroless.catalogue import DebianCatalogue
 from tare.engine.boms import BillsOfMaterials
 from tare.engine.clock import now
 from tare.engine.events import Events
+from tare.engine.image_differences import ImageDifferences
+from tare.engine.image_filters import select, select_for_prune
+from tare.engine.image_tree import ImageTree, plant
 from tare.engine.progress import StatusLines
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, ImageSummary
@@ -50,25 +54,9 @@ class Images:
         self._catalogue = catalogue
         self._weigher = weigher
         self._boms = boms
+        self._differences = ImageDifferences(store)
         self._events = events
         self._settle = settle
-
-    def _fits(self, image: Image, filters: Filters, everything: list[Image]) -> bool:
-        for key, values in filters.items():
-            if key == "dangling":
-                fits = (not image.tags) is (values[0].lower() in ("true", "1"))
-            elif key == "label":
-                fits = all(_label(image, value) for value in values)
-            elif key == "reference":
-                fits = any(_reference_fits(tag, value) for tag in image.tags for value in values)
-            elif key in ("before", "since"):
-                pivot = _pivot(everything, values[0])
-                fits = image.created < pivot if key == "before" else image.created > pivot
-            else:
-                raise InvalidArgument(f"invalid filter '{key}'")
-            if not fits:
-                return False
-        return True
 
     async def get(self, reference: str) -> Image:
         """Find by name, id or unique prefix. Raises NotFound."""
@@ -237,27 +225,40 @@ class Images:
     async def prune(self, filters: Filters | None = None) -> tuple[list[dict[str, str]], int]:
         """Remove images without a name that nothing uses, with filter ``dangling=false`` all unused ones.
 
-        Raises Unsupported for other filters: they narrow what goes, and ignored would have more removed than asked.
+        Further filters: ``until``, ``label``, ``label!``. Returns the records of :meth:`remove` and the bytes of the
+        layers that went. Raises InvalidArgument.
         """
-        if others := sorted(set(filters or {}) - {"dangling"}):
-            raise Unsupported(
-                f"image prune: filter {others[0]} is not available in this version",
-                hint="choose images with tare images --filter, and remove them with tare rmi",
-                code="prune-filter",
-            )
-        values = (filters or {}).get("dangling", ["true"])
-        everything = values[0].lower() in ("false", "0")
-        records, freed = [], 0
-        for image in await self._store.images.list():
-            if (image.tags and not everything) or await self._users(image):
+        records: list[dict[str, str]] = []
+        before = await self._store.layers.sizes()
+        doomed: set[str] = set()
+        for image in select_for_prune(await self._store.images.list(), filters or {}, time.time()):
+            if await self._users(image):
                 continue
-            records.extend(await self.remove(str(image.id), force=True))
-            freed += image.size
+            try:
+                records.extend(await self.remove(str(image.id), force=True))
+            except (Conflict, NotFound):
+                continue  # a container took it meanwhile, or somebody removed it
+            doomed.update(image.config.rootfs.diff_ids)
+        gone = doomed - (await self._store.layers.sizes()).keys()
+        freed = sum(before.get(diff_id, 0) for diff_id in gone)
+        self._events.publish("image", "prune", "", {"reclaimed": str(freed)})
         return records, freed
 
     async def layers_size(self) -> int:
         """Bytes on disk of all layers that images have, shared ones once: their tars, and their unpacked trees."""
         return await self._store.layers.usage()
+
+    async def tree(self) -> ImageTree:
+        """All images and the layers that they share."""
+        images = await self._store.images.list()
+        sizes = await self._store.layers.sizes()
+        present = [image for image in images if sizes.keys() >= set(image.config.rootfs.diff_ids)]
+        return await asyncio.to_thread(plant, present, sizes)  # an image may have gone in between
+
+    async def diff(self, before: str, after: str) -> bytes:
+        """What the image ``after`` has otherwise, as JSON: see :class:`ImageDifferences`. Raises NotFound."""
+        images = self._store.images
+        return await self._differences.compare(await images.resolve(before), await images.resolve(after))
 
     async def weigh(self, reference: str, *, depth: int = DEFAULT_DEPTH) -> dict[str, Any]:
         """What is in the image and how much: see :class:`Weigher`."""
@@ -276,44 +277,18 @@ class Images:
         raise Unsupported("saving image archives is not available in this version")
 
     async def list(self, *, all: bool = False, filters: Filters | None = None) -> list[ImageSummary]:  # noqa: A002
-        """Images, newest first. Filters: reference, label, dangling, before, since."""
+        """Images, newest first. Filters: reference, label, dangling, before, since, until. Raises InvalidArgument."""
         images = await self._store.images.list()
         counts = await self._records.count_by_image()
-        chosen = [image for image in images if self._fits(image, filters or {}, images)]
-        names = (filters or {}).get("reference", [])
         return [
             ImageSummary(
                 id=str(image.id),
-                tags=tuple(sorted(tag.familiar() for tag in image.tags if _shown(tag, names))),
+                tags=tuple(sorted(tag.familiar() for tag in tags)),
                 digests=(),
                 created=image.config.created,
                 size=image.size,
                 labels=image.config.config.labels or {},
                 containers=counts.get(str(image.id), 0),
             )
-            for image in chosen
+            for image, tags in select(images, filters or {}, time.time())
         ]
-
-
-def _label(image: Image, wanted: str) -> bool:
-    key, equals, value = wanted.partition("=")
-    labels = image.config.config.labels or {}
-    return key in labels and (not equals or labels[key] == value)
-
-
-def _reference_fits(tag: Reference, pattern: str) -> bool:
-    from fnmatch import fnmatchcase
-
-    return any(fnmatchcase(text, pattern) for text in (tag.familiar(), tag.familiar_name, str(tag), tag.name))
-
-
-def _shown(tag: Reference, patterns: list[str]) -> bool:
-    """A reference filter picks names, not only images."""
-    return not patterns or any(_reference_fits(tag, pattern) for pattern in patterns)
-
-
-def _pivot(images: list[Image], reference: str) -> float:
-    for image in images:
-        if str(image.id).removeprefix("sha256:").startswith(reference) or Reference.parse(reference) in image.tags:
-            return image.created
-    raise NotFound(f"No such image: {reference}")

@@ -68,6 +68,12 @@ class LayerStore:
             raise NotFound(f"no such layer: {diff_id}")
         return Layer(diff_id, row[0])
 
+    async def sizes(self) -> dict[str, int]:
+        """Bytes of the tar of every layer, by diffID."""
+        return await self._db.read(
+            lambda connection: dict(connection.execute("SELECT diff_id, size FROM layers").fetchall())
+        )
+
     async def usage(self) -> int:
         """Bytes on disk of the layers that images have: their tars, and what has been unpacked of them."""
 

@@ -33,6 +33,7 @@ from tare.api.schema.unpersisted import render_unpersisted
 from tare.build.events import BuildEvent
 from tare.engine.requests import BuildJob
 from tare.engine.weigh import DEFAULT_DEPTH
+from tare.errors import InvalidArgument
 
 CHUNK = 256 * 1024
 
@@ -53,6 +54,24 @@ async def weigh(request: web.Request) -> web.StreamResponse:
         request.match_info["name"], depth=DEFAULT_DEPTH if depth is None else depth
     )
     return json_response(found)
+
+
+async def image_tree(request: web.Request) -> web.StreamResponse:
+    """``GET /tare/images/tree``: images and the layers that they share (:class:`tare.engine.image_tree.ImageTree`)."""
+    return json_response(await engine_of(request).images.tree())
+
+
+@cancellable
+async def image_diff(request: web.Request) -> web.StreamResponse:
+    """``GET /tare/images/{name}/diff``: what the image of the query's ``to`` has otherwise.
+
+    The answer is a :class:`tare.engine.image_differences.ImageDifference`.
+    """
+    other = request.query.get("to", "")
+    if not other:
+        raise InvalidArgument("query parameter to is missing: the image to compare with", code="image-diff-to")
+    found = await engine_of(request).images.diff(request.match_info["name"], other)
+    return web.Response(body=found, content_type="application/json")
 
 
 @cancellable
@@ -115,6 +134,8 @@ async def unpersisted(request: web.Request) -> web.StreamResponse:
 
 ROUTES: list[Any] = [
     ("GET", "/tare/info", info),
+    ("GET", "/tare/images/tree", image_tree),
+    ("GET", "/tare/images/{name:.*}/diff", image_diff),
     ("GET", "/tare/images/{name:.*}/weigh", weigh),
     ("GET", "/tare/images/{name:.*}/sbom", sbom),
     ("POST", "/tare/build", build),

@@ -1,0 +1,146 @@
+"""Filters of ``images`` and of ``image prune`` with Docker's meaning.
+
+An image's age is that of its configuration, not how long it has been here. One whose configuration has no time is in no
+range of time, and a range that such an image bounds is open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tare.build.dockerfile.globs import PathPattern
+from tare.engine.clock import to_nanoseconds
+from tare.engine.container_filters import until_moment
+from tare.engine.requests import Filters
+from tare.errors import InvalidArgument, NotFound
+from tare.model import Reference
+from tare.store.images import Image
+
+_LISTED = ("dangling", "label", "reference", "before", "since", "until")
+_PRUNED = ("dangling", "label", "label!", "until")
+_ESCAPED_OR_STARS = re.compile(r"(\\.)|\*+", re.DOTALL)
+
+
+def select(images: Sequence[Image], filters: Filters, now: float) -> list[tuple[Image, list[Reference]]]:
+    """The images that pass every filter, with the names that the listing shows; ``now`` in seconds since the epoch.
+
+    ``reference`` takes any of its patterns, ``label`` must fit in all values, times are narrowed by each. Raises
+    InvalidArgument, and NotFound for an image in ``before`` or ``since``.
+    """
+    _check_names(filters, _LISTED)
+    dangling = _dangling(filters)
+    first, last = _range(images, filters, now)
+    patterns = [_pattern(text) for text in filters.get("reference") or []]
+    chosen = []
+    for image in images:
+        moment = _created(image)
+        tags = [tag for tag in image.tags if not patterns or any(_names(pattern, tag) for pattern in patterns)]
+        if (
+            (dangling is None or (not image.tags) is dangling)
+            and (last is None or (moment is not None and moment < last))
+            and (first is None or (moment is not None and moment > first))
+            and _has_labels(image, filters.get("label") or [])
+            and (tags or not patterns)
+        ):
+            chosen.append((image, tags))
+    return chosen
+
+
+def select_for_prune(images: Sequence[Image], filters: Filters, now: float) -> list[Image]:
+    """The images that ``prune`` may remove as far as its filters go: without a name, unless ``dangling`` is false.
+
+    ``until``: made then or before. ``label`` must fit in all values; ``label!`` keeps what has all of its values, as in
+    Docker. Raises InvalidArgument.
+    """
+    _check_names(filters, _PRUNED)
+    dangling = _dangling(filters)
+    moments = filters.get("until") or []
+    if len(moments) > 1:
+        raise InvalidArgument("more than one until filter specified")
+    until = until_moment(moments[0], now) if moments else None
+    chosen = []
+    for image in images:
+        moment = _created(image)
+        if (
+            (dangling is False or not image.tags)
+            and (until is None or (moment is not None and moment <= until))
+            and _has_labels(image, filters.get("label") or [])
+            and not ("label!" in filters and _has_labels(image, filters["label!"]))
+        ):
+            chosen.append(image)
+    return chosen
+
+
+def _check_names(filters: Filters, known: Sequence[str]) -> None:
+    for name in filters:
+        if name not in known:
+            raise InvalidArgument(f"invalid filter '{name}'")
+
+
+def _dangling(filters: Filters) -> bool | None:
+    """The flag, spelled exactly; None where it is not given. Raises InvalidArgument."""
+    values = filters.get("dangling")
+    if values is None:
+        return None
+    yes, no = any(value in ("1", "true") for value in values), any(value in ("0", "false") for value in values)
+    if yes is no:
+        told = f"=[{' '.join(sorted(values))}]" if values else ""
+        raise InvalidArgument(f"invalid filter 'dangling{told}'")
+    return yes
+
+
+def _range(images: Sequence[Image], filters: Filters, now: float) -> tuple[float | None, float | None]:
+    """The times that images must be younger and older than."""
+    since = [_created(_find(images, name)) for name in filters.get("since") or []]
+    before = [_created(_find(images, name)) for name in filters.get("before") or []]
+    before += [until_moment(text, now) for text in filters.get("until") or []]
+    first = max((moment for moment in since if moment is not None), default=None)
+    return first, min((moment for moment in before if moment is not None), default=None)
+
+
+def _find(images: Sequence[Image], name: str) -> Image:
+    """The image with this name or start of its identifier; a name wins."""
+    digits = name.removeprefix("sha256:")
+    try:
+        wanted = Reference.parse(name)
+    except InvalidArgument:
+        if not re.fullmatch(r"[0-9a-f]+", digits):
+            raise
+        wanted = None
+    for image in images:
+        if wanted is not None and wanted in image.tags:
+            return image
+    for image in images:
+        if digits and image.id.hex.startswith(digits):
+            return image
+    raise NotFound(f"No such image: {wanted.familiar() if wanted is not None else name}")
+
+
+def _pattern(text: str) -> PathPattern:
+    """Go's ``path.Match``, where several stars are one."""
+    return PathPattern.parse(_ESCAPED_OR_STARS.sub(lambda match: match[1] or "*", text))
+
+
+def _names(pattern: PathPattern, tag: Reference) -> bool:
+    return pattern.match(tag.familiar()) or pattern.match(tag.familiar_name)
+
+
+def _has_labels(image: Image, wanted: Sequence[str]) -> bool:
+    labels = image.config.config.labels or {}
+    for text in wanted:
+        key, equals, value = text.partition("=")
+        if key not in labels or (equals and labels[key] != value):
+            return False
+    return True
+
+
+def _created(image: Image) -> float | None:
+    """When the configuration says that it was made, in seconds since the epoch."""
+    text = image.config.created or ""
+    if not text or text.startswith("0001-"):
+        return None
+    try:
+        return to_nanoseconds(text) / 1e9
+    except ValueError:
+        return None  # whoever wrote the configuration may have put anything there
