@@ -9,14 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from tare.archive.tar_stream import iter_entries
 from tare.base.locks import KeyedLocks
 from tare.base.readers import Readable, copy_stream
-from tare.errors import NotFound
+from tare.errors import DataCorrupt, NotFound
 from tare.model import Digest
 from tare.store.database import Database
 from tare.store.files import StagedFile, stage
 from tare.store.leases import insert_reference
 from tare.store.placing import place
+
+
+class _Copied:
+    """A stream whose bytes are written to ``sink`` as they are read."""
+
+    def __init__(self, stream: Readable, sink: BinaryIO) -> None:
+        self._stream = stream
+        self._sink = sink
+        self.is_broken = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            data = self._stream.read(size)
+        except DataCorrupt:
+            self.is_broken = True
+            raise
+        self._sink.write(data)
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +68,28 @@ class LayerStore:
         return await self._install(staged, lease)
 
     async def import_stream(self, stream: Readable, expected: Digest | None, *, lease: str | None = None) -> Layer:
-        """Store an uncompressed tar. Raises DataCorrupt when it is not the ``expected`` one, Exhausted."""
+        """Store an uncompressed tar that comes from outside.
+
+        Raises DataCorrupt when it is not the ``expected`` one, or its members are such as no layer may have
+        (:func:`~tare.archive.tar_stream.iter_entries`); Exhausted.
+        """
+        faults: list[DataCorrupt] = []
 
         def produce(sink: BinaryIO) -> None:
-            copy_stream(stream, sink)
+            copied = _Copied(stream, sink)
+            try:
+                for _ in iter_entries(copied):
+                    pass
+            except DataCorrupt as error:
+                if copied.is_broken:
+                    raise
+                faults.append(error)  # told when all has come: that it is another layer would be the better reason
+                copy_stream(stream, sink)
 
         staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
+        if faults:
+            staged.discard()
+            raise faults[0]
         return await self._install(staged, lease)
 
     async def get(self, diff_id: Digest) -> Layer:
