@@ -6,6 +6,18 @@ from collections.abc import AsyncIterator, Sequence
 
 from tare.client.caller import Document, Documents, Filters, Group, Values, filters_text
 from tare.client.http import Body, segment
+from tare.model import Platform
+
+
+def platform_text(platform: str) -> str:
+    """``os/arch[/variant]`` as the API takes it: JSON of the OCI image index's ``platform``. Raises InvalidArgument."""
+    if not platform:
+        return ""
+    import json
+
+    wanted = Platform.parse(platform)
+    members = {"architecture": wanted.architecture, "os": wanted.os, "variant": wanted.variant}
+    return json.dumps({name: value for name, value in members.items() if value})
 
 
 class Images(Group):
@@ -17,14 +29,18 @@ class Images(Group):
         found: Documents = await self._caller.call("GET", "/images/json", query=query)
         return found
 
-    async def inspect(self, name: str) -> Document:
-        """Everything about one image."""
-        found: Document = await self._caller.call("GET", f"/images/{segment(name)}/json")
+    async def inspect(self, name: str, *, platform: str = "") -> Document:
+        """Everything about one image; ``platform`` chooses where the name stands for several."""
+        found: Document = await self._caller.call(
+            "GET", f"/images/{segment(name)}/json", query={"platform": platform_text(platform)}
+        )
         return found
 
-    async def history(self, name: str) -> Documents:
+    async def history(self, name: str, *, platform: str = "") -> Documents:
         """Its steps, newest first."""
-        found: Documents = await self._caller.call("GET", f"/images/{segment(name)}/history")
+        found: Documents = await self._caller.call(
+            "GET", f"/images/{segment(name)}/history", query={"platform": platform_text(platform)}
+        )
         return found
 
     async def weigh(self, name: str, *, depth: int | None = None) -> Document:
@@ -53,9 +69,12 @@ class Images(Group):
         """Give it one more name."""
         await self._caller.call("POST", f"/images/{segment(name)}/tag", query={"repo": repository, "tag": tag})
 
-    async def remove(self, name: str, *, force: bool = False, noprune: bool = False) -> Documents:
-        """Take the name away, and the image with its last name."""
-        query: Values = {"force": force, "noprune": noprune}
+    async def remove(
+        self, name: str, *, force: bool = False, noprune: bool = False, platforms: Sequence[str] = ()
+    ) -> Documents:
+        """Take the name away, and the image with its last name; of ``platforms`` only where some are given."""
+        wanted = [platform_text(platform) for platform in platforms]
+        query: Values = {"force": force, "noprune": noprune, "platforms": wanted}
         removed: Documents = await self._caller.call("DELETE", f"/images/{segment(name)}", query=query)
         return removed
 

@@ -6,13 +6,13 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from tare.errors import Conflict, DataCorrupt, InvalidArgument, NotFound
-from tare.model import Digest, Reference
+from tare.model import Digest, Platform, Reference
 from tare.oci.image import MEDIA_TYPE_CONFIG, ImageConfig, encode
 from tare.store.content import ContentStore
 from tare.store.database import Database
@@ -33,6 +33,11 @@ class Image:
     tags: tuple[Reference, ...]
     size: int
     created: float
+
+    @property
+    def platform(self) -> Platform:
+        """What the configuration says it is for."""
+        return Platform(self.config.os, self.config.architecture, self.config.variant)
 
     @property
     def diff_ids(self) -> tuple[Digest, ...]:
@@ -63,50 +68,69 @@ class ImageStore:
         """
         return await self.create_from(encode(config), tag=tag)
 
-    async def create_from(self, document: bytes, *, tag: Reference | None = None) -> Digest:
-        """As :meth:`create`, from the configuration's own bytes, which decide the ID. Raises DataCorrupt."""
+    async def create_from(self, document: bytes, *, tag: Reference | None = None, beside: bool = False) -> Digest:
+        """As :meth:`create`, from the configuration's own bytes, which decide the ID; ``beside``: see :meth:`tag`.
+
+        Raises DataCorrupt.
+        """
         config = _decode(document, "image configuration")
         async with self._leases.hold() as lease:
             digest = await self._content.write(document, MEDIA_TYPE_CONFIG, lease)
+            platform = Platform(config.os, config.architecture, config.variant)
+            kept = await self._beside(tag, platform) if tag is not None and beside else ()
 
             def insert(connection: sqlite3.Connection) -> None:
                 _insert_image(connection, digest, config.rootfs.diff_ids)
                 if tag is not None:
-                    _set_tag(connection, tag, digest)
+                    _set_tag(connection, tag, digest, kept)
 
             await self._db.write(insert)
         return digest
 
-    async def tag(self, image: Digest, reference: Reference) -> None:
-        """Let ``reference`` name the image; another image that had it loses it. Raises NotFound."""
+    async def tag(self, image: Digest, reference: Reference, *, beside: bool = False) -> None:
+        """Let ``reference`` name the image; other images that had it lose it.
+
+        With ``beside``, images for other platforms keep it: the name stands for one image of each platform, as an
+        index of a registry does. Raises NotFound.
+        """
+        kept = await self._beside(reference, (await self.get(image)).platform) if beside else ()
 
         def update(connection: sqlite3.Connection) -> None:
             if connection.execute("SELECT 1 FROM images WHERE id = ?", (str(image),)).fetchone() is None:
                 raise NotFound(f"No such image: {image}")
-            _set_tag(connection, reference, image)
+            _set_tag(connection, reference, image, kept)
 
         await self._db.write(update)
 
-    async def untag(self, reference: Reference) -> Digest:
-        """Take a tag away; the image stays. Returns the image's ID. Raises NotFound."""
+    async def untag(self, reference: Reference, image: Digest) -> None:
+        """Take a tag away from one image, which stays. Raises NotFound."""
 
-        def update(connection: sqlite3.Connection) -> Digest:
-            row = connection.execute(
-                "DELETE FROM tags WHERE reference = ? RETURNING image", (_key(reference),)
-            ).fetchone()
-            if row is None:
+        def update(connection: sqlite3.Connection) -> None:
+            parameters = (_key(reference), str(image))
+            if not connection.execute("DELETE FROM tags WHERE reference = ? AND image = ?", parameters).rowcount:
                 raise NotFound(f"No such image: {reference.familiar()}")
-            return Digest.parse(row[0])
 
-        return await self._db.write(update)
+        await self._db.write(update)
 
-    async def resolve(self, name: str) -> Image:
+    async def resolve(self, name: str, platform: Platform | None = None) -> Image:
         """The image that a user means: ``name[:tag]``, ``name@digest``, an ID or the start of one; a name wins.
 
-        Raises NotFound and, for a start that several IDs have, Conflict.
+        Where a name stands for several platforms it is the image for ``platform``, else for this machine, else the
+        youngest one: the result may be for another platform than the one asked for. Raises NotFound and, for a start
+        that several IDs have, Conflict.
         """
-        row = await self._db.read(lambda connection: _resolve(connection, name))
-        return await self._load(row)
+        rows = await self._db.read(lambda connection: _resolve(connection, name))
+        if len(rows) == 1:
+            return await self._load(rows[0])
+        return _choose([await self._load(row) for row in rows], platform)
+
+    async def named(self, reference: Reference) -> list[Image]:
+        """All images that have this name, for different platforms, the last one that got it first."""
+        rows = await self._db.read(lambda connection: _tagged(connection, reference))
+        return [await self._load(row) for row in rows]
+
+    async def _beside(self, reference: Reference, platform: Platform) -> list[Digest]:
+        return [image.id for image in await self.named(reference) if image.platform != platform]
 
     async def get(self, digest: Digest) -> Image:
         """The image with this ID. Raises NotFound."""
@@ -187,12 +211,28 @@ def _insert_image(connection: sqlite3.Connection, digest: Digest, diff_ids: Iter
         )
 
 
-def _set_tag(connection: sqlite3.Connection, reference: Reference, image: Digest) -> None:
+def _set_tag(connection: sqlite3.Connection, reference: Reference, image: Digest, kept: Sequence[Digest] = ()) -> None:
     connection.execute(
-        "INSERT INTO tags VALUES (?, ?, ?) ON CONFLICT (reference) DO UPDATE"
-        " SET image = excluded.image, updated = excluded.updated",
-        (_key(reference), str(image), time.time()),
+        "DELETE FROM tags WHERE reference = ? AND image NOT IN (SELECT value FROM json_each(?))",
+        (_key(reference), json.dumps([str(digest) for digest in kept])),
     )
+    connection.execute("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", (_key(reference), str(image), time.time()))
+
+
+def _choose(images: Sequence[Image], platform: Platform | None) -> Image:
+    """The image for the platform that is asked for, else for this machine, else the first."""
+    for wanted in (platform, Platform.host()):
+        for image in images:
+            if wanted is not None and image.platform.satisfies(wanted):
+                return image
+    return images[0]
+
+
+def _tagged(connection: sqlite3.Connection, reference: Reference) -> list[_Row]:
+    found = connection.execute(
+        "SELECT image FROM tags WHERE reference = ? ORDER BY updated DESC, rowid DESC", (_key(reference),)
+    ).fetchall()
+    return [row for (key,) in found if (row := _one(connection, key)) is not None]
 
 
 def _rows(connection: sqlite3.Connection, pattern: str) -> list[_Row]:
@@ -212,25 +252,24 @@ def _one(connection: sqlite3.Connection, digest: str) -> _Row | None:
     return rows[0] if rows else None
 
 
-def _resolve(connection: sqlite3.Connection, name: str) -> _Row:
+def _resolve(connection: sqlite3.Connection, name: str) -> list[_Row]:
     if not name:
         raise InvalidArgument("invalid reference format: the image name is empty")
     by_id = name.removeprefix("sha256:")
     if (name.startswith("sha256:") or len(by_id) == 64) and _HEX_ID.fullmatch(by_id):
-        return _by_prefix(connection, by_id, name)
+        return [_by_prefix(connection, by_id, name)]
     try:
         reference = Reference.parse(name)
     except InvalidArgument:
         if _HEX_ID.fullmatch(by_id):
-            return _by_prefix(connection, by_id, name)
+            return [_by_prefix(connection, by_id, name)]
         raise
-    row = connection.execute("SELECT image FROM tags WHERE reference = ?", (_key(reference),)).fetchone()
-    if row is not None and (image := _one(connection, row[0])) is not None:
-        return image
+    if tagged := _tagged(connection, reference):
+        return tagged
     if reference.digest is not None and (image := _one(connection, str(reference.digest))) is not None:
-        return image
+        return [image]
     if _HEX_ID.fullmatch(name):
-        return _by_prefix(connection, name, reference.familiar())
+        return [_by_prefix(connection, name, reference.familiar())]
     raise NotFound(f"No such image: {reference.familiar()}")
 
 
