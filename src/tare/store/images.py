@@ -25,7 +25,8 @@ _HEX_ID = re.compile(r"[0-9a-f]{1,64}")
 class Image:
     """A stored image; ``id`` is the digest of its configuration, ``size`` the sum of its layer tars in bytes.
 
-    ``created`` is when it came into this store, in seconds since the epoch.
+    ``created`` is when it came into this store, in seconds since the epoch. ``digests`` are the names with a digest
+    that registries know it by.
     """
 
     id: Digest
@@ -33,6 +34,7 @@ class Image:
     tags: tuple[Reference, ...]
     size: int
     created: float
+    digests: tuple[Reference, ...] = ()
 
     @property
     def platform(self) -> Platform:
@@ -45,12 +47,26 @@ class Image:
         return tuple(Digest.parse(text) for text in self.config.rootfs.diff_ids)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownAs:
+    """What a registry knows an image by.
+
+    ``repository`` is the canonical name (domain and path), ``digest`` that of the manifest or of the index that the
+    registry answers with, ``manifest`` that of the image's own manifest. Both are blobs of the store.
+    """
+
+    repository: str
+    digest: Digest
+    manifest: Digest
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     id: Digest
     size: int
     created: float
     tags: tuple[Reference, ...]
+    digests: tuple[Reference, ...]
 
 
 class ImageStore:
@@ -68,10 +84,12 @@ class ImageStore:
         """
         return await self.create_from(encode(config), tag=tag)
 
-    async def create_from(self, document: bytes, *, tag: Reference | None = None, beside: bool = False) -> Digest:
-        """As :meth:`create`, from the configuration's own bytes, which decide the ID; ``beside``: see :meth:`tag`.
+    async def create_from(
+        self, document: bytes, *, tag: Reference | None = None, beside: bool = False, known_as: KnownAs | None = None
+    ) -> Digest:
+        """As :meth:`create`, from the configuration's own bytes, which decide the ID.
 
-        Raises DataCorrupt.
+        ``beside``: see :meth:`tag`. With ``known_as``, images of the same index keep the tag. Raises DataCorrupt.
         """
         config = _decode(document, "image configuration")
         async with self._leases.hold() as lease:
@@ -81,11 +99,38 @@ class ImageStore:
 
             def insert(connection: sqlite3.Connection) -> None:
                 _insert_image(connection, digest, config.rootfs.diff_ids)
+                if known_as is not None:
+                    _set_digest(connection, known_as, digest)
                 if tag is not None:
-                    _set_tag(connection, tag, digest, kept)
+                    _set_tag(connection, tag, digest, [*kept, *_siblings(connection, known_as)])
 
             await self._db.write(insert)
         return digest
+
+    async def know(self, image: Digest, known_as: KnownAs, *, tag: Reference | None = None) -> None:
+        """Note what a registry knows the image by, and name it beside those of the same index. Raises NotFound."""
+
+        def insert(connection: sqlite3.Connection) -> None:
+            if connection.execute("SELECT 1 FROM images WHERE id = ?", (str(image),)).fetchone() is None:
+                raise NotFound(f"No such image: {image}")
+            _set_digest(connection, known_as, image)
+            if tag is not None:
+                _set_tag(connection, tag, image, _siblings(connection, known_as))
+
+        await self._db.write(insert)
+
+    async def known_as(self, image: Digest) -> list[KnownAs]:
+        """What registries know an image by, the last seen first."""
+        rows = await self._db.read(
+            lambda connection: connection.execute(
+                "SELECT repository, digest, manifest FROM image_digests WHERE image = ? ORDER BY updated DESC",
+                (str(image),),
+            ).fetchall()
+        )
+        return [
+            KnownAs(repository=repository, digest=Digest.parse(digest), manifest=Digest.parse(manifest))
+            for repository, digest, manifest in rows
+        ]
 
     async def tag(self, image: Digest, reference: Reference, *, beside: bool = False) -> None:
         """Let ``reference`` name the image; other images that had it lose it.
@@ -103,11 +148,18 @@ class ImageStore:
         await self._db.write(update)
 
     async def untag(self, reference: Reference, image: Digest) -> None:
-        """Take a tag away from one image, which stays. Raises NotFound."""
+        """Take a tag, or a digest of a repository, away from one image, which stays. Raises NotFound."""
 
         def update(connection: sqlite3.Connection) -> None:
-            parameters = (_key(reference), str(image))
-            if not connection.execute("DELETE FROM tags WHERE reference = ? AND image = ?", parameters).rowcount:
+            if reference.digest is not None:
+                gone = connection.execute(
+                    "DELETE FROM image_digests WHERE repository = ? AND digest = ? AND image = ?",
+                    (reference.name, str(reference.digest), str(image)),
+                )
+            else:
+                parameters = (_key(reference), str(image))
+                gone = connection.execute("DELETE FROM tags WHERE reference = ? AND image = ?", parameters)
+            if not gone.rowcount:
                 raise NotFound(f"No such image: {reference.familiar()}")
 
         await self._db.write(update)
@@ -170,6 +222,7 @@ class ImageStore:
             connection.execute(
                 "DELETE FROM images WHERE id = :image"
                 " AND NOT EXISTS (SELECT 1 FROM tags WHERE image = :image)"
+                " AND NOT EXISTS (SELECT 1 FROM image_digests WHERE image = :image)"
                 " AND NOT EXISTS (SELECT 1 FROM containers WHERE image = :image)"
                 " AND NOT EXISTS (SELECT 1 FROM lease_references"
                 " WHERE kind = 'image' AND object = :image AND lease <> :lease)",
@@ -180,7 +233,7 @@ class ImageStore:
 
     async def _load(self, row: _Row) -> Image:
         config = _decode(await self._content.read(row.id), str(row.id))
-        return Image(id=row.id, config=config, tags=row.tags, size=row.size, created=row.created)
+        return Image(id=row.id, config=config, tags=row.tags, size=row.size, created=row.created, digests=row.digests)
 
 
 def _decode(document: bytes, what: str) -> ImageConfig:
@@ -229,22 +282,43 @@ def _choose(images: Sequence[Image], platform: Platform | None) -> Image:
 
 
 def _tagged(connection: sqlite3.Connection, reference: Reference) -> list[_Row]:
-    found = connection.execute(
-        "SELECT image FROM tags WHERE reference = ? ORDER BY updated DESC, rowid DESC", (_key(reference),)
-    ).fetchall()
+    found = connection.execute(*_named(reference)).fetchall()
     return [row for (key,) in found if (row := _one(connection, key)) is not None]
+
+
+def _siblings(connection: sqlite3.Connection, known_as: KnownAs | None) -> list[Digest]:
+    """The images behind the same index."""
+    if known_as is None:
+        return []
+    found = connection.execute(
+        "SELECT image FROM image_digests WHERE repository = ? AND digest = ?",
+        (known_as.repository, str(known_as.digest)),
+    ).fetchall()
+    return [Digest.parse(image) for (image,) in found]
+
+
+def _set_digest(connection: sqlite3.Connection, known_as: KnownAs, image: Digest) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO image_digests VALUES (?, ?, ?, ?, ?)",
+        (known_as.repository, str(known_as.digest), str(image), str(known_as.manifest), time.time()),
+    )
 
 
 def _rows(connection: sqlite3.Connection, pattern: str) -> list[_Row]:
     found = connection.execute(
-        "SELECT id, size, created, (SELECT json_group_array(reference) FROM tags WHERE image = images.id)"
+        "SELECT id, size, created, (SELECT json_group_array(reference) FROM tags WHERE image = images.id),"
+        " (SELECT json_group_array(repository || '@' || digest) FROM image_digests WHERE image = images.id)"
         " FROM images WHERE id LIKE ? ORDER BY created DESC, rowid DESC",
         (pattern,),
     ).fetchall()
     return [
-        _Row(Digest.parse(key), size, created, tuple(Reference.parse(text) for text in sorted(json.loads(tags))))
-        for key, size, created, tags in found
+        _Row(Digest.parse(key), size, created, _references(tags), _references(digests))
+        for key, size, created, tags, digests in found
     ]
+
+
+def _references(document: str) -> tuple[Reference, ...]:
+    return tuple(Reference.parse(text) for text in sorted(json.loads(document)))
 
 
 def _one(connection: sqlite3.Connection, digest: str) -> _Row | None:
@@ -271,6 +345,16 @@ def _resolve(connection: sqlite3.Connection, name: str) -> list[_Row]:
     if _HEX_ID.fullmatch(name):
         return [_by_prefix(connection, name, reference.familiar())]
     raise NotFound(f"No such image: {reference.familiar()}")
+
+
+def _named(reference: Reference) -> tuple[str, tuple[str, ...]]:
+    """The query for the images that have a name; with a digest, a tag counts for nothing, as in Docker."""
+    if reference.digest is not None:
+        return (
+            "SELECT image FROM image_digests WHERE repository = ? AND digest = ? ORDER BY updated DESC, rowid DESC",
+            (reference.name, str(reference.digest)),
+        )
+    return "SELECT image FROM tags WHERE reference = ? ORDER BY updated DESC, rowid DESC", (_key(reference),)
 
 
 def _by_prefix(connection: sqlite3.Connection, prefix: str, shown: str) -> _Row:
