@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tare.archive.bounds import Counted, Unpacked, bomb, is_tar_header
 from tare.archive.compression import Compression, decompress, detect
 from tare.archive.entry import Entry, Kind
 from tare.archive.tar_stream import BLOCK, iter_entries
 from tare.archive.tar_writer import TarWriter
 from tare.base.readers import Readable
 from tare.build.ops.rootfs import Owner, is_directory, lstat, resolve
-from tare.build.sources.archive import Counted, Unpacked, bomb, is_tar_header
 from tare.build.sources.limits import SourceLimits
 from tare.errors import DataCorrupt, InvalidArgument
 

@@ -9,9 +9,9 @@ from typing import BinaryIO, TypeVar
 
 import msgspec
 
+from tare.archive.bounds import Counted, Unpacked
 from tare.archive.compression import decompress
 from tare.base.shielding import to_end
-from tare.build.sources.archive import Counted, Unpacked
 from tare.build.sources.limits import SourceLimits
 from tare.errors import DataCorrupt, InvalidArgument, NotFound
 from tare.model import Digest, Platform
