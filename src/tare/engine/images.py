@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from tare.archive.compression import decompress
@@ -33,6 +34,19 @@ Progress = Callable[[dict[str, Any]], None]
 
 _NO_PULL = "pulling from registries is not available in this version"
 _NO_PULL_HINT = "build it, import it, or use an image of tare.local such as tare.local/debian:12"
+
+
+def _is_single(image: Image) -> bool:
+    """Whether an image can be removed by its identifier: it has one tag at most and is known in one repository."""
+    return len(image.tags) <= 1 and len({name.name for name in (*image.tags, *image.digests)}) <= 1
+
+
+def _going(image: Image, name: Reference) -> list[Reference]:
+    """``name``, and with the last tag of a repository the digests that only this repository knows the image by."""
+    if name.digest is not None:
+        return [replace(name, tag="")]
+    others = [tag for tag in image.tags if tag.name == name.name and tag != name]
+    return [name, *(digest for digest in image.digests if digest.name == name.name and not others)]
 
 
 class Images:
@@ -92,13 +106,14 @@ class Images:
         image = await self._store.images.resolve(reference)
         by_id = str(image.id).removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
         named = None if by_id else Reference.parse(reference)
-        if by_id and len({tag.name for tag in image.tags}) > 1 and not force:
+        names = sorted((*image.tags, *image.digests), key=Reference.familiar)
+        if by_id and not _is_single(image) and not force:
             raise Conflict(
                 f"conflict: unable to delete {short_id(str(image.id))} (must be forced) - "
                 "image is referenced in multiple repositories"
             )
-        doomed = [named] if named is not None else list(image.tags)
-        last = set(doomed) >= set(image.tags)
+        doomed = names if named is None else _going(image, named)
+        last = set(doomed) >= set(names)
         if last:
             await self._check_unused(image, reference, force=force)
         records = []
@@ -283,12 +298,12 @@ class Images:
         return [
             ImageSummary(
                 id=str(image.id),
-                tags=tuple(sorted(tag.familiar() for tag in tags)),
-                digests=(),
+                tags=tuple(sorted(name.familiar() for name in names if name.digest is None)),
+                digests=tuple(sorted(name.familiar() for name in names if name.digest is not None)),
                 created=image.config.created,
                 size=image.size,
                 labels=image.config.config.labels or {},
                 containers=counts.get(str(image.id), 0),
             )
-            for image, tags in select(images, filters or {}, time.time())
+            for image, names in select(images, filters or {}, time.time())
         ]

@@ -280,6 +280,7 @@ class FakeImage:
     size: int
     created: float
     diff_ids: tuple[Digest, ...]
+    digests: tuple[Reference, ...] = ()
 
 
 def make_image() -> FakeImage:

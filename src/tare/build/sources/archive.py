@@ -5,14 +5,33 @@ from __future__ import annotations
 import posixpath
 from pathlib import Path
 
-from tare.archive.bounds import BLOCK, Counted, Unpacked, bomb, is_tar_header
 from tare.archive.compression import Compression, decompress, detect
 from tare.archive.entry import Entry, Kind
+from tare.archive.expansion import Counted, Expanded, ExpansionLimits
 from tare.archive.tar_reader import extract_tree
-from tare.archive.tar_stream import Limits
+from tare.archive.tar_stream import BLOCK, Limits, is_tar_header
 from tare.base.readers import Readable
 from tare.build.sources.limits import SourceLimits
 from tare.errors import DataCorrupt, InvalidArgument
+
+
+def unpacked(source: Readable, compressed: Counted, limits: SourceLimits, what: str) -> Expanded:
+    """The bytes of an archive, uncompressed, as long as they stay within the limits.
+
+    ``compressed`` counts what they are made from. Reading raises InvalidArgument (``archive-bomb``).
+    """
+    bounds = ExpansionLimits(size=limits.archive_bytes, ratio=limits.archive_ratio, ratio_from=limits.ratio_from)
+    settings = {"size": "max_archive_bytes", "ratio": "max_archive_ratio"}
+    return Expanded(source, compressed, bounds, lambda excess, limit: bomb(what, excess, settings[limit]))
+
+
+def bomb(what: str, excess: str, setting: str) -> InvalidArgument:
+    """The error for an archive that unpacks to too much."""
+    return InvalidArgument(
+        f"{what}: the archive unpacks to {excess}",
+        hint=f"if it is meant to, raise {setting} in the section build of the configuration",
+        code="archive-bomb",
+    )
 
 
 def unpack_context(stream: Readable, directory: Path, limits: SourceLimits, what: str) -> None:
@@ -22,7 +41,7 @@ def unpack_context(stream: Readable, directory: Path, limits: SourceLimits, what
     """
     compressed = Counted(stream)
     try:
-        source = Unpacked(decompress(compressed), compressed, limits, what)
+        source = unpacked(decompress(compressed), compressed, limits, what)
         extract_tree(source, directory, limits=Limits(members=limits.archive_entries), check=_stays_inside)
         while compressed.read(1 << 16):
             pass  # what follows the end of the archive, so that the sender is not cut off
