@@ -95,26 +95,25 @@ def string_map(query: Mapping[str, str], name: str) -> dict[str, str | None]:
 
 
 def platforms(query: MultiMapping[str], name: str = "platform") -> list[Platform]:
-    """Platforms of the query, each JSON of the OCI image index's ``platform`` (image-index.md), or ``os/arch``."""
-    return [_platform(text, name) for text in query.getall(name, []) if text]
+    """Platforms of the query, each JSON of the OCI image index's ``platform`` (image-index.md)."""
+    return [_platform(text) for text in query.getall(name, []) if text]
 
 
 def platform(query: MultiMapping[str]) -> Platform | None:
     """The one platform of the query, if there is one; see :func:`platforms`."""
     found = platforms(query)
     if len(found) > 1:
-        raise InvalidArgument("query parameter platform: only one can be given")
+        raise InvalidArgument("multiple platform parameters not supported")
     return found[0] if found else None
 
 
-def _platform(text: str, name: str) -> Platform:
-    if not text.lstrip().startswith("{"):
-        return Platform.parse(text)
-    document = json_value(text, name)
-    values = [document.get(member, "") for member in ("os", "architecture", "variant")]
-    if not all(isinstance(value, str) for value in values):
-        raise InvalidArgument(f"query parameter {name}: expected os, architecture and variant as texts")
-    return Platform.parse("/".join(value for value in values if value))
+def _platform(text: str) -> Platform:
+    try:
+        found = msgspec.json.decode(text, type=dict[str, Any])
+        parts = [str(found.get(member, "")) for member in ("os", "architecture", "variant")]
+        return Platform.parse("/".join(part for part in parts if part))
+    except (msgspec.DecodeError, InvalidArgument) as error:
+        raise InvalidArgument(f"failed to parse platform: {error}") from error
 
 
 def unix_time(query: Mapping[str, str], name: str, *, zero: float | None = None) -> float | None:

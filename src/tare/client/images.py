@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 
 from tare.client.caller import Document, Documents, Filters, Group, Values, filters_text
-from tare.client.http import Body, segment
+from tare.client.http import Body, Response, segment
 from tare.model import Platform
 
 
@@ -13,8 +14,6 @@ def platform_text(platform: str) -> str:
     """``os/arch[/variant]`` as the API takes it: JSON of the OCI image index's ``platform``. Raises InvalidArgument."""
     if not platform:
         return ""
-    import json
-
     wanted = Platform.parse(platform)
     members = {"architecture": wanted.architecture, "os": wanted.os, "variant": wanted.variant}
     return json.dumps({name: value for name, value in members.items() if value})
@@ -91,6 +90,18 @@ class Images(Group):
             async for message in response.documents():
                 yield message
 
+    async def save(self, names: Sequence[str], *, platform: str = "") -> Response:
+        """An archive of images, as ``docker save`` writes it: the answer whose body it is; close it."""
+        query: Values = {"names": [*names], "platform": _platform(platform)}
+        return await self._caller.open("GET", "/images/get", query=query)
+
+    async def load(self, body: Body, *, platform: str = "", quiet: bool = False) -> AsyncIterator[Document]:
+        """Load the images of an archive; yields messages, with ``stream`` where an image has come."""
+        query: Values = {"quiet": quiet, "platform": _platform(platform)}
+        async with await self._caller.open("POST", "/images/load", query=query, body=body) as response:
+            async for document in response.documents():
+                yield document
+
     async def import_tar(
         self, body: Body, *, repository: str = "", tag: str = "", message: str = "", changes: Sequence[str] = ()
     ) -> AsyncIterator[Document]:
@@ -99,3 +110,14 @@ class Images(Group):
         async with await self._caller.open("POST", "/images/create", query=query, body=body) as response:
             async for document in response.documents():
                 yield document
+
+
+def _platform(text: str) -> str:
+    """The API's form of ``os/architecture[/variant]``. Raises InvalidArgument."""
+    if not text:
+        return ""
+    from tare.model import Platform
+
+    platform = Platform.parse(text)
+    members = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
+    return json.dumps({name: value for name, value in members.items() if value})

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any
 
 from tare.archive.compression import decompress
 from tare.base.readers import Readable
@@ -318,14 +318,6 @@ class Images:
     async def bill_of_materials(self, reference: str, kind: str) -> tuple[str, AsyncIterator[bytes]]:
         """Media type and pieces of an SBOM: see :class:`BillsOfMaterials`. Raises NotFound, InvalidArgument."""
         return await self._boms.make(await self._store.images.resolve(reference), reference, kind)
-
-    async def load(self, stream: BinaryIO, progress: Progress) -> None:
-        """Not in this version. Raises Unsupported."""
-        raise Unsupported("loading image archives is not available in this version", hint="use docker import")
-
-    async def save(self, references: list[str]) -> None:
-        """Not in this version. Raises Unsupported."""
-        raise Unsupported("saving image archives is not available in this version")
 
     async def list(self, *, all: bool = False, filters: Filters | None = None) -> list[ImageSummary]:  # noqa: A002
         """Images, newest first. Filters: reference, label, dangling, before, since, until. Raises InvalidArgument."""

@@ -61,6 +61,14 @@ class KnownAs:
 
 
 @dataclass(frozen=True, slots=True)
+class NewImage:
+    """The bytes of an image's configuration, and the names that it gets."""
+
+    document: bytes
+    tags: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Row:
     id: Digest
     size: int
@@ -106,6 +114,35 @@ class ImageStore:
 
             await self._db.write(insert)
         return digest
+
+    async def create_all(self, new: Sequence[NewImage]) -> list[dict[Reference, Digest]]:
+        """Store several images and name them: all or, when anything goes wrong, none.
+
+        Images for different platforms have a name together, of the same platform the last one. Returns for each the
+        names that another image had, with that image's ID. Raises DataCorrupt, and NotFound for a missing layer.
+        """
+        configs = [_decode(item.document, "image configuration") for item in new]
+        async with self._leases.hold() as lease:
+            digests = [await self._content.write(item.document, MEDIA_TYPE_CONFIG, lease) for item in new]
+
+            def insert(connection: sqlite3.Connection) -> list[dict[Reference, Digest]]:
+                bearers: dict[Reference, dict[Platform, Digest]] = {}
+                for item, config, digest in zip(new, configs, digests, strict=True):
+                    _insert_image(connection, digest, config.rootfs.diff_ids)
+                    for name in item.tags:
+                        platform = Platform(config.os, config.architecture, config.variant)
+                        bearers.setdefault(name, {})[platform] = digest
+                taken: dict[Reference, Digest] = {}
+                for name, images in bearers.items():
+                    several = list(images.values())
+                    former = [row.id for row in _tagged(connection, name) if row.id not in several]
+                    if former:
+                        taken[name] = former[0]
+                    for digest in several:
+                        _set_tag(connection, name, digest, several)
+                return [{name: taken[name] for name in item.tags if name in taken} for item in new]
+
+            return await self._db.write(insert)
 
     async def know(self, image: Digest, known_as: KnownAs, *, tag: Reference | None = None) -> None:
         """Note what a registry knows the image by, and name it beside those of the same index. Raises NotFound."""
