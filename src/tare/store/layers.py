@@ -6,11 +6,13 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from tare.archive.compression import decompress
 from tare.archive.expansion import Counted, Expanded, ExpansionLimits
+from tare.archive.tar_stream import iter_entries
 from tare.base.locks import KeyedLocks
 from tare.base.readers import Readable, copy_stream
 from tare.errors import DataCorrupt, InvalidArgument, NotFound
@@ -21,6 +23,49 @@ from tare.store.leases import insert_reference
 from tare.store.placing import place
 
 _SETTINGS = {"size": "bytes", "ratio": "ratio"}
+
+
+class _Copied:
+    """A stream whose bytes are written to ``sink`` as they are read."""
+
+    def __init__(self, stream: Readable, sink: BinaryIO) -> None:
+        self._stream = stream
+        self._sink = sink
+        self.is_broken = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            data = self._stream.read(size)
+        except DataCorrupt:
+            self.is_broken = True
+            raise
+        self._sink.write(data)
+        return data
+
+
+class _Members:
+    """Looks at the members of a layer's tar while it is stored."""
+
+    def __init__(self) -> None:
+        self._fault: DataCorrupt | None = None
+
+    def copy(self, stream: Readable, sink: BinaryIO) -> None:
+        """Copy all of the tar. Raises what the stream raises."""
+        copied = _Copied(stream, sink)
+        try:
+            for _ in iter_entries(copied):
+                pass
+        except DataCorrupt as error:
+            if copied.is_broken:
+                raise
+            self._fault = error  # told when all has come: that it is another layer would be the better reason
+        copy_stream(stream, sink)
+
+    def check(self, staged: StagedFile) -> None:
+        """Raise DataCorrupt, the staged file deleted, for members such as no layer may have."""
+        if self._fault is not None:
+            staged.discard()
+            raise self._fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +98,15 @@ class LayerStore:
         return await self.install(staged, lease)
 
     async def import_stream(self, stream: Readable, expected: Digest | None, *, lease: str | None = None) -> Layer:
-        """Store an uncompressed tar. Raises DataCorrupt when it is not the ``expected`` one, Exhausted."""
+        """Store an uncompressed tar that comes from outside.
 
-        def produce(sink: BinaryIO) -> None:
-            copy_stream(stream, sink)
-
+        Raises DataCorrupt when it is not the ``expected`` one, or its members are such as no layer may have
+        (:func:`~tare.archive.tar_stream.iter_entries`); Exhausted.
+        """
+        members = _Members()
+        produce = partial(members.copy, stream)
         staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
+        members.check(staged)
         return await self.install(staged, lease)
 
     async def import_compressed(
@@ -84,10 +132,12 @@ class LayerStore:
                 code="layer-bomb",
             )
 
+        members = _Members()
+
         def produce(sink: BinaryIO) -> None:
             with blob.open("rb", buffering=0) as source:
                 compressed = Counted(source, observe)
-                copy_stream(Expanded(decompress(compressed), compressed, limits, refuse), sink)
+                members.copy(Expanded(decompress(compressed), compressed, limits, refuse), sink)
 
         try:
             staged = await stage(self._staging, produce, what=f"layer {expected}", expected=expected)
@@ -97,6 +147,7 @@ class LayerStore:
                 hint="whoever made the image has to make it again",
                 code=error.code or "layer-differs",
             ) from error
+        members.check(staged)
         return await self.install(staged, lease)
 
     async def hold(self, diff_id: Digest, lease: str) -> bool:

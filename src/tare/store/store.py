@@ -113,8 +113,11 @@ def _make_root(root: Path) -> Path:
     root = root.absolute()
     with disk_errors(root):
         root.mkdir(mode=0o711, parents=True, exist_ok=True)
-        for name in ("blobs/sha256", "layers", "snapshots", "staging"):
-            (root / name).mkdir(mode=0o711, parents=True, exist_ok=True)
+        (root / "blobs/sha256").mkdir(parents=True, exist_ok=True)
+        for name in ("blobs", "layers", "snapshots", "staging"):
+            (root / name).mkdir(exist_ok=True)
+            # No user of the host may start a layer's setuid programs or open its device nodes (as in CVE-2021-41091).
+            (root / name).chmod(0o700)
     return root
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import shutil
 import sqlite3
 import tempfile
 import time
@@ -19,6 +18,7 @@ from tare.archive.diff import write_upper
 from tare.archive.resource import write_changes
 from tare.archive.tar_reader import extract_layer
 from tare.archive.tar_writer import TarWriter
+from tare.base import trees
 from tare.base.locks import KeyedLocks
 from tare.base.readers import Readable
 from tare.base.shielding import finish
@@ -80,7 +80,7 @@ class UnpackedSnapshotter:
             except sqlite3.IntegrityError as error:
                 raise NotFound(f"no such layer: {key}") from error
             finally:
-                await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+                await asyncio.to_thread(trees.try_to_remove_tree, staging)
         return Lower(key)
 
     def _unpack(self, diff_id: Digest, abort: Abort) -> tuple[Path, int]:
@@ -100,7 +100,7 @@ class UnpackedSnapshotter:
                 _sync_file_system(self._root)  # the row must not outlive a power failure that the files do not
                 return staging, disk_usage(directory, itself=False)
             except BaseException:
-                shutil.rmtree(staging, ignore_errors=True)
+                trees.try_to_remove_tree(staging)
                 raise
 
     def _adopt(self, connection: sqlite3.Connection, made: list[int], key: str, staging: Path, size: int) -> None:
@@ -209,7 +209,7 @@ class UnpackedSnapshotter:
                     "UPDATE snapshots SET kind = 'committed', size = ? WHERE id = ?", (size, snapshot.id)
                 )
             )
-            await asyncio.to_thread(shutil.rmtree, upper.parent / "work", ignore_errors=True)
+            await asyncio.to_thread(trees.try_to_remove_tree, upper.parent / "work")
         return Lower(key)
 
     def _measure_unmounted(self, key: str, upper: Path) -> int:
@@ -324,7 +324,7 @@ class UnpackedSnapshotter:
 def remove_tree(path: Path) -> None:
     """Delete a snapshot's directory; quiet when it is gone. Raises InternalError naming it."""
     try:
-        shutil.rmtree(path)
+        trees.remove_tree(path)
     except FileNotFoundError:
         return
     except OSError as error:
