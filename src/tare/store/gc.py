@@ -39,7 +39,8 @@ def graph(connection: sqlite3.Connection) -> tuple[set[Node], dict[Node, list[No
     """All objects of this database and what each refers to.
 
     An image refers to its configuration and layers, a layer to the snapshot that it was unpacked into, a snapshot to
-    its lowers and its layer.
+    its lowers and its layer. Rows that name what does not exist (which foreign keys forbid, damage does not) count for
+    nothing: an engine with such rows must start, so that they can be found.
     """
     known: dict[str, dict[str | int, Node]] = {
         kind: {row[0]: Node(kind, str(row[0])) for row in connection.execute(query)} for kind, query in _OBJECTS
@@ -50,9 +51,11 @@ def graph(connection: sqlite3.Connection) -> tuple[set[Node], dict[Node, list[No
         # grouped by the database's own names, which are quicker to look up than nodes
         found: dict[str | int, list[Node]] = {}
         for source, destination in connection.execute(query):
-            found.setdefault(source, []).append(destinations[destination])
+            if (there := destinations.get(destination)) is not None:
+                found.setdefault(source, []).append(there)
         for source, several in found.items():
-            references.setdefault(sources[source], []).extend(several)
+            if (here := sources.get(source)) is not None:
+                references.setdefault(here, []).extend(several)
     return {node for some in known.values() for node in some.values()}, references
 
 
