@@ -70,8 +70,14 @@ def plan(connection: sqlite3.Connection) -> set[Node]:
     Roots: images, active snapshots, build cache rows, failed steps that are kept (with what their mounts show), leases.
     """
     nodes, references = graph(connection)
-    roots = [Node(kind, str(name)) for kind, name in connection.execute(_ROOTS)]
-    return unreachable(nodes, [*roots, *leased(connection)], references)
+    return unreachable(nodes, roots(connection), references)
+
+
+def roots(connection: sqlite3.Connection, *, build_cache: bool = True) -> list[Node]:
+    """What keeps objects: see :func:`plan`; without ``build_cache`` what of it would stay if there were none."""
+    queries = (_ROOTS, _CACHE_ROOTS) if build_cache else (_ROOTS,)
+    found = [Node(kind, str(name)) for query in queries for kind, name in connection.execute(query)]
+    return [*found, *leased(connection)]
 
 
 _OBJECTS = (
@@ -90,11 +96,13 @@ _REFERENCES = (
 _ROOTS = """
 SELECT 'image', id FROM images
 UNION ALL SELECT 'snapshot', id FROM snapshots WHERE kind = 'active'
-UNION ALL SELECT 'snapshot', snapshot FROM build_cache WHERE snapshot IS NOT NULL
-UNION ALL SELECT 'layer', diff_id FROM build_cache WHERE diff_id IS NOT NULL
 UNION ALL SELECT 'snapshot', snapshot FROM kept_steps
 UNION ALL SELECT 'snapshot', s.id FROM kept_step_parts p JOIN snapshots s ON s.key = p.object
 UNION ALL SELECT 'layer', object FROM kept_step_parts WHERE kind = 'layer'
+"""
+_CACHE_ROOTS = """
+SELECT 'snapshot', snapshot FROM build_cache WHERE snapshot IS NOT NULL
+UNION ALL SELECT 'layer', diff_id FROM build_cache WHERE diff_id IS NOT NULL
 """
 _LEASED = """
 SELECT 'snapshot', s.id FROM lease_references r JOIN snapshots s ON s.key = r.object WHERE r.kind = 'snapshot'

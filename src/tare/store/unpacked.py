@@ -139,7 +139,7 @@ class UnpackedSnapshotter:
         found = _find(connection, key)
         if found is None:
             number = _insert(connection, key, "layer", diff_id=key, size=size)
-            made.append(number)
+            self._begin(made, number)
         elif self.content_path(found.id, found.kind).is_dir():
             return
         else:
@@ -155,7 +155,7 @@ class UnpackedSnapshotter:
                 raise Conflict(f"snapshot {key} exists already", code="snapshot-exists")
             below = [_require_lower(connection, lower).id for lower in lowers]
             number = _insert(connection, key, "active")
-            made.append(number)
+            self._begin(made, number)
             connection.executemany(
                 "INSERT INTO snapshot_lowers VALUES (?, ?, ?)",
                 [(number, position, lower) for position, lower in enumerate(below)],
@@ -178,6 +178,12 @@ class UnpackedSnapshotter:
             # On the writer's thread as well, as the numbers may be given out again.
             await finish(self._db.write(lambda connection: self._drop_unused(connection, made)), what="a snapshot")
             raise
+        finally:
+            self.unfinished.difference_update(map(str, made))
+
+    def _begin(self, made: list[int], number: int) -> None:
+        made.append(number)
+        self.unfinished.add(str(number))
 
     def _drop_unused(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
         for number in numbers:
