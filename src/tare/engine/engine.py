@@ -18,6 +18,7 @@ from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
 from tare.engine.events import Events
 from tare.engine.execs import Execs
+from tare.engine.fsck import Fsck
 from tare.engine.health import HealthMonitors
 from tare.engine.images import Images
 from tare.engine.lifecycle import Lifecycle
@@ -63,6 +64,7 @@ class Engine:
     reachability: Reachability
     volumes: Volumes
     events: Events
+    fsck: Fsck
     system: System
     lifecycle: Lifecycle
     health: HealthMonitors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -14,7 +15,7 @@ from tare.archive.expected import ExpectedTree
 from tare.archive.tar_writer import TarWriter
 from tare.errors import DataCorrupt, TareError
 from tare.model import Digest
-from tare.store.fsck.blobs import broken, forget_damaged, remove_any, wrong_size
+from tare.store.fsck.blobs import DAMAGED, broken, forget_damaged, remove_any, wrong_size
 from tare.store.fsck.directories import Replacement, replace_directory
 from tare.store.fsck.findings import Problem, State
 from tare.store.fsck.reading import Seen, examine
@@ -46,7 +47,9 @@ async def check_layers(run: Run) -> None:
             await _check(run, diff_id, again=True)
             run.tell(msgspec.structs.replace(problem, state=State.REPAIRED, repair=REWRITTEN))
             continue
-        can_try = not run.options.repair and bool(await _sources(run, diff_id))
+        aside = run.parts.layers.path(diff_id).with_suffix(DAMAGED)
+        tried = await asyncio.to_thread(os.path.lexists, aside)
+        can_try = not (run.options.repair or tried) and bool(await _sources(run, diff_id))
         await _note_missing_directory(run, diff_id, can_try=can_try)
         if can_try:
             problem = msgspec.structs.replace(problem, repair=f"{REWRITTEN}, if that makes exactly the same tar")

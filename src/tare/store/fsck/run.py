@@ -26,6 +26,9 @@ from tare.store.unpacked import UnpackedSnapshotter
 
 T = TypeVar("T")
 
+_TELLINGS = 200  # of progress in one check, at most
+_TELLING = 1 << 20  # bytes between two of them, at least
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -75,6 +78,7 @@ class Run:
     """Layers that the database has another size of."""
     promised: set[tuple[str, object]] = field(default_factory=set)
     """Keys that a table lacks and that a repair will, or may, write anew: ``("layers", diffID)``."""
+    _told: int = -1
     _began: float = field(default_factory=time.monotonic)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
 
@@ -91,8 +95,10 @@ class Run:
         return await self.parts.db.write(work, freeing=True)
 
     def looking_at(self, what: str) -> None:
-        """Tell what is looked at now."""
-        self.observe(Progress(done=self.done, total=self.total, what=what))
+        """Tell what is looked at now, if enough has been read since it was told last."""
+        if self._told < 0 or self.done - self._told >= max(self.total // _TELLINGS, _TELLING):
+            self._told = self.done
+            self.observe(Progress(done=self.done, total=self.total, what=what))
 
     def count_bytes(self, count: int, what: str) -> None:
         """Note that bytes were read; from any thread."""

@@ -103,8 +103,11 @@ def how_to_get(connection: sqlite3.Connection, image: str, node: Node | None = N
         if tag.is_virtual:
             return f"assemble it again with `tare pull {tag.familiar()}`"
     name = tags[0].familiar() if tags else short_id(image)
-    if (place := _built_at(connection, image, node)) is not None:
-        return f"build {name} again{place}"
+    row = connection.execute("SELECT document FROM image_origins WHERE image = ?", (image,)).fetchone()
+    if row is not None:
+        with suppress(msgspec.DecodeError):
+            origin = msgspec.json.decode(row[0], type=ImageOrigin)
+            return _how_to_build(connection, name, image, origin, node)
     return f"pull, load or import {name} again"
 
 
@@ -117,25 +120,18 @@ def _tags(connection: sqlite3.Connection, image: str) -> list[Reference]:
     return found
 
 
-def _built_at(connection: sqlite3.Connection, image: str, node: Node | None) -> str | None:
-    """Where a build of this engine made an image or one of its layers; None where it was not built here."""
-    row = connection.execute("SELECT document FROM image_origins WHERE image = ?", (image,)).fetchone()
-    if row is None:
-        return None
-    try:
-        origin = msgspec.json.decode(row[0], type=ImageOrigin)
-    except msgspec.DecodeError:
-        return None
-    query = "SELECT position FROM image_layers WHERE image = ? AND diff_id = ?"
+def _how_to_build(connection: sqlite3.Connection, name: str, image: str, origin: ImageOrigin, node: Node | None) -> str:
+    """How an image that was built here gets its configuration or one of its layers again."""
+    query = "SELECT position FROM image_layers WHERE image = ? AND diff_id = ? ORDER BY position"
     found = connection.execute(query, (image, node.name if node is not None else "")).fetchone()
     if found is None:
-        return ""
+        return f"build {name} again"
     index = found[0] - origin.below
-    if index < 0:
-        return f" and its base image {origin.base}" if origin.base else ""
-    if index < len(origin.layers) and (made := origin.layers[index]).line:
-        return f" ({made.file}:{made.line} makes the layer)"
-    return ""
+    if index < 0 and origin.base:
+        return f"get {origin.base.removeprefix('FROM ')}, the base of {name}, again"
+    if 0 <= index < len(origin.layers) and (made := origin.layers[index]).line:
+        return f"build {name} again ({made.file}:{made.line} makes the layer)"
+    return f"build {name} again"
 
 
 def _containers(connection: sqlite3.Connection, snapshots: Collection[int], images: Collection[str]) -> list[str]:
