@@ -115,6 +115,7 @@ _TOP: Mapping[str, str] = {
     "doctor": "doctor:doctor",
     "events": "system:events",
     "exposure": "exposure:exposure",
+    "fsck": "fsck:fsck",
     "history": "images:history",
     "images": "images:images",
     "import": "images:import_image",

@@ -33,6 +33,7 @@ from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
 from tare.engine.failures import Failures
+from tare.engine.fsck import Fsck
 from tare.engine.health import HealthMonitors
 from tare.engine.health_probes import HealthProbes
 from tare.engine.health_records import HealthRecords
@@ -223,6 +224,7 @@ def _engine(parts: _Parts) -> Engine:
         reachability=Reachability(network=parts.network, records=parts.records, pids_of=containers.pids),
         volumes=volumes,
         events=parts.events,
+        fsck=Fsck(parts.store, SnapshotStore(parts.store.db, parts.paths.volumes)),
         system=System(
             containers=containers,
             images=images,

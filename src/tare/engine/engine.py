@@ -18,6 +18,7 @@ from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
 from tare.engine.events import Events
 from tare.engine.execs import Execs
+from tare.engine.fsck import Fsck
 from tare.engine.health import HealthMonitors
 from tare.engine.image_archives.loading import ImageLoader
 from tare.engine.image_archives.saving import ImageSaver
@@ -67,6 +68,7 @@ class Engine:
     reachability: Reachability
     volumes: Volumes
     events: Events
+    fsck: Fsck
     system: System
     lifecycle: Lifecycle
     health: HealthMonitors

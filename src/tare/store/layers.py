@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,13 +91,28 @@ class LayerStore:
         """Where the layer's tar lies, whether or not it exists."""
         return self._root / f"{diff_id.hex}.tar"
 
-    async def write(self, produce: Callable[[BinaryIO], None], *, lease: str | None = None) -> Layer:
+    async def write(
+        self, produce: Callable[[BinaryIO], None], *, lease: str | None = None, expected: Digest | None = None
+    ) -> Layer:
         """Store the tar that ``produce`` writes; it runs in a thread. Idempotent by content.
 
-        Raises what ``produce`` raises, and Exhausted; nothing is stored then.
+        A damaged file of the same layer is replaced. Raises what ``produce`` raises, DataCorrupt when it is not the
+        ``expected`` tar, and Exhausted; nothing is stored then.
         """
-        staged = await stage(self._staging, produce, what="layer")
+        staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
         return await self.install(staged, lease)
+
+    async def is_whole(self, diff_id: Digest) -> bool:
+        """Whether the layer is stored and its file has the size that it must have; its bytes are not read.
+
+        For those who would get a layer again that is here: of one whose file is gone or cut short only the row is here.
+        """
+        try:
+            layer = await self.get(diff_id)
+            status = await asyncio.to_thread(self.path(diff_id).stat)
+        except (NotFound, OSError):
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == layer.size
 
     async def import_stream(self, stream: Readable, expected: Digest | None, *, lease: str | None = None) -> Layer:
         """Store an uncompressed tar that comes from outside.
