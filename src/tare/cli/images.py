@@ -1,4 +1,4 @@
-"""``images``, ``pull``, ``tag``, ``rmi``, ``history``, ``import``."""
+"""``images``, ``pull``, ``push``, ``tag``, ``rmi``, ``history``, ``import``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import click
 
 from tare.cli.filters import read_filters
-from tare.cli.pulling import pull_image, split_name
+from tare.cli.pulling import pull_reference, push_reference, read_name, split_name
 from tare.cli.session import Session, pass_session
 from tare.cli.tables import listing, short_id, shorten, write
 from tare.cli.units import ago, human_size, local_time
@@ -91,17 +91,36 @@ def _rows(image: dict[str, Any], now: float, *, full: bool) -> list[dict[str, st
 
 
 @click.command(short_help="Fetch or assemble an image.")
+@click.option("-a", "--all-tags", is_flag=True, help="Fetch all tags of the repository.")
 @click.option("-q", "--quiet", is_flag=True, help="Don't show progress.")
 @click.option("--platform", default="", help="Platform, such as linux/amd64.")
+@click.option("--disable-content-trust", is_flag=True, default=True, hidden=True)
 @click.argument("name")
 @pass_session
-def pull(session: Session, quiet: bool, platform: str, name: str) -> None:
+def pull(
+    session: Session, *, all_tags: bool, quiet: bool, platform: str, disable_content_trust: bool, name: str
+) -> None:
     """Fetch an image from a registry, or assemble one of tare.local."""
-    from tare.model import Reference
-
-    reference = Reference.parse(name)
-    session.run(lambda client: pull_image(client, name, platform=platform, quiet=quiet))
+    reference = read_name(name, all_tags=all_tags, quiet=quiet)
+    session.run(lambda client: pull_reference(client, reference, platform=platform, quiet=quiet))
     print(str(reference))
+
+
+@click.command(short_help="Send an image to a registry.")
+@click.option("-a", "--all-tags", is_flag=True, help="Send all tags of the repository.")
+@click.option("-q", "--quiet", is_flag=True, help="Don't show progress.")
+@click.option("--platform", default="", help="Of an image for several platforms only this one.")
+@click.option("--disable-content-trust", is_flag=True, default=True, hidden=True)
+@click.argument("name")
+@pass_session
+def push(
+    session: Session, *, all_tags: bool, quiet: bool, platform: str, disable_content_trust: bool, name: str
+) -> None:
+    """Send an image to the registry that its name says."""
+    reference = read_name(name, all_tags=all_tags, quiet=quiet)
+    session.run(lambda client: push_reference(client, reference, platform=platform, quiet=quiet))
+    if quiet:
+        print(str(reference))
 
 
 @click.command(short_help="Give an image one more name.")

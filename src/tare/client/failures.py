@@ -75,7 +75,19 @@ def interrupted() -> Unavailable:
     return Unavailable("the engine closed the connection in the middle of its answer")
 
 
-_OWN_CODES = frozenset({"engine-down", "engine-start", "invalid-flag", "cidfile", "template"})
+_OWN_CODES = frozenset(
+    {
+        "engine-down",
+        "engine-start",
+        "invalid-flag",
+        "cidfile",
+        "template",
+        "client-config",
+        "credential-helper",
+        "login",
+        "transfer",
+    }
+)
 """Codes of errors that the client itself raises."""
 
 

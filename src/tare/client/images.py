@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from tare.client.caller import Document, Documents, Filters, Group, Values, filters_text
 from tare.client.http import Body, segment
+from tare.client.progress import Progress, read_progress
+from tare.client.registry_auth import RegistryAuth
 
 
 class Images(Group):
@@ -65,12 +68,39 @@ class Images(Group):
         removed: Document = await self._caller.call("POST", "/images/prune", query=query)
         return removed
 
-    async def pull(self, name: str, tag: str, *, platform: str = "") -> AsyncIterator[Document]:
-        """Fetch (or assemble) an image; yields the API's progress messages."""
+    async def pull(
+        self, name: str, tag: str = "", *, platform: str = "", auth: RegistryAuth | None = None
+    ) -> AsyncGenerator[Progress, None]:
+        """Fetch (or assemble) an image; ``tag`` may be a digest, without one all tags of the repository are fetched.
+
+        Without ``auth`` the credentials that the user's configuration keeps are sent. The transfer ends when the
+        iteration does. Raises what the engine says: NotFound, Unauthorized, Unavailable, InternalError.
+        """
+        headers = await self._caller.auth_headers(name, auth)
         query: Values = {"fromImage": name, "tag": tag, "platform": platform}
-        async with await self._caller.open("POST", "/images/create", query=query) as response:
-            async for message in response.documents():
-                yield message
+        async with await self._caller.open("POST", "/images/create", query=query, headers=headers) as response:
+            async for progress in read_progress(response.documents()):
+                yield progress
+
+    async def push(
+        self, name: str, tag: str = "", *, platform: str = "", auth: RegistryAuth | None = None
+    ) -> AsyncGenerator[Progress, None]:
+        """Send an image to the registry that its name says; without ``tag`` all tags of the repository.
+
+        As :meth:`pull` with credentials, end and errors. The last message's ``aux`` has ``Tag``, ``Digest``, ``Size``.
+        """
+        headers = await self._caller.auth_headers(name, auth)
+        if platform:
+            from tare.model.platform import Platform
+
+            parsed = Platform.parse(platform)
+            wanted = {"os": parsed.os, "architecture": parsed.architecture, "variant": parsed.variant}
+            platform = json.dumps({key: value for key, value in wanted.items() if value})
+        query: Values = {"tag": tag, "platform": platform}
+        path = f"/images/{segment(name)}/push"
+        async with await self._caller.open("POST", path, query=query, headers=headers) as response:
+            async for progress in read_progress(response.documents()):
+                yield progress
 
     async def import_tar(
         self, body: Body, *, repository: str = "", tag: str = "", message: str = "", changes: Sequence[str] = ()
