@@ -62,7 +62,8 @@ def images(
 
     found = session.run(lambda client: client.images.list(everything=everything, filters=wanted))
     now = time.time()
-    rows = [row for image in found for row in _rows(image, now, full=no_trunc)]
+    digests = digests or "{{.Digest}}" in template
+    rows = [row for image in found for row in image_rows(image, now, full=no_trunc, digests=digests)]
     if quiet and not template:
         write("".join(f"{identifier}\n" for identifier in [row["ID"] for row in rows]))
         return
@@ -70,7 +71,8 @@ def images(
     write(listing(rows, _TITLES, columns, template))
 
 
-def _rows(image: dict[str, Any], now: float, *, full: bool) -> list[dict[str, str]]:
+def image_rows(image: dict[str, Any], now: float, *, full: bool, digests: bool) -> list[dict[str, str]]:
+    """A row for each name; with ``digests`` for each digest that a registry knows the name by, as Docker has it."""
     common = {
         "ID": image["Id"] if full else short_id(image["Id"]),
         "CreatedSince": ago(image["Created"], now),
@@ -79,14 +81,20 @@ def _rows(image: dict[str, Any], now: float, *, full: bool) -> list[dict[str, st
         "Digest": _NONE,
         "Containers": str(image["Containers"]) if image.get("Containers", -1) >= 0 else "N/A",
     }
-    rows = []
-    for name in image.get("RepoTags") or []:
-        repository, _, tag = name.rpartition(":")
-        rows.append({**common, "Repository": repository, "Tag": tag})
+    known: dict[str, list[str]] = {}
     for name in image.get("RepoDigests") or []:
         repository, _, digest = name.partition("@")
-        if repository not in {row["Repository"] for row in rows}:
-            rows.append({**common, "Repository": repository, "Tag": _NONE, "Digest": digest})
+        known.setdefault(repository, []).append(digest)
+    rows = []
+    tagged = set()
+    for name in image.get("RepoTags") or []:
+        repository, _, tag = name.rpartition(":")
+        tagged.add(repository)
+        shown = known.get(repository, [_NONE]) if digests else [_NONE]
+        rows += [{**common, "Repository": repository, "Tag": tag, "Digest": digest} for digest in shown]
+    for repository in [name for name in known if name not in tagged]:
+        shown = known[repository] if digests else [_NONE]
+        rows += [{**common, "Repository": repository, "Tag": _NONE, "Digest": digest} for digest in shown]
     return rows or [{**common, "Repository": _NONE, "Tag": _NONE}]
 
 

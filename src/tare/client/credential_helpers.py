@@ -7,7 +7,6 @@ its arguments; what it says on standard error goes to the terminal.
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import Any
 
 from tare.client.registry_auth import RegistryAuth
@@ -66,6 +65,8 @@ class CredentialHelper:
         return found
 
     def _run(self, action: str, data: str, doing: str, *, missing: str = "") -> str | None:
+        import subprocess  # few have a helper, and all wait for what is imported
+
         try:
             ended = subprocess.run([self.program, action], input=data.encode(), stdout=subprocess.PIPE, check=False)
         except FileNotFoundError as error:
