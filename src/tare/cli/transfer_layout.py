@@ -1,13 +1,14 @@
 """A transfer as lines that fit into a terminal of any size.
 
 With more parts than rows, those that are done become one line, then those that wait; of what runs, the first are shown
-and the rest is counted. A narrow terminal gets no bars, then no rates; what is left of a line is cut.
+and the rest is counted. A narrow terminal gets no bars, then no time left, no rates; what is left of a line is cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from tare.cli.transfer_board import DONE, ENDED, RUNNING, WAITING, Board, Part, has_bytes
@@ -18,8 +19,9 @@ _FRAME_SECONDS = 0.08
 _MARKS = {WAITING: ("·", "dim"), DONE: ("✔", "green"), ENDED: ("⊘", "yellow")}
 _STATUS_WIDTH = 20  # columns of the states' words
 _BAR_FROM = 72  # columns of the terminal from which on there are bars
-_RATE_FROM = 52
-_BAR_WIDEST = 40
+_BAR_WIDEST, _BAR_NARROWEST = 40, 6
+_SPACED_FROM = 52
+_SIZE_WIDTH = 8
 _WIDEST = 130  # columns; beyond, numbers would be too far from what they belong to
 
 
@@ -70,31 +72,43 @@ def _part(part: Part, width: int, now: float) -> Text:
         mark, style = _FRAMES[int(now / _FRAME_SECONDS) % len(_FRAMES)], "cyan"
     else:
         mark, style = _MARKS[part.state]
-    status = _plain(part.status)
-    line = Text.assemble((f"  {mark} ", style), _plain(part.id), " ", (status, "" if part.state == RUNNING else "dim"))
-    facts = list(_facts(part, width, now))
-    if not facts:
-        return line
-    line.pad_right(max(_STATUS_WIDTH - len(status), 0))
-    if width >= _BAR_FROM and part.total:
-        taken = line.cell_len + 2 + sum(len(fact) + 2 for fact in facts)
-        line.append_text(_bar(part.current / part.total, min(max(width - taken, 5), _BAR_WIDEST)))
+    name, status, facts = _plain(part.id), _plain(part.status), _facts(part, now)
+    if facts and width >= _SPACED_FROM:
+        facts[0] = facts[0].rjust(_SIZE_WIDTH)
+    room = width - 1 - cell_len(f"  {mark} {name} ")
+    while len(facts) > 1 and cell_len(status) + _length(facts) > room:
+        facts.pop()
+    if facts:
+        status = set_cell_size(status, min(cell_len(status), max(room - _length(facts), 0)))
+    line = Text.assemble((f"  {mark} ", style), name, " ", (status, "" if part.state == RUNNING else "dim"))
+    room -= cell_len(status) + _length(facts)
+    if facts:
+        padding = min(max(_STATUS_WIDTH - len(status), 0), max(room, 0))
+        line.pad_right(padding)
+        room -= padding
+    if part.total and room > _BAR_NARROWEST and width >= _BAR_FROM:
+        line.append_text(_bar(part.current / part.total, min(room - 1, _BAR_WIDEST)))
     for fact in facts:
         line.append(f"  {fact}", style="dim")
     return line
 
 
-def _facts(part: Part, width: int, now: float) -> Iterator[str]:
+def _length(facts: Sequence[str]) -> int:
+    return sum(cell_len(fact) + 2 for fact in facts)
+
+
+def _facts(part: Part, now: float) -> list[str]:
+    """What is known in numbers, the most important first."""
     if part.state == DONE and part.size:
-        yield f"{human_size(part.size):>8}"
+        return [human_size(part.size)]
     if part.state != RUNNING or not part.current:
-        return
-    yield f"{human_size(part.current):>6}/{human_size(part.total)}" if part.total else f"{human_size(part.current):>6}"
-    rate = part.meter.rate(now)
-    if width >= _RATE_FROM and rate > 0:
-        yield f"{human_size(rate)}/s"
+        return []
+    facts = [human_size(part.current) + (f"/{human_size(part.total)}" if part.total else "")]
+    if (rate := part.meter.rate(now)) > 0:
+        facts.append(f"{human_size(rate)}/s")
         if part.total > part.current:
-            yield short_time((part.total - part.current) / rate)
+            facts.append(short_time((part.total - part.current) / rate))
+    return facts
 
 
 def _bar(fraction: float, width: int) -> Text:
@@ -112,7 +126,7 @@ def _summary(board: Board, now: float, width: int) -> Text:
         if (left := board.seconds_left(now)) is not None:
             words.append(f"{short_time(left)} left")
     words.append(short_time(now - board.began))
-    return _cut(Text(("  " if width >= _RATE_FROM else " ").join(words), style="bold"), width)
+    return _cut(Text(("  " if width >= _SPACED_FROM else " ").join(words), style="bold"), width)
 
 
 def _outcome(board: Board, now: float) -> Text:

@@ -183,6 +183,18 @@ def test_every_size_of_terminal(board: Board) -> None:
             assert all(cell_len(line.plain) <= width for line in lines), (width, height)
 
 
+def test_narrow_terminal_keeps_the_bytes_longest() -> None:
+    board = board_of(
+        [moving("0123456789ab", 5_000_000, 90_000_000), moving("0123456789ab", 9_000_000, 90_000_000)], step=1
+    )
+    parts = {width: shown(board, width=width, now=1.0)[0][4:] for width in (30, 40, 50, 70, 80)}
+    assert parts[30] == "0123456789ab Do  9MB/90MB"
+    assert parts[40] == "0123456789ab Downloading   9MB/90MB"
+    assert parts[50].endswith("9MB/90MB  4MB/s")
+    assert parts[70].endswith("9MB/90MB  4MB/s  20s")
+    assert "━" in parts[80]
+
+
 def test_control_characters_do_not_reach_the_terminal() -> None:
     board = board_of([Progress("Wait\x1b[2Jing", "a\x1b]0;x\x07b")])
     assert not any("\x1b" in line or "\x07" in line for line in shown(board))
