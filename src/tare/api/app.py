@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 FINISH_SECONDS = 10.0
 """How long a closing server waits for operations whose clients are gone."""
 
+HEAD_LIMIT = 1 << 20  # bytes of a request line or header, as in Go: a build sends credentials of all registries
 BACKLOG = 128
 
 HANDLER_SECONDS = 2.0
@@ -84,6 +85,8 @@ class ApiServer:
             shutdown_timeout=HANDLER_SECONDS,
             handler_cancellation=True,
             auto_decompress=False,
+            max_line_size=HEAD_LIMIT,
+            max_field_size=HEAD_LIMIT,
         )
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from tare.client.caller import Document, Documents, Filters, Group, Values, filters_text
 from tare.client.http import Body, Response, segment
+from tare.client.progress import Progress, read_progress
+from tare.client.registry_auth import RegistryAuth
 from tare.model import Platform
 
 
@@ -83,21 +85,42 @@ class Images(Group):
         removed: Document = await self._caller.call("POST", "/images/prune", query=query)
         return removed
 
-    async def pull(self, name: str, tag: str, *, platform: str = "") -> AsyncIterator[Document]:
-        """Fetch (or assemble) an image; yields the API's progress messages."""
+    async def pull(
+        self, name: str, tag: str = "", *, platform: str = "", auth: RegistryAuth | None = None
+    ) -> AsyncGenerator[Progress, None]:
+        """Fetch (or assemble) an image; ``tag`` may be a digest, without one all tags of the repository are fetched.
+
+        Without ``auth`` the credentials that the user's configuration keeps are sent. The transfer ends when the
+        iteration does. Raises what the engine says: NotFound, Unauthorized, Unavailable, InternalError.
+        """
+        headers = await self._caller.auth_headers(name, auth)
         query: Values = {"fromImage": name, "tag": tag, "platform": platform}
-        async with await self._caller.open("POST", "/images/create", query=query) as response:
-            async for message in response.documents():
-                yield message
+        async with await self._caller.open("POST", "/images/create", query=query, headers=headers) as response:
+            async for progress in read_progress(response.documents()):
+                yield progress
+
+    async def push(
+        self, name: str, tag: str = "", *, platform: str = "", auth: RegistryAuth | None = None
+    ) -> AsyncGenerator[Progress, None]:
+        """Send an image to the registry that its name says; without ``tag`` all tags of the repository.
+
+        As :meth:`pull` with credentials, end and errors. The last message's ``aux`` has ``Tag``, ``Digest``, ``Size``.
+        """
+        headers = await self._caller.auth_headers(name, auth)
+        query: Values = {"tag": tag, "platform": platform_text(platform)}
+        path = f"/images/{segment(name)}/push"
+        async with await self._caller.open("POST", path, query=query, headers=headers) as response:
+            async for progress in read_progress(response.documents()):
+                yield progress
 
     async def save(self, names: Sequence[str], *, platform: str = "") -> Response:
         """An archive of images, as ``docker save`` writes it: the answer whose body it is; close it."""
-        query: Values = {"names": [*names], "platform": _platform(platform)}
+        query: Values = {"names": [*names], "platform": platform_text(platform)}
         return await self._caller.open("GET", "/images/get", query=query)
 
     async def load(self, body: Body, *, platform: str = "", quiet: bool = False) -> AsyncIterator[Document]:
         """Load the images of an archive; yields messages, with ``stream`` where an image has come."""
-        query: Values = {"quiet": quiet, "platform": _platform(platform)}
+        query: Values = {"quiet": quiet, "platform": platform_text(platform)}
         async with await self._caller.open("POST", "/images/load", query=query, body=body) as response:
             async for document in response.documents():
                 yield document
@@ -110,14 +133,3 @@ class Images(Group):
         async with await self._caller.open("POST", "/images/create", query=query, body=body) as response:
             async for document in response.documents():
                 yield document
-
-
-def _platform(text: str) -> str:
-    """The API's form of ``os/architecture[/variant]``. Raises InvalidArgument."""
-    if not text:
-        return ""
-    from tare.model import Platform
-
-    platform = Platform.parse(text)
-    members = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
-    return json.dumps({name: value for name, value in members.items() if value})

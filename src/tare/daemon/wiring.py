@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,7 @@ from tare.engine.quiesce import Quiescer
 from tare.engine.reachability import Reachability
 from tare.engine.records import ContainerRecords
 from tare.engine.recovery import Recovery
+from tare.engine.registry_logins import RegistryLogins
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
 from tare.engine.shells import Shells
@@ -74,6 +76,8 @@ from tare.engine.weigh import Weigher
 from tare.errors import InvalidArgument
 from tare.network.model import NetworkSettings
 from tare.network.service import NetworkService
+from tare.registry.client import RegistryClient
+from tare.registry.settings import Registries
 from tare.runtime.choice import RuntimeChoice, choose_runtimes
 from tare.runtime.filters import CompiledFilters
 from tare.runtime.host import HostFacts, probe_host
@@ -144,6 +148,7 @@ class _Parts:
     failures: Failures
     logs: LogKeeping
     links: Links
+    registries: RegistryClient
 
 
 def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: RuntimeChoice, facts: HostFacts) -> Engine:
@@ -189,8 +194,16 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         failures=Failures(store=store, paths=paths, facts=facts, logs=logs),
         logs=logs,
         links=links,
+        registries=_registries(settings, paths),
     )
     return _engine(parts)
+
+
+def _registries(settings: Settings, paths: EnginePaths) -> RegistryClient:
+    known = Registries(
+        settings.registries, certificate_directories=settings.registry.certificates, environment=os.environ
+    )
+    return RegistryClient(known, paths.cache / "downloads")
 
 
 def _engine(parts: _Parts) -> Engine:
@@ -221,6 +234,7 @@ def _engine(parts: _Parts) -> Engine:
         catalogue=Catalogue(parts.store),
         debugging=_debugging(parts, builder, executor, images),
         networks=_networks(parts),
+        registry_logins=RegistryLogins(parts.registries),
         reachability=Reachability(network=parts.network, records=parts.records, pids_of=containers.pids),
         volumes=volumes,
         events=parts.events,

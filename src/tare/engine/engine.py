@@ -30,6 +30,7 @@ from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.reachability import Reachability
 from tare.engine.recovery import Recovery
+from tare.engine.registry_logins import RegistryLogins
 from tare.engine.stats import Stats
 from tare.engine.system import System
 from tare.engine.unpersisted import UnpersistedService
@@ -65,6 +66,7 @@ class Engine:
     catalogue: Catalogue
     debugging: Debugging
     networks: Networks
+    registry_logins: RegistryLogins
     reachability: Reachability
     volumes: Volumes
     events: Events
@@ -96,6 +98,7 @@ class Engine:
     async def stop(self, *, containers_too: bool = False) -> None:
         """Let go. Containers go on, unless ``containers_too``: then nothing of this engine is left in the kernel."""
         await self.builds.close()
+        await self.registry_logins.close()
         await self.debugging.close()
         await self.build_cache.close()
         if containers_too:
