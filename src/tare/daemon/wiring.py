@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tare.archive.expansion import ExpansionLimits
 from tare.base.locks import KeyedLocks
 from tare.build.builder import Builder
 from tare.build.kept import KeepPolicy
@@ -32,10 +34,13 @@ from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
 from tare.engine.failures import Failures
+from tare.engine.fsck import Fsck
 from tare.engine.health import HealthMonitors
 from tare.engine.health_probes import HealthProbes
 from tare.engine.health_records import HealthRecords
 from tare.engine.id_ranges import IdRanges
+from tare.engine.image_archives.loading import ImageLoader
+from tare.engine.image_archives.saving import ImageSaver
 from tare.engine.images import Images
 from tare.engine.isolation import Isolation
 from tare.engine.launch import Launcher
@@ -51,6 +56,7 @@ from tare.engine.quiesce import Quiescer
 from tare.engine.reachability import Reachability
 from tare.engine.records import ContainerRecords
 from tare.engine.recovery import Recovery
+from tare.engine.registry_logins import RegistryLogins
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
 from tare.engine.shells import Shells
@@ -70,6 +76,8 @@ from tare.engine.weigh import Weigher
 from tare.errors import InvalidArgument
 from tare.network.model import NetworkSettings
 from tare.network.service import NetworkService
+from tare.registry.client import RegistryClient
+from tare.registry.settings import Registries
 from tare.runtime.choice import RuntimeChoice, choose_runtimes
 from tare.runtime.filters import CompiledFilters
 from tare.runtime.host import HostFacts, probe_host
@@ -140,6 +148,7 @@ class _Parts:
     failures: Failures
     logs: LogKeeping
     links: Links
+    registries: RegistryClient
 
 
 def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: RuntimeChoice, facts: HostFacts) -> Engine:
@@ -185,8 +194,16 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         failures=Failures(store=store, paths=paths, facts=facts, logs=logs),
         logs=logs,
         links=links,
+        registries=_registries(settings, paths),
     )
     return _engine(parts)
+
+
+def _registries(settings: Settings, paths: EnginePaths) -> RegistryClient:
+    known = Registries(
+        settings.registries, certificate_directories=settings.registry.certificates, environment=os.environ
+    )
+    return RegistryClient(known, paths.cache / "downloads")
 
 
 def _engine(parts: _Parts) -> Engine:
@@ -209,15 +226,19 @@ def _engine(parts: _Parts) -> Engine:
         updates=_updates(parts, lifecycle),
         execs=_execs(parts),
         images=images,
+        image_loader=ImageLoader(parts.store, parts.events, ExpansionLimits()),
+        image_saver=ImageSaver(parts.store, parts.events),
         audits=Audits(store=parts.store, records=parts.records),
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
         catalogue=Catalogue(parts.store),
         debugging=_debugging(parts, builder, executor, images),
         networks=_networks(parts),
+        registry_logins=RegistryLogins(parts.registries),
         reachability=Reachability(network=parts.network, records=parts.records, pids_of=containers.pids),
         volumes=volumes,
         events=parts.events,
+        fsck=Fsck(parts.store, SnapshotStore(parts.store.db, parts.paths.volumes)),
         system=System(
             containers=containers,
             images=images,

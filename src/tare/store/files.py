@@ -200,12 +200,15 @@ async def stage(
     Raises DataCorrupt when its digest is not ``expected``, Exhausted without space; nothing is left then, nor when
     the caller is cancelled.
     """
-    return await run_undoable(lambda abort: _stage(directory, produce, what, expected, abort), StagedFile.discard)
+    return await run_undoable(
+        lambda abort: stage_file(directory, produce, abort, what=what, expected=expected), StagedFile.discard
+    )
 
 
-def _stage(
-    directory: Path, produce: Callable[[BinaryIO], None], what: str, expected: Digest | None, abort: Abort
+def stage_file(
+    directory: Path, produce: Callable[[BinaryIO], None], abort: Abort, *, what: str, expected: Digest | None = None
 ) -> StagedFile:
+    """As :func:`stage`, in the thread of the caller, who may ask for an end through ``abort``."""
     fd, name = tempfile.mkstemp(prefix="stage-", dir=directory)
     path = Path(name)
     try:

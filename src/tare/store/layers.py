@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from tare.archive.compression import decompress
+from tare.archive.expansion import Counted, Expanded, ExpansionLimits
 from tare.archive.tar_stream import iter_entries
 from tare.base.locks import KeyedLocks
 from tare.base.readers import Readable, copy_stream
-from tare.errors import DataCorrupt, NotFound
+from tare.errors import DataCorrupt, InvalidArgument, NotFound
 from tare.model import Digest
 from tare.store.database import Database
 from tare.store.files import StagedFile, stage
 from tare.store.leases import insert_reference
 from tare.store.placing import place
+
+_SETTINGS = {"size": "bytes", "ratio": "ratio"}
 
 
 class _Copied:
@@ -36,6 +43,31 @@ class _Copied:
             raise
         self._sink.write(data)
         return data
+
+
+class _Members:
+    """Looks at the members of a layer's tar while it is stored."""
+
+    def __init__(self) -> None:
+        self._fault: DataCorrupt | None = None
+
+    def copy(self, stream: Readable, sink: BinaryIO) -> None:
+        """Copy all of the tar. Raises what the stream raises."""
+        copied = _Copied(stream, sink)
+        try:
+            for _ in iter_entries(copied):
+                pass
+        except DataCorrupt as error:
+            if copied.is_broken:
+                raise
+            self._fault = error  # told when all has come: that it is another layer would be the better reason
+        copy_stream(stream, sink)
+
+    def check(self, staged: StagedFile) -> None:
+        """Raise DataCorrupt, the staged file deleted, for members such as no layer may have."""
+        if self._fault is not None:
+            staged.discard()
+            raise self._fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +91,28 @@ class LayerStore:
         """Where the layer's tar lies, whether or not it exists."""
         return self._root / f"{diff_id.hex}.tar"
 
-    async def write(self, produce: Callable[[BinaryIO], None], *, lease: str | None = None) -> Layer:
+    async def write(
+        self, produce: Callable[[BinaryIO], None], *, lease: str | None = None, expected: Digest | None = None
+    ) -> Layer:
         """Store the tar that ``produce`` writes; it runs in a thread. Idempotent by content.
 
-        Raises what ``produce`` raises, and Exhausted; nothing is stored then.
+        A damaged file of the same layer is replaced. Raises what ``produce`` raises, DataCorrupt when it is not the
+        ``expected`` tar, and Exhausted; nothing is stored then.
         """
-        staged = await stage(self._staging, produce, what="layer")
-        return await self._install(staged, lease)
+        staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
+        return await self.install(staged, lease)
+
+    async def is_whole(self, diff_id: Digest) -> bool:
+        """Whether the layer is stored and its file has the size that it must have; its bytes are not read.
+
+        For those who would get a layer again that is here: of one whose file is gone or cut short only the row is here.
+        """
+        try:
+            layer = await self.get(diff_id)
+            status = await asyncio.to_thread(self.path(diff_id).stat)
+        except (NotFound, OSError):
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == layer.size
 
     async def import_stream(self, stream: Readable, expected: Digest | None, *, lease: str | None = None) -> Layer:
         """Store an uncompressed tar that comes from outside.
@@ -73,24 +120,63 @@ class LayerStore:
         Raises DataCorrupt when it is not the ``expected`` one, or its members are such as no layer may have
         (:func:`~tare.archive.tar_stream.iter_entries`); Exhausted.
         """
-        faults: list[DataCorrupt] = []
+        members = _Members()
+        produce = partial(members.copy, stream)
+        staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
+        members.check(staged)
+        return await self.install(staged, lease)
+
+    async def import_compressed(
+        self,
+        blob: Path,
+        expected: Digest,
+        limits: ExpansionLimits,
+        *,
+        lease: str | None = None,
+        observe: Callable[[int], None] | None = None,
+    ) -> Layer:
+        """Store the tar that a verified file holds, gzip, zstd or plain; its diffID has to be ``expected``.
+
+        ``observe`` is told the bytes read of the file, in a thread. Raises DataCorrupt for damaged data and another
+        diffID, InvalidArgument (``layer-bomb``) past the limits, Exhausted; nothing is stored then.
+        """
+
+        def refuse(excess: str, limit: str) -> InvalidArgument:
+            setting = f"max_layer_{_SETTINGS[limit]}"
+            return InvalidArgument(
+                f"layer {expected}: it unpacks to {excess}",
+                hint=f"if it is meant to, raise {setting} in the section images of the configuration",
+                code="layer-bomb",
+            )
+
+        members = _Members()
 
         def produce(sink: BinaryIO) -> None:
-            copied = _Copied(stream, sink)
-            try:
-                for _ in iter_entries(copied):
-                    pass
-            except DataCorrupt as error:
-                if copied.is_broken:
-                    raise
-                faults.append(error)  # told when all has come: that it is another layer would be the better reason
-                copy_stream(stream, sink)
+            with blob.open("rb", buffering=0) as source:
+                compressed = Counted(source, observe)
+                members.copy(Expanded(decompress(compressed), compressed, limits, refuse), sink)
 
-        staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
-        if faults:
-            staged.discard()
-            raise faults[0]
-        return await self._install(staged, lease)
+        try:
+            staged = await stage(self._staging, produce, what=f"layer {expected}", expected=expected)
+        except DataCorrupt as error:
+            raise DataCorrupt(
+                f"{error.message}: what was transferred is not the layer that the image's configuration names",
+                hint="whoever made the image has to make it again",
+                code=error.code or "layer-differs",
+            ) from error
+        members.check(staged)
+        return await self.install(staged, lease)
+
+    async def hold(self, diff_id: Digest, lease: str) -> bool:
+        """Let ``lease`` hold a layer; False where the store has none."""
+
+        def insert(connection: sqlite3.Connection) -> bool:
+            if connection.execute("SELECT 1 FROM layers WHERE diff_id = ?", (str(diff_id),)).fetchone() is None:
+                return False
+            insert_reference(connection, lease, "layer", str(diff_id))
+            return True
+
+        return await self._db.write(insert, durable=False)
 
     async def get(self, diff_id: Digest) -> Layer:
         """The layer's row. Raises NotFound."""
@@ -122,7 +208,8 @@ class LayerStore:
 
         return await self._db.read(measure)
 
-    async def _install(self, staged: StagedFile, lease: str | None) -> Layer:
+    async def install(self, staged: StagedFile, lease: str | None) -> Layer:
+        """Store a layer's complete file, which gets its final name; idempotent. Raises Exhausted."""
         diff_id = str(staged.digest)
 
         def insert(connection: sqlite3.Connection) -> None:

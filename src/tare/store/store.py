@@ -13,7 +13,11 @@ from tare.model import Digest
 from tare.store import gc
 from tare.store.content import ContentStore
 from tare.store.database import Database
+from tare.store.fsck.blobs import remove_any
+from tare.store.fsck.check import StoreCheck
+from tare.store.fsck.run import Parts
 from tare.store.images import ImageStore
+from tare.store.layer_blobs import LayerBlobs
 from tare.store.layers import LayerStore
 from tare.store.leases import Leases
 from tare.store.origins import Origins
@@ -38,10 +42,30 @@ class Store:
         self.leases = Leases(db)
         self.content = ContentStore(db, self._blobs, self._staging, self._locks)
         self.layers = LayerStore(db, self._layer_files, self._staging, self._locks)
-        self.snapshots: Snapshotter = UnpackedSnapshotter(db, self._snapshot_root, self.layers, self._locks)
+        self.layer_blobs = LayerBlobs(db)
+        unpacked = UnpackedSnapshotter(db, self._snapshot_root, self.layers, self._locks)
+        self.snapshots: Snapshotter = unpacked
         self.images = ImageStore(db, self.content, self.leases)
         self.origins = Origins(db)
         self._collecting = asyncio.Lock()
+        self.check = StoreCheck(
+            Parts(
+                db=db,
+                root=root,
+                locks=self._locks,
+                collecting=self._collecting,
+                content=self.content,
+                layers=self.layers,
+                snapshots=unpacked,
+                leases=self.leases,
+                collect=self.collect,
+            )
+        )
+
+    @property
+    def staging(self) -> Path:
+        """Where files are written before they get their names; emptied at the start."""
+        return self._staging
 
     @classmethod
     async def open(cls, data_root: Path) -> Store:
@@ -86,7 +110,7 @@ class Store:
             query = f"SELECT 1 FROM {table} WHERE {column} = ?"  # noqa: S608 - names from the pair above
             if await self.db.read(lambda connection: connection.execute(query, (node.name,)).fetchone()) is not None:
                 return 0  # written again meanwhile
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+            await asyncio.to_thread(remove_any, path)
         return size
 
     async def _recover(self) -> None:

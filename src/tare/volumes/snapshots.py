@@ -130,6 +130,17 @@ class SnapshotStore:
 
         return {volume: (count, size) for volume, count, size in await self._db.read(query)}
 
+    async def without_content(self) -> tuple[Snapshot, ...]:
+        """The snapshots whose directory is gone; those that are being deleted are none any more."""
+        text = f"SELECT {_COLUMNS} FROM volume_snapshots WHERE pending_inode IS NULL ORDER BY volume, id"  # noqa: S608
+        rows = await self._db.read(lambda connection: connection.execute(text).fetchall())
+        found = []
+        for snapshot in map(_snapshot, rows):
+            there = await asyncio.to_thread(self.content(snapshot).is_dir)
+            if not there and await self.is_known(self._root / snapshot.directory):
+                found.append(snapshot)
+        return tuple(found)
+
     async def get(self, volume: str, name: str) -> Snapshot:
         """One snapshot. Raises NotFound."""
         found = await self.list(volume)

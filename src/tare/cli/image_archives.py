@@ -1,0 +1,98 @@
+"""``save`` and ``load``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from tare.cli.copy_paths import check_output
+from tare.cli.session import Session, pass_session
+from tare.cli.streams_to_files import pour, write_file
+from tare.client.client import Client
+from tare.errors import InternalError, InvalidArgument, NotFound
+
+_CHUNK = 1 << 20
+
+
+@click.command(short_help="Write images into a tar archive.")
+@click.argument("names", nargs=-1, required=True)
+@click.option("-o", "--output", default="", help="Write to this file, not to standard output.")
+@click.option("--platform", default="", help="Save only if it is for this platform, such as linux/amd64.")
+@pass_session
+def save(session: Session, names: tuple[str, ...], output: str, platform: str) -> None:
+    """Write images with their names into a tar archive, for `load` here, in Docker or in Podman.
+
+    A repository without a tag stands for all its tags.
+    """
+    if not output and sys.stdout.isatty():
+        raise InvalidArgument("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    if output:
+        try:
+            check_output(output)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"failed to save image: {error.message}") from error
+
+    async def work(client: Client) -> None:
+        async with await client.images.save(names, platform=platform) as response:
+            if output:
+                await write_file(response.chunks(), Path(output))
+            else:
+                await pour(response.chunks(), sys.stdout.buffer)
+
+    session.run(work)
+
+
+@click.command(short_help="Load images from a tar archive.")
+@click.option("-i", "--input", "source", default="", help="Read from this file, not from standard input.")
+@click.option("--platform", default="", help="Of several platforms load this one, such as linux/amd64.")
+@click.option("-q", "--quiet", is_flag=True, help="Don't show progress.")
+@pass_session
+def load(session: Session, source: str, platform: str, quiet: bool) -> None:
+    """Load the images of a tar archive, plain or compressed, from `save` here, of Docker or of Podman."""
+    if source:
+        if not Path(source).exists():
+            raise NotFound(f"open {source}: no such file or directory")
+    elif sys.stdin.isatty():
+        raise InvalidArgument("requested load from stdin, but stdin is empty")
+
+    async def work(client: Client, stream: BinaryIO) -> None:
+        view = _View(live=sys.stdout.isatty() and not quiet)
+        async for message in client.images.load(_chunks(stream), platform=platform, quiet=not view.live):
+            if "error" in message:
+                raise InternalError(str(message["error"]), code="engine")
+            view.show(message)
+
+    with Path(source).open("rb") if source else nullcontext(sys.stdin.buffer) as opened:
+        session.run(lambda client: work(client, opened))
+
+
+async def _chunks(stream: BinaryIO) -> AsyncIterator[bytes]:
+    while data := stream.read(_CHUNK):
+        yield data
+
+
+class _View:
+    """Lines of what has come; on a terminal one for each layer besides, drawn anew as its bytes arrive."""
+
+    def __init__(self, *, live: bool) -> None:
+        self.live = live
+        self._layers: list[str] = []
+
+    def show(self, message: dict[str, Any]) -> None:
+        """Draw one message of the engine."""
+        text = str(message.get("stream", ""))
+        identifier = str(message.get("id", ""))
+        if identifier and self.live:
+            if identifier not in self._layers:
+                self._layers.append(identifier)
+                sys.stdout.write("\n")
+            up = len(self._layers) - self._layers.index(identifier)
+            line = f"{identifier}: {message.get('status', '')} {message.get('progress', '')}"
+            sys.stdout.write(f"\x1b[{up}A\x1b[2K\r{line}\x1b[{up}B\r")
+        sys.stdout.write(text)
+        sys.stdout.flush()
