@@ -25,6 +25,7 @@ from tare.api.routes import (
     images,
     networks,
     reachability,
+    serving,
     system,
     tare,
     volume_copies,
@@ -51,7 +52,7 @@ Route = tuple[str, str, Handler]
 def all_routes() -> list[Route]:
     """Every route as (method, path without version, handler)."""
     of_containers = (containers, container_io, container_files, container_stats, execs)
-    own = (tare, debugging, audits, catalogue)
+    own = (tare, debugging, audits, catalogue, serving)
     of_volumes = (volumes, volume_copies, volume_files)
     groups = (system, *of_containers, images, builds, networks, reachability, *of_volumes, *own)
     return [route for group in groups for route in group.ROUTES]

@@ -16,6 +16,7 @@ from tare.client.http import Body, Query, Response, request
 from tare.client.images import Images
 from tare.client.networks import Networks
 from tare.client.reachability import Reachability
+from tare.client.serving import Serving
 from tare.client.steps import Steps
 from tare.client.system import System
 from tare.client.volumes import Volumes
@@ -40,6 +41,7 @@ class Client:
         self.audits = Audits(self)
         self.builds = Builds(self)
         self.catalogue = Catalogue(self)
+        self.serving = Serving(self)
         self.steps = Steps(self)
         self.debugging = Debugging(self)
         self.networks = Networks(self)

@@ -53,6 +53,7 @@ from tare.engine.records import ContainerRecords
 from tare.engine.recovery import Recovery
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
+from tare.engine.serving import Serving
 from tare.engine.shells import Shells
 from tare.engine.stats import Stats
 from tare.engine.system import System
@@ -213,6 +214,7 @@ def _engine(parts: _Parts) -> Engine:
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
         catalogue=Catalogue(parts.store),
+        serving=Serving(parts.store, images, parts.paths.cache / "served"),
         debugging=_debugging(parts, builder, executor, images),
         networks=_networks(parts),
         reachability=Reachability(network=parts.network, records=parts.records, pids_of=containers.pids),

@@ -27,6 +27,7 @@ from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.reachability import Reachability
 from tare.engine.recovery import Recovery
+from tare.engine.serving import Serving
 from tare.engine.stats import Stats
 from tare.engine.system import System
 from tare.engine.unpersisted import UnpersistedService
@@ -58,6 +59,7 @@ class Engine:
     builds: Builds
     build_cache: BuildCacheService
     catalogue: Catalogue
+    serving: Serving
     debugging: Debugging
     networks: Networks
     reachability: Reachability

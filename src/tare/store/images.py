@@ -115,6 +115,13 @@ class ImageStore:
             raise NotFound(f"No such image: {digest}")
         return await self._load(row)
 
+    async def names(self) -> list[tuple[Reference, Digest]]:
+        """Every name with the image that has it, sorted by name."""
+        rows = await self._db.read(
+            lambda connection: connection.execute("SELECT reference, image FROM tags ORDER BY reference").fetchall()
+        )
+        return [(Reference.parse(text, default_tag=""), Digest.parse(image)) for text, image in rows]
+
     async def list(self) -> list[Image]:
         """All images, newest first."""
         rows = await self._db.read(lambda connection: _rows(connection, "%"))

@@ -1,0 +1,1 @@
+"""Registries: OCI distribution, as a client and (``server``) as a registry."""
