@@ -104,13 +104,13 @@ def _request_line(visit: dict[str, Any]) -> str:
     clock = time.strftime("%H:%M:%S", time.localtime(visit["time"]))
     who = f"{visit['user']}@{visit['address']}" if visit["user"] else visit["address"]
     what = visit["kind"] if visit["object"] == visit["kind"] else f"{visit['kind']} {visit['object']}".strip()
-    if visit["kind"] == "blob" and "@" in what:
+    if visit["kind"] and "@" in what:
         name, _, digest = what.partition("@")
         what = f"{name}@{short_id(digest)}"
     line = f"{clock} {who} {visit['agent'] or '-'} {visit['method']} {what} {visit['status'] or '-'}"
     if visit["size"]:
         line += f" {human_size(visit['size'])}"
-    if visit["kind"] == "manifest" and visit["digest"]:
+    if visit["kind"] == "manifest" and visit["digest"] and "@" not in what:
         line += f" {short_id(visit['digest'])}"
     line += f" {visit['seconds']:.2f}s"
     return f"{line} ({visit['message']})" if visit["message"] else line

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from tare.errors import DataCorrupt, TareError, Unsupported, as_tare_error
 from tare.model import Digest
@@ -185,11 +186,18 @@ def _manifest_response(document: Document) -> web.Response:
     return web.Response(body=document.data, content_type=document.media_type, headers=headers)
 
 
+class _File(web.FileResponse):
+    """A file that is sent once: aiohttp prepares every response again, and this one would start over."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return None if self.prepared else await super().prepare(request)
+
+
 async def _file_response(blob: Blob) -> web.FileResponse:
     if not await asyncio.to_thread(blob.path.is_file):
         raise DataCorrupt(f"{blob.digest}: its file is missing", hint="get the image again at the engine")
     headers = {"Docker-Content-Digest": str(blob.digest), "Content-Type": "application/octet-stream"}
-    return web.FileResponse(blob.path, headers=headers)
+    return _File(blob.path, headers=headers)
 
 
 async def _send(request: web.BaseRequest, response: web.StreamResponse, visit: Visit) -> web.StreamResponse:

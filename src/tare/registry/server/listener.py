@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import re
 import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from tare.errors import Conflict, InvalidArgument
 from tare.registry.server.handling import Handling
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_PORT = 5000
 CONNECTIONS = 512
@@ -26,6 +31,9 @@ HEAD_SECONDS = 30.0
 """How long a client may take from connecting to the end of its first request's head."""
 
 KEEPALIVE_SECONDS = 60.0
+CLOSE_SECONDS = 10.0
+"""How long a closing registry waits for answers that were cut off to clean up."""
+
 STALL_SECONDS = 300
 """How long a client may take no data before it is cut off."""
 
@@ -116,7 +124,11 @@ class Listener:
         sock = _bind(address)
         try:
             server = web.Server(
-                self._handle, handler_cancellation=True, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS
+                self._handle,
+                handler_cancellation=True,
+                access_log=None,
+                logger=_Log(logger),
+                keepalive_timeout=KEEPALIVE_SECONDS,
             )
             self._listener = await asyncio.get_running_loop().create_server(
                 lambda: _Guest(server(), self._guests),
@@ -142,10 +154,20 @@ class Listener:
         if self._listener is None or self._server is None:
             return
         self._listener.close()
-        await self._server.shutdown(0)
+        self._listener = None
         for guest in list(self._guests):
             guest.leave()
-        self._listener = None
+        await self._server.shutdown(CLOSE_SECONDS)
+
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    """What is no HTTP is its sender's affair: it must not fill the engine's log."""
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
+        if isinstance(exc_info, HttpProcessingError):
+            self.debug("refused: %s", exc_info.message)
+        else:
+            super().exception(msg, *args, exc_info=exc_info, **more)
 
 
 def _bind(address: Address) -> socket.socket:
