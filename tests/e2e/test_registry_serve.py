@@ -227,8 +227,14 @@ def test_who_is_fetching_an_image_gets_it_to_its_end(images: EngineProcess) -> N
         gone = registry.wait_for_visit(kind="blob", whole=False)
         assert gone["message"] == "the client went away"
         assert file.exists()
+        connection.request("GET", f"/v2/serve-large/blobs/{layer}")
+        cut = connection.getresponse()
+        cut.read(1000)
         events.drain()
         assert registry.end() == 0
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            cut.read()
+        connection.close()
         while file.exists():  # nobody holds it any more
             events.wait()
 

@@ -27,6 +27,7 @@ from tare.version import __version__
 
 logger = logging.getLogger(__name__)
 
+_GONE = "the client went away"
 _READ = ("GET", "HEAD")
 _WORD_LIMIT = 80  # of what clients say about themselves
 _READ_ONLY = "this registry is read-only: it offers what an engine has"
@@ -114,10 +115,10 @@ class Handling:
             visit.whole = True
             return response
         except ConnectionError as error:
-            visit.message = "the client went away"
+            visit.message = str(error) or _GONE
             raise asyncio.CancelledError from error  # nobody is there to be answered
         except asyncio.CancelledError:
-            visit.message = "the client went away"
+            visit.message = _GONE
             raise
         finally:
             visit.seconds = time.monotonic() - begun
@@ -205,8 +206,13 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, visit: V
     response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Server"] = f"Tare/{__version__}"
-    await response.prepare(request)
-    await response.write_eof()
+    try:
+        await response.prepare(request)
+        await response.write_eof()
+    except ConnectionError as error:
+        raise ConnectionError(_GONE) from error
+    except OSError as error:  # a client that takes nothing any more, or a disk that does not read
+        raise ConnectionError(f"cut off: {error.strerror}") from error
     visit.number = response.status
     visit.size = response.content_length or 0 if request.method != "HEAD" else 0
     visit.digest = response.headers.get("Docker-Content-Digest", "")

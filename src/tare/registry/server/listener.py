@@ -118,6 +118,7 @@ class Listener:
         self._listener: asyncio.Server | None = None
         self._server: web.Server | None = None
         self._guests: set[_Guest] = set()
+        self._answers: set[asyncio.Task[Any]] = set()
 
     async def start(self, address: Address) -> Address:
         """Listen; returns the address with its real port. Raises Conflict when it cannot be had."""
@@ -147,7 +148,13 @@ class Listener:
         guest = request.transport.get_protocol() if request.transport is not None else None
         if isinstance(guest, _Guest):
             guest.has_asked()
-        return await self._handling.handle(request)
+        task = asyncio.current_task()
+        assert task is not None
+        self._answers.add(task)
+        try:
+            return await self._handling.handle(request)
+        finally:
+            self._answers.discard(task)
 
     async def close(self) -> None:
         """Close the port and every connection; idempotent."""
@@ -155,6 +162,10 @@ class Listener:
             return
         self._listener.close()
         self._listener = None
+        for task in self._answers:  # first: a transport that is aborted in the middle of sendfile trips over itself
+            task.cancel()
+        if self._answers:
+            await asyncio.wait(self._answers, timeout=CLOSE_SECONDS)
         for guest in list(self._guests):
             guest.leave()
         await self._server.shutdown(CLOSE_SECONDS)
