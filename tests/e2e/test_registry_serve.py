@@ -332,6 +332,32 @@ def test_images_of_the_catalogue_are_assembled_when_they_are_asked_for(engine: E
                 assert (missing.status, missing.code) == (404, "MANIFEST_UNKNOWN")
                 assert said in missing.document["errors"][0]["message"]
             assert registry.ask("/v2/library/debian/manifests/12").status == 404, "that name is another registry's"
+        _check_platforms(engine)
     finally:
         if not had:
             engine.docker("rmi", "-f", "tare.local/distroless/static:12", check=False)
+
+
+def _check_platforms(engine: EngineProcess) -> None:
+    """An index whose other image has no name here, and goes with the registry."""
+    before = _image_id(engine, "tare.local/distroless/static:12")
+    with ServedRegistry(engine, "--platform", "linux/amd64", "--platform", "arm64") as registry:
+        index = registry.ask("/v2/distroless/static/manifests/12")
+        platforms = {entry["platform"]["architecture"]: entry["digest"] for entry in index.document["manifests"]}
+        assert set(platforms) == {"amd64", "arm64"}
+        assert (
+            registry.ask(f"/v2/distroless/static/manifests/{index.headers['Docker-Content-Digest']}").body == index.body
+        )
+        address = f"docker://{registry.address}/distroless/static:12"
+        shown = json.loads(skopeo("inspect", "--tls-verify=false", "--override-arch=arm64", address).stdout)
+        assert shown["Architecture"] == "arm64"
+        alone = registry.ask("/v2/distroless/static/manifests/12", Accept=OCI)
+        assert alone.headers["Docker-Content-Digest"] == platforms["amd64"]
+        other = registry.ask(f"/v2/distroless/static/manifests/{platforms['arm64']}").document["config"]["digest"]
+        assert _image_id(engine, other)
+        assert _image_id(engine, "tare.local/distroless/static:12") == before
+        with watching(engine.data_root / "blobs" / "sha256", IN_DELETE) as events:
+            assert registry.end() == 0
+            while (engine.data_root / "blobs" / "sha256" / other.partition(":")[2]).exists():
+                events.wait()
+    assert engine.docker("image", "inspect", other, check=False).returncode == 1

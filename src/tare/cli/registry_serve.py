@@ -29,6 +29,9 @@ _TEXT_LIMIT = 1 << 20  # bytes of a certificate, key or list of users
 )
 @click.option("--no-virtual", is_flag=True, help="Assemble no images of tare.local.")
 @click.option(
+    "--platform", "platforms", multiple=True, help="Assemble for this one; several make an index (the engine's own)."
+)
+@click.option(
     "--compress", type=click.Choice(["none", "gzip", "zstd"]), default="none", help="How layers are sent (none)."
 )
 @click.option("--insecure", is_flag=True, help="Allow others to reach it without TLS.")
@@ -43,6 +46,7 @@ def serve(
     htpasswd: Path | None,
     images: tuple[str, ...],
     no_virtual: bool,
+    platforms: tuple[str, ...],
     compress: str,
     insecure: bool,
     as_json: bool,
@@ -58,6 +62,7 @@ def serve(
         "htpasswd": _text(htpasswd, "--htpasswd"),
         "images": list(images),
         "virtual": not no_virtual,
+        "platforms": list(platforms),
         "compression": compress,
         "insecure": insecure,
     }

@@ -14,8 +14,8 @@ class Serving(Group):
         """Open a registry until the iteration is ended; ``listening`` comes first, then a document for each request.
 
         ``order`` has ``address``, ``certificate`` and ``key`` (PEM), ``htpasswd``, ``images`` (patterns), ``virtual``,
-        ``compression`` and ``insecure``, all of them optional. Raises Forbidden, Conflict, InvalidArgument, and
-        Unavailable when the engine ends.
+        ``platforms``, ``compression`` and ``insecure``, all of them optional. Raises Forbidden, Conflict,
+        InvalidArgument, and Unavailable when the engine ends.
         """
         async with await self._caller.open("POST", "/tare/registry/serve", document=order) as response:
             async for document in response.documents():

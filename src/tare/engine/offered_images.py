@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from tare.distroless.overview import ANY_PACKAGES, Offer, offers
 from tare.engine.image_holds import ImageHolds
 from tare.engine.images import Images
-from tare.errors import NotFound, Unavailable, Unsupported
+from tare.engine.offered_catalogue import OfferedCatalogue
+from tare.errors import NotFound
 from tare.model import Digest, Platform, Reference
-from tare.registry.server.documents import Document, Form, LayerForm, manifest
+from tare.registry.server.documents import Accepted, Document, Form, LayerForm, index, manifest
 from tare.registry.server.handling import Blob
 from tare.registry.server.layer_forms import LayerForms
 from tare.registry.server.names import Repository, names_of
 from tare.store.images import Image
 from tare.store.store import Store
 
-logger = logging.getLogger(__name__)
-
-FRESH_SECONDS = 600.0
-"""How long an assembled image counts as up to date: a client asks several times for one tag."""
-
-_ASSEMBLIES = 2  # at a time for this registry's clients
 _REMEMBERED = 1024
 _CATALOGUE = ("distroless/", "deb/")
 
@@ -55,20 +47,21 @@ class OfferedImages:
         forms: LayerForms,
         offered: Callable[[Reference], bool],
         virtual: bool,
+        platforms: Sequence[Platform] = (),
     ) -> None:
         self._store = store
-        self._images = images
         self._forms = forms
         self._offered = offered
         self._virtual = virtual
         self._holds = ImageHolds(store)
         self._parts: OrderedDict[Digest, _Parts] = OrderedDict()
-        self._fresh: OrderedDict[Reference, float] = OrderedDict()
-        self._assemblies = asyncio.Semaphore(_ASSEMBLIES)
+        self._indexes: OrderedDict[Digest, tuple[Document, tuple[Digest, ...]]] = OrderedDict()
+        self._catalogue = OfferedCatalogue(store, images, platforms)
 
     async def close(self) -> None:
         """Let go of what clients were fetching."""
         await self._holds.close()
+        await self._catalogue.close()
 
     async def repositories(self) -> list[str]:
         """The names of all repositories, sorted; an image may be in several."""
@@ -92,27 +85,52 @@ class OfferedImages:
         return sorted(found - {""})
 
     @asynccontextmanager
-    async def manifest(self, repository: Repository, wanted: str | Digest, form: Form) -> AsyncIterator[Document]:
-        """A manifest. Raises NotFound, and what keeps an image from being assembled."""
+    async def manifest(self, repository: Repository, wanted: str | Digest, accept: Accepted) -> AsyncIterator[Document]:
+        """A manifest or index. Raises NotFound, and what keeps an image from being assembled."""
         if isinstance(wanted, Digest):
             async with self._manifest_by_digest(repository, wanted) as known:
                 yield known
             return
-        image = await self._find(repository, wanted)
-        async with self._holds.using(image, repository.name) as found:
-            document = (await self._take_apart(found)).documents.get(form)
-            if document is None:
-                raise NotFound(
-                    f"{repository.name}:{wanted}: its layers are compressed with {self._forms.kind}, which Docker's"
-                    " manifests do not know",
-                    hint="ask for an OCI manifest, or have the registry serve gzip",
-                    code="MANIFEST_UNKNOWN",
-                )
-            yield document
+        images = await self._find(repository, wanted)
+        if not accept.indexes:
+            own = Platform.host() if Platform.host() in images else next(iter(images))
+            images = {own: images[own]}
+        async with AsyncExitStack() as stack:
+            documents: dict[Platform, Document] = {}
+            for platform, image in images.items():
+                found = await stack.enter_async_context(self._holds.using(image, repository.name))
+                document = (await self._take_apart(found)).documents.get(accept.form)
+                if document is None:
+                    raise NotFound(
+                        f"{repository.name}:{wanted}: its layers are compressed with {self._forms.kind}, which Docker's"
+                        " manifests do not know",
+                        hint="ask for an OCI manifest, or have the registry serve gzip",
+                        code="MANIFEST_UNKNOWN",
+                    )
+                documents[platform] = document
+            yield self._joined(documents, tuple(images.values()), accept.form)
+
+    def _joined(self, documents: Mapping[Platform, Document], images: tuple[Digest, ...], form: Form) -> Document:
+        """The only manifest, or an index of all."""
+        if len(documents) == 1:
+            return next(iter(documents.values()))
+        joined = index(documents, form)
+        self._indexes[joined.digest] = (joined, images)
+        while len(self._indexes) > _REMEMBERED:
+            self._indexes.popitem(last=False)
+        return joined
 
     @asynccontextmanager
     async def _manifest_by_digest(self, repository: Repository, digest: Digest) -> AsyncIterator[Document]:
-        for image in await self._images_of(repository):
+        images = await self._images_of(repository)
+        joined, members = self._indexes.get(digest, (None, ()))
+        if joined is not None and set(members) <= set(images):
+            async with AsyncExitStack() as stack:
+                for image in members:
+                    await stack.enter_async_context(self._holds.using(image, repository.name))
+                yield joined
+            return
+        for image in images:
             parts = await self._known_parts(image)
             if parts is None:
                 continue
@@ -151,8 +169,8 @@ class OfferedImages:
         named = [image for name, image in await self._named() if repository.rank(name) is not None]
         return list(dict.fromkeys([*named, *self._holds.of(repository.name)]))
 
-    async def _find(self, repository: Repository, tag: str) -> Digest:
-        """The image that a tag names; assembled when it is one of ``tare.local`` and not up to date."""
+    async def _find(self, repository: Repository, tag: str) -> dict[Platform, Digest]:
+        """What a tag names, by platform; assembled when it is of ``tare.local`` and not up to date."""
         fitting = [
             (rank, reference, image)
             for reference, image in await self._named()
@@ -160,7 +178,7 @@ class OfferedImages:
         ]
         best = min(fitting, key=lambda one: (one[0], str(one[1])), default=None)
         if best is not None and not (best[1].is_virtual and self._virtual):
-            return best[2]
+            return {Platform.host(): best[2]}
         virtual = best[1] if best is not None else self._virtual_reference(repository, tag)
         if virtual is None:
             raise NotFound(
@@ -168,33 +186,13 @@ class OfferedImages:
                 hint="tags/list and _catalog tell what is",
                 code="MANIFEST_UNKNOWN",
             )
-        return await self._assembled(virtual, best[2] if best is not None else None)
+        return await self._catalogue.get(virtual, best[2] if best is not None else None)
 
     def _virtual_reference(self, repository: Repository, tag: str) -> Reference | None:
         reference = repository.virtual(tag)
         if not self._virtual or reference is None or not self._offered(reference):
             return None
         return reference if reference.path == "debian" or reference.path.startswith(_CATALOGUE) else None
-
-    async def _assembled(self, reference: Reference, present: Digest | None) -> Digest:
-        """The newest image of ``reference``; the one that is there when the archive cannot be reached."""
-        async with self._assemblies:
-            if present is not None and time.monotonic() - self._fresh.get(reference, -FRESH_SECONDS) < FRESH_SECONDS:
-                return present
-            try:
-                image = await self._images.resolve_or_pull(reference, Platform.host(), refresh=True)
-            except Unavailable as error:
-                if present is None:
-                    raise
-                logger.warning("%s is served as it is: %s", reference.familiar(), error)
-                return present
-            except Unsupported as error:
-                raise NotFound(error.message, hint=error.hint, code="MANIFEST_UNKNOWN") from error
-        self._fresh[reference] = time.monotonic()
-        self._fresh.move_to_end(reference)
-        while len(self._fresh) > _REMEMBERED:
-            self._fresh.popitem(last=False)
-        return image.id
 
     def _offers(self) -> list[Offer]:
         return offers() if self._virtual else []

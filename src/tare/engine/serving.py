@@ -13,6 +13,7 @@ from tare.engine.image_filters import name_filter
 from tare.engine.images import Images
 from tare.engine.offered_images import OfferedImages
 from tare.errors import Forbidden, InvalidArgument
+from tare.model import Platform
 from tare.registry.server.handling import Handling, Visit
 from tare.registry.server.layer_forms import LayerForms
 from tare.registry.server.listener import Address, Listener, tls_context
@@ -27,6 +28,7 @@ COMPRESSIONS = (Compression.NONE, Compression.GZIP, Compression.ZSTD)
 class ServeOrder:
     """A registry to be opened. ``certificate``, ``key`` (PEM) and ``htpasswd`` are texts, empty for none.
 
+    ``platforms`` are those that images of ``tare.local`` are assembled for; none: the host's.
     ``images`` are patterns as those of ``images --filter reference``; none: all images. ``insecure`` allows an address
     that others reach without TLS.
     """
@@ -37,6 +39,7 @@ class ServeOrder:
     htpasswd: str = ""
     images: tuple[str, ...] = ()
     virtual: bool = True
+    platforms: tuple[Platform, ...] = ()
     compression: Compression = Compression.NONE
     insecure: bool = False
 
@@ -78,6 +81,7 @@ class Serving:
             forms=forms,
             offered=name_filter(order.images),
             virtual=order.virtual,
+            platforms=order.platforms,
         )
         async with self._counted(forms):
             listener = Listener(Handling(content, passwords, observe), tls)

@@ -9,8 +9,8 @@ import pytest
 
 from tare.archive.compression import Compression
 from tare.errors import DataCorrupt, Exhausted, InvalidArgument, NotFound, Unauthorized, Unavailable, Unsupported
-from tare.model import Digest, Reference
-from tare.registry.server.documents import DOCKER_LIST, DOCKER_MANIFEST, LayerForm, manifest, wanted_form
+from tare.model import Digest, Platform, Reference
+from tare.registry.server.documents import DOCKER_LIST, DOCKER_MANIFEST, Accepted, LayerForm, accepted, index, manifest
 from tare.registry.server.failures import answer_of
 from tare.registry.server.names import Repository, names_of
 from tare.registry.server.requests import page, read_request
@@ -138,20 +138,20 @@ def test_a_number_of_results_that_is_none(number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accept", "form"),
+    ("accept", "expected"),
     [
-        ([], "oci"),
-        (["*/*"], "oci"),
-        (["application/json"], "oci"),
-        ([f"{DOCKER_MANIFEST}, {OCI}"], "oci"),
-        ([DOCKER_MANIFEST, OCI_INDEX], "oci"),
-        ([f"{DOCKER_MANIFEST}, {DOCKER_LIST};q=0.5"], "docker"),
-        ([f"{OCI};q=0, {DOCKER_MANIFEST}"], "docker"),
-        ([f" {DOCKER_MANIFEST.upper()} ; q=1"], "docker"),
+        ([], Accepted("oci", indexes=True)),
+        (["*/*"], Accepted("oci", indexes=True)),
+        (["application/json"], Accepted("oci", indexes=True)),
+        ([f"{DOCKER_MANIFEST}, {OCI}"], Accepted("oci", indexes=False)),
+        ([DOCKER_MANIFEST, OCI_INDEX], Accepted("oci", indexes=True)),
+        ([f"{DOCKER_MANIFEST}, {DOCKER_LIST};q=0.5"], Accepted("docker", indexes=True)),
+        ([f"{OCI};q=0, {DOCKER_MANIFEST}"], Accepted("docker", indexes=False)),
+        ([f" {DOCKER_MANIFEST.upper()} ; q=1"], Accepted("docker", indexes=False)),
     ],
 )
-def test_the_form_by_accept(accept: list[str], form: str) -> None:
-    assert wanted_form(accept) == form
+def test_what_a_client_gets_by_accept(accept: list[str], expected: Accepted) -> None:
+    assert accepted(accept) == expected
 
 
 def _layer(kind: Compression) -> LayerForm:
@@ -182,6 +182,18 @@ def test_manifests_are_the_same_each_time_and_say_what_the_layers_are() -> None:
     assert document["config"]["mediaType"] == "application/vnd.docker.container.image.v1+json"
     assert document["layers"][0]["mediaType"] == "application/vnd.docker.image.rootfs.diff.tar"
     assert manifest(Digest(HEX), 3, [_layer(Compression.ZSTD)], "docker") is None
+
+
+def test_an_index_names_each_platform() -> None:
+    one = manifest(Digest(HEX), 3, [], "oci")
+    assert one is not None
+    joined = index({Platform(): one, Platform("linux", "arm", "v7"): one}, "oci")
+    assert joined.media_type == OCI_INDEX and joined.digest == Digest.of(joined.data)
+    assert [entry["platform"] for entry in json.loads(joined.data)["manifests"]] == [
+        {"architecture": "amd64", "os": "linux"},
+        {"architecture": "arm", "os": "linux", "variant": "v7"},
+    ]
+    assert index({Platform(): one}, "docker").media_type == DOCKER_LIST
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import msgspec
 from tare.api.params import convert, without_nulls
 from tare.archive.compression import Compression
 from tare.engine.serving import DEFAULT_ADDRESS, Opened, ServeOrder
+from tare.model import Platform
 from tare.registry.server.handling import Visit
 
 
@@ -19,6 +20,7 @@ class _ServeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     htpasswd: str = ""
     images: list[str] = []
     virtual: bool = True
+    platforms: list[str] = []
     compression: Literal["none", "gzip", "zstd"] = "none"
     insecure: bool = False
 
@@ -33,6 +35,7 @@ def read_serve(document: dict[str, Any]) -> ServeOrder:
         htpasswd=body.htpasswd,
         images=tuple(body.images),
         virtual=body.virtual,
+        platforms=tuple(Platform.parse(text) for text in body.platforms),
         compression=Compression(body.compression),
         insecure=body.insecure,
     )

@@ -5,12 +5,12 @@ The same image with the same forms of its layers always has the same bytes, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from tare.archive.compression import Compression
-from tare.model import Digest
+from tare.model import Digest, Platform
 from tare.oci.image import (
     MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_INDEX,
@@ -19,6 +19,7 @@ from tare.oci.image import (
     MEDIA_TYPE_LAYER_ZSTD,
     MEDIA_TYPE_MANIFEST,
     Descriptor,
+    Index,
     Manifest,
     encode,
 )
@@ -36,7 +37,15 @@ _OCI_LAYERS = {
     Compression.ZSTD: MEDIA_TYPE_LAYER_ZSTD,
 }
 Form = Literal["oci", "docker"]
-"""OCI image manifest, or Docker's image manifest version 2, schema 2."""
+"""OCI's documents, or Docker's of manifest version 2, schema 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a client takes: documents of one ``form``, and whether an index of several platforms may be one."""
+
+    form: Form
+    indexes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +90,40 @@ def manifest(config: Digest, size: int, layers: Sequence[LayerForm], form: Form)
     return Document(media_type, Digest.of(data), data)
 
 
+def index(manifests: Mapping[Platform, Document], form: Form) -> Document:
+    """The manifests of several platforms' images in one list."""
+    media_type = MEDIA_TYPE_INDEX if form == "oci" else DOCKER_LIST
+    entries = [
+        Descriptor(
+            media_type=one.media_type,
+            digest=str(one.digest),
+            size=len(one.data),
+            platform={
+                "architecture": platform.architecture,
+                "os": platform.os,
+                **({"variant": platform.variant} if platform.variant else {}),
+            },
+        )
+        for platform, one in manifests.items()
+    ]
+    data = encode(Index(schema_version=2, media_type=media_type, manifests=entries))
+    return Document(media_type, Digest.of(data), data)
+
+
 def no_referrers() -> bytes:
     """The answer of the referrers API where nothing refers (distribution-spec, "Listing Referrers")."""
     return b'{"schemaVersion":2,"mediaType":"' + MEDIA_TYPE_INDEX.encode() + b'","manifests":[]}'
 
 
-def wanted_form(accept: Iterable[str]) -> Form:
-    """Which form a client gets, by its ``Accept`` headers: OCI unless it names only Docker's media types."""
+def accepted(accept: Iterable[str]) -> Accepted:
+    """What a client gets, by its ``Accept`` headers: OCI's form unless it names only Docker's media types."""
     types = set()
     for header in accept:
         for item in header.split(","):
             name, *parameters = (part.strip().lower() for part in item.split(";"))
             if not any(parameter.replace(" ", "") in ("q=0", "q=0.0") for parameter in parameters):
                 types.add(name)
-    if types & {MEDIA_TYPE_MANIFEST, MEDIA_TYPE_INDEX, "*/*", "application/*"}:
-        return "oci"
-    return "docker" if types & {DOCKER_MANIFEST, DOCKER_LIST} else "oci"
+    anything = not types & {MEDIA_TYPE_MANIFEST, MEDIA_TYPE_INDEX, DOCKER_MANIFEST, DOCKER_LIST}
+    if anything or types & {MEDIA_TYPE_MANIFEST, MEDIA_TYPE_INDEX, "*/*", "application/*"}:
+        return Accepted("oci", anything or bool(types & {MEDIA_TYPE_INDEX, "*/*", "application/*"}))
+    return Accepted("docker", DOCKER_LIST in types)

@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractStreamWriter
 from tare.errors import DataCorrupt, TareError, Unsupported, as_tare_error
 from tare.model import Digest
 from tare.oci.image import MEDIA_TYPE_INDEX
-from tare.registry.server.documents import Document, Form, no_referrers, wanted_form
+from tare.registry.server.documents import Accepted, Document, accepted, no_referrers
 from tare.registry.server.failures import answer_of
 from tare.registry.server.names import Repository
 from tare.registry.server.passwords import Passwords
@@ -58,9 +58,9 @@ class Content(Protocol):
         ...
 
     def manifest(
-        self, repository: Repository, wanted: str | Digest, form: Form
+        self, repository: Repository, wanted: str | Digest, accept: Accepted
     ) -> AbstractAsyncContextManager[Document]:
-        """A manifest by tag, in the form wanted, or by digest, whatever form it has."""
+        """A manifest or index by tag, as the client takes it, or by digest, whatever it is."""
         ...
 
     def blob(self, repository: Repository, digest: Digest) -> AbstractAsyncContextManager[Blob]:
@@ -155,8 +155,8 @@ class Handling:
             body = web.Response(body=no_referrers(), content_type=MEDIA_TYPE_INDEX, headers=filtered)
             return await _send(request, body, visit)
         if wanted.kind == "manifest":
-            form = wanted_form(request.headers.getall("Accept", []))
-            async with self._content.manifest(repository, digest or wanted.tag, form) as document:
+            accept = accepted(request.headers.getall("Accept", []))
+            async with self._content.manifest(repository, digest or wanted.tag, accept) as document:
                 return await _send(request, _manifest_response(document), visit)
         assert digest is not None
         async with self._content.blob(repository, digest) as blob:
