@@ -56,6 +56,18 @@
     plugin_work_seconds = 120.0      # Create, Remove, Mount, Unmount
     plugin_ask_seconds = 60.0        # the other calls
     s3_mount_seconds = 30.0          # until a bucket is mounted
+
+    [registry]
+    certificates = ["/etc/tare/certs.d", "/etc/docker/certs.d"]  # <domain>/*.crt, *.cert, *.key
+
+    [registries."docker.io"]    # how a registry is reached, by the domain in images' names; see docs/registries.md
+    endpoint = "https://registry.example"   # what serves it; default: https://<domain>, none for docker.io
+    mirrors = []                # asked before it, pulls only
+    insecure = false            # take any certificate, and plain http; default: only loopback
+    ca = ""                     # PEM files: an authority, and what this host shows
+    certificate = ""
+    key = ""
+    proxy = ""                  # default: HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the daemon; "none": no proxy
 """
 
 from __future__ import annotations
@@ -77,6 +89,7 @@ from tare.errors import InvalidArgument, NotFound
 from tare.kernel.idmap import LAST_ID
 from tare.model import Reference
 from tare.network.model import LEAST_MTU6, AddressPool
+from tare.registry.settings import CERTIFICATE_DIRECTORIES, RegistrySettings
 from tare.runtime.log_options import DEFAULT_DRIVER, LogDefaults, check
 from tare.volumes.plugins import SOCKETS, SPECS
 
@@ -190,6 +203,12 @@ class VolumesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     s3_mount_seconds: _Seconds = 30.0
 
 
+class RegistrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section ``registry``: what holds for all registries; directories with certificates by domain."""
+
+    certificates: tuple[str, ...] = CERTIFICATE_DIRECTORIES
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
@@ -205,6 +224,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runtimes: dict[str, str] = {}
     volumes: VolumesSection = VolumesSection()
     logs: LogSection = LogSection()
+    registry: RegistrySection = RegistrySection()
+    registries: dict[str, RegistrySettings] = {}
 
     @property
     def run_directory(self) -> Path:
