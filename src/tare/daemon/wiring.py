@@ -48,10 +48,13 @@ from tare.engine.lifecycle import Lifecycle
 from tare.engine.links import Links
 from tare.engine.live import LiveContainers
 from tare.engine.log_keeping import LogKeeping
+from tare.engine.looking_up import LookUps
 from tare.engine.mounts import ContainerMounts
 from tare.engine.networks import Networks
 from tare.engine.oom import OomWatch
 from tare.engine.paths import EnginePaths
+from tare.engine.pulling import Pulls
+from tare.engine.pushing import Pushes
 from tare.engine.quiesce import Quiescer
 from tare.engine.reachability import Reachability
 from tare.engine.records import ContainerRecords
@@ -59,6 +62,7 @@ from tare.engine.recovery import Recovery
 from tare.engine.registry_logins import RegistryLogins
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
+from tare.engine.serving import Serving
 from tare.engine.shells import Shells
 from tare.engine.stats import Stats
 from tare.engine.system import System
@@ -232,6 +236,7 @@ def _engine(parts: _Parts) -> Engine:
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
         catalogue=Catalogue(parts.store),
+        serving=Serving(parts.store, images, parts.paths.cache / "served"),
         debugging=_debugging(parts, builder, executor, images),
         networks=_networks(parts),
         registry_logins=RegistryLogins(parts.registries),
@@ -407,12 +412,18 @@ def _container_files(parts: _Parts, lifecycle: Lifecycle) -> ContainerFiles:
 def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:
     catalogue = DebianCatalogue(parts.store, executor, _archive_settings(parts.settings), parts.paths.cache)
     weigher = Weigher(parts.store, parts.paths.cache / "weights")
+    registries = parts.registries
+    limits = parts.settings.images.layer_limits
     return Images(
         store=parts.store,
         records=parts.records,
         catalogue=catalogue,
         weigher=weigher,
         boms=BillsOfMaterials(parts.store),
+        pulls=Pulls(store=parts.store, registries=registries, events=parts.events, limits=limits),
+        pushes=Pushes(store=parts.store, registries=registries, events=parts.events),
+        look_ups=LookUps(registries),
+        registries=registries,
         events=parts.events,
         settle=lifecycle.settle,
     )

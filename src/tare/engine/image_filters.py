@@ -7,7 +7,7 @@ range of time, and a range that such an image bounds is open.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tare.build.dockerfile.globs import PathPattern
@@ -137,3 +137,9 @@ def _created(image: Image) -> float | None:
         return to_nanoseconds(text) / 1_000_000_000
     except ValueError:
         return None  # whoever wrote the configuration may have put anything there
+
+
+def name_filter(patterns: Sequence[str]) -> Callable[[Reference], bool]:
+    """Whether a name fits any of the patterns of filter ``reference``; all do where there are none."""
+    parsed = [_pattern(text) for text in patterns]
+    return lambda name: not parsed or any(_names(pattern, name) for pattern in parsed)

@@ -24,10 +24,6 @@ class RegistryLogins:
         """
         return await self._registries.check_login(server_domain(server), credentials)
 
-    async def close(self) -> None:
-        """End the connections to registries; idempotent."""
-        await self._registries.close()
-
 
 def server_domain(server: str) -> str:
     """The registry that an AuthConfig's ``serveraddress`` means. Raises InvalidArgument."""
