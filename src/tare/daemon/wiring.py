@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.archive.expansion import ExpansionLimits
 from tare.base.locks import KeyedLocks
 from tare.build.builder import Builder
 from tare.build.kept import KeepPolicy
@@ -46,10 +46,13 @@ from tare.engine.lifecycle import Lifecycle
 from tare.engine.links import Links
 from tare.engine.live import LiveContainers
 from tare.engine.log_keeping import LogKeeping
+from tare.engine.looking_up import LookUps
 from tare.engine.mounts import ContainerMounts
 from tare.engine.networks import Networks
 from tare.engine.oom import OomWatch
 from tare.engine.paths import EnginePaths
+from tare.engine.pulling import Pulls
+from tare.engine.pushing import Pushes
 from tare.engine.quiesce import Quiescer
 from tare.engine.reachability import Reachability
 from tare.engine.records import ContainerRecords
@@ -73,6 +76,8 @@ from tare.engine.weigh import Weigher
 from tare.errors import InvalidArgument
 from tare.network.model import NetworkSettings
 from tare.network.service import NetworkService
+from tare.registry.client import RegistryClient
+from tare.registry.settings import Registries
 from tare.runtime.choice import RuntimeChoice, choose_runtimes
 from tare.runtime.filters import CompiledFilters
 from tare.runtime.host import HostFacts, probe_host
@@ -212,7 +217,7 @@ def _engine(parts: _Parts) -> Engine:
         updates=_updates(parts, lifecycle),
         execs=_execs(parts),
         images=images,
-        image_loader=ImageLoader(parts.store, parts.events, ExpansionLimits()),
+        image_loader=ImageLoader(parts.store, parts.events, parts.settings.images.layer_limits),
         image_saver=ImageSaver(parts.store, parts.events),
         audits=Audits(store=parts.store, records=parts.records),
         builds=_builds(parts, builder, images, build_cache),
@@ -391,15 +396,26 @@ def _container_files(parts: _Parts, lifecycle: Lifecycle) -> ContainerFiles:
 def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:
     catalogue = DebianCatalogue(parts.store, executor, _archive_settings(parts.settings), parts.paths.cache)
     weigher = Weigher(parts.store, parts.paths.cache / "weights")
+    registries = RegistryClient(_registries(parts.settings), parts.paths.cache / "downloads")
+    limits = parts.settings.images.layer_limits
     return Images(
         store=parts.store,
         records=parts.records,
         catalogue=catalogue,
         weigher=weigher,
         boms=BillsOfMaterials(parts.store),
+        pulls=Pulls(store=parts.store, registries=registries, events=parts.events, limits=limits),
+        pushes=Pushes(store=parts.store, registries=registries, events=parts.events),
+        look_ups=LookUps(registries),
+        registries=registries,
         events=parts.events,
         settle=lifecycle.settle,
     )
+
+
+def _registries(settings: Settings) -> Registries:
+    directories = settings.registry.certificates
+    return Registries(settings.registries, certificate_directories=directories, environment=os.environ)
 
 
 def _builder(parts: _Parts, executor: StepExecutor, images: Images) -> Builder:

@@ -193,20 +193,32 @@ class HashingSink:
 
 
 async def stage(
-    directory: Path, produce: Callable[[BinaryIO], None], *, what: str, expected: Digest | None = None
+    directory: Path,
+    produce: Callable[[BinaryIO], None],
+    *,
+    what: str,
+    expected: Digest | None = None,
+    durable: bool = True,
 ) -> StagedFile:
     """Write what ``produce`` gives, in a thread, into a temporary file in ``directory``.
 
-    Raises DataCorrupt when its digest is not ``expected``, Exhausted without space; nothing is left then, nor when
-    the caller is cancelled.
+    A file that is not to stay need not be ``durable``. Raises DataCorrupt when its digest is not ``expected``,
+    Exhausted without space; nothing is left then, nor when the caller is cancelled.
     """
     return await run_undoable(
-        lambda abort: stage_file(directory, produce, abort, what=what, expected=expected), StagedFile.discard
+        lambda abort: stage_file(directory, produce, abort, what=what, expected=expected, durable=durable),
+        StagedFile.discard,
     )
 
 
 def stage_file(
-    directory: Path, produce: Callable[[BinaryIO], None], abort: Abort, *, what: str, expected: Digest | None = None
+    directory: Path,
+    produce: Callable[[BinaryIO], None],
+    abort: Abort,
+    *,
+    what: str,
+    expected: Digest | None = None,
+    durable: bool = True,
 ) -> StagedFile:
     """As :func:`stage`, in the thread of the caller, who may ask for an end through ``abort``."""
     fd, name = tempfile.mkstemp(prefix="stage-", dir=directory)
@@ -218,7 +230,8 @@ def stage_file(
                 produce(cast(BinaryIO, sink))
                 sink.flush()
                 os.fchmod(raw.fileno(), 0o644)
-                os.fsync(raw.fileno())
+                if durable:
+                    os.fsync(raw.fileno())
             digest = sink.digest
         if expected is not None and digest != expected:
             raise DataCorrupt(f"{what}: digest {digest}, expected {expected}")

@@ -198,6 +198,21 @@ class ImageStore:
             raise NotFound(f"No such image: {digest}")
         return await self._load(row)
 
+    async def in_repository(self, name: str) -> tuple[list[tuple[Reference, Digest]], bool]:
+        """The tags of a repository (domain and path) with their images, and whether it has any tag or digest here."""
+
+        def query(connection: sqlite3.Connection) -> tuple[list[tuple[Reference, Digest]], bool]:
+            found = connection.execute(
+                "SELECT reference, image FROM tags WHERE substr(reference, 1, length(:name) + 1) = :name || ':'"
+                " ORDER BY reference",
+                {"name": name},
+            ).fetchall()
+            digests = connection.execute("SELECT 1 FROM image_digests WHERE repository = ?", (name,)).fetchone()
+            tags = [(Reference.parse(text), Digest.parse(image)) for text, image in found]
+            return tags, bool(tags or digests)
+
+        return await self._db.read(query)
+
     async def list(self) -> list[Image]:
         """All images, newest first."""
         rows = await self._db.read(lambda connection: _rows(connection, "%"))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tare.archive.compression import decompress
+from tare.archive.compression import Compression, compressor, decompress
 from tare.archive.expansion import Counted, Expanded, ExpansionLimits
 from tare.base.locks import KeyedLocks
-from tare.base.readers import Readable, copy_stream
+from tare.base.readers import Readable, VerifyingReader, copy_stream
 from tare.errors import DataCorrupt, InvalidArgument, NotFound
 from tare.model import Digest
 from tare.store.database import Database
@@ -98,6 +100,37 @@ class LayerStore:
                 code=error.code or "layer-differs",
             ) from error
         return await self.install(staged, lease)
+
+    @asynccontextmanager
+    async def compressed(
+        self, diff_id: Digest, kind: Compression, observe: Callable[[int], None] | None = None
+    ) -> AsyncIterator[StagedFile]:
+        """The layer in a compressed form, for the time of the block; the same bytes each time.
+
+        ``observe`` is told the bytes read of the tar, in a thread. Raises NotFound, DataCorrupt for a tar that is not
+        what its name says, Exhausted.
+        """
+        what = f"layer {diff_id}"
+
+        def produce(sink: BinaryIO) -> None:
+            with self.path(diff_id).open("rb", buffering=0) as file, compressor(sink, kind) as stream:
+                reader = VerifyingReader(Counted(file, observe), what=what)
+                copy_stream(reader, stream)
+                reader.verify(sha256=diff_id.hex)
+
+        try:
+            staged = await stage(self._staging, produce, what=what, durable=False)
+        except FileNotFoundError as error:
+            raise NotFound(f"no such layer: {diff_id}") from error
+        except DataCorrupt as error:
+            path = self.path(diff_id)
+            raise DataCorrupt(
+                f"{path}: {error.message}", hint="remove the image and get it again", code="layer-damaged"
+            ) from error
+        try:
+            yield staged
+        finally:
+            await asyncio.to_thread(staged.discard)
 
     async def hold(self, diff_id: Digest, lease: str) -> bool:
         """Let ``lease`` hold a layer; False where the store has none."""

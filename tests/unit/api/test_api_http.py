@@ -423,7 +423,6 @@ async def test_pruning_with_nonsense(engine: FakeEngine, http: Http, query: str)
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/images/app:1/push"),
         ("GET", "/images/search?term=a"),
         ("POST", "/auth"),
         ("POST", "/session"),

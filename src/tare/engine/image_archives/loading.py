@@ -13,7 +13,7 @@ from tare.base.shielding import finish
 from tare.engine.events import Events
 from tare.engine.image_archives.contents import FoundImage, read_images
 from tare.engine.image_archives.receiving import Received, Receiver, StagedLayer
-from tare.engine.progress import transferred
+from tare.engine.progress import transfer_message
 from tare.errors import DataCorrupt
 from tare.model import Digest, Platform, Reference
 from tare.store.images import NewImage
@@ -80,7 +80,7 @@ class ImageLoader:
 
         def tell(name: str, current: int, total: int) -> None:
             if progress is not None:
-                loop.call_soon_threadsafe(progress, transferred("Loading layer", name, current, total))
+                loop.call_soon_threadsafe(progress, transfer_message(name, "Loading layer", current, total))
 
         def work(abort: Abort) -> Received:
             watcher = None if progress is None else tell
