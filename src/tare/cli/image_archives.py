@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
@@ -10,13 +12,20 @@ from typing import Any, BinaryIO
 
 import click
 
-from tare.cli.copy_paths import check_output
 from tare.cli.session import Session, pass_session
 from tare.cli.streams_to_files import pour, write_file
 from tare.client.client import Client
 from tare.errors import InternalError, InvalidArgument, NotFound
 
 _CHUNK = 1 << 20
+_NO_FILES = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a symbolic link directly",
+    stat.S_IFCHR: "a character device file",
+    stat.S_IFBLK: "a block device file",
+    stat.S_IFIFO: "a named pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 @click.command(short_help="Write images into a tar archive.")
@@ -32,10 +41,7 @@ def save(session: Session, names: tuple[str, ...], output: str, platform: str) -
     if not output and sys.stdout.isatty():
         raise InvalidArgument("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     if output:
-        try:
-            check_output(output)
-        except InvalidArgument as error:
-            raise InvalidArgument(f"failed to save image: {error.message}") from error
+        _check_output(output)
 
     async def work(client: Client) -> None:
         async with await client.images.save(names, platform=platform) as response:
@@ -45,6 +51,21 @@ def save(session: Session, names: tuple[str, ...], output: str, platform: str) -
                 await pour(response.chunks(), sys.stdout.buffer)
 
     session.run(work)
+
+
+def _check_output(path: str) -> None:
+    """Refuse, in Docker's words, what cannot be replaced by an archive. Raises InvalidArgument."""
+    problem = ""
+    directory = os.path.dirname(path) or "."  # noqa: PTH120 - as it was typed
+    try:
+        os.lstat(f"{directory}/.")
+        kind = stat.S_IFMT(os.lstat(path).st_mode)
+        problem = f"cannot write to {_NO_FILES[kind]}" if kind in _NO_FILES else ""
+    except OSError as error:
+        if not Path(directory).is_dir():
+            problem = f"invalid output path: stat {directory}: {(error.strerror or '').lower()}"
+    if problem:
+        raise InvalidArgument(f"failed to save image: {problem}")
 
 
 @click.command(short_help="Load images from a tar archive.")

@@ -8,7 +8,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.archive.expansion import ExpansionLimits
 from tare.base.locks import KeyedLocks
 from tare.build.builder import Builder
 from tare.build.kept import KeepPolicy
@@ -230,7 +229,7 @@ def _engine(parts: _Parts) -> Engine:
         updates=_updates(parts, lifecycle),
         execs=_execs(parts),
         images=images,
-        image_loader=ImageLoader(parts.store, parts.events, ExpansionLimits()),
+        image_loader=ImageLoader(parts.store, parts.events, parts.settings.images.layer_limits),
         image_saver=ImageSaver(parts.store, parts.events),
         audits=Audits(store=parts.store, records=parts.records),
         builds=_builds(parts, builder, images, build_cache),

@@ -101,4 +101,8 @@ def decode_index(data: bytes, what: str) -> Index:
             document["manifests"] = []
         return msgspec.convert(document, Index)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise DataCorrupt(f"{what}: not an image index: {error}") from error
+        raise DataCorrupt(
+            f"{what}: not an image index: {error}",
+            hint="the archive is incomplete or damaged: make it again",
+            code="archive-damaged",
+        ) from error

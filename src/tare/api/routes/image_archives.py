@@ -29,7 +29,7 @@ async def load(request: web.Request) -> web.StreamResponse:
         platform=platform,
         progress=None if params.flag(request.query, "quiet") else stream.report,
     )
-    return await stream.run(loading, lambda images: [line for image in images for line in _lines(image)])
+    return await stream.run(loading, lambda images: [line for image in images for line in _lines(image)] or [{}])
 
 
 @cancellable
