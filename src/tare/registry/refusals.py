@@ -126,12 +126,14 @@ def read_refusal(status: int, body: bytes, challenges: Sequence[Challenge]) -> R
     """The refusal that an answer with ``status`` (400 or more) and ``body`` is."""
     if status >= 500:
         return Refusal(status, UNAVAILABLE, "", text=f"received unexpected HTTP status: {status} {_phrase(status)}")
+    if status == 401:  # the only status with which the header tells more than the body
+        for challenge in challenges:
+            code = _BEARER_ERRORS.get(challenge.parameters.get("error", ""))
+            if challenge.scheme == "bearer" and code is not None:
+                description = _shown(challenge.parameters.get("error_description", ""))
+                return Refusal(status, code, description or _MESSAGES[code])
     if not body and status in _BY_STATUS:  # an answer to HEAD
         return Refusal(status, _BY_STATUS[status], _MESSAGES[_BY_STATUS[status]])
-    for challenge in challenges:
-        code = _BEARER_ERRORS.get(challenge.parameters.get("error", ""))
-        if challenge.scheme == "bearer" and code is not None and not _entries(body):
-            return Refusal(status, code, _shown(challenge.parameters.get("error_description", "")) or _MESSAGES[code])
     by_status = _BY_STATUS.get(status, UNKNOWN)
     try:
         read = msgspec.json.decode(body, type=_Body)
@@ -149,13 +151,6 @@ def read_refusal(status: int, body: bytes, challenges: Sequence[Challenge]) -> R
     code = first.code if first.code in _MESSAGES else UNKNOWN
     bare = first.detail is None and first.message in ("", _MESSAGES[code])
     return Refusal(status, code, _shown(first.message) or _MESSAGES[code], bare=bare)
-
-
-def _entries(body: bytes) -> list[_Entry]:
-    try:
-        return msgspec.json.decode(body, type=_Body).errors or []
-    except (msgspec.DecodeError, msgspec.ValidationError):
-        return []
 
 
 def _phrase(status: int) -> str:

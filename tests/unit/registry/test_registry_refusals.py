@@ -61,9 +61,16 @@ def test_words(status: int, body: bytes, words: str, answered: int) -> None:
 
 def test_errors_of_bearer_tokens() -> None:
     header = 'Bearer realm="x",error="insufficient_scope",error_description="need push"'
-    assert read_refusal(403, b"{}", parse_challenges([header])).error().message == "denied: need push"
+    body = error("UNAUTHORIZED", "authentication required", [1])
+    assert read_refusal(401, body, parse_challenges([header])).error().message == "denied: need push"
+    scope = parse_challenges(['Bearer realm="x",error="insufficient_scope"'])
+    found = read_refusal(401, body, scope).pull_error(NAME)
+    assert found.message == f"{ACCESS}: denied: requested access to the resource is denied"
+    assert status_of(found) == 404
     expired = parse_challenges(['Bearer realm="x",error="invalid_token"'])
-    assert read_refusal(401, b"", expired).error().message == "unauthorized: authentication required"
+    assert read_refusal(401, error("UNAUTHORIZED", "x", [1]), expired).error().message == (
+        "unauthorized: authentication required"
+    )
     with_body = error("DENIED", "scope", [1])
     assert read_refusal(403, with_body, parse_challenges([header])).error().message == "denied: scope"
 
