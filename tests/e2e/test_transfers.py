@@ -11,7 +11,7 @@ import docker as docker_py
 import pytest
 
 from engine_process import EngineProcess, UnixConnection
-from hostile_registry import sha256
+from faulty_registry import sha256
 from registry_server import RegistryServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
