@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +45,13 @@ from tare.engine.lifecycle import Lifecycle
 from tare.engine.links import Links
 from tare.engine.live import LiveContainers
 from tare.engine.log_keeping import LogKeeping
+from tare.engine.looking_up import LookUps
 from tare.engine.mounts import ContainerMounts
 from tare.engine.networks import Networks
 from tare.engine.oom import OomWatch
 from tare.engine.paths import EnginePaths
+from tare.engine.pulling import Pulls
+from tare.engine.pushing import Pushes
 from tare.engine.quiesce import Quiescer
 from tare.engine.reachability import Reachability
 from tare.engine.records import ContainerRecords
@@ -71,6 +75,8 @@ from tare.engine.weigh import Weigher
 from tare.errors import InvalidArgument
 from tare.network.model import NetworkSettings
 from tare.network.service import NetworkService
+from tare.registry.client import RegistryClient
+from tare.registry.settings import Registries
 from tare.runtime.choice import RuntimeChoice, choose_runtimes
 from tare.runtime.filters import CompiledFilters
 from tare.runtime.host import HostFacts, probe_host
@@ -388,15 +394,26 @@ def _container_files(parts: _Parts, lifecycle: Lifecycle) -> ContainerFiles:
 def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:
     catalogue = DebianCatalogue(parts.store, executor, _archive_settings(parts.settings), parts.paths.cache)
     weigher = Weigher(parts.store, parts.paths.cache / "weights")
+    registries = RegistryClient(_registries(parts.settings), parts.paths.cache / "downloads")
+    limits = parts.settings.images.layer_limits
     return Images(
         store=parts.store,
         records=parts.records,
         catalogue=catalogue,
         weigher=weigher,
         boms=BillsOfMaterials(parts.store),
+        pulls=Pulls(store=parts.store, registries=registries, events=parts.events, limits=limits),
+        pushes=Pushes(store=parts.store, registries=registries, events=parts.events),
+        look_ups=LookUps(registries),
+        registries=registries,
         events=parts.events,
         settle=lifecycle.settle,
     )
+
+
+def _registries(settings: Settings) -> Registries:
+    directories = settings.registry.certificates
+    return Registries(settings.registries, certificate_directories=directories, environment=os.environ)
 
 
 def _builder(parts: _Parts, executor: StepExecutor, images: Images) -> Builder:

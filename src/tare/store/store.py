@@ -17,6 +17,7 @@ from tare.store.fsck.blobs import remove_any
 from tare.store.fsck.check import StoreCheck
 from tare.store.fsck.run import Parts
 from tare.store.images import ImageStore
+from tare.store.layer_blobs import LayerBlobs
 from tare.store.layers import LayerStore
 from tare.store.leases import Leases
 from tare.store.origins import Origins
@@ -43,6 +44,7 @@ class Store:
         self.layers = LayerStore(db, self._layer_files, self._staging, self._locks)
         unpacked = UnpackedSnapshotter(db, self._snapshot_root, self.layers, self._locks)
         self.snapshots: Snapshotter = unpacked
+        self.layer_blobs = LayerBlobs(db)
         self.images = ImageStore(db, self.content, self.leases)
         self.origins = Origins(db)
         self._collecting = asyncio.Lock()

@@ -67,11 +67,6 @@ async def auth(request: web.Request) -> web.StreamResponse:
     raise Unsupported("login: registries with credentials are not supported yet")
 
 
-async def distribution(request: web.Request) -> web.StreamResponse:
-    """``GET /distribution/{name}/json``."""
-    raise Unsupported("image manifests cannot be read from a registry yet")
-
-
 async def swarm(request: web.Request) -> web.StreamResponse:
     """Swarm routes: this engine is no swarm node, in the words that clients know."""
     return json_response({"message": "This node is not a swarm manager."}, status=503)
@@ -85,7 +80,6 @@ ROUTES: list[Any] = [
     ("GET", "/events", events),
     ("GET", "/system/df", disk_usage),
     ("POST", "/auth", auth),
-    ("GET", "/distribution/{name:.*}/json", distribution),
     ("GET", "/swarm", swarm),
     ("GET", "/services", swarm),
     ("GET", "/nodes", swarm),
