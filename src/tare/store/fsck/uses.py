@@ -103,6 +103,10 @@ def how_to_get(connection: sqlite3.Connection, image: str, node: Node | None = N
         if tag.is_virtual:
             return f"assemble it again with `tare pull {tag.familiar()}`"
     name = tags[0].familiar() if tags else short_id(image)
+    query = "SELECT repository, digest FROM image_digests WHERE image = ? ORDER BY updated DESC"
+    for repository, digest in connection.execute(query, (image,)):
+        with suppress(InvalidArgument):
+            return f"pull it again with `tare pull {Reference.parse(f'{repository}@{digest}').familiar()}`"
     row = connection.execute("SELECT document FROM image_origins WHERE image = ?", (image,)).fetchone()
     if row is not None:
         with suppress(msgspec.DecodeError):
