@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stored_things import Things, fill
+from stored_things import Things, copy_of, filled_store
 from tare.model import Digest
 from tare.store.fsck.findings import State
-from tare.store.store import Store
 
 pytestmark = pytest.mark.root
 
@@ -122,49 +119,31 @@ def what_is_left(problems: list[Any]) -> set[tuple[str, str]]:
     return {(one.code.replace("damaged", "missing"), one.object) for one in problems if one.state is State.LEFT}
 
 
-async def run(template: Path, steps: list[tuple[str, int, Any]], names: Things) -> None:
-    top = Path(tempfile.mkdtemp())
-    try:
-        await asyncio.to_thread(subprocess.run, ["cp", "-a", template, top / "data"], check=True)  # device files, too
-        store = await Store.open(top / "data")
-        try:
-            things = Things(store, names.layers, names.images, names.web)
-            damage(things, steps)
-            before = set(whole(things))
-            seen, _ = await things.check(deep=True)
-            assert set(whole(things)) == before, "a check changes nothing"
-            first, _ = await things.check(repair=True, deep=True)
-            assert before <= set(whole(things)), before - set(whole(things))
-            assert bool(seen) == bool(first)
-            second, report = await things.check(repair=True, deep=True)
-            assert [one for one in second if one.state is not State.LEFT] == []
-            assert what_is_left(second) == what_is_left(first)
-            assert all(one.fix for one in second)
-            third, _ = await things.check(deep=True)
-            assert {(one.code, one.object) for one in third} == {(one.code, one.object) for one in second}
-            assert report.is_clean == (not second)
-        finally:
-            await store.close()
-    finally:
-        shutil.rmtree(top)
+async def run(template: Things, steps: list[tuple[str, int, Any]]) -> None:
+    async with copy_of(template) as things:
+        damage(things, steps)
+        before = set(whole(things))
+        seen, _ = await things.check(deep=True)
+        assert set(whole(things)) == before, "a check changes nothing"
+        first, _ = await things.check(repair=True, deep=True)
+        assert before <= set(whole(things)), before - set(whole(things))
+        assert bool(seen) == bool(first)
+        second, report = await things.check(repair=True, deep=True)
+        assert [one for one in second if one.state is not State.LEFT] == []
+        assert what_is_left(second) == what_is_left(first)
+        assert all(one.fix for one in second)
+        third, _ = await things.check(deep=True)
+        assert {(one.code, one.object) for one in third} == {(one.code, one.object) for one in second}
+        assert report.is_clean == (not second)
 
 
 @pytest.fixture(scope="module")
 def template() -> Iterator[Things]:
-    """A store with everything, closed."""
-    top = Path(tempfile.mkdtemp())
-
-    async def make() -> Things:
-        store = await Store.open(top / "data")
-        things = await fill(store)
-        await store.close()
-        return things
-
-    yield asyncio.run(make())
-    shutil.rmtree(top)
+    with filled_store() as filled:
+        yield filled
 
 
-@settings(max_examples=int(os.environ.get("TARE_FSCK_EXAMPLES", "40")), deadline=None)
+@settings(max_examples=int(os.environ.get("TARE_FSCK_EXAMPLES", "20")), deadline=None)
 @given(DAMAGE)
 def test_nothing_whole_is_lost_and_nothing_lost_is_silent(template: Things, steps: list[tuple[str, int, Any]]) -> None:
-    asyncio.run(run(template.root, steps, template))
+    asyncio.run(run(template, steps))
