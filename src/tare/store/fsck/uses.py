@@ -79,7 +79,8 @@ class Graph:
 def find_uses(connection: sqlite3.Connection, graph: Graph, node: Node) -> Uses:
     """Who needs ``node``, inside a transaction."""
     above = graph.above(node)
-    images = sorted(item.name for item in above if item.kind == "image")
+    found = (item.name for item in above if item.kind == "image")
+    images = sorted(found, key=lambda image: image_name(connection, image))
     snapshots = sorted(int(item.name) for item in above if item.kind == "snapshot")
     names = [f"image {image_name(connection, image)}" for image in images]
     names += [f"container {name}" for name in _containers(connection, snapshots, images)]
