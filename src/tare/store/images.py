@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sqlite3
 import time
@@ -17,6 +18,8 @@ from tare.oci.image import MEDIA_TYPE_CONFIG, ImageConfig, encode
 from tare.store.content import ContentStore
 from tare.store.database import Database
 from tare.store.leases import Leases
+
+logger = logging.getLogger(__name__)
 
 _HEX_ID = re.compile(r"[0-9a-f]{1,64}")
 
@@ -251,9 +254,14 @@ class ImageStore:
         return await self._db.read(query)
 
     async def list(self) -> list[Image]:
-        """All images, newest first."""
-        rows = await self._db.read(lambda connection: _rows(connection, "%"))
-        return [await self._load(row) for row in rows]
+        """All images, newest first; without those whose configuration is damaged, which must not hide the others."""
+        found = []
+        for row in await self._db.read(lambda connection: _rows(connection, "%")):
+            try:
+                found.append(await self._load(row))
+            except (NotFound, DataCorrupt) as error:
+                logger.warning("image %s is left out: %s; see `tare fsck`", row.id, error)
+        return found
 
     async def remove(self, digest: Digest) -> None:
         """Delete an image and its tags; its layers go with the next collection.

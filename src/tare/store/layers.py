@@ -110,10 +110,16 @@ class LayerStore:
         """
         try:
             layer = await self.get(diff_id)
-            status = await asyncio.to_thread(self.path(diff_id).stat)
-        except (NotFound, OSError):
+        except NotFound:
             return False
-        return stat.S_ISREG(status.st_mode) and status.st_size == layer.size
+        return await asyncio.to_thread(self._has_file, diff_id, layer.size)
+
+    def _has_file(self, diff_id: Digest, size: int) -> bool:
+        try:
+            status = self.path(diff_id).lstat()
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == size
 
     async def import_stream(self, stream: Readable, expected: Digest | None, *, lease: str | None = None) -> Layer:
         """Store an uncompressed tar that comes from outside.
@@ -200,10 +206,14 @@ class LayerStore:
             await asyncio.to_thread(staged.discard)
 
     async def hold(self, diff_id: Digest, lease: str) -> bool:
-        """Let ``lease`` hold a layer; False where the store has none."""
+        """Let ``lease`` hold a layer; False where the store has none, or of its file less than all.
+
+        For those who would get it: so a layer whose file is gone or cut short is healed by pulling or loading it.
+        """
 
         def insert(connection: sqlite3.Connection) -> bool:
-            if connection.execute("SELECT 1 FROM layers WHERE diff_id = ?", (str(diff_id),)).fetchone() is None:
+            row = connection.execute("SELECT size FROM layers WHERE diff_id = ?", (str(diff_id),)).fetchone()
+            if row is None or not self._has_file(diff_id, row[0]):
                 return False
             insert_reference(connection, lease, "layer", str(diff_id))
             return True
@@ -246,7 +256,8 @@ class LayerStore:
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT OR IGNORE INTO layers (diff_id, size, created) VALUES (?, ?, ?)",
+                "INSERT INTO layers (diff_id, size, created) VALUES (?, ?, ?)"
+                " ON CONFLICT (diff_id) DO UPDATE SET size = excluded.size",
                 (diff_id, staged.size, time.time()),
             )
             if lease is not None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tare.base.locks import KeyedLocks
+from tare.errors import DataCorrupt, NotFound
 from tare.model import Digest
 from tare.store import gc
 from tare.store.content import ContentStore
@@ -86,6 +87,17 @@ class Store:
     async def close(self) -> None:
         """Close the database; idempotent."""
         await self.db.close()
+
+    async def is_whole(self, image: Digest) -> bool:
+        """Whether an image's configuration can be read and each of its layers has all of its file.
+
+        For those who would get it: an image that is not is had again and thereby healed.
+        """
+        try:
+            found = await self.images.get(image)
+        except (NotFound, DataCorrupt):
+            return False
+        return all([await self.layers.is_whole(diff_id) for diff_id in set(found.diff_ids)])
 
     async def collect(self) -> int:
         """Delete what nothing refers to; returns the bytes of the files that went.

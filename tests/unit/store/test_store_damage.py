@@ -73,6 +73,22 @@ async def test_a_layer_whose_file_is_cut_short_is_not_unpacked(store: Store) -> 
     await store.snapshots.ensure_layer(diff_id)
 
 
+async def test_a_damaged_configuration_hides_no_other_image(store: Store) -> None:
+    await keep(store, tar_of(a=b"1"))
+    await keep(store, tar_of(b=b"2"))
+    first, second = await store.images.list()
+    assert await store.is_whole(first.id) and await store.is_whole(second.id)
+    store.content.path(first.id).write_bytes(b"rot")
+    assert [one.id for one in await store.images.list()] == [second.id]
+    assert not await store.is_whole(first.id)
+    with pytest.raises(DataCorrupt, match="does not match its name"):
+        await store.images.get(first.id)
+    store.content.path(first.id).unlink()
+    assert [one.id for one in await store.images.list()] == [second.id]
+    store.layers.path(second.diff_ids[0]).unlink()
+    assert not await store.is_whole(second.id) and not await store.is_whole(Digest.of(b"none"))
+
+
 async def test_rows_that_name_nothing_do_not_keep_the_store_from_collecting(store: Store) -> None:
     diff_id = await keep(store, tar_of(a=b"1"))
     await store.snapshots.ensure_layer(diff_id)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tare.store.fsck.blobs import DAMAGED, check_blobs
+from tare.store.fsck.blobs import DAMAGED, check_blobs, remove_any
 from tare.store.fsck.database import read_faults
 from tare.store.fsck.findings import Observe, Options, Problem, Report
 from tare.store.fsck.images import check_containers, check_images, read_configurations
@@ -155,14 +155,14 @@ async def _set_aside(run: Run, lost: Lost) -> None:
         return
 
     def rename() -> None:
-        if seen.identity in (_identity(), Seen("").identity):
-            path.rename(path.with_suffix(DAMAGED))
-
-    def _identity() -> tuple[int, int, int, int] | None:
         try:
-            return identity(path.lstat())
+            now = identity(path.lstat())
         except FileNotFoundError:
-            return None
+            return
+        if seen.identity in (now, Seen("").identity):
+            aside = path.with_suffix(DAMAGED)
+            remove_any(aside)
+            path.rename(aside)
 
     async with run.parts.locks.hold(f"{lost.node.kind} {lost.node.name}"):
         await asyncio.to_thread(rename)  # what has come in its place meanwhile stays

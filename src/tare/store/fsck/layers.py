@@ -15,7 +15,7 @@ from tare.archive.expected import ExpectedTree
 from tare.archive.tar_writer import TarWriter
 from tare.errors import DataCorrupt, TareError
 from tare.model import Digest
-from tare.store.fsck.blobs import DAMAGED, broken, forget_damaged, remove_any, wrong_size
+from tare.store.fsck.blobs import DAMAGED, broken, forget_damaged, wrong_size
 from tare.store.fsck.directories import Replacement, replace_directory
 from tare.store.fsck.findings import Problem, State
 from tare.store.fsck.reading import Seen, examine
@@ -197,7 +197,4 @@ async def _restore_from(run: Run, diff_id: Digest, key: str) -> None:
             write_upper(directory, writer)
             writer.finish()
 
-        target = run.parts.layers.path(diff_id)
-        if await asyncio.to_thread(target.is_dir):
-            await asyncio.to_thread(remove_any, target)  # no file can be renamed to its name
         await run.parts.layers.write(produce, lease=lease, expected=diff_id)
