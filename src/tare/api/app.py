@@ -27,6 +27,7 @@ from tare.api.routes import (
     reachability,
     system,
     tare,
+    transfers,
     volume_copies,
     volume_files,
     volumes,
@@ -54,7 +55,7 @@ def all_routes() -> list[Route]:
     of_containers = (containers, container_io, container_files, container_stats, execs)
     own = (tare, debugging, audits, catalogue)
     of_volumes = (volumes, volume_copies, volume_files)
-    groups = (system, *of_containers, images, builds, networks, reachability, *of_volumes, *own)
+    groups = (system, *of_containers, images, transfers, builds, networks, reachability, *of_volumes, *own)
     return [route for group in groups for route in group.ROUTES]
 
 

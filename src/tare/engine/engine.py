@@ -87,12 +87,13 @@ class Engine:
         await self.builds.recover()  # before snapshots without an owner are looked for: they must not be mounted
         await self.recovery.run()
         await self.store.collect()
+        await self.images.start()
         self.build_cache.collect_soon()
 
     async def stop(self, *, containers_too: bool = False) -> None:
         """Let go. Containers go on, unless ``containers_too``: then nothing of this engine is left in the kernel."""
         await self.builds.close()
-        await self.registry_logins.close()
+        await self.images.close()
         await self.debugging.close()
         await self.build_cache.close()
         if containers_too:

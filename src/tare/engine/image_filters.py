@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tare.build.dockerfile.globs import PathPattern
 from tare.engine.clock import to_nanoseconds
@@ -23,10 +24,11 @@ _ESCAPED_OR_STARS = re.compile(r"(\\.)|\*+", re.DOTALL)
 
 
 def select(images: Sequence[Image], filters: Filters, now: float) -> list[tuple[Image, list[Reference]]]:
-    """The images that pass every filter, with the names that the listing shows; ``now`` in seconds since the epoch.
+    """The images that pass every filter, with the names and digests that the listing shows.
 
-    ``reference`` takes any of its patterns, ``label`` must fit in all values, times are narrowed by each. Raises
-    InvalidArgument, and NotFound for an image in ``before`` or ``since``.
+    ``now`` is in seconds since the epoch. ``reference`` takes any of its patterns, ``label`` must fit in all values,
+    times are narrowed by each. An image that only registries know, by its digest, is listed both as dangling and as
+    not dangling, as in Docker. Raises InvalidArgument, and NotFound for an image in ``before`` or ``since``.
     """
     _check_names(filters, _LISTED)
     dangling = _dangling(filters)
@@ -35,15 +37,19 @@ def select(images: Sequence[Image], filters: Filters, now: float) -> list[tuple[
     chosen = []
     for image in images:
         moment = _created(image)
-        tags = [tag for tag in image.tags if not patterns or any(_names(pattern, tag) for pattern in patterns)]
+        names = [
+            name
+            for name in (*image.tags, *image.digests)
+            if not patterns or any(_names(pattern, name) for pattern in patterns)
+        ]
         if (
-            (dangling is None or (not image.tags) is dangling)
+            _fits(image, dangling=dangling)
             and (last is None or (moment is not None and moment < last))
             and (first is None or (moment is not None and moment > first))
             and _has_labels(image, filters.get("label") or [])
-            and (tags or not patterns)
+            and (names or not patterns)
         ):
-            chosen.append((image, tags))
+            chosen.append((image, names))
     return chosen
 
 
@@ -70,6 +76,12 @@ def select_for_prune(images: Sequence[Image], filters: Filters, now: float) -> l
         ):
             chosen.append(image)
     return chosen
+
+
+def _fits(image: Image, *, dangling: bool | None) -> bool:
+    if dangling is None:
+        return True
+    return not image.tags if dangling else bool(image.tags or image.digests)
 
 
 def _check_names(filters: Filters, known: Sequence[str]) -> None:
@@ -109,7 +121,7 @@ def _find(images: Sequence[Image], name: str) -> Image:
             raise
         wanted = None
     for image in images:
-        if wanted is not None and wanted in image.tags:
+        if wanted is not None and (wanted in image.tags or replace(wanted, tag="") in image.digests):
             return image
     for image in images:
         if digits and image.id.hex.startswith(digits):

@@ -105,14 +105,18 @@ def _parse_digest(text: str, digest_text: str) -> Digest:
         raise InvalidArgument(f"invalid reference format: {text!r} has an invalid digest") from error
 
 
+def normal_domain(domain: str) -> str:
+    """The domain as references have it: the default one has a second name in old credentials."""
+    return DEFAULT_DOMAIN if domain == "index.docker.io" else domain
+
+
 def _split_domain(name: str) -> tuple[str, str]:
     head, slash, tail = name.partition("/")
     if not slash or not ("." in head or ":" in head or head == "localhost" or head.lower() != head):
         domain, path = DEFAULT_DOMAIN, name
     else:
         domain, path = head, tail
-    if domain == "index.docker.io":
-        domain = DEFAULT_DOMAIN
+    domain = normal_domain(domain)
     if domain == DEFAULT_DOMAIN and path and "/" not in path:
         path = f"{DEFAULT_NAMESPACE}/{path}"
     return domain, path

@@ -193,18 +193,31 @@ class HashingSink:
 
 
 async def stage(
-    directory: Path, produce: Callable[[BinaryIO], None], *, what: str, expected: Digest | None = None
+    directory: Path,
+    produce: Callable[[BinaryIO], None],
+    *,
+    what: str,
+    expected: Digest | None = None,
+    durable: bool = True,
 ) -> StagedFile:
     """Write what ``produce`` gives, in a thread, into a temporary file in ``directory``.
 
-    Raises DataCorrupt when its digest is not ``expected``, Exhausted without space; nothing is left then, nor when
-    the caller is cancelled.
+    A file that is not to stay need not be ``durable``. Raises DataCorrupt when its digest is not ``expected``,
+    Exhausted without space; nothing is left then, nor when the caller is cancelled.
     """
-    return await run_undoable(lambda abort: _stage(directory, produce, what, expected, abort), StagedFile.discard)
+    return await run_undoable(
+        lambda abort: _stage(directory, produce, what, expected, abort, durable=durable), StagedFile.discard
+    )
 
 
 def _stage(
-    directory: Path, produce: Callable[[BinaryIO], None], what: str, expected: Digest | None, abort: Abort
+    directory: Path,
+    produce: Callable[[BinaryIO], None],
+    what: str,
+    expected: Digest | None,
+    abort: Abort,
+    *,
+    durable: bool,
 ) -> StagedFile:
     fd, name = tempfile.mkstemp(prefix="stage-", dir=directory)
     path = Path(name)
@@ -215,7 +228,8 @@ def _stage(
                 produce(cast(BinaryIO, sink))
                 sink.flush()
                 os.fchmod(raw.fileno(), 0o644)
-                os.fsync(raw.fileno())
+                if durable:
+                    os.fsync(raw.fileno())
             digest = sink.digest
         if expected is not None and digest != expected:
             raise DataCorrupt(f"{what}: digest {digest}, expected {expected}")

@@ -38,8 +38,8 @@ def reachable(nodes: set[Node], roots: Iterable[Node], references: Mapping[Node,
 def graph(connection: sqlite3.Connection) -> tuple[set[Node], dict[Node, list[Node]]]:
     """All objects of this database and what each refers to.
 
-    An image refers to its configuration and layers, a layer to the snapshot that it was unpacked into, a snapshot to
-    its lowers and its layer.
+    An image refers to its configuration, its layers and the manifests that registries have of it, a layer to the
+    snapshot that it was unpacked into, a snapshot to its lowers and its layer.
     """
     known: dict[str, dict[str | int, Node]] = {
         kind: {row[0]: Node(kind, str(row[0])) for row in connection.execute(query)} for kind, query in _OBJECTS
@@ -80,6 +80,7 @@ _OBJECTS = (
 _REFERENCES = (
     (("image", "blob"), "SELECT id, id FROM images"),
     (("image", "layer"), "SELECT image, diff_id FROM image_layers"),
+    (("image", "blob"), "SELECT image, digest FROM image_digests UNION SELECT image, manifest FROM image_digests"),
     (("layer", "snapshot"), "SELECT diff_id, id FROM snapshots WHERE kind = 'layer'"),
     (("snapshot", "layer"), "SELECT id, diff_id FROM snapshots WHERE diff_id IS NOT NULL"),
     (("snapshot", "snapshot"), "SELECT snapshot, lower FROM snapshot_lowers"),

@@ -25,7 +25,8 @@ _HEX_ID = re.compile(r"[0-9a-f]{1,64}")
 class Image:
     """A stored image; ``id`` is the digest of its configuration, ``size`` the sum of its layer tars in bytes.
 
-    ``created`` is when it came into this store, in seconds since the epoch.
+    ``created`` is when it came into this store, in seconds since the epoch. ``digests`` are the names with a digest
+    that registries know it by.
     """
 
     id: Digest
@@ -33,11 +34,25 @@ class Image:
     tags: tuple[Reference, ...]
     size: int
     created: float
+    digests: tuple[Reference, ...] = ()
 
     @property
     def diff_ids(self) -> tuple[Digest, ...]:
         """The layers, bottom first."""
         return tuple(Digest.parse(text) for text in self.config.rootfs.diff_ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownAs:
+    """What a registry knows an image by.
+
+    ``repository`` is the canonical name (domain and path), ``digest`` that of the manifest or of the index that the
+    registry answers with, ``manifest`` that of the image's own manifest. Both are blobs of the store.
+    """
+
+    repository: str
+    digest: Digest
+    manifest: Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,7 @@ class _Row:
     size: int
     created: float
     tags: tuple[Reference, ...]
+    digests: tuple[Reference, ...]
 
 
 class ImageStore:
@@ -63,7 +79,9 @@ class ImageStore:
         """
         return await self.create_from(encode(config), tag=tag)
 
-    async def create_from(self, document: bytes, *, tag: Reference | None = None) -> Digest:
+    async def create_from(
+        self, document: bytes, *, tag: Reference | None = None, known_as: KnownAs | None = None
+    ) -> Digest:
         """As :meth:`create`, from the configuration's own bytes, which decide the ID. Raises DataCorrupt."""
         config = _decode(document, "image configuration")
         async with self._leases.hold() as lease:
@@ -73,9 +91,36 @@ class ImageStore:
                 _insert_image(connection, digest, config.rootfs.diff_ids)
                 if tag is not None:
                     _set_tag(connection, tag, digest)
+                if known_as is not None:
+                    _set_digest(connection, known_as, digest)
 
             await self._db.write(insert)
         return digest
+
+    async def know(self, image: Digest, known_as: KnownAs, *, tag: Reference | None = None) -> None:
+        """Note what a registry knows the image by, and name it. Raises NotFound."""
+
+        def insert(connection: sqlite3.Connection) -> None:
+            if connection.execute("SELECT 1 FROM images WHERE id = ?", (str(image),)).fetchone() is None:
+                raise NotFound(f"No such image: {image}")
+            _set_digest(connection, known_as, image)
+            if tag is not None:
+                _set_tag(connection, tag, image)
+
+        await self._db.write(insert)
+
+    async def known_as(self, image: Digest) -> list[KnownAs]:
+        """What registries know an image by, the last seen first."""
+        rows = await self._db.read(
+            lambda connection: connection.execute(
+                "SELECT repository, digest, manifest FROM image_digests WHERE image = ? ORDER BY updated DESC",
+                (str(image),),
+            ).fetchall()
+        )
+        return [
+            KnownAs(repository=repository, digest=Digest.parse(digest), manifest=Digest.parse(manifest))
+            for repository, digest, manifest in rows
+        ]
 
     async def tag(self, image: Digest, reference: Reference) -> None:
         """Let ``reference`` name the image; another image that had it loses it. Raises NotFound."""
@@ -88,9 +133,17 @@ class ImageStore:
         await self._db.write(update)
 
     async def untag(self, reference: Reference) -> Digest:
-        """Take a tag away; the image stays. Returns the image's ID. Raises NotFound."""
+        """Take a tag, or a digest of a repository, away; the image stays. Returns the image's ID. Raises NotFound."""
 
         def update(connection: sqlite3.Connection) -> Digest:
+            if reference.digest is not None:
+                row = connection.execute(
+                    "DELETE FROM image_digests WHERE repository = ? AND digest = ? RETURNING image",
+                    (reference.name, str(reference.digest)),
+                ).fetchone()
+                if row is None:
+                    raise NotFound(f"No such image: {reference.familiar()}")
+                return Digest.parse(row[0])
             row = connection.execute(
                 "DELETE FROM tags WHERE reference = ? RETURNING image", (_key(reference),)
             ).fetchone()
@@ -114,6 +167,21 @@ class ImageStore:
         if row is None:
             raise NotFound(f"No such image: {digest}")
         return await self._load(row)
+
+    async def in_repository(self, name: str) -> tuple[list[tuple[Reference, Digest]], bool]:
+        """The tags of a repository (domain and path) with their images, and whether it has any tag or digest here."""
+
+        def query(connection: sqlite3.Connection) -> tuple[list[tuple[Reference, Digest]], bool]:
+            found = connection.execute(
+                "SELECT reference, image FROM tags WHERE substr(reference, 1, length(:name) + 1) = :name || ':'"
+                " ORDER BY reference",
+                {"name": name},
+            ).fetchall()
+            digests = connection.execute("SELECT 1 FROM image_digests WHERE repository = ?", (name,)).fetchone()
+            tags = [(Reference.parse(text), Digest.parse(image)) for text, image in found]
+            return tags, bool(tags or digests)
+
+        return await self._db.read(query)
 
     async def list(self) -> list[Image]:
         """All images, newest first."""
@@ -146,6 +214,7 @@ class ImageStore:
             connection.execute(
                 "DELETE FROM images WHERE id = :image"
                 " AND NOT EXISTS (SELECT 1 FROM tags WHERE image = :image)"
+                " AND NOT EXISTS (SELECT 1 FROM image_digests WHERE image = :image)"
                 " AND NOT EXISTS (SELECT 1 FROM containers WHERE image = :image)"
                 " AND NOT EXISTS (SELECT 1 FROM lease_references"
                 " WHERE kind = 'image' AND object = :image AND lease <> :lease)",
@@ -156,7 +225,7 @@ class ImageStore:
 
     async def _load(self, row: _Row) -> Image:
         config = _decode(await self._content.read(row.id), str(row.id))
-        return Image(id=row.id, config=config, tags=row.tags, size=row.size, created=row.created)
+        return Image(id=row.id, config=config, tags=row.tags, size=row.size, created=row.created, digests=row.digests)
 
 
 def _decode(document: bytes, what: str) -> ImageConfig:
@@ -195,16 +264,28 @@ def _set_tag(connection: sqlite3.Connection, reference: Reference, image: Digest
     )
 
 
+def _set_digest(connection: sqlite3.Connection, known_as: KnownAs, image: Digest) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO image_digests VALUES (?, ?, ?, ?, ?)",
+        (known_as.repository, str(known_as.digest), str(image), str(known_as.manifest), time.time()),
+    )
+
+
 def _rows(connection: sqlite3.Connection, pattern: str) -> list[_Row]:
     found = connection.execute(
-        "SELECT id, size, created, (SELECT json_group_array(reference) FROM tags WHERE image = images.id)"
+        "SELECT id, size, created, (SELECT json_group_array(reference) FROM tags WHERE image = images.id),"
+        " (SELECT json_group_array(repository || '@' || digest) FROM image_digests WHERE image = images.id)"
         " FROM images WHERE id LIKE ? ORDER BY created DESC, rowid DESC",
         (pattern,),
     ).fetchall()
     return [
-        _Row(Digest.parse(key), size, created, tuple(Reference.parse(text) for text in sorted(json.loads(tags))))
-        for key, size, created, tags in found
+        _Row(Digest.parse(key), size, created, _references(tags), _references(digests))
+        for key, size, created, tags, digests in found
     ]
+
+
+def _references(document: str) -> tuple[Reference, ...]:
+    return tuple(Reference.parse(text) for text in sorted(json.loads(document)))
 
 
 def _one(connection: sqlite3.Connection, digest: str) -> _Row | None:
@@ -224,7 +305,7 @@ def _resolve(connection: sqlite3.Connection, name: str) -> _Row:
         if _HEX_ID.fullmatch(by_id):
             return _by_prefix(connection, by_id, name)
         raise
-    row = connection.execute("SELECT image FROM tags WHERE reference = ?", (_key(reference),)).fetchone()
+    row = connection.execute(*_named(reference)).fetchone()
     if row is not None and (image := _one(connection, row[0])) is not None:
         return image
     if reference.digest is not None and (image := _one(connection, str(reference.digest))) is not None:
@@ -232,6 +313,16 @@ def _resolve(connection: sqlite3.Connection, name: str) -> _Row:
     if _HEX_ID.fullmatch(name):
         return _by_prefix(connection, name, reference.familiar())
     raise NotFound(f"No such image: {reference.familiar()}")
+
+
+def _named(reference: Reference) -> tuple[str, tuple[str, ...]]:
+    """The query for the images that have a name; with a digest, a tag counts for nothing, as in Docker."""
+    if reference.digest is not None:
+        return (
+            "SELECT image FROM image_digests WHERE repository = ? AND digest = ? ORDER BY updated DESC",
+            (reference.name, str(reference.digest)),
+        )
+    return "SELECT image FROM tags WHERE reference = ?", (_key(reference),)
 
 
 def _by_prefix(connection: sqlite3.Connection, prefix: str, shown: str) -> _Row:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from tare.archive.compression import Compression, compressor, decompress
+from tare.archive.expansion import Counted, Expanded, ExpansionLimits
 from tare.base.locks import KeyedLocks
-from tare.base.readers import Readable, copy_stream
-from tare.errors import NotFound
+from tare.base.readers import Readable, VerifyingReader, copy_stream
+from tare.errors import DataCorrupt, InvalidArgument, NotFound
 from tare.model import Digest
 from tare.store.database import Database
 from tare.store.files import StagedFile, stage
 from tare.store.leases import insert_reference
 from tare.store.placing import place
+
+_SETTINGS = {"size": "bytes", "ratio": "ratio"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,86 @@ class LayerStore:
 
         staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
         return await self._install(staged, lease)
+
+    async def import_compressed(
+        self,
+        blob: Path,
+        expected: Digest,
+        limits: ExpansionLimits,
+        *,
+        lease: str | None = None,
+        observe: Callable[[int], None] | None = None,
+    ) -> Layer:
+        """Store the tar that a verified file holds, gzip, zstd or plain; its diffID has to be ``expected``.
+
+        ``observe`` is told the bytes read of the file, in a thread. Raises DataCorrupt for damaged data and another
+        diffID, InvalidArgument (``layer-bomb``) past the limits, Exhausted; nothing is stored then.
+        """
+
+        def refuse(excess: str, limit: str) -> InvalidArgument:
+            setting = f"max_layer_{_SETTINGS[limit]}"
+            return InvalidArgument(
+                f"layer {expected}: it unpacks to {excess}",
+                hint=f"if it is meant to, raise {setting} in the section images of the configuration",
+                code="layer-bomb",
+            )
+
+        def produce(sink: BinaryIO) -> None:
+            with blob.open("rb", buffering=0) as source:
+                compressed = Counted(source, observe)
+                copy_stream(Expanded(decompress(compressed), compressed, limits, refuse), sink)
+
+        try:
+            staged = await stage(self._staging, produce, what=f"layer {expected}", expected=expected)
+        except DataCorrupt as error:
+            raise DataCorrupt(
+                f"{error.message}: what was transferred is not the layer that the image's configuration names",
+                hint="whoever made the image has to make it again",
+                code=error.code or "layer-differs",
+            ) from error
+        return await self._install(staged, lease)
+
+    @asynccontextmanager
+    async def compressed(
+        self, diff_id: Digest, kind: Compression, observe: Callable[[int], None] | None = None
+    ) -> AsyncIterator[StagedFile]:
+        """The layer in a compressed form, for the time of the block; the same bytes each time.
+
+        ``observe`` is told the bytes read of the tar, in a thread. Raises NotFound, DataCorrupt for a tar that is not
+        what its name says, Exhausted.
+        """
+        what = f"layer {diff_id}"
+
+        def produce(sink: BinaryIO) -> None:
+            with self.path(diff_id).open("rb", buffering=0) as file, compressor(sink, kind) as stream:
+                reader = VerifyingReader(Counted(file, observe), what=what)
+                copy_stream(reader, stream)
+                reader.verify(sha256=diff_id.hex)
+
+        try:
+            staged = await stage(self._staging, produce, what=what, durable=False)
+        except FileNotFoundError as error:
+            raise NotFound(f"no such layer: {diff_id}") from error
+        except DataCorrupt as error:
+            path = self.path(diff_id)
+            raise DataCorrupt(
+                f"{path}: {error.message}", hint="remove the image and get it again", code="layer-damaged"
+            ) from error
+        try:
+            yield staged
+        finally:
+            await asyncio.to_thread(staged.discard)
+
+    async def hold(self, diff_id: Digest, lease: str) -> bool:
+        """Let ``lease`` hold a layer; False where the store has none."""
+
+        def insert(connection: sqlite3.Connection) -> bool:
+            if connection.execute("SELECT 1 FROM layers WHERE diff_id = ?", (str(diff_id),)).fetchone() is None:
+                return False
+            insert_reference(connection, lease, "layer", str(diff_id))
+            return True
+
+        return await self._db.write(insert, durable=False)
 
     async def get(self, diff_id: Digest) -> Layer:
         """The layer's row. Raises NotFound."""

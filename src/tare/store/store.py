@@ -14,6 +14,7 @@ from tare.store import gc
 from tare.store.content import ContentStore
 from tare.store.database import Database
 from tare.store.images import ImageStore
+from tare.store.layer_blobs import LayerBlobs
 from tare.store.layers import LayerStore
 from tare.store.leases import Leases
 from tare.store.origins import Origins
@@ -38,6 +39,7 @@ class Store:
         self.leases = Leases(db)
         self.content = ContentStore(db, self._blobs, self._staging, self._locks)
         self.layers = LayerStore(db, self._layer_files, self._staging, self._locks)
+        self.layer_blobs = LayerBlobs(db)
         self.snapshots: Snapshotter = UnpackedSnapshotter(db, self._snapshot_root, self.layers, self._locks)
         self.images = ImageStore(db, self.content, self.leases)
         self.origins = Origins(db)

@@ -280,6 +280,7 @@ class FakeImage:
     size: int
     created: float
     diff_ids: tuple[Digest, ...]
+    digests: tuple[Reference, ...] = ()
 
 
 def make_image() -> FakeImage:
@@ -330,14 +331,15 @@ class FakeImages:
     async def remove(self, ref: str, force: bool, noprune: bool) -> list[dict[str, str]]:
         return [{"Untagged": "app:1"}, {"Deleted": f"sha256:{IMAGE_ID}"}]
 
-    async def pull(self, reference: str, platform: str, progress: Callable[[dict[str, Any]], None]) -> Digest:
+    async def pull(
+        self, reference: str, platform: str, progress: Callable[[dict[str, Any]], None], credentials: object
+    ) -> None:
         self.calls.append(("pull", (reference, platform)))
         if "missing" in reference:
             raise NotFound(f"pull access denied for {reference}, repository does not exist")
         progress({"status": "Pulling", "id": reference})
         if "broken" in reference:
             raise Conflict("the archive changed while it was read")
-        return self.image.id
 
     async def weigh(self, ref: str, *, depth: int) -> dict[str, Any]:
         await self.get(ref)

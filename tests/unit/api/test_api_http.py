@@ -426,7 +426,6 @@ async def test_pruning_with_nonsense(engine: FakeEngine, http: Http, query: str)
         ("POST", "/images/load"),
         ("GET", "/images/get?names=a"),
         ("GET", "/images/app:1/get"),
-        ("POST", "/images/app:1/push"),
         ("GET", "/images/search?term=a"),
         ("POST", "/session"),
         ("POST", "/build?version=2"),

@@ -10,6 +10,7 @@ from tare.api import params
 from tare.api.context import cancellable, engine_of
 from tare.api.jsonstream import JsonStream
 from tare.api.respond import json_response
+from tare.api.routes import transfers
 from tare.api.schema.changes import config_from_changes
 from tare.api.schema.images import render_history, render_inspect, render_summary
 from tare.api.uploads import UploadReader
@@ -63,20 +64,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     """``POST /images/create``: pull (``fromImage``) or import a root file system (``fromSrc``)."""
     if request.query.get("fromSrc"):
         return await _import(request)
-    return await _pull(request)
-
-
-async def _pull(request: web.Request) -> web.StreamResponse:
-    query = request.query
-    name, tag_or_digest = query.get("fromImage", ""), query.get("tag", "")
-    if not name:
-        raise InvalidArgument("query parameter fromImage or fromSrc is missing")
-    reference = name
-    if tag_or_digest:
-        reference = f"{name}{'@' if ':' in tag_or_digest else ':'}{tag_or_digest}"
-    stream = JsonStream(request)
-    pulled = engine_of(request).images.pull(reference, query.get("platform", ""), stream.report)
-    return await stream.run(pulled, lambda _: [])
+    return await transfers.pull(request)
 
 
 async def _import(request: web.Request) -> web.StreamResponse:
@@ -110,11 +98,6 @@ async def prune(request: web.Request) -> web.StreamResponse:
     return json_response({"ImagesDeleted": list(removed), "SpaceReclaimed": reclaimed})
 
 
-async def push(request: web.Request) -> web.StreamResponse:
-    """``POST /images/{name}/push``."""
-    raise Unsupported("pushing to a registry is not supported yet")
-
-
 async def search(request: web.Request) -> web.StreamResponse:
     """``GET /images/search``."""
     raise Unsupported("searching a registry is not supported")
@@ -131,6 +114,6 @@ ROUTES: list[Any] = [
     ("GET", "/images/{name:.*}/history", history),
     ("GET", "/images/{name:.*}/get", save),
     ("POST", "/images/{name:.*}/tag", tag),
-    ("POST", "/images/{name:.*}/push", push),
+    ("POST", "/images/{name:.*}/push", transfers.push),
     ("DELETE", "/images/{name:.*}", remove),
 ]

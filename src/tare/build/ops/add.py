@@ -13,11 +13,12 @@ from typing import Any, BinaryIO
 
 from tare.archive.compression import Compression, decompress, detect
 from tare.archive.entry import Entry, Kind
+from tare.archive.expansion import Counted
 from tare.archive.tar_stream import BLOCK, iter_entries
 from tare.archive.tar_writer import TarWriter
 from tare.base.readers import Readable
 from tare.build.ops.rootfs import Owner, is_directory, lstat, resolve
-from tare.build.sources.archive import Counted, Unpacked, bomb, is_tar_header
+from tare.build.sources.archive import bomb, is_tar_header, unpacked
 from tare.build.sources.limits import SourceLimits
 from tare.errors import DataCorrupt, InvalidArgument
 
@@ -99,7 +100,7 @@ def open_stream(archive: Archive) -> _Stream:
     file = Path(archive.host).open("rb")  # noqa: SIM115 - closed with the stream
     try:
         compressed = Counted(file)
-        return _Stream(file, Unpacked(decompress(compressed), compressed, archive.limits, archive.name))
+        return _Stream(file, unpacked(decompress(compressed), compressed, archive.limits, archive.name))
     except BaseException:
         file.close()
         raise

@@ -10,8 +10,9 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from tare.archive.compression import decompress
+from tare.archive.expansion import Counted
 from tare.base.shielding import to_end
-from tare.build.sources.archive import Counted, Unpacked
+from tare.build.sources.archive import unpacked
 from tare.build.sources.limits import SourceLimits
 from tare.errors import DataCorrupt, InvalidArgument, NotFound
 from tare.model import Digest, Platform
@@ -91,8 +92,8 @@ async def _layer(diff_id: Digest, blob: _Blob, store: Store, lease: str) -> int:
         try:
             compressed = Counted(stream)
             source = await asyncio.to_thread(decompress, compressed)
-            unpacked = Unpacked(source, compressed, blob.limits, str(blob.address))
-            layer = await to_end(store.layers.import_stream(unpacked, diff_id, lease=lease))
+            within = unpacked(source, compressed, blob.limits, str(blob.address))
+            layer = await to_end(store.layers.import_stream(within, diff_id, lease=lease))
         finally:
             stream.close()
     else:
