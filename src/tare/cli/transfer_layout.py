@@ -101,7 +101,7 @@ def _facts(part: Part, now: float) -> list[str]:
     """What is known in numbers, the most important first."""
     if part.state == DONE and part.size:
         return [human_size(part.size)]
-    if part.state != RUNNING or not part.current:
+    if part.state != RUNNING or not (part.current or part.total):
         return []
     facts = [human_size(part.current) + (f"/{human_size(part.total)}" if part.total else "")]
     if (rate := part.meter.rate(now)) > 0:
