@@ -22,6 +22,7 @@ from tare.api.routes import (
     containers,
     debugging,
     execs,
+    image_archives,
     images,
     networks,
     reachability,
@@ -55,7 +56,8 @@ def all_routes() -> list[Route]:
     of_containers = (containers, container_io, container_files, container_stats, execs)
     own = (tare, debugging, audits, catalogue)
     of_volumes = (volumes, volume_copies, volume_files)
-    groups = (system, *of_containers, images, transfers, builds, networks, reachability, *of_volumes, *own)
+    of_images = (image_archives, images, transfers)
+    groups = (system, *of_containers, *of_images, builds, networks, reachability, *of_volumes, *own)
     return [route for group in groups for route in group.ROUTES]
 
 

@@ -10,6 +10,7 @@ from tare.base.readers import CHUNK, Readable
 from tare.errors import DataCorrupt
 
 BLOCK = 512
+_CHECKSUM_AT = 148  # in a header, ustar(5)
 _XATTR = "SCHILY.xattr."
 _KINDS = {
     b"0": Kind.FILE,
@@ -77,6 +78,18 @@ def iter_entries(
     state = _Parser(stream, limits, allow_absolute=allow_absolute)
     while (member := state.next_member()) is not None:
         yield member
+
+
+def is_tar_header(header: bytes) -> bool:
+    """Whether a block is the first of a tar archive: its checksum is right."""
+    if len(header) < BLOCK or not any(header):
+        return False
+    field = header[_CHECKSUM_AT : _CHECKSUM_AT + 8].strip(b" \0")
+    try:
+        stored = int(field, 8)
+    except ValueError:
+        return False
+    return stored == sum(header) - sum(header[_CHECKSUM_AT : _CHECKSUM_AT + 8]) + 8 * 32
 
 
 class _Parser:

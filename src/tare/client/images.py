@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from tare.client.caller import Document, Documents, Filters, Group, Values, filters_text
-from tare.client.http import Body, segment
+from tare.client.http import Body, Response, segment
 from tare.client.progress import Progress, read_progress
 from tare.client.registry_auth import RegistryAuth
 
@@ -90,15 +90,21 @@ class Images(Group):
         As :meth:`pull` with credentials, end and errors. The last message's ``aux`` has ``Tag``, ``Digest``, ``Size``.
         """
         headers = await self._caller.auth_headers(name, auth)
-        if platform:
-            from tare.model.platform import Platform
-
-            parsed = Platform.parse(platform)
-            wanted = {"os": parsed.os, "architecture": parsed.architecture, "variant": parsed.variant}
-            platform = json.dumps({key: value for key, value in wanted.items() if value})
-        query: Values = {"tag": tag, "platform": platform}
+        query: Values = {"tag": tag, "platform": _platform(platform)}
         path = f"/images/{segment(name)}/push"
         async with await self._caller.open("POST", path, query=query, headers=headers) as response:
+            async for progress in read_progress(response.documents()):
+                yield progress
+
+    async def save(self, names: Sequence[str], *, platform: str = "") -> Response:
+        """An archive of images, as ``docker save`` writes it: the answer whose body it is; close it."""
+        query: Values = {"names": [*names], "platform": _platform(platform)}
+        return await self._caller.open("GET", "/images/get", query=query)
+
+    async def load(self, body: Body, *, platform: str = "", quiet: bool = False) -> AsyncGenerator[Progress, None]:
+        """Load the images of an archive; with ``quiet`` only that an image has come is told, not how its layers do."""
+        query: Values = {"quiet": quiet, "platform": _platform(platform)}
+        async with await self._caller.open("POST", "/images/load", query=query, body=body) as response:
             async for progress in read_progress(response.documents()):
                 yield progress
 
@@ -110,3 +116,14 @@ class Images(Group):
         async with await self._caller.open("POST", "/images/create", query=query, body=body) as response:
             async for document in response.documents():
                 yield document
+
+
+def _platform(text: str) -> str:
+    """The API's form of ``os/architecture[/variant]``. Raises InvalidArgument."""
+    if not text:
+        return ""
+    from tare.model import Platform
+
+    platform = Platform.parse(text)
+    members = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
+    return json.dumps({name: value for name, value in members.items() if value})

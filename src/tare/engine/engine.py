@@ -19,6 +19,8 @@ from tare.engine.debugging import Debugging
 from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.health import HealthMonitors
+from tare.engine.image_archives.loading import ImageLoader
+from tare.engine.image_archives.saving import ImageSaver
 from tare.engine.images import Images
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.links import Links
@@ -55,6 +57,8 @@ class Engine:
     updates: Updates
     execs: Execs
     images: Images
+    image_loader: ImageLoader
+    image_saver: ImageSaver
     audits: Audits
     builds: Builds
     build_cache: BuildCacheService

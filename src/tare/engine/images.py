@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any
 
 from tare.archive.compression import decompress
 from tare.base.readers import Readable
@@ -25,7 +25,7 @@ from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, ImageSummary
 from tare.engine.running import Running
 from tare.engine.weigh import DEFAULT_DEPTH, Weigher
-from tare.errors import Conflict, InvalidArgument, NotFound, Unavailable, Unsupported
+from tare.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from tare.model import Digest, Platform, Reference, short_id
 from tare.model.assembly import Assembled, Assembly
 from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
@@ -335,14 +335,6 @@ class Images:
     async def bill_of_materials(self, reference: str, kind: str) -> tuple[str, AsyncIterator[bytes]]:
         """Media type and pieces of an SBOM: see :class:`BillsOfMaterials`. Raises NotFound, InvalidArgument."""
         return await self._boms.make(await self._store.images.resolve(reference), reference, kind)
-
-    async def load(self, stream: BinaryIO, progress: Progress) -> None:
-        """Not in this version. Raises Unsupported."""
-        raise Unsupported("loading image archives is not available in this version", hint="use docker import")
-
-    async def save(self, references: list[str]) -> None:
-        """Not in this version. Raises Unsupported."""
-        raise Unsupported("saving image archives is not available in this version")
 
     async def list(self, *, all: bool = False, filters: Filters | None = None) -> list[ImageSummary]:  # noqa: A002
         """Images, newest first. Filters: reference, label, dangling, before, since, until. Raises InvalidArgument."""

@@ -6,7 +6,7 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -56,6 +56,14 @@ class KnownAs:
 
 
 @dataclass(frozen=True, slots=True)
+class NewImage:
+    """The bytes of an image's configuration, and the names that it gets."""
+
+    document: bytes
+    tags: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Row:
     id: Digest
     size: int
@@ -96,6 +104,28 @@ class ImageStore:
 
             await self._db.write(insert)
         return digest
+
+    async def create_all(self, new: Sequence[NewImage]) -> list[dict[Reference, Digest]]:
+        """Store several images and name them: all or, when anything goes wrong, none.
+
+        Returns for each the names that another image had, with that image's ID. Raises DataCorrupt, and NotFound for a
+        missing layer.
+        """
+        configs = [_decode(item.document, "image configuration") for item in new]
+        async with self._leases.hold() as lease:
+            digests = [await self._content.write(item.document, MEDIA_TYPE_CONFIG, lease) for item in new]
+
+            def insert(connection: sqlite3.Connection) -> list[dict[Reference, Digest]]:
+                taken = []
+                for item, config, digest in zip(new, configs, digests, strict=True):
+                    _insert_image(connection, digest, config.rootfs.diff_ids)
+                    former = {name: _tagged(connection, name) for name in item.tags}
+                    taken.append({name: other for name, other in former.items() if other not in (None, digest)})
+                    for name in item.tags:
+                        _set_tag(connection, name, digest)
+                return taken
+
+            return await self._db.write(insert)
 
     async def know(self, image: Digest, known_as: KnownAs, *, tag: Reference | None = None) -> None:
         """Note what a registry knows the image by, and name it. Raises NotFound."""
@@ -262,6 +292,11 @@ def _set_tag(connection: sqlite3.Connection, reference: Reference, image: Digest
         " SET image = excluded.image, updated = excluded.updated",
         (_key(reference), str(image), time.time()),
     )
+
+
+def _tagged(connection: sqlite3.Connection, reference: Reference) -> Digest | None:
+    row = connection.execute("SELECT image FROM tags WHERE reference = ?", (_key(reference),)).fetchone()
+    return None if row is None else Digest.parse(row[0])
 
 
 def _set_digest(connection: sqlite3.Connection, known_as: KnownAs, image: Digest) -> None:

@@ -52,7 +52,7 @@ class LayerStore:
         Raises what ``produce`` raises, and Exhausted; nothing is stored then.
         """
         staged = await stage(self._staging, produce, what="layer")
-        return await self._install(staged, lease)
+        return await self.install(staged, lease)
 
     async def import_stream(self, stream: Readable, expected: Digest | None, *, lease: str | None = None) -> Layer:
         """Store an uncompressed tar. Raises DataCorrupt when it is not the ``expected`` one, Exhausted."""
@@ -61,7 +61,7 @@ class LayerStore:
             copy_stream(stream, sink)
 
         staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
-        return await self._install(staged, lease)
+        return await self.install(staged, lease)
 
     async def import_compressed(
         self,
@@ -99,7 +99,7 @@ class LayerStore:
                 hint="whoever made the image has to make it again",
                 code=error.code or "layer-differs",
             ) from error
-        return await self._install(staged, lease)
+        return await self.install(staged, lease)
 
     @asynccontextmanager
     async def compressed(
@@ -173,7 +173,8 @@ class LayerStore:
 
         return await self._db.read(measure)
 
-    async def _install(self, staged: StagedFile, lease: str | None) -> Layer:
+    async def install(self, staged: StagedFile, lease: str | None) -> Layer:
+        """Store a layer's complete file, which gets its final name; idempotent. Raises Exhausted."""
         diff_id = str(staged.digest)
 
         def insert(connection: sqlite3.Connection) -> None:

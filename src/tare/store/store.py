@@ -45,6 +45,11 @@ class Store:
         self.origins = Origins(db)
         self._collecting = asyncio.Lock()
 
+    @property
+    def staging(self) -> Path:
+        """Where files are written before they get their names; emptied at the start."""
+        return self._staging
+
     @classmethod
     async def open(cls, data_root: Path) -> Store:
         """Open or create the store at ``data_root`` and delete what a crash left half-made.

@@ -423,9 +423,6 @@ async def test_pruning_with_nonsense(engine: FakeEngine, http: Http, query: str)
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/images/load"),
-        ("GET", "/images/get?names=a"),
-        ("GET", "/images/app:1/get"),
         ("GET", "/images/search?term=a"),
         ("POST", "/session"),
         ("POST", "/build?version=2"),

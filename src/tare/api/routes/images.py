@@ -82,16 +82,6 @@ async def _import(request: web.Request) -> web.StreamResponse:
     return await stream.run(imported, lambda digest: [{"status": str(digest)}])
 
 
-async def load(request: web.Request) -> web.StreamResponse:
-    """``POST /images/load``."""
-    raise Unsupported("loading image archives is not supported yet; use docker import, or build from a Dockerfile")
-
-
-async def save(request: web.Request) -> web.StreamResponse:
-    """``GET /images/get``, ``GET /images/{name}/get``."""
-    raise Unsupported("saving image archives is not supported yet")
-
-
 async def prune(request: web.Request) -> web.StreamResponse:
     """``POST /images/prune``."""
     removed, reclaimed = await engine_of(request).images.prune(params.filters(request.query))
@@ -106,13 +96,10 @@ async def search(request: web.Request) -> web.StreamResponse:
 ROUTES: list[Any] = [
     ("GET", "/images/json", list_images),
     ("GET", "/images/search", search),
-    ("GET", "/images/get", save),
     ("POST", "/images/create", create),
-    ("POST", "/images/load", load),
     ("POST", "/images/prune", prune),
     ("GET", "/images/{name:.*}/json", inspect),
     ("GET", "/images/{name:.*}/history", history),
-    ("GET", "/images/{name:.*}/get", save),
     ("POST", "/images/{name:.*}/tag", tag),
     ("POST", "/images/{name:.*}/push", transfers.push),
     ("DELETE", "/images/{name:.*}", remove),
