@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import Literal
 
 from engine_process import EngineProcess, UnixConnection
-from hostile_registry import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, layer_tar, sha256
+from faulty_registry import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, layer_tar, sha256
 from registry_server import RegistryServer
 from tare.store import gc
 

@@ -14,7 +14,7 @@ _SETTLED = 0.5  # seconds before which a rate says nothing
 _WAITING = ("Pulling fs layer", "Waiting", "Preparing")
 _DONE = ("Pull complete", "Already exists", "Pushed", "Layer already exists", "Skipped foreign layer", "Loaded")
 _DONE_BEGINNINGS = ("Mounted from ",)
-_MOVING = ("Downloading", "Pushing", "Loading layer", "Saving layer")
+_MOVING = ("Downloading", "Pushing", "Loading layer", "Saving")
 """What moves bytes from here to there, as against extracting them."""
 _HEADINGS = ("Pulling from ", "Assembling from ")
 
@@ -63,7 +63,7 @@ class Part:
         if in_bytes:
             self.meter.add(now, self.current)
         if progress.status in _MOVING:
-            self.size = max(self.size, self.total)
+            self.size = max(self.size, self.total or self.current)
             self.moved = max(self.moved, self.current)
         elif progress.status not in _WAITING:
             self.moved = self.size
@@ -72,7 +72,7 @@ class Part:
     def _state(self) -> str:
         if self.status in _WAITING:
             return WAITING
-        loaded = self.status in ("Loading layer", "Saving layer") and self.total > 0 and self.current == self.total
+        loaded = self.status == "Loading layer" and self.total > 0 and self.current == self.total
         done = self.status in _DONE or self.status.startswith(_DONE_BEGINNINGS) or loaded
         return DONE if done else RUNNING
 

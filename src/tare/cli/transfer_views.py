@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol, TextIO
 
 from tare.client.progress import Progress
@@ -34,6 +35,18 @@ def transfer_view(*, quiet: bool = False, to_stderr: bool = False) -> TransferVi
     from tare.cli.transfer_live import LiveTransfer
 
     return LiveTransfer(stream)
+
+
+async def counted(
+    chunks: AsyncIterator[bytes], view: TransferView, doing: str, name: str
+) -> AsyncGenerator[bytes, None]:
+    """``chunks``, while ``view`` shows how many bytes have gone by: something of which the size is not known."""
+    moved = 0
+    with view:
+        async for chunk in chunks:
+            moved += len(chunk)
+            view.show(Progress(doing, name, moved))
+            yield chunk
 
 
 class QuietTransfer:

@@ -118,12 +118,12 @@ class Images(Group):
         query: Values = {"names": [*names], "platform": platform_text(platform)}
         return await self._caller.open("GET", "/images/get", query=query)
 
-    async def load(self, body: Body, *, platform: str = "", quiet: bool = False) -> AsyncIterator[Document]:
-        """Load the images of an archive; yields messages, with ``stream`` where an image has come."""
+    async def load(self, body: Body, *, platform: str = "", quiet: bool = False) -> AsyncGenerator[Progress, None]:
+        """Load the images of an archive; with ``quiet`` only that an image has come is told, not how its layers do."""
         query: Values = {"quiet": quiet, "platform": platform_text(platform)}
         async with await self._caller.open("POST", "/images/load", query=query, body=body) as response:
-            async for document in response.documents():
-                yield document
+            async for progress in read_progress(response.documents()):
+                yield progress
 
     async def import_tar(
         self, body: Body, *, repository: str = "", tag: str = "", message: str = "", changes: Sequence[str] = ()

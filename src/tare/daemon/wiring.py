@@ -197,16 +197,14 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         failures=Failures(store=store, paths=paths, facts=facts, logs=logs),
         logs=logs,
         links=links,
-        registries=_registries(settings, paths),
+        registries=RegistryClient(_registries(settings), paths.cache / "downloads"),
     )
     return _engine(parts)
 
 
-def _registries(settings: Settings, paths: EnginePaths) -> RegistryClient:
-    known = Registries(
-        settings.registries, certificate_directories=settings.registry.certificates, environment=os.environ
-    )
-    return RegistryClient(known, paths.cache / "downloads")
+def _registries(settings: Settings) -> Registries:
+    directories = settings.registry.certificates
+    return Registries(settings.registries, certificate_directories=directories, environment=os.environ)
 
 
 def _engine(parts: _Parts) -> Engine:
