@@ -62,7 +62,7 @@ def images(
 
     found = session.run(lambda client: client.images.list(everything=everything, filters=wanted))
     now = time.time()
-    rows = [row for image in found for row in _rows(image, now, full=no_trunc)]
+    rows = [row for image in found for row in image_rows(image, now, full=no_trunc)]
     if quiet and not template:
         write("".join(f"{identifier}\n" for identifier in [row["ID"] for row in rows]))
         return
@@ -70,7 +70,8 @@ def images(
     write(listing(rows, _TITLES, columns, template))
 
 
-def _rows(image: dict[str, Any], now: float, *, full: bool) -> list[dict[str, str]]:
+def image_rows(image: dict[str, Any], now: float, *, full: bool) -> list[dict[str, str]]:
+    """The columns of an image, once for each of its names; ``now`` is seconds since 1970."""
     common = {
         "ID": image["Id"] if full else short_id(image["Id"]),
         "CreatedSince": ago(image["Created"], now),

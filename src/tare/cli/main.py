@@ -99,7 +99,7 @@ _VOLUME: Mapping[str, str] = {
     "unprotect": "volume_copies:unprotect",
 }
 _SYSTEM: Mapping[str, str] = {
-    "df": "system:disk_usage",
+    "df": "space:disk_usage",
     "events": "system:events",
     "info": "system:info",
     "prune": "prune:prune_system",

@@ -36,6 +36,7 @@ from tare.engine.health import HealthMonitors
 from tare.engine.health_probes import HealthProbes
 from tare.engine.health_records import HealthRecords
 from tare.engine.id_ranges import IdRanges
+from tare.engine.image_import import ImageImports
 from tare.engine.images import Images
 from tare.engine.isolation import Isolation
 from tare.engine.launch import Launcher
@@ -394,6 +395,12 @@ def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Imag
         boms=BillsOfMaterials(parts.store),
         events=parts.events,
         settle=lifecycle.settle,
+        imports=ImageImports(
+            store=parts.store,
+            events=parts.events,
+            scratch=parts.paths.data_root / "staging",
+            limits=_source_limits(parts.settings),
+        ),
     )
 
 

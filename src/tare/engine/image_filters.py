@@ -7,14 +7,14 @@ range of time, and a range that such an image bounds is open.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tare.build.dockerfile.globs import PathPattern
 from tare.engine.clock import to_nanoseconds
 from tare.engine.prune_filters import check_names, has_labels, labels_fit, until_limit, until_moment
 from tare.engine.requests import Filters
 from tare.errors import InvalidArgument, NotFound
-from tare.model import Reference
+from tare.model import Digest, Reference
 from tare.store.images import Image
 
 _LISTED = ("dangling", "label", "reference", "before", "since", "until")
@@ -22,8 +22,18 @@ _PRUNED = ("dangling", "label", "label!", "until")
 _ESCAPED_OR_STARS = re.compile(r"(\\.)|\*+", re.DOTALL)
 
 
-def select(images: Sequence[Image], filters: Filters, now: float) -> list[tuple[Image, list[Reference]]]:
-    """The images that pass every filter, with the names that the listing shows; ``now`` in seconds since the epoch.
+def select(
+    images: Sequence[Image],
+    filters: Filters,
+    now: float,
+    *,
+    everything: bool = False,
+    parents: Collection[Digest] = (),
+) -> list[tuple[Image, list[Reference]]]:
+    """The images that pass every filter, the youngest first, with the names that the listing shows.
+
+    Of ``parents``, from which others were committed, only those with a name are listed, unless ``everything`` is; they
+    are never dangling. ``now`` in seconds since the epoch.
 
     ``reference`` takes any of its patterns, ``label`` must fit in all values, times are narrowed by each. Raises
     InvalidArgument, and NotFound for an image in ``before`` or ``since``.
@@ -36,19 +46,25 @@ def select(images: Sequence[Image], filters: Filters, now: float) -> list[tuple[
     for image in images:
         moment = _created(image)
         tags = [tag for tag in image.tags if not patterns or any(_names(pattern, tag) for pattern in patterns)]
+        nameless, inner = not image.tags, image.id in parents
         if (
-            (dangling is None or (not image.tags) is dangling)
+            (dangling is None or nameless is dangling)
+            and not (nameless and inner and (dangling or not everything))
             and (last is None or (moment is not None and moment < last))
             and (first is None or (moment is not None and moment > first))
             and has_labels(image.config.config.labels or {}, filters.get("label") or [])
             and (tags or not patterns)
         ):
             chosen.append((image, tags))
-    return chosen
+    return sorted(chosen, key=lambda one: _created(one[0]) or 0.0, reverse=True)
 
 
-def select_for_prune(images: Sequence[Image], filters: Filters, now: float) -> list[Image]:
+def select_for_prune(
+    images: Sequence[Image], filters: Filters, now: float, parents: Collection[Digest] = ()
+) -> list[Image]:
     """The images that ``prune`` may remove as far as its filters go: without a name, unless ``dangling`` is false.
+
+    Of ``parents``, from which others were committed, those without a name stay.
 
     ``until``: made then or before. ``label`` must fit in all values; ``label!`` keeps what has all of its values, as in
     Docker. Raises InvalidArgument.
@@ -61,6 +77,7 @@ def select_for_prune(images: Sequence[Image], filters: Filters, now: float) -> l
         moment = _created(image)
         if (
             (dangling is False or not image.tags)
+            and not (not image.tags and image.id in parents)
             and (until is None or (moment is not None and moment <= until))
             and labels_fit(image.config.config.labels or {}, filters)
         ):
@@ -109,7 +126,10 @@ def _find(images: Sequence[Image], name: str) -> Image:
 
 def _pattern(text: str) -> PathPattern:
     """Go's ``path.Match``, where several stars are one."""
-    return PathPattern.parse(_ESCAPED_OR_STARS.sub(lambda match: match[1] or "*", text))
+    try:
+        return PathPattern.parse(_ESCAPED_OR_STARS.sub(lambda match: match[1] or "*", text))
+    except InvalidArgument as error:
+        raise InvalidArgument("syntax error in pattern", hint=f"{text!r}: {error.hint}") from error
 
 
 def _names(pattern: PathPattern, tag: Reference) -> bool:

@@ -25,7 +25,8 @@ _HEX_ID = re.compile(r"[0-9a-f]{1,64}")
 class Image:
     """A stored image; ``id`` is the digest of its configuration, ``size`` the sum of its layer tars in bytes.
 
-    ``created`` is when it came into this store, in seconds since the epoch.
+    ``created`` is when it came into this store, ``tagged`` when it got the latest of its names, in seconds since the
+    epoch; None without a name.
     """
 
     id: Digest
@@ -33,6 +34,7 @@ class Image:
     tags: tuple[Reference, ...]
     size: int
     created: float
+    tagged: float | None = None
 
     @property
     def diff_ids(self) -> tuple[Digest, ...]:
@@ -46,6 +48,7 @@ class _Row:
     size: int
     created: float
     tags: tuple[Reference, ...]
+    tagged: float | None
 
 
 class ImageStore:
@@ -115,6 +118,20 @@ class ImageStore:
             raise NotFound(f"No such image: {digest}")
         return await self._load(row)
 
+    async def ids(self, names: Iterable[str]) -> dict[str, Digest]:
+        """The IDs of the images that these names stand for, as :meth:`resolve` has it; what names none is left out."""
+
+        def look(connection: sqlite3.Connection) -> dict[str, Digest]:
+            found = {}
+            for name in set(names):
+                try:
+                    found[name] = _resolve(connection, name).id
+                except (NotFound, InvalidArgument, Conflict):
+                    continue
+            return found
+
+        return await self._db.read(look)
+
     async def list(self) -> list[Image]:
         """All images, newest first."""
         rows = await self._db.read(lambda connection: _rows(connection, "%"))
@@ -156,7 +173,7 @@ class ImageStore:
 
     async def _load(self, row: _Row) -> Image:
         config = _decode(await self._content.read(row.id), str(row.id))
-        return Image(id=row.id, config=config, tags=row.tags, size=row.size, created=row.created)
+        return Image(id=row.id, config=config, tags=row.tags, size=row.size, created=row.created, tagged=row.tagged)
 
 
 def _decode(document: bytes, what: str) -> ImageConfig:
@@ -197,13 +214,16 @@ def _set_tag(connection: sqlite3.Connection, reference: Reference, image: Digest
 
 def _rows(connection: sqlite3.Connection, pattern: str) -> list[_Row]:
     found = connection.execute(
-        "SELECT id, size, created, (SELECT json_group_array(reference) FROM tags WHERE image = images.id)"
+        "SELECT id, size, created, (SELECT json_group_array(reference) FROM tags WHERE image = images.id),"
+        " (SELECT max(updated) FROM tags WHERE image = images.id)"
         " FROM images WHERE id LIKE ? ORDER BY created DESC, rowid DESC",
         (pattern,),
     ).fetchall()
     return [
-        _Row(Digest.parse(key), size, created, tuple(Reference.parse(text) for text in sorted(json.loads(tags))))
-        for key, size, created, tags in found
+        _Row(
+            Digest.parse(key), size, created, tuple(Reference.parse(text) for text in sorted(json.loads(tags))), tagged
+        )
+        for key, size, created, tags, tagged in found
     ]
 
 
@@ -217,7 +237,7 @@ def _resolve(connection: sqlite3.Connection, name: str) -> _Row:
         raise InvalidArgument("invalid reference format: the image name is empty")
     by_id = name.removeprefix("sha256:")
     if (name.startswith("sha256:") or len(by_id) == 64) and _HEX_ID.fullmatch(by_id):
-        return _by_prefix(connection, by_id, name)
+        return _by_prefix(connection, by_id, f"sha256:{by_id}" if len(by_id) == 64 else name)
     try:
         reference = Reference.parse(name)
     except InvalidArgument:
