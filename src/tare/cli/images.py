@@ -71,8 +71,11 @@ def images(
     write(listing(rows, _TITLES, columns, template))
 
 
-def image_rows(image: dict[str, Any], now: float, *, full: bool, digests: bool) -> list[dict[str, str]]:
-    """A row for each name; with ``digests`` for each digest that a registry knows the name by, as Docker has it."""
+def image_rows(image: dict[str, Any], now: float, *, full: bool, digests: bool = False) -> list[dict[str, str]]:
+    """The columns of an image, once for each of its names; ``now`` is seconds since 1970.
+
+    With ``digests`` once for each digest that a registry knows the name by, as Docker has it.
+    """
     common = {
         "ID": image["Id"] if full else short_id(image["Id"]),
         "CreatedSince": ago(image["Created"], now),
