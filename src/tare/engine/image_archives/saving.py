@@ -18,7 +18,7 @@ from tare.archive.tar_writer import BLOCK, member_header
 from tare.base.readers import CHUNK
 from tare.engine.clock import to_seconds
 from tare.engine.events import Events
-from tare.errors import DataCorrupt, InvalidArgument, NotFound
+from tare.errors import DataCorrupt, Exhausted, InvalidArgument, NotFound
 from tare.model import Digest, Platform, Reference
 from tare.oci import image as oci
 from tare.oci import layout
@@ -63,7 +63,7 @@ class ImageSaver:
         """
         stack = AsyncExitStack()
         try:
-            lease = await stack.enter_async_context(self._store.leases.hold())
+            lease = await self._lease(stack)
             saved = await self._find(names)
             for item in saved:
                 await self._keep(item.image, platform, lease)
@@ -108,8 +108,15 @@ class ImageSaver:
             return [(await images.resolve(name), None)]
         return [(named[tag], tag) for tag in sorted(named, key=str)]
 
-    async def _keep(self, image: Image, platform: Platform | None, lease: str) -> None:
-        """Let the lease hold what an image is made of."""
+    async def _lease(self, stack: AsyncExitStack) -> str | None:
+        """A lease; None on a full disk, where archives are wanted most: then an image that is removed breaks off."""
+        try:
+            return await stack.enter_async_context(self._store.leases.hold())
+        except Exhausted:
+            return None
+
+    async def _keep(self, image: Image, platform: Platform | None, lease: str | None) -> None:
+        """Let the lease hold what an image is made of. Raises NotFound for another platform."""
         own = Platform(image.config.os, image.config.architecture, image.config.variant)
         if platform is not None and not layout.is_for(own, platform):
             raise NotFound(
@@ -117,6 +124,8 @@ class ImageSaver:
                 hint=f"the image is for {own}",
                 code="platform-missing",
             )
+        if lease is None:
+            return
         await self._store.leases.add(lease, "blob", str(image.id))
         for diff_id in image.diff_ids:
             if not await self._store.layers.hold(diff_id, lease):
