@@ -144,6 +144,7 @@ async def test_certificates_decide(
     assert strict.message == (
         f'Get "https://{domain}/v2/": tls: failed to verify certificate: x509: certificate signed by unknown authority'
     )
+    assert strict.hint.endswith(f"/etc/tare/certs.d/{domain}/ca.crt")
     # loopback may be unverified, as in Docker
     assert isinstance(await failure(make_client(), domain, ANN), NotFound)
     place = tmp_path / "certs.d" / domain
