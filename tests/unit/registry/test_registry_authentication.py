@@ -367,9 +367,15 @@ def test_header(header: str, expected: Credentials | None) -> None:
 
 
 @pytest.mark.parametrize("header", ["{", "eyJ1c2VybmFtZSI6MX0=", "W10=", "é"])
-def test_malformed_header(header: str) -> None:
+def test_a_malformed_header_stands_for_nobody(header: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert Credentials.from_header(header) is None
+    assert "X-Registry-Auth is not an AuthConfig" in caplog.text
+
+
+@pytest.mark.parametrize("document", [b"{", b"[]", b'{"username": 1}', b"\xff"])
+def test_malformed_credentials(document: bytes) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        Credentials.from_header(header)
+        Credentials.from_json(document)
     assert caught.value.code == "registry-auth-header"
 
 
