@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, BinaryIO
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from tare.archive.compression import decompress
 from tare.base.readers import Readable
@@ -15,15 +16,22 @@ from tare.engine.clock import now
 from tare.engine.events import Events
 from tare.engine.image_differences import ImageDifferences
 from tare.engine.image_filters import select, select_for_prune
+from tare.engine.image_platforms import find
 from tare.engine.image_tree import ImageTree, plant
+from tare.engine.looking_up import Found, LookUps
 from tare.engine.progress import StatusLines
+from tare.engine.pulling import Pulls
+from tare.engine.pushing import Pushes
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, ImageSummary
+from tare.engine.running import Running
 from tare.engine.weigh import DEFAULT_DEPTH, Weigher
-from tare.errors import Conflict, InvalidArgument, NotFound, Unsupported
+from tare.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from tare.model import Digest, Platform, Reference, short_id
 from tare.model.assembly import Assembled, Assembly
 from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
+from tare.registry.client import RegistryClient
+from tare.registry.credentials import Credentials
 from tare.store.images import Image
 from tare.store.store import Store
 
@@ -31,8 +39,21 @@ Progress = Callable[[dict[str, Any]], None]
 """Receives progress messages in the shape of the Engine API's JSON stream."""
 
 
-_NO_PULL = "pulling from registries is not available in this version"
-_NO_PULL_HINT = "build it, import it, or use an image of tare.local such as tare.local/debian:12"
+def _is_single(image: Image) -> bool:
+    """Whether an image can be removed by its identifier: it has one tag at most and is known in one repository."""
+    return len(image.tags) <= 1 and len({name.name for name in (*image.tags, *image.digests)}) <= 1
+
+
+def _names(image: Image) -> list[Reference]:
+    return sorted((*image.tags, *image.digests), key=Reference.familiar)
+
+
+def _going(image: Image, name: Reference) -> list[Reference]:
+    """``name``, and with the last tag of a repository the digests that only this repository knows the image by."""
+    if name.digest is not None:
+        return [replace(name, tag="")]
+    others = [tag for tag in image.tags if tag.name == name.name and tag != name]
+    return [name, *(digest for digest in image.digests if digest.name == name.name and not others)]
 
 
 class Images:
@@ -46,6 +67,10 @@ class Images:
         catalogue: DebianCatalogue,
         weigher: Weigher,
         boms: BillsOfMaterials,
+        pulls: Pulls,
+        pushes: Pushes,
+        look_ups: LookUps,
+        registries: RegistryClient,
         events: Events,
         settle: Callable[[], Awaitable[None]],
     ) -> None:
@@ -54,17 +79,22 @@ class Images:
         self._catalogue = catalogue
         self._weigher = weigher
         self._boms = boms
+        self._pulls = pulls
+        self._pushes = pushes
+        self._look_ups = look_ups
+        self._registries = registries
+        self._running = Running()
         self._differences = ImageDifferences(store)
         self._events = events
         self._settle = settle
 
-    async def get(self, reference: str) -> Image:
-        """Find by name, id or unique prefix. Raises NotFound."""
-        return await self._store.images.resolve(reference)
+    async def get(self, reference: str, platform: Platform | None = None) -> Image:
+        """Find by name, id or unique prefix, for one platform or the host's. Raises NotFound, Conflict."""
+        return await find(self._store.images, reference, platform)
 
-    async def history(self, reference: str) -> list[tuple[History, int]]:
-        """The image's history, newest first, each step with the bytes of its layer."""
-        image = await self._store.images.resolve(reference)
+    async def history(self, reference: str, platform: Platform | None = None) -> list[tuple[History, int]]:
+        """The image's history, newest first, each step with the bytes of its layer. Raises as :meth:`get`."""
+        image = await self.get(reference, platform)
         sizes = [(await self._store.layers.get(diff_id)).size for diff_id in image.diff_ids]
         rows, index = [], 0
         for step in image.config.history:
@@ -84,26 +114,58 @@ class Images:
         await self._store.images.tag(image.id, name)
         self._emit(image, "tag", name.familiar())
 
-    async def remove(self, reference: str, *, force: bool = False, noprune: bool = False) -> list[dict[str, str]]:
+    async def remove(
+        self, reference: str, *, force: bool = False, noprune: bool = False, platforms: Sequence[Platform] = ()
+    ) -> list[dict[str, str]]:
         """Remove a name, and the image with its last one; returns ``Untagged`` and ``Deleted`` records.
 
-        Raises NotFound, Conflict when a container uses it or an id has several names.
+        Of a name that stands for several platforms, all images or those for ``platforms``. Raises NotFound, Conflict
+        when a container uses it or an id has several names.
         """
+        if platforms:
+            return await self._remove_platforms(reference, platforms, force=force)
         image = await self._store.images.resolve(reference)
         by_id = str(image.id).removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
         named = None if by_id else Reference.parse(reference)
-        if by_id and len({tag.name for tag in image.tags}) > 1 and not force:
+        if by_id and not _is_single(image) and not force:
             raise Conflict(
                 f"conflict: unable to delete {short_id(str(image.id))} (must be forced) - "
                 "image is referenced in multiple repositories"
             )
-        doomed = [named] if named is not None else list(image.tags)
-        last = set(doomed) >= set(image.tags)
-        if last:
-            await self._check_unused(image, reference, force=force)
+        several = await self._store.images.named(named) if named is not None else []
+        return await self._remove_all(several or [image], named, reference, force=force)
+
+    async def _remove_platforms(
+        self, reference: str, platforms: Sequence[Platform], *, force: bool
+    ) -> list[dict[str, str]]:
+        chosen = [await self.get(reference, platform) for platform in platforms]
+        named = Reference.parse(reference)
+        if any(named not in image.tags for image in chosen):
+            raise InvalidArgument(f"{reference}: platforms are of names, and this is an ID", hint="remove it without")
+        several = list({image.id: image for image in chosen}.values())
+        return await self._remove_all(several, named, reference, force=force)
+
+    async def _remove_all(
+        self, images: Sequence[Image], named: Reference | None, reference: str, *, force: bool
+    ) -> list[dict[str, str]]:
+        """Take ``named``, or all names, from the images; all are checked before the first one goes."""
+        doomed = [(one, _names(one) if named is None else _going(one, named)) for one in images]
+        last = {one.id for one, names in doomed if set(names) >= set(_names(one))}
+        for one, _ in doomed:
+            if one.id in last:
+                await self._check_unused(one, reference, force=force)
+        records: list[dict[str, str]] = []
+        for one, names in doomed:
+            for record in await self._remove(one, names, last=one.id in last):
+                if record not in records:  # a name of several platforms goes once
+                    records.append(record)
+        return records
+
+    async def _remove(self, image: Image, names: list[Reference], *, last: bool) -> list[dict[str, str]]:
+        """Take the names away, and the image with its last one."""
         records = []
-        for name in doomed:
-            await self._store.images.untag(name)
+        for name in names:
+            await self._store.images.untag(name, image.id)
             records.append({"Untagged": name.familiar()})
             self._emit(image, "untag", str(image.id))
         if last and not await self._users(image):
@@ -142,29 +204,62 @@ class Images:
             if item.image_id == wanted or any(detail.image == wanted for detail in item.mount_details.values())
         ]
 
-    async def pull(self, reference: str, platform: str = "", progress: Progress | None = None) -> Digest:
-        """Get an image from outside; ``tare.local`` is assembled from Debian packages.
+    async def pull(
+        self,
+        reference: str,
+        platform: str = "",
+        progress: Progress | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """Get an image from its registry; ``tare.local`` is assembled from Debian packages.
 
-        Raises NotFound, Unavailable, Unsupported for other registries.
+        A name with neither tag nor digest stands for all tags of the repository. Raises what :meth:`Pulls.pull` does.
         """
-        name = Reference.parse(reference)
+        name = Reference.parse(reference, default_tag="")
+        wanted = Platform.parse(platform) if platform else None
         tell = progress or (lambda _: None)
-        if not name.is_virtual:
-            raise Unsupported(
-                f"{name.familiar()}: {_NO_PULL}: {name.domain}",
-                hint=_NO_PULL_HINT,
-                code="registry-pull",
-            )
+        if name.is_virtual:
+            await self._running.run(self._assemble(Reference.parse(reference), wanted or Platform.host(), tell))
+        elif name.tag or name.digest is not None:
+            await self._running.run(self._pulls.pull(name, wanted, credentials=credentials, tell=tell))
+        else:
+            await self._running.run(self._pulls.pull_all(name, wanted, credentials=credentials, tell=tell))
+
+    async def _assemble(self, name: Reference, platform: Platform, tell: Progress) -> Digest:
         tell({"status": f"Assembling from {name.name}", "id": name.tag})
-        image = await self._catalogue.assemble(
-            name,
-            Platform.parse(platform) if platform else Platform.host(),
-            StatusLines(tell),
-        )
+        image = await self._catalogue.assemble(name, platform, StatusLines(tell))
         tell({"status": f"Digest: {image}"})
         tell({"status": f"Status: Assembled {name.familiar()}"})
         self._events.publish("image", "pull", name.familiar(), {"name": name.familiar_name})
         return image
+
+    async def push(
+        self,
+        reference: str,
+        tag: str = "",
+        platform: Platform | None = None,
+        progress: Progress | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """Put a tag, or all tags of a repository where none is given, into its registry: see :meth:`Pushes.push`."""
+        name = Reference.parse(f"{reference}:{tag}" if tag else reference, default_tag="")
+        if name.digest is not None:
+            raise InvalidArgument("cannot push a digest reference")
+        tell = progress or (lambda _: None)
+        await self._running.run(self._pushes.push(name, platform, credentials=credentials, tell=tell))
+
+    async def start(self) -> None:
+        """Delete downloads that nobody came back to."""
+        await self._registries.downloads.remove_stale()
+
+    async def close(self) -> None:
+        """End the pulls and pushes that run, and all connections to registries."""
+        await self._running.close()
+        await self._registries.close()
+
+    async def look_up(self, reference: str, credentials: Credentials | None = None) -> Found:
+        """What a registry has under a name: see :meth:`LookUps.look_up`."""
+        return await self._look_ups.look_up(Reference.parse(reference), credentials)
 
     async def resolve_or_pull(
         self,
@@ -173,19 +268,32 @@ class Images:
         *,
         refresh: bool = False,
         progress: Callable[[str, str], None] | None = None,
+        credentials: Credentials | None = None,
     ) -> Image:
         """The image from the store, else from outside; ``refresh`` asks outside first."""
-        if not (refresh and reference.is_virtual):
+        missing = None
+        if not refresh:
             try:
-                return await self._store.images.resolve(str(reference))
+                return await self._store.images.resolve(str(reference), platform)
             except NotFound as error:
-                if not reference.is_virtual:
-                    raise NotFound(f"{error.message}, and {_NO_PULL}", hint=_NO_PULL_HINT) from error
+                missing = error
         tell = progress or (lambda *_: None)
-        image = await self.pull(
-            str(reference), str(platform), lambda message: tell(str(message.get("id", "")), str(message["status"]))
-        )
-        return await self._store.images.get(image)
+
+        def told(message: dict[str, Any]) -> None:
+            tell(str(message.get("id", "")), str(message["status"]))
+
+        if reference.is_virtual:
+            return await self._store.images.get(await self._assemble(reference, platform, told))
+        try:
+            return await self._pulls.pull(reference, platform, credentials=credentials, tell=told)
+        except Unavailable as error:
+            if missing is None or error.code != "registry-not-configured":
+                raise
+            raise NotFound(f"{missing.message}, and {error.message}", hint=error.hint, code=error.code) from error
+
+    async def assemble_nameless(self, reference: Reference, platform: Platform, *, lease: str) -> Digest:
+        """An image of ``tare.local`` that gets no name, held by ``lease``: see ``DebianCatalogue``."""
+        return await self._catalogue.assemble_nameless(reference, platform, lambda *_: None, lease=lease)
 
     async def assemble_packages(
         self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None], *, lease: str
@@ -268,14 +376,6 @@ class Images:
         """Media type and pieces of an SBOM: see :class:`BillsOfMaterials`. Raises NotFound, InvalidArgument."""
         return await self._boms.make(await self._store.images.resolve(reference), reference, kind)
 
-    async def load(self, stream: BinaryIO, progress: Progress) -> None:
-        """Not in this version. Raises Unsupported."""
-        raise Unsupported("loading image archives is not available in this version", hint="use docker import")
-
-    async def save(self, references: list[str]) -> None:
-        """Not in this version. Raises Unsupported."""
-        raise Unsupported("saving image archives is not available in this version")
-
     async def list(self, *, all: bool = False, filters: Filters | None = None) -> list[ImageSummary]:  # noqa: A002
         """Images, newest first. Filters: reference, label, dangling, before, since, until. Raises InvalidArgument."""
         images = await self._store.images.list()
@@ -283,12 +383,12 @@ class Images:
         return [
             ImageSummary(
                 id=str(image.id),
-                tags=tuple(sorted(tag.familiar() for tag in tags)),
-                digests=(),
+                tags=tuple(sorted(name.familiar() for name in names if name.digest is None)),
+                digests=tuple(sorted(name.familiar() for name in names if name.digest is not None)),
                 created=image.config.created,
                 size=image.size,
                 labels=image.config.config.labels or {},
                 containers=counts.get(str(image.id), 0),
             )
-            for image, tags in select(images, filters or {}, time.time())
+            for image, names in select(images, filters or {}, time.time())
         ]
