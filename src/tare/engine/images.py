@@ -18,7 +18,7 @@ from tare.engine.image_differences import ImageDifferences
 from tare.engine.image_filters import select, select_for_prune
 from tare.engine.image_tree import ImageTree, plant
 from tare.engine.looking_up import Found, LookUps
-from tare.engine.progress import StatusLines
+from tare.engine.progress import StatusChanges, StatusLines
 from tare.engine.pulling import Pulls
 from tare.engine.pushing import Pushes
 from tare.engine.records import ContainerRecords
@@ -241,11 +241,7 @@ class Images:
                 return await self._store.images.resolve(str(reference))
             except NotFound as error:
                 missing = error
-        tell = progress or (lambda *_: None)
-
-        def told(message: dict[str, Any]) -> None:
-            tell(str(message.get("id", "")), str(message["status"]))
-
+        told = StatusChanges(progress or (lambda *_: None))
         if reference.is_virtual:
             return await self._store.images.get(await self._assemble(reference, platform, told))
         try:
