@@ -29,8 +29,8 @@ from types import TracebackType
 from typing import Literal
 
 from engine_process import EngineProcess, UnixConnection
-from hostile_registry import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, layer_tar, sha256
 from registry_server import RegistryServer
+from scripted_registry import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, layer_tar, sha256
 from tare.store import gc
 
 Victim = Literal["engine", "registry", "network"]
