@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine_process import EngineProcess
-from scripted_registry import ScriptedRegistry, layer_tar
+from faulty_registry import FaultyRegistry, layer_tar
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
@@ -215,7 +215,7 @@ def test_a_log_without_space_loses_lines_and_says_so(small: EngineProcess) -> No
 
 
 def test_a_pull_goes_on_where_the_disk_was_full(small: EngineProcess) -> None:
-    with ScriptedRegistry() as registry:
+    with FaultyRegistry() as registry:
         layer = layer_tar("big", random.Random(7).randbytes(6_000_000))
         digest = registry.put_image("test/app:1", [layer])["layers"][0]["digest"]
         name = f"{registry.address}/test/app:1"

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from engine_process import EngineProcess
-from scripted_registry import (
+from faulty_registry import (
     OCI_CONFIG,
     OCI_INDEX,
     OCI_MANIFEST,
     Blob,
-    ScriptedRegistry,
+    FaultyRegistry,
     layer_tar,
     sha256,
 )
@@ -30,8 +30,8 @@ NOWHERE = "sha256:" + "1" * 64
 
 
 @pytest.fixture
-def registry() -> Iterator[ScriptedRegistry]:
-    with ScriptedRegistry() as running:
+def registry() -> Iterator[FaultyRegistry]:
+    with FaultyRegistry() as running:
         yield running
 
 
@@ -44,45 +44,45 @@ def state(host: EngineProcess) -> dict[str, Any]:
     return {"images": host.text("images", "-a", "--format", "{{.ID}} {{.Repository}} {{.Tag}} {{.Digest}}"), **files}
 
 
-def layer(registry: ScriptedRegistry, manifest: dict[str, Any], number: int) -> Blob:
+def layer(registry: FaultyRegistry, manifest: dict[str, Any], number: int) -> Blob:
     return registry.blobs[manifest["layers"][number]["digest"]]
 
 
-def wrong_manifest(registry: ScriptedRegistry) -> str:
+def wrong_manifest(registry: FaultyRegistry) -> str:
     manifest = registry.put_image("test/app:1", [GOOD])
     registry.manifests[f"test/app/manifests/{NOWHERE}"] = (OCI_MANIFEST, json.dumps(manifest).encode())
     return f"@{NOWHERE}"
 
 
-def truncated(registry: ScriptedRegistry) -> str:
+def truncated(registry: FaultyRegistry) -> str:
     blob = layer(registry, registry.put_image("test/app:1", [GOOD, BIG]), 1)
     blob.data = blob.data[:-10]
     return ":1"
 
 
-def oversized(registry: ScriptedRegistry) -> str:
+def oversized(registry: FaultyRegistry) -> str:
     blob = layer(registry, registry.put_image("test/app:1", [GOOD, BIG]), 1)
     blob.data += b"more"
     return ":1"
 
 
-def damaged(registry: ScriptedRegistry) -> str:
+def damaged(registry: FaultyRegistry) -> str:
     blob = layer(registry, registry.put_image("test/app:1", [GOOD, BIG]), 1)
     blob.data = blob.data[:50] + bytes([blob.data[50] ^ 255]) + blob.data[51:]
     return ":1"
 
 
-def other_layer(registry: ScriptedRegistry) -> str:
+def other_layer(registry: FaultyRegistry) -> str:
     registry.put_image("test/app:1", [GOOD, BIG], diff_ids=[sha256(GOOD), NOWHERE])
     return ":1"
 
 
-def fewer_layers(registry: ScriptedRegistry) -> str:
+def fewer_layers(registry: FaultyRegistry) -> str:
     registry.put_image("test/app:1", [GOOD, BIG], diff_ids=[sha256(GOOD)])
     return ":1"
 
 
-def bomb(registry: ScriptedRegistry) -> str:
+def bomb(registry: FaultyRegistry) -> str:
     zeros = gzip.compress(bytes(1 << 26), 1, mtime=0) * 5
     manifest = registry.put_image("test/app:1", [GOOD, BIG])
     manifest["layers"][1] |= {"digest": sha256(zeros), "size": len(zeros)}
@@ -91,7 +91,7 @@ def bomb(registry: ScriptedRegistry) -> str:
     return ":1"
 
 
-def no_gzip(registry: ScriptedRegistry) -> str:
+def no_gzip(registry: FaultyRegistry) -> str:
     manifest = registry.put_image("test/app:1", [GOOD, BIG])
     data = b"\x1f\x8b\x08 not gzip"
     manifest["layers"][1] |= {"digest": sha256(data), "size": len(data)}
@@ -100,7 +100,7 @@ def no_gzip(registry: ScriptedRegistry) -> str:
     return ":1"
 
 
-def other_platform(registry: ScriptedRegistry) -> str:
+def other_platform(registry: FaultyRegistry) -> str:
     manifest = registry.put_image("test/app:arm", [GOOD], config={"architecture": "arm64"})
     size = len(json.dumps(manifest).encode())
     entry = {
@@ -114,28 +114,28 @@ def other_platform(registry: ScriptedRegistry) -> str:
     return ":1"
 
 
-def windows(registry: ScriptedRegistry) -> str:
+def windows(registry: FaultyRegistry) -> str:
     registry.put_image("test/app:1", [GOOD], config={"os": "windows"})
     return ":1"
 
 
-def unknown_layer(registry: ScriptedRegistry) -> str:
+def unknown_layer(registry: FaultyRegistry) -> str:
     registry.put_image("test/app:1", [GOOD], media_type="application/vnd.example.layer")
     return ":1"
 
 
-def artifact(registry: ScriptedRegistry) -> str:
+def artifact(registry: FaultyRegistry) -> str:
     registry.put_image("test/app:1", [GOOD], config_type="application/vnd.example.config")
     return ":1"
 
 
-def schema_1(registry: ScriptedRegistry) -> str:
+def schema_1(registry: FaultyRegistry) -> str:
     media_type = "application/vnd.docker.distribution.manifest.v1+prettyjws"
     registry.put_manifest("test/app:1", media_type, {"schemaVersion": 1, "fsLayers": [], "history": []})
     return ":1"
 
 
-def no_configuration(registry: ScriptedRegistry) -> str:
+def no_configuration(registry: FaultyRegistry) -> str:
     manifest = registry.put_image("test/app:1", [GOOD])
     data = b"[]"
     manifest["config"] = {"mediaType": OCI_CONFIG, "size": len(data), "digest": sha256(data)}
@@ -144,7 +144,7 @@ def no_configuration(registry: ScriptedRegistry) -> str:
     return ":1"
 
 
-def no_blob(registry: ScriptedRegistry) -> str:
+def no_blob(registry: FaultyRegistry) -> str:
     manifest = registry.put_image("test/app:1", [GOOD, BIG])
     del registry.blobs[manifest["layers"][1]["digest"]]
     return ":1"
@@ -171,7 +171,7 @@ def no_blob(registry: ScriptedRegistry) -> str:
     ],
 )
 def test_bad_images_leave_nothing(
-    host: EngineProcess, registry: ScriptedRegistry, make: Callable[[ScriptedRegistry], str], words: str
+    host: EngineProcess, registry: FaultyRegistry, make: Callable[[FaultyRegistry], str], words: str
 ) -> None:
     before = state(host)
     name = f"{registry.address}/test/app{make(registry)}"
@@ -180,7 +180,7 @@ def test_bad_images_leave_nothing(
     assert state(host) == before
 
 
-def test_a_broken_connection_is_taken_up_where_it_broke(host: EngineProcess, registry: ScriptedRegistry) -> None:
+def test_a_broken_connection_is_taken_up_where_it_broke(host: EngineProcess, registry: FaultyRegistry) -> None:
     manifest = registry.put_image("test/app:1", [BIG])
     blob = layer(registry, manifest, 0)
     blob.cut = 5000
@@ -191,7 +191,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(host: EngineProcess, reg
     host.docker("rmi", name)
 
 
-def test_what_failed_is_not_downloaded_again(host: EngineProcess, registry: ScriptedRegistry) -> None:
+def test_what_failed_is_not_downloaded_again(host: EngineProcess, registry: FaultyRegistry) -> None:
     """The good layer stays in the cache of downloads when its neighbour is bad, and is taken from there later."""
     manifest = registry.put_image("test/app:1", [layer_tar("kept", b"kept"), BIG])
     good, bad = (manifest["layers"][number]["digest"] for number in (0, 1))
@@ -213,7 +213,7 @@ def test_what_failed_is_not_downloaded_again(host: EngineProcess, registry: Scri
     host.docker("rmi", name)
 
 
-def test_two_who_want_the_same_image_share_the_work(host: EngineProcess, registry: ScriptedRegistry) -> None:
+def test_two_who_want_the_same_image_share_the_work(host: EngineProcess, registry: FaultyRegistry) -> None:
     shared = layer_tar("shared", b"shared")
     manifest = registry.put_image("test/app:1", [shared])
     registry.put_image("test/app:2", [shared])
@@ -230,7 +230,7 @@ def test_two_who_want_the_same_image_share_the_work(host: EngineProcess, registr
     host.docker("rmi", *names)
 
 
-def test_a_pull_ends_with_its_client(host: EngineProcess, registry: ScriptedRegistry) -> None:
+def test_a_pull_ends_with_its_client(host: EngineProcess, registry: FaultyRegistry) -> None:
     before = state(host)
     manifest = registry.put_image("test/app:1", [GOOD, layer_tar("late", b"late")])
     layer(registry, manifest, 1).gate = threading.Event()
@@ -246,9 +246,7 @@ def test_a_pull_ends_with_its_client(host: EngineProcess, registry: ScriptedRegi
     assert state(host) == before
 
 
-def test_an_image_for_another_platform_is_pulled_with_a_warning(
-    host: EngineProcess, registry: ScriptedRegistry
-) -> None:
+def test_an_image_for_another_platform_is_pulled_with_a_warning(host: EngineProcess, registry: FaultyRegistry) -> None:
     registry.put_image("test/app:1", [GOOD], config={"architecture": "arm64"})
     name = f"{registry.address}/test/app:1"
     said = host.text("pull", "--platform", "linux/amd64", name)
@@ -259,7 +257,7 @@ def test_an_image_for_another_platform_is_pulled_with_a_warning(
     host.docker("rmi", name)
 
 
-def test_the_image_for_a_platform_is_chosen(host: EngineProcess, registry: ScriptedRegistry) -> None:
+def test_the_image_for_a_platform_is_chosen(host: EngineProcess, registry: FaultyRegistry) -> None:
     entries = []
     for architecture in ("amd64", "arm64"):
         manifest = registry.put_image(f"test/app:{architecture}", [GOOD], config={"architecture": architecture})

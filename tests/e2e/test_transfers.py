@@ -14,8 +14,8 @@ import pytest
 
 from certificates import Authority
 from engine_process import EngineProcess, UnixConnection
+from faulty_registry import sha256
 from registry_server import RegistryServer
-from scripted_registry import sha256
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 

@@ -51,7 +51,7 @@ class Blob:
     gate: threading.Event | None = None
 
 
-class ScriptedRegistry:
+class FaultyRegistry:
     """A server on loopback for the time of the block."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class ScriptedRegistry:
         with self.asked:
             assert self.asked.wait_for(lambda: sum(text in one for one in self.requests) >= count, 30), self.requests
 
-    def __enter__(self) -> ScriptedRegistry:
+    def __enter__(self) -> FaultyRegistry:
         self._thread.start()
         return self
 
@@ -126,7 +126,7 @@ class ScriptedRegistry:
         self._thread.join()
 
 
-def _handler(registry: ScriptedRegistry) -> type[BaseHTTPRequestHandler]:
+def _handler(registry: FaultyRegistry) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
