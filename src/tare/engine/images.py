@@ -19,7 +19,7 @@ from tare.engine.image_platforms import find
 from tare.engine.image_removal import ImageRemoval
 from tare.engine.image_tree import ImageTree, plant, shared_sizes
 from tare.engine.looking_up import Found, LookUps
-from tare.engine.progress import StatusLines
+from tare.engine.progress import StatusChanges, StatusLines
 from tare.engine.pulling import Pulls
 from tare.engine.pushing import Pushes
 from tare.engine.records import ContainerRecords
@@ -187,11 +187,7 @@ class Images:
                 return await self._store.images.resolve(str(reference), platform)
             except NotFound as error:
                 missing = error
-        tell = progress or (lambda *_: None)
-
-        def told(message: dict[str, Any]) -> None:
-            tell(str(message.get("id", "")), str(message["status"]))
-
+        told = StatusChanges(progress or (lambda *_: None))
         if reference.is_virtual:
             return await self._store.images.get(await self._assemble(reference, platform, told))
         try:
