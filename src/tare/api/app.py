@@ -22,10 +22,12 @@ from tare.api.routes import (
     containers,
     debugging,
     execs,
+    fsck,
     image_archives,
     images,
     networks,
     reachability,
+    serving,
     system,
     tare,
     transfers,
@@ -54,7 +56,7 @@ Route = tuple[str, str, Handler]
 def all_routes() -> list[Route]:
     """Every route as (method, path without version, handler)."""
     of_containers = (containers, container_io, container_files, container_stats, execs)
-    own = (tare, debugging, audits, catalogue)
+    own = (tare, debugging, audits, catalogue, fsck, serving)
     of_volumes = (volumes, volume_copies, volume_files)
     of_images = (image_archives, images, transfers)
     groups = (system, *of_containers, *of_images, builds, networks, reachability, *of_volumes, *own)

@@ -145,13 +145,15 @@ def tag(session: Session, source: str, target: str) -> None:
 @click.argument("names", nargs=-1, required=True)
 @click.option("-f", "--force", is_flag=True, help="Remove it with all its names.")
 @click.option("--no-prune", is_flag=True, help="Keep parents without a name.")
+@click.option("--platform", "platforms", multiple=True, help="Only the image for os/architecture[/variant].")
 @pass_session
-def remove(session: Session, names: tuple[str, ...], force: bool, no_prune: bool) -> None:
+def remove(session: Session, names: tuple[str, ...], force: bool, no_prune: bool, platforms: tuple[str, ...]) -> None:
     """Take names away from images; an image goes with its last name."""
+    wanted = [one for text in platforms for one in text.split(",")]
 
     async def act(client: Client, name: str) -> str | None:
         try:
-            removed = await client.images.remove(name, force=force, noprune=no_prune)
+            removed = await client.images.remove(name, force=force, noprune=no_prune, platforms=wanted)
         except NotFound as error:
             if not force:
                 raise
@@ -170,10 +172,13 @@ def remove(session: Session, names: tuple[str, ...], force: bool, no_prune: bool
 @click.option("--no-trunc", is_flag=True, help="Don't shorten the output.")
 @click.option("-H", "--human/--no-human", default=True, help="Sizes and times for people.")
 @click.option("--format", "template", default="", help="'table', 'json', 'table TEMPLATE' or a Go template.")
+@click.option("--platform", default="", help="The image for os/architecture[/variant].")
 @pass_session
-def history(session: Session, *, name: str, quiet: bool, no_trunc: bool, human: bool, template: str) -> None:
+def history(
+    session: Session, *, name: str, quiet: bool, no_trunc: bool, human: bool, template: str, platform: str
+) -> None:
     """Show the steps of an image, newest first."""
-    steps = session.run(lambda client: client.images.history(name))
+    steps = session.run(lambda client: client.images.history(name, platform=platform))
     now = time.time()
     rows = []
     for step in steps:

@@ -101,6 +101,9 @@ _VOLUME: Mapping[str, str] = {
     "snapshot": "volume_copies:snapshot",
     "unprotect": "volume_copies:unprotect",
 }
+_REGISTRY: Mapping[str, str] = {
+    "serve": "registry_serve:serve",
+}
 _SYSTEM: Mapping[str, str] = {
     "df": "system:disk_usage",
     "events": "system:events",
@@ -116,6 +119,7 @@ _TOP: Mapping[str, str] = {
     "doctor": "doctor:doctor",
     "events": "system:events",
     "exposure": "exposure:exposure",
+    "fsck": "fsck:fsck",
     "history": "images:history",
     "images": "images:images",
     "import": "images:import_image",
@@ -159,6 +163,7 @@ for _name, _places, _text in (
     ("image", _IMAGE, "Manage images."),
     ("network", _NETWORK, "Manage networks."),
     ("volume", _VOLUME, "Manage volumes."),
+    ("registry", _REGISTRY, "Offer images to other clients."),
     ("system", _SYSTEM, "Manage the engine."),
 ):
     cli.add_command(LazyGroup(_name, places=_places, help=_text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from tare.client.endpoint import Endpoint
 from tare.errors import (
@@ -54,6 +55,12 @@ def error_of(status: int, body: bytes) -> TareError:
     if isinstance(document, dict):
         error.diagnosis = diagnosis_of(document.get("diagnosis"))
     return error
+
+
+def failure_of(event: Mapping[str, object]) -> TareError:
+    """The error that the last document of a stream stands for: its ``message``, ``hint`` and ``code``."""
+    message, hint, code = (str(event.get(name) or "") for name in ("message", "hint", "code"))
+    return InternalError(message, hint=hint, code=code or "engine")
 
 
 def diagnosis_of(document: object) -> Diagnosis | None:

@@ -9,6 +9,16 @@ from tare.client.caller import Document, Documents, Filters, Group, Values, filt
 from tare.client.http import Body, Response, segment
 from tare.client.progress import Progress, read_progress
 from tare.client.registry_auth import RegistryAuth
+from tare.model import Platform
+
+
+def platform_text(platform: str) -> str:
+    """``os/arch[/variant]`` as the API takes it: JSON of the OCI image index's ``platform``. Raises InvalidArgument."""
+    if not platform:
+        return ""
+    wanted = Platform.parse(platform)
+    members = {"architecture": wanted.architecture, "os": wanted.os, "variant": wanted.variant}
+    return json.dumps({name: value for name, value in members.items() if value})
 
 
 class Images(Group):
@@ -20,14 +30,18 @@ class Images(Group):
         found: Documents = await self._caller.call("GET", "/images/json", query=query)
         return found
 
-    async def inspect(self, name: str) -> Document:
-        """Everything about one image."""
-        found: Document = await self._caller.call("GET", f"/images/{segment(name)}/json")
+    async def inspect(self, name: str, *, platform: str = "") -> Document:
+        """Everything about one image; ``platform`` chooses where the name stands for several."""
+        found: Document = await self._caller.call(
+            "GET", f"/images/{segment(name)}/json", query={"platform": platform_text(platform)}
+        )
         return found
 
-    async def history(self, name: str) -> Documents:
+    async def history(self, name: str, *, platform: str = "") -> Documents:
         """Its steps, newest first."""
-        found: Documents = await self._caller.call("GET", f"/images/{segment(name)}/history")
+        found: Documents = await self._caller.call(
+            "GET", f"/images/{segment(name)}/history", query={"platform": platform_text(platform)}
+        )
         return found
 
     async def weigh(self, name: str, *, depth: int | None = None) -> Document:
@@ -56,9 +70,12 @@ class Images(Group):
         """Give it one more name."""
         await self._caller.call("POST", f"/images/{segment(name)}/tag", query={"repo": repository, "tag": tag})
 
-    async def remove(self, name: str, *, force: bool = False, noprune: bool = False) -> Documents:
-        """Take the name away, and the image with its last name."""
-        query: Values = {"force": force, "noprune": noprune}
+    async def remove(
+        self, name: str, *, force: bool = False, noprune: bool = False, platforms: Sequence[str] = ()
+    ) -> Documents:
+        """Take the name away, and the image with its last name; of ``platforms`` only where some are given."""
+        wanted = [platform_text(platform) for platform in platforms]
+        query: Values = {"force": force, "noprune": noprune, "platforms": wanted}
         removed: Documents = await self._caller.call("DELETE", f"/images/{segment(name)}", query=query)
         return removed
 
@@ -90,7 +107,7 @@ class Images(Group):
         As :meth:`pull` with credentials, end and errors. The last message's ``aux`` has ``Tag``, ``Digest``, ``Size``.
         """
         headers = await self._caller.auth_headers(name, auth)
-        query: Values = {"tag": tag, "platform": _platform(platform)}
+        query: Values = {"tag": tag, "platform": platform_text(platform)}
         path = f"/images/{segment(name)}/push"
         async with await self._caller.open("POST", path, query=query, headers=headers) as response:
             async for progress in read_progress(response.documents()):
@@ -98,12 +115,12 @@ class Images(Group):
 
     async def save(self, names: Sequence[str], *, platform: str = "") -> Response:
         """An archive of images, as ``docker save`` writes it: the answer whose body it is; close it."""
-        query: Values = {"names": [*names], "platform": _platform(platform)}
+        query: Values = {"names": [*names], "platform": platform_text(platform)}
         return await self._caller.open("GET", "/images/get", query=query)
 
     async def load(self, body: Body, *, platform: str = "", quiet: bool = False) -> AsyncGenerator[Progress, None]:
         """Load the images of an archive; with ``quiet`` only that an image has come is told, not how its layers do."""
-        query: Values = {"quiet": quiet, "platform": _platform(platform)}
+        query: Values = {"quiet": quiet, "platform": platform_text(platform)}
         async with await self._caller.open("POST", "/images/load", query=query, body=body) as response:
             async for progress in read_progress(response.documents()):
                 yield progress
@@ -116,14 +133,3 @@ class Images(Group):
         async with await self._caller.open("POST", "/images/create", query=query, body=body) as response:
             async for document in response.documents():
                 yield document
-
-
-def _platform(text: str) -> str:
-    """The API's form of ``os/architecture[/variant]``. Raises InvalidArgument."""
-    if not text:
-        return ""
-    from tare.model import Platform
-
-    platform = Platform.parse(text)
-    members = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
-    return json.dumps({name: value for name, value in members.items() if value})

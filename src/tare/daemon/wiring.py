@@ -33,6 +33,7 @@ from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
 from tare.engine.failures import Failures
+from tare.engine.fsck import Fsck
 from tare.engine.health import HealthMonitors
 from tare.engine.health_probes import HealthProbes
 from tare.engine.health_records import HealthRecords
@@ -60,6 +61,7 @@ from tare.engine.recovery import Recovery
 from tare.engine.registry_logins import RegistryLogins
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
+from tare.engine.serving import Serving
 from tare.engine.shells import Shells
 from tare.engine.stats import Stats
 from tare.engine.system import System
@@ -200,6 +202,11 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
     return _engine(parts)
 
 
+def _registries(settings: Settings) -> Registries:
+    directories = settings.registry.certificates
+    return Registries(settings.registries, certificate_directories=directories, environment=os.environ)
+
+
 def _engine(parts: _Parts) -> Engine:
     lifecycle = _lifecycle(parts)
     containers = _containers(parts, lifecycle)
@@ -226,12 +233,14 @@ def _engine(parts: _Parts) -> Engine:
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
         catalogue=Catalogue(parts.store),
+        serving=Serving(parts.store, images, parts.paths.cache / "served"),
         debugging=_debugging(parts, builder, executor, images),
         networks=_networks(parts),
         registry_logins=RegistryLogins(parts.registries),
         reachability=Reachability(network=parts.network, records=parts.records, pids_of=containers.pids),
         volumes=volumes,
         events=parts.events,
+        fsck=Fsck(parts.store, SnapshotStore(parts.store.db, parts.paths.volumes)),
         system=System(
             containers=containers,
             images=images,
@@ -415,11 +424,6 @@ def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Imag
         events=parts.events,
         settle=lifecycle.settle,
     )
-
-
-def _registries(settings: Settings) -> Registries:
-    directories = settings.registry.certificates
-    return Registries(settings.registries, certificate_directories=directories, environment=os.environ)
 
 
 def _builder(parts: _Parts, executor: StepExecutor, images: Images) -> Builder:

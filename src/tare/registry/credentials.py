@@ -49,7 +49,7 @@ class Credentials:
         try:
             # Go's encoder pads and some clients do not; some use the alphabet of plain base64
             text = header.strip().rstrip("=").replace("+", "-").replace("/", "_")
-            found = cls.from_json(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            found = cls.from_json(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
         except (binascii.Error, ValueError) as error:
             raise InvalidArgument(
                 "invalid X-Registry-Auth header: expected JSON in base64url", code="registry-auth-header"

@@ -31,13 +31,15 @@ async def list_images(request: web.Request) -> web.StreamResponse:
 
 async def inspect(request: web.Request) -> web.StreamResponse:
     """``GET /images/{name}/json``."""
-    return json_response(render_inspect(await engine_of(request).images.get(name_of(request))))
+    return json_response(
+        render_inspect(await engine_of(request).images.get(name_of(request), params.platform(request.query)))
+    )
 
 
 async def history(request: web.Request) -> web.StreamResponse:
     """``GET /images/{name}/history``."""
     images = engine_of(request).images
-    image = await images.get(name_of(request))
+    image = await images.get(name_of(request), params.platform(request.query))
     return json_response(render_history(image, await images.history(str(image.id))))
 
 
@@ -54,7 +56,10 @@ async def remove(request: web.Request) -> web.StreamResponse:
     """``DELETE /images/{name}``."""
     query = request.query
     removed = await engine_of(request).images.remove(
-        name_of(request), force=params.flag(query, "force"), noprune=params.flag(query, "noprune")
+        name_of(request),
+        force=params.flag(query, "force"),
+        noprune=params.flag(query, "noprune"),
+        platforms=params.platforms(query, "platforms"),
     )
     return json_response(list(removed))
 
