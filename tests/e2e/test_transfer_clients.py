@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine_process import Completed, EngineProcess
-from hostile_registry import Blob, HostileRegistry, layer_tar
+from faulty_registry import Blob, FaultyRegistry, layer_tar
 from registry_server import RegistryServer
 from tare.client.progress import Progress
 from tare.client.registry_auth import RegistryAuth
@@ -104,7 +104,7 @@ def test_client_library(host: EngineProcess, registry: RegistryServer, name: str
 def test_pull_on_a_terminal_that_is_interrupted_and_taken_up_again(
     host: EngineProcess, terminals: list[Terminal], tmp_path: Path
 ) -> None:
-    with HostileRegistry() as server:
+    with FaultyRegistry() as server:
         first, second = layer_tar("a", os.urandom(200_000)), layer_tar("b", b"b")
         manifest = server.put_image("app:1", [first, second])
         held = manifest["layers"][0]["digest"]
