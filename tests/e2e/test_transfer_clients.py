@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker as docker_py
 import pytest
 
 from engine_process import Completed, EngineProcess
@@ -99,6 +101,20 @@ def test_client_library(host: EngineProcess, registry: RegistryServer, name: str
                 list(connection.stream(lambda client, other=other: client.images.pull(repository, "1", auth=other)))
         with pytest.raises(NotFound, match="manifest unknown"):
             list(connection.stream(lambda client: client.images.pull(repository, "nosuch", auth=auth)))
+
+
+def test_docker_py(client: docker_py.DockerClient, registry: RegistryServer, name: str) -> None:
+    with pytest.raises(docker_py.errors.APIError, match="401 Unauthorized"):
+        client.login("ann", "wr0ng", registry=registry.address, dockercfg_path="/nowhere")
+    answer = client.login(**ANN, registry=registry.address, dockercfg_path="/nowhere")
+    assert answer == {"IdentityToken": "", "Status": "Login Succeeded"}
+    told = list(client.images.push(name[:-2], "1", stream=True, decode=True))
+    assert told[-1]["aux"]["Tag"] == "1"
+    client.images.remove(name)
+    assert client.images.pull(name[:-2], "1").tags.count(name) == 1
+    client.images.remove(name)
+    built, _ = client.images.build(fileobj=io.BytesIO(f"FROM {name}\nENV A=b\n".encode()), rm=True)
+    built.remove()
 
 
 def test_pull_on_a_terminal_that_is_interrupted_and_taken_up_again(
