@@ -98,6 +98,12 @@ def test_config_header() -> None:
         header({"https://index.docker.io/v1/": {"username": "a", "password": "b"}, "r.example:5000": {"auth": "x"}})
     )
     assert known == {"docker.io": Credentials(username="a", password="b"), "r.example:5000": Credentials()}
+    tokens = {
+        f"https://index.docker.io/v1/{path}": {"username": path or "ann"}
+        for path in ("", "access-token", "refresh-token")
+    }
+    for names in (list(tokens), list(tokens)[::-1]):
+        assert read_config(header({name: tokens[name] for name in names})) == {"docker.io": Credentials(username="ann")}
     assert read_config("") == {} == read_config(header(None)) == read_config(header({}).rstrip("="))
 
 
