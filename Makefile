@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbi
 ARGS ?=
 JOBS ?= 3
 
-.PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit lab lint bench bench-build bench-assemble parity catalogue-proof clean
+.PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit fuzz lab lint bench bench-build bench-assemble parity catalogue-proof clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -54,6 +54,9 @@ test-programs: setup ## Build and run a real program on every image of the catal
 
 test-unit: setup ## Run the tests that need neither root nor the network
 	$(VENV)/bin/python -m pytest tests/unit tests/architecture $(ARGS)
+
+fuzz: setup ## Tar layers that lie, by other examples each time (ARGS=20000: how many for each test)
+	TARE_FUZZ=$(or $(ARGS),20000) $(VENV)/bin/python -m pytest tests/fuzz/test_fuzz_layers.py --timeout 7200
 
 lint: setup ## Check style, types and import directions
 	$(VENV)/bin/ruff check .

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import docker as docker_py
 import pytest
 
+from certificates import Authority
 from engine_process import EngineProcess, UnixConnection
-from hostile_registry import sha256
+from faulty_registry import sha256
 from registry_server import RegistryServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -272,3 +275,32 @@ def test_layers_of_one_content_are_one(host: EngineProcess, registry: RegistrySe
     host.docker("pull", "-q", name)
     assert identifier(host, name) == image
     forget(host, registry)
+
+
+def test_a_registry_with_users_and_tls(
+    host: EngineProcess, registry: RegistryServer, app: str, client: docker_py.DockerClient, tmp_path: Path
+) -> None:
+    """Credentials come with each request, of a build as well; without them the registry's words are shown."""
+    with RegistryServer(tls=Authority(tmp_path).issue("server"), users={"ann": "secret"}) as guarded:
+        name, derived = f"{guarded.address}/private/app:1", f"{guarded.address}/private/derived:1"
+        host.docker("tag", app, name)
+        refused = host.docker("push", name, check=False)
+        assert b"no basic auth credentials" in refused.stderr, refused
+        auths = {guarded.address: {"auth": base64.b64encode(b"ann:secret").decode()}}
+        (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+        logged_in = ("--config", str(tmp_path))
+        host.docker(*logged_in, "push", "-q", name)
+        image = identifier(host, name)
+        forget(host, guarded)
+        refused = host.docker("pull", name, check=False)
+        assert b"no basic auth credentials" in refused.stderr, refused
+        (host.root / "context" / "Dockerfile").write_text(f"FROM {name}\nLABEL a=b\n")
+        built = ("build", "-q", "-t", derived, str(host.root / "context"))
+        assert b"no basic auth credentials" in host.docker(*built, check=False).stderr
+        host.docker(*logged_in, *built)
+        assert identifier(host, name) == image
+        forget(host, guarded)
+        pulled = client.images.pull(f"{guarded.address}/private/app", tag="1",
+                                    auth_config={"username": "ann", "password": "secret"})  # fmt: skip
+        assert pulled.id == image
+        forget(host, guarded)

@@ -63,10 +63,13 @@ _IMAGE: Mapping[str, str] = {
     "history": "images:history",
     "import": "images:import_image",
     "inspect": "inspection:inspect_image",
+    "load": "image_archives:load",
     "ls": "images:images",
     "prune": "prune:prune_images",
     "pull": "images:pull",
+    "push": "images:push",
     "rm": "images:remove",
+    "save": "image_archives:save",
     "sbom": "sbom:sbom",
     "tag": "images:tag",
     "tree": "image_tree:image_tree",
@@ -116,14 +119,20 @@ _TOP: Mapping[str, str] = {
     "doctor": "doctor:doctor",
     "events": "system:events",
     "exposure": "exposure:exposure",
+    "fsck": "fsck:fsck",
     "history": "images:history",
     "images": "images:images",
     "import": "images:import_image",
     "info": "system:info",
     "inspect": "inspection:inspect",
+    "load": "image_archives:load",
+    "login": "login:login",
+    "logout": "login:logout",
     "ps": "listing:ps",
     "pull": "images:pull",
+    "push": "images:push",
     "rmi": "images:remove",
+    "save": "image_archives:save",
     "sbom": "sbom:sbom",
     "tag": "images:tag",
     "version": "system:version",
@@ -138,10 +147,13 @@ _TOP: Mapping[str, str] = {
     context_settings={"help_option_names": ["--help"], "max_content_width": 100},
 )
 @click.option("-H", "--host", metavar="HOST", help="Engine to talk to: unix:///path or tcp://address:port (TARE_HOST).")
+@click.option("--config", metavar="DIRECTORY", help="Where credentials and preferences are (DOCKER_CONFIG, ~/.docker).")
 @click.version_option(__version__, "-v", "--version", message="Tare version %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, host: str | None) -> None:
+def cli(ctx: click.Context, host: str | None, config: str | None) -> None:
     """The top of all commands."""
+    if config:
+        os.environ["DOCKER_CONFIG"] = config  # credential helpers and SSH commands are told, too
     ctx.obj = Session(host)
 
 

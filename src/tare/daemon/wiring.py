@@ -33,10 +33,13 @@ from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
 from tare.engine.failures import Failures
+from tare.engine.fsck import Fsck
 from tare.engine.health import HealthMonitors
 from tare.engine.health_probes import HealthProbes
 from tare.engine.health_records import HealthRecords
 from tare.engine.id_ranges import IdRanges
+from tare.engine.image_archives.loading import ImageLoader
+from tare.engine.image_archives.saving import ImageSaver
 from tare.engine.images import Images
 from tare.engine.isolation import Isolation
 from tare.engine.launch import Launcher
@@ -55,6 +58,7 @@ from tare.engine.quiesce import Quiescer
 from tare.engine.reachability import Reachability
 from tare.engine.records import ContainerRecords
 from tare.engine.recovery import Recovery
+from tare.engine.registry_logins import RegistryLogins
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
 from tare.engine.serving import Serving
@@ -147,6 +151,7 @@ class _Parts:
     failures: Failures
     logs: LogKeeping
     links: Links
+    registries: RegistryClient
 
 
 def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: RuntimeChoice, facts: HostFacts) -> Engine:
@@ -192,8 +197,14 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         failures=Failures(store=store, paths=paths, facts=facts, logs=logs),
         logs=logs,
         links=links,
+        registries=RegistryClient(_registries(settings), paths.cache / "downloads"),
     )
     return _engine(parts)
+
+
+def _registries(settings: Settings) -> Registries:
+    directories = settings.registry.certificates
+    return Registries(settings.registries, certificate_directories=directories, environment=os.environ)
 
 
 def _engine(parts: _Parts) -> Engine:
@@ -216,6 +227,8 @@ def _engine(parts: _Parts) -> Engine:
         updates=_updates(parts, lifecycle),
         execs=_execs(parts),
         images=images,
+        image_loader=ImageLoader(parts.store, parts.events, parts.settings.images.layer_limits),
+        image_saver=ImageSaver(parts.store, parts.events),
         audits=Audits(store=parts.store, records=parts.records),
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
@@ -223,9 +236,11 @@ def _engine(parts: _Parts) -> Engine:
         serving=Serving(parts.store, images, parts.paths.cache / "served"),
         debugging=_debugging(parts, builder, executor, images),
         networks=_networks(parts),
+        registry_logins=RegistryLogins(parts.registries),
         reachability=Reachability(network=parts.network, records=parts.records, pids_of=containers.pids),
         volumes=volumes,
         events=parts.events,
+        fsck=Fsck(parts.store, SnapshotStore(parts.store.db, parts.paths.volumes)),
         system=System(
             containers=containers,
             images=images,
@@ -394,7 +409,7 @@ def _container_files(parts: _Parts, lifecycle: Lifecycle) -> ContainerFiles:
 def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:
     catalogue = DebianCatalogue(parts.store, executor, _archive_settings(parts.settings), parts.paths.cache)
     weigher = Weigher(parts.store, parts.paths.cache / "weights")
-    registries = RegistryClient(_registries(parts.settings), parts.paths.cache / "downloads")
+    registries = parts.registries
     limits = parts.settings.images.layer_limits
     return Images(
         store=parts.store,
@@ -409,11 +424,6 @@ def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Imag
         events=parts.events,
         settle=lifecycle.settle,
     )
-
-
-def _registries(settings: Settings) -> Registries:
-    directories = settings.registry.certificates
-    return Registries(settings.registries, certificate_directories=directories, environment=os.environ)
 
 
 def _builder(parts: _Parts, executor: StepExecutor, images: Images) -> Builder:

@@ -230,7 +230,7 @@ class DebianCatalogue:
         if note is None:
             return None
         try:
-            image = await self._store.images.create_from(note.document.encode(), tag=reference)
+            image = await self._store.images.create_from(note.document.encode(), tag=reference, beside=True)
         except NotFound:
             return None  # its layer was removed meanwhile
         return Assembled(image=image, pins=note.pins)

@@ -18,7 +18,10 @@ from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
 from tare.engine.events import Events
 from tare.engine.execs import Execs
+from tare.engine.fsck import Fsck
 from tare.engine.health import HealthMonitors
+from tare.engine.image_archives.loading import ImageLoader
+from tare.engine.image_archives.saving import ImageSaver
 from tare.engine.images import Images
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.links import Links
@@ -27,6 +30,7 @@ from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.reachability import Reachability
 from tare.engine.recovery import Recovery
+from tare.engine.registry_logins import RegistryLogins
 from tare.engine.serving import Serving
 from tare.engine.stats import Stats
 from tare.engine.system import System
@@ -55,6 +59,8 @@ class Engine:
     updates: Updates
     execs: Execs
     images: Images
+    image_loader: ImageLoader
+    image_saver: ImageSaver
     audits: Audits
     builds: Builds
     build_cache: BuildCacheService
@@ -62,9 +68,11 @@ class Engine:
     serving: Serving
     debugging: Debugging
     networks: Networks
+    registry_logins: RegistryLogins
     reachability: Reachability
     volumes: Volumes
     events: Events
+    fsck: Fsck
     system: System
     lifecycle: Lifecycle
     health: HealthMonitors

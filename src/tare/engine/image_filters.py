@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from tare.build.dockerfile.globs import PathPattern
 from tare.engine.clock import to_nanoseconds
-from tare.engine.container_filters import until_moment
+from tare.engine.prune_filters import check_names, has_labels, labels_fit, until_limit, until_moment
 from tare.engine.requests import Filters
 from tare.errors import InvalidArgument, NotFound
 from tare.model import Reference
@@ -30,7 +30,7 @@ def select(images: Sequence[Image], filters: Filters, now: float) -> list[tuple[
     times are narrowed by each. An image that only registries know, by its digest, is listed both as dangling and as
     not dangling, as in Docker. Raises InvalidArgument, and NotFound for an image in ``before`` or ``since``.
     """
-    _check_names(filters, _LISTED)
+    check_names(filters, _LISTED)
     dangling = _dangling(filters)
     first, last = _range(images, filters, now)
     patterns = [_pattern(text) for text in filters.get("reference") or []]
@@ -46,7 +46,7 @@ def select(images: Sequence[Image], filters: Filters, now: float) -> list[tuple[
             _fits(image, dangling=dangling)
             and (last is None or (moment is not None and moment < last))
             and (first is None or (moment is not None and moment > first))
-            and _has_labels(image, filters.get("label") or [])
+            and has_labels(image.config.config.labels or {}, filters.get("label") or [])
             and (names or not patterns)
         ):
             chosen.append((image, names))
@@ -59,20 +59,16 @@ def select_for_prune(images: Sequence[Image], filters: Filters, now: float) -> l
     ``until``: made then or before. ``label`` must fit in all values; ``label!`` keeps what has all of its values, as in
     Docker. Raises InvalidArgument.
     """
-    _check_names(filters, _PRUNED)
+    check_names(filters, _PRUNED)
     dangling = _dangling(filters)
-    moments = filters.get("until") or []
-    if len(moments) > 1:
-        raise InvalidArgument("more than one until filter specified")
-    until = until_moment(moments[0], now) if moments else None
+    until = until_limit(filters, now)
     chosen = []
     for image in images:
         moment = _created(image)
         if (
             (dangling is False or not image.tags)
             and (until is None or (moment is not None and moment <= until))
-            and _has_labels(image, filters.get("label") or [])
-            and not ("label!" in filters and _has_labels(image, filters["label!"]))
+            and labels_fit(image.config.config.labels or {}, filters)
         ):
             chosen.append(image)
     return chosen
@@ -82,12 +78,6 @@ def _fits(image: Image, *, dangling: bool | None) -> bool:
     if dangling is None:
         return True
     return not image.tags if dangling else bool(image.tags or image.digests)
-
-
-def _check_names(filters: Filters, known: Sequence[str]) -> None:
-    for name in filters:
-        if name not in known:
-            raise InvalidArgument(f"invalid filter '{name}'")
 
 
 def _dangling(filters: Filters) -> bool | None:
@@ -138,22 +128,13 @@ def _names(pattern: PathPattern, tag: Reference) -> bool:
     return pattern.match(tag.familiar()) or pattern.match(tag.familiar_name)
 
 
-def _has_labels(image: Image, wanted: Sequence[str]) -> bool:
-    labels = image.config.config.labels or {}
-    for text in wanted:
-        key, equals, value = text.partition("=")
-        if key not in labels or (equals and labels[key] != value):
-            return False
-    return True
-
-
 def _created(image: Image) -> float | None:
     """When the configuration says that it was made, in seconds since the epoch."""
     text = image.config.created or ""
     if not text or text.startswith("0001-"):
         return None
     try:
-        return to_nanoseconds(text) / 1e9
+        return to_nanoseconds(text) / 1_000_000_000
     except ValueError:
         return None  # whoever wrote the configuration may have put anything there
 

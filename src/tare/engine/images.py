@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any
 
 from tare.archive.compression import decompress
 from tare.base.readers import Readable
@@ -16,6 +16,7 @@ from tare.engine.clock import now
 from tare.engine.events import Events
 from tare.engine.image_differences import ImageDifferences
 from tare.engine.image_filters import select, select_for_prune
+from tare.engine.image_platforms import find
 from tare.engine.image_tree import ImageTree, plant
 from tare.engine.looking_up import Found, LookUps
 from tare.engine.progress import StatusLines
@@ -25,7 +26,7 @@ from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, ImageSummary
 from tare.engine.running import Running
 from tare.engine.weigh import DEFAULT_DEPTH, Weigher
-from tare.errors import Conflict, InvalidArgument, NotFound, Unavailable, Unsupported
+from tare.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from tare.model import Digest, Platform, Reference, short_id
 from tare.model.assembly import Assembled, Assembly
 from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
@@ -41,6 +42,10 @@ Progress = Callable[[dict[str, Any]], None]
 def _is_single(image: Image) -> bool:
     """Whether an image can be removed by its identifier: it has one tag at most and is known in one repository."""
     return len(image.tags) <= 1 and len({name.name for name in (*image.tags, *image.digests)}) <= 1
+
+
+def _names(image: Image) -> list[Reference]:
+    return sorted((*image.tags, *image.digests), key=Reference.familiar)
 
 
 def _going(image: Image, name: Reference) -> list[Reference]:
@@ -83,13 +88,13 @@ class Images:
         self._events = events
         self._settle = settle
 
-    async def get(self, reference: str) -> Image:
-        """Find by name, id or unique prefix. Raises NotFound."""
-        return await self._store.images.resolve(reference)
+    async def get(self, reference: str, platform: Platform | None = None) -> Image:
+        """Find by name, id or unique prefix, for one platform or the host's. Raises NotFound, Conflict."""
+        return await find(self._store.images, reference, platform)
 
-    async def history(self, reference: str) -> list[tuple[History, int]]:
-        """The image's history, newest first, each step with the bytes of its layer."""
-        image = await self._store.images.resolve(reference)
+    async def history(self, reference: str, platform: Platform | None = None) -> list[tuple[History, int]]:
+        """The image's history, newest first, each step with the bytes of its layer. Raises as :meth:`get`."""
+        image = await self.get(reference, platform)
         sizes = [(await self._store.layers.get(diff_id)).size for diff_id in image.diff_ids]
         rows, index = [], 0
         for step in image.config.history:
@@ -109,27 +114,58 @@ class Images:
         await self._store.images.tag(image.id, name)
         self._emit(image, "tag", name.familiar())
 
-    async def remove(self, reference: str, *, force: bool = False, noprune: bool = False) -> list[dict[str, str]]:
+    async def remove(
+        self, reference: str, *, force: bool = False, noprune: bool = False, platforms: Sequence[Platform] = ()
+    ) -> list[dict[str, str]]:
         """Remove a name, and the image with its last one; returns ``Untagged`` and ``Deleted`` records.
 
-        Raises NotFound, Conflict when a container uses it or an id has several names.
+        Of a name that stands for several platforms, all images or those for ``platforms``. Raises NotFound, Conflict
+        when a container uses it or an id has several names.
         """
+        if platforms:
+            return await self._remove_platforms(reference, platforms, force=force)
         image = await self._store.images.resolve(reference)
         by_id = str(image.id).removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
         named = None if by_id else Reference.parse(reference)
-        names = sorted((*image.tags, *image.digests), key=Reference.familiar)
         if by_id and not _is_single(image) and not force:
             raise Conflict(
                 f"conflict: unable to delete {short_id(str(image.id))} (must be forced) - "
                 "image is referenced in multiple repositories"
             )
-        doomed = names if named is None else _going(image, named)
-        last = set(doomed) >= set(names)
-        if last:
-            await self._check_unused(image, reference, force=force)
+        several = await self._store.images.named(named) if named is not None else []
+        return await self._remove_all(several or [image], named, reference, force=force)
+
+    async def _remove_platforms(
+        self, reference: str, platforms: Sequence[Platform], *, force: bool
+    ) -> list[dict[str, str]]:
+        chosen = [await self.get(reference, platform) for platform in platforms]
+        named = Reference.parse(reference)
+        if any(named not in image.tags for image in chosen):
+            raise InvalidArgument(f"{reference}: platforms are of names, and this is an ID", hint="remove it without")
+        several = list({image.id: image for image in chosen}.values())
+        return await self._remove_all(several, named, reference, force=force)
+
+    async def _remove_all(
+        self, images: Sequence[Image], named: Reference | None, reference: str, *, force: bool
+    ) -> list[dict[str, str]]:
+        """Take ``named``, or all names, from the images; all are checked before the first one goes."""
+        doomed = [(one, _names(one) if named is None else _going(one, named)) for one in images]
+        last = {one.id for one, names in doomed if set(names) >= set(_names(one))}
+        for one, _ in doomed:
+            if one.id in last:
+                await self._check_unused(one, reference, force=force)
+        records: list[dict[str, str]] = []
+        for one, names in doomed:
+            for record in await self._remove(one, names, last=one.id in last):
+                if record not in records:  # a name of several platforms goes once
+                    records.append(record)
+        return records
+
+    async def _remove(self, image: Image, names: list[Reference], *, last: bool) -> list[dict[str, str]]:
+        """Take the names away, and the image with its last one."""
         records = []
-        for name in doomed:
-            await self._store.images.untag(name)
+        for name in names:
+            await self._store.images.untag(name, image.id)
             records.append({"Untagged": name.familiar()})
             self._emit(image, "untag", str(image.id))
         if last and not await self._users(image):
@@ -238,7 +274,7 @@ class Images:
         missing = None
         if not refresh:
             try:
-                return await self._store.images.resolve(str(reference))
+                return await self._store.images.resolve(str(reference), platform)
             except NotFound as error:
                 missing = error
         tell = progress or (lambda *_: None)
@@ -339,14 +375,6 @@ class Images:
     async def bill_of_materials(self, reference: str, kind: str) -> tuple[str, AsyncIterator[bytes]]:
         """Media type and pieces of an SBOM: see :class:`BillsOfMaterials`. Raises NotFound, InvalidArgument."""
         return await self._boms.make(await self._store.images.resolve(reference), reference, kind)
-
-    async def load(self, stream: BinaryIO, progress: Progress) -> None:
-        """Not in this version. Raises Unsupported."""
-        raise Unsupported("loading image archives is not available in this version", hint="use docker import")
-
-    async def save(self, references: list[str]) -> None:
-        """Not in this version. Raises Unsupported."""
-        raise Unsupported("saving image archives is not available in this version")
 
     async def list(self, *, all: bool = False, filters: Filters | None = None) -> list[ImageSummary]:  # noqa: A002
         """Images, newest first. Filters: reference, label, dangling, before, since, until. Raises InvalidArgument."""

@@ -175,7 +175,7 @@ class Pulls:
             before = await self._now(reference)
             for document in {top.digest: top, raw.digest: raw}.values():
                 await self._store.content.write(document.data, document.media_type, lease)
-            if not await self._name_known(job, config):
+            if not (await self._name_known(job, config) and await self._store.is_whole(config)):
                 await self._create(job, manifest)
             image = await self._store.images.get(config)
         tell({"status": f"Digest: {top.digest}"})
@@ -195,7 +195,7 @@ class Pulls:
     async def _now(self, reference: Reference) -> Digest | None:
         try:
             return (await self._store.images.resolve(str(reference))).id
-        except NotFound:
+        except (NotFound, DataCorrupt):  # of a damaged image, which the pull heals
             return None
 
     async def _name_known(self, job: _Job, image: Digest) -> bool:

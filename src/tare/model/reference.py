@@ -93,6 +93,11 @@ class Reference:
         return replace(self, tag=tag, digest=None)
 
 
+def is_domain(text: str) -> bool:
+    """Whether ``text`` can stand before the first slash of a reference: a host, with or without port."""
+    return _DOMAIN.fullmatch(text) is not None
+
+
 def _parse_digest(text: str, digest_text: str) -> Digest:
     try:
         return Digest.parse(digest_text)

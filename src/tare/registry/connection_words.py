@@ -52,9 +52,12 @@ def dial_failure(error: BaseException, url: str) -> str:
 
 def lasts(error: BaseException) -> bool:
     """Whether another attempt would meet the same: certificates do not change in seconds."""
-    return isinstance(error, ssl.SSLCertVerificationError) or (
-        (tls := tls_cause(error)) is not None and not isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-    )
+    import aiohttp
+
+    if isinstance(error, aiohttp.InvalidURL):
+        return True
+    tls = tls_cause(error)
+    return tls is not None and not isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError)
 
 
 def tls_cause(error: BaseException) -> ssl.SSLError | None:

@@ -13,12 +13,13 @@ from tare.errors import InvalidArgument
 
 
 class _AuthConfig(msgspec.Struct, rename="lower"):
-    username: str = ""
-    password: str = ""
-    auth: str = ""
-    serveraddress: str = ""
-    identitytoken: str = ""
-    registrytoken: str = ""
+    # In Go null is the zero value.
+    username: str | None = ""
+    password: str | None = ""
+    auth: str | None = ""
+    serveraddress: str | None = ""
+    identitytoken: str | None = ""
+    registrytoken: str | None = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Credentials:
         try:
             # Go's encoder pads and some clients do not; some use the alphabet of plain base64
             text = header.strip().rstrip("=").replace("+", "-").replace("/", "_")
-            found = cls.from_json(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            found = cls.from_json(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
         except (binascii.Error, ValueError) as error:
             raise InvalidArgument(
                 "invalid X-Registry-Auth header: expected JSON in base64url", code="registry-auth-header"
@@ -67,10 +68,10 @@ class Credentials:
         if read is None:
             return cls()
         return cls(
-            username=read.username,
-            password=read.password,
-            identity_token=read.identitytoken,
-            registry_token=read.registrytoken,
+            username=read.username or "",
+            password=read.password or "",
+            identity_token=read.identitytoken or "",
+            registry_token=read.registrytoken or "",
         )
 
 

@@ -67,14 +67,17 @@ class Interrupted(Exception):
     """An attempt failed in a way that another may not.
 
     ``error`` is what to raise when there is none, ``wish`` the server's ``Retry-After`` in seconds. One that is
-    ``lasting`` would meet another attempt as well.
+    ``lasting`` would meet another attempt as well. ``connected`` is false when there was nobody to talk to.
     """
 
-    def __init__(self, error: TareError, wish: float | None = None, *, lasting: bool = False) -> None:
+    def __init__(
+        self, error: TareError, wish: float | None = None, *, lasting: bool = False, connected: bool = True
+    ) -> None:
         super().__init__(error.message)
         self.error = error
         self.wish = wish
         self.lasting = lasting
+        self.connected = connected
 
 
 class Attempts:

@@ -49,7 +49,7 @@ class EndpointSession:
     async def base(self) -> str:
         """The URL in front of ``/v2/``; the first call finds out which of the endpoint's answers.
 
-        Raises Interrupted when none does: for good, as a name that cannot be reached at first is most often wrong.
+        Raises Interrupted when none does; lasting when none takes connections, as such a name is most often wrong.
         """
         async with self._contact:
             if not self._base:
@@ -153,7 +153,8 @@ class EndpointSession:
             except Interrupted as interrupted:
                 failure = interrupted
         assert failure is not None
-        raise Interrupted(failure.error, lasting=True) from failure
+        lasting = failure.lasting or not failure.connected
+        raise Interrupted(failure.error, failure.wish, lasting=lasting) from failure
 
 
 def _about(error: TareError, method: str, url: str) -> TareError:

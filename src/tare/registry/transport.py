@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from tare.errors import DataCorrupt, InvalidArgument, Unavailable
 from tare.registry.connection_words import dial_failure, lasts, shown_url
@@ -31,6 +31,7 @@ UNREACHABLE = "registry-unreachable"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REDIRECT_LIMIT = 10
 _READ_BUFFER = 1 << 20
+_URL_CHARACTERS = "%!#$&'()*+,/:;=?@[]~"  # RFC 3986, 2.2, the percent sign and the tilde
 _POOL = 16  # connections to one host
 
 
@@ -84,7 +85,11 @@ class Transport:
             place = shown_url(request.url)
             cause = dial_failure(error, place)
             message = f'{request.method.title()} "{place}": {cause}'
-            raise Interrupted(Unavailable(message, code=UNREACHABLE), lasting=lasts(error)) from error
+            raise Interrupted(
+                Unavailable(message, code=UNREACHABLE),
+                lasting=lasts(error),
+                connected=not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError),
+            ) from error
 
     async def _follow(self, request: Request, endpoint: Endpoint, stack: AsyncExitStack) -> ClientResponse:
         trust = endpoint.trust
@@ -116,15 +121,19 @@ class Transport:
         return replace(endpoint.trust, identities=())
 
     async def _send(self, request: Request, endpoint: Endpoint, trust: Trust) -> Any:
+        from yarl import URL
+
         headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **request.headers}
         if request.authorization:
             headers["Authorization"] = request.authorization
         context: ssl.SSLContext | bool = True
         if request.url.startswith("https:"):
             context = await asyncio.to_thread(self._context, trust)
+        # Signed URLs of storages are right in the form in which they came; only what no URL may hold is quoted.
+        url = URL(quote(request.url, safe=_URL_CHARACTERS), encoded=True)
         return self._open_session().request(
             request.method,
-            request.url,
+            url,
             headers=headers,
             data=None if request.body is None else request.body(),
             ssl=context,

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import queue
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -36,8 +37,10 @@ class StagedFile:
     size: int
 
     def install(self, target: Path) -> None:
-        """Give it its final name, durably; a file that is there already has the same bytes."""
+        """Give it its final name, durably; a file that is there already has the same bytes, or is damaged."""
         with disk_errors(target.parent):
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)  # nothing of ours
             self.path.replace(target)
             fsync_directory(target.parent)
 
@@ -206,19 +209,21 @@ async def stage(
     Exhausted without space; nothing is left then, nor when the caller is cancelled.
     """
     return await run_undoable(
-        lambda abort: _stage(directory, produce, what, expected, abort, durable=durable), StagedFile.discard
+        lambda abort: stage_file(directory, produce, abort, what=what, expected=expected, durable=durable),
+        StagedFile.discard,
     )
 
 
-def _stage(
+def stage_file(
     directory: Path,
     produce: Callable[[BinaryIO], None],
-    what: str,
-    expected: Digest | None,
     abort: Abort,
     *,
-    durable: bool,
+    what: str,
+    expected: Digest | None = None,
+    durable: bool = True,
 ) -> StagedFile:
+    """As :func:`stage`, in the thread of the caller, who may ask for an end through ``abort``."""
     fd, name = tempfile.mkstemp(prefix="stage-", dir=directory)
     path = Path(name)
     try:

@@ -31,7 +31,7 @@ from tare.engine.requests import (
 from tare.engine.system import SystemInfo
 from tare.errors import Conflict, ExecutableError, InvalidArgument, NotFound
 from tare.kernel.cgroups import LimitSupport
-from tare.model import Digest, Reference
+from tare.model import Digest, Platform, Reference
 from tare.model.container import (
     Container,
     ContainerConfig,
@@ -317,7 +317,8 @@ class FakeImages:
             )
         ]
 
-    async def get(self, ref: str) -> FakeImage:
+    async def get(self, ref: str, platform: Platform | None = None) -> FakeImage:
+        self.calls.append(("platform", platform))
         if ref in ("app:1", "tare.local/debian:12", IMAGE_ID[:12], f"sha256:{IMAGE_ID}"):
             return self.image
         raise NotFound(f"No such image: {ref}")
@@ -328,7 +329,8 @@ class FakeImages:
     async def tag(self, ref: str, repo: str, tag: str) -> None:
         self.calls.append(("tag", (ref, repo, tag)))
 
-    async def remove(self, ref: str, force: bool, noprune: bool) -> list[dict[str, str]]:
+    async def remove(self, ref: str, force: bool, noprune: bool, platforms: Sequence[Platform]) -> list[dict[str, str]]:
+        self.calls.append(("remove", tuple(platforms)))
         return [{"Untagged": "app:1"}, {"Deleted": f"sha256:{IMAGE_ID}"}]
 
     async def pull(

@@ -18,6 +18,7 @@ from tare.registry.credentials import Credentials
 from tare.registry.manifests import RawManifest, parse
 from tare.registry.settings import RegistrySettings
 from tare.registry.uploads import CHUNK
+from token_server import token_server
 
 ANN = Credentials("ann", "secret")
 
@@ -167,3 +168,28 @@ async def test_client_certificates(authority: Authority, make_client: ClientMake
             ca=str(authority.certificate), certificate=str(shown.certificate), key=str(shown.key)
         )
         assert isinstance(await failure(make_client({domain: settings}), domain), NotFound)
+
+
+async def test_tokens_that_a_real_registry_verifies(make_client: ClientMaker, tmp_path: Path) -> None:
+    async with token_server(tmp_path) as tokens:
+        tokens.allowed = {"app/from": frozenset({"pull", "push"}), "app/to": frozenset({"pull", "push"})}
+        with RegistryServer(environment=tokens.environment) as server:
+            domain, client, blob = server.address, make_client(), Blob(b"to be mounted")
+            raw = await push(client, domain, "app/from", blob, who=ANN)
+            assert await client.repository(repository_name(domain, "app/from"), ANN).manifest("one") == raw
+            target = client.repository(repository_name(domain, "app/to"), ANN, push=True)
+            assert await target.mount_blob(blob.digest, "app/from")
+            assert await client.check_login(domain, ANN) == ""
+            tokens.allowed = {"app/read": frozenset({"pull"})}
+            with pytest.raises(TareError) as denied:
+                await push(client, domain, "app/read", who=ANN)
+            assert denied.value.message == "denied: requested access to the resource is denied"
+            with pytest.raises(NotFound) as hidden:
+                await client.repository(repository_name(domain, "app/none"), ANN).manifest("one")
+            assert hidden.value.message == (
+                f"pull access denied for {domain}/app/none, repository does not exist or may require 'docker login': "
+                "denied: requested access to the resource is denied"
+            )
+            # one token for what is pushed, one for what is read, one for both repositories of the mount, one to log in,
+            # and for each refused request one more attempt
+            assert len(tokens.server.requests("GET", "/token")) == 8

@@ -31,13 +31,15 @@ async def list_images(request: web.Request) -> web.StreamResponse:
 
 async def inspect(request: web.Request) -> web.StreamResponse:
     """``GET /images/{name}/json``."""
-    return json_response(render_inspect(await engine_of(request).images.get(name_of(request))))
+    return json_response(
+        render_inspect(await engine_of(request).images.get(name_of(request), params.platform(request.query)))
+    )
 
 
 async def history(request: web.Request) -> web.StreamResponse:
     """``GET /images/{name}/history``."""
     images = engine_of(request).images
-    image = await images.get(name_of(request))
+    image = await images.get(name_of(request), params.platform(request.query))
     return json_response(render_history(image, await images.history(str(image.id))))
 
 
@@ -54,7 +56,10 @@ async def remove(request: web.Request) -> web.StreamResponse:
     """``DELETE /images/{name}``."""
     query = request.query
     removed = await engine_of(request).images.remove(
-        name_of(request), force=params.flag(query, "force"), noprune=params.flag(query, "noprune")
+        name_of(request),
+        force=params.flag(query, "force"),
+        noprune=params.flag(query, "noprune"),
+        platforms=params.platforms(query, "platforms"),
     )
     return json_response(list(removed))
 
@@ -82,16 +87,6 @@ async def _import(request: web.Request) -> web.StreamResponse:
     return await stream.run(imported, lambda digest: [{"status": str(digest)}])
 
 
-async def load(request: web.Request) -> web.StreamResponse:
-    """``POST /images/load``."""
-    raise Unsupported("loading image archives is not supported yet; use docker import, or build from a Dockerfile")
-
-
-async def save(request: web.Request) -> web.StreamResponse:
-    """``GET /images/get``, ``GET /images/{name}/get``."""
-    raise Unsupported("saving image archives is not supported yet")
-
-
 async def prune(request: web.Request) -> web.StreamResponse:
     """``POST /images/prune``."""
     removed, reclaimed = await engine_of(request).images.prune(params.filters(request.query))
@@ -106,13 +101,10 @@ async def search(request: web.Request) -> web.StreamResponse:
 ROUTES: list[Any] = [
     ("GET", "/images/json", list_images),
     ("GET", "/images/search", search),
-    ("GET", "/images/get", save),
     ("POST", "/images/create", create),
-    ("POST", "/images/load", load),
     ("POST", "/images/prune", prune),
     ("GET", "/images/{name:.*}/json", inspect),
     ("GET", "/images/{name:.*}/history", history),
-    ("GET", "/images/{name:.*}/get", save),
     ("POST", "/images/{name:.*}/tag", tag),
     ("POST", "/images/{name:.*}/push", transfers.push),
     ("DELETE", "/images/{name:.*}", remove),
