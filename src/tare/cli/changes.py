@@ -12,6 +12,7 @@ from typing import BinaryIO
 import click
 
 from tare.cli.copy_paths import check_output
+from tare.cli.options import BooleanValues
 from tare.cli.session import Session, pass_session
 from tare.cli.unpersisted import show_unpersisted
 from tare.client.client import Client
@@ -78,7 +79,7 @@ async def _save(chunks: AsyncIterator[bytes], path: Path) -> None:
         raise
 
 
-@click.command(short_help="Make an image from what a container changed.")
+@click.command(cls=BooleanValues, short_help="Make an image from what a container changed.")
 @click.argument("container")
 @click.argument("name", required=False, default="")
 @click.option("-a", "--author", default="", help="Author of the image.")
