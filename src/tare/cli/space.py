@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -118,7 +118,7 @@ def _details(usage: Document, template: str, now: float) -> str:
         (
             f"Images space usage:\n\n{_table(images, _IMAGE)}",
             f"Containers space usage:\n\n{_table(containers, _CONTAINER)}",
-            f"Local Volumes space usage:\n\n{_table(volumes, _VOLUME, lambda text: text)}",
+            f"Local Volumes space usage:\n\n{_table(volumes, _VOLUME)}",
             f"Build cache usage: {size}\n\n{_table(cache, _CACHE)}",
         )
     )
@@ -128,8 +128,12 @@ def _short(text: str) -> str:
     return text.removeprefix("sha256:")[:_SHORT_ID]
 
 
-def _table(rows: Sequence[Document], titles: Mapping[str, str], name: Callable[[str], str] = _short) -> str:
-    cells = [[name(row[key]) if key == "ID" else row[key] for key in titles] for row in rows]
+def _is_id(key: str, text: str) -> bool:
+    return key == "ID" or (key == "Image" and text.startswith("sha256:"))
+
+
+def _table(rows: Sequence[Document], titles: Mapping[str, str]) -> str:
+    cells = [[_short(row[key]) if _is_id(key, row[key]) else row[key] for key in titles] for row in rows]
     return align([[*titles.values()], *cells])
 
 
@@ -143,7 +147,7 @@ def _image_rows(image: dict[str, Any], now: float) -> Rows:
 
 def _container_row(container: dict[str, Any], now: float) -> dict[str, Any]:
     row = container_row({**container, "SizeRootFs": 0}, now, full=False)
-    return {**row, "ID": container["Id"]}
+    return {**row, "ID": container["Id"], "Image": container["Image"]}
 
 
 def _volume_row(volume: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _DOMAIN = re.compile(
     r"(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
     r"(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 )
+_ID = re.compile(r"[a-f0-9]{64}")
 _INVALID = "invalid reference format"
 _TAG = re.compile(r"[\w][\w.-]{0,127}", re.ASCII)
 
@@ -41,6 +42,10 @@ class Reference:
 
         Raises InvalidArgument with Docker's wording (``invalid reference format``).
         """
+        if _ID.fullmatch(text):
+            raise InvalidArgument(
+                f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings", hint="that is an ID"
+            )
         rest, _, digest_text = text.partition("@")
         digest = _parse_digest(text, digest_text) if "@" in text else None
         name, tag = rest, ""
