@@ -159,7 +159,7 @@ def test_digests_name_images(host: EngineProcess, registry: RegistryServer, app:
     assert host.docker("rmi", f"{repository}:1").stdout.decode().splitlines() == [f"Untagged: {repository}:1"]
     host.docker("rmi", f"{repository}:2")
     gone = host.docker("rmi", f"{repository}:3").stdout.decode().splitlines()
-    assert gone == [f"Untagged: {repository}:3", f"Untagged: {pinned}", f"Deleted: {image}"]
+    assert gone[:3] == [f"Untagged: {repository}:3", f"Untagged: {pinned}", f"Deleted: {image}"]  # and its layers
 
 
 def test_the_manifest_stays_the_one_that_the_image_came_with(

@@ -27,7 +27,7 @@ DOCUMENTS = st.dictionaries(FIELDS, VALUES | st.dictionaries(FIELDS, VALUES, max
 BODIES = DOCUMENTS.map(lambda document: json.dumps(document).encode()) | st.binary(max_size=40)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(HEADER | st.text(max_size=40))
 def test_challenges(header: str) -> None:
     for challenge in parse_challenges([header]):
@@ -35,7 +35,7 @@ def test_challenges(header: str) -> None:
         assert challenge.scheme == challenge.scheme.lower()
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(BODIES, st.sampled_from(ACCEPTED))
 def test_manifests(data: bytes, media_type: str) -> None:
     effective_type("application/json", data)
@@ -45,7 +45,7 @@ def test_manifests(data: bytes, media_type: str) -> None:
         assert error.code
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.integers(400, 599), BODIES)
 def test_refusals(status: int, body: bytes) -> None:
     error = read_refusal(status, body, []).pull_error(NAME)
