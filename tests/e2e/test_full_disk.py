@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine_process import EngineProcess
+from faulty_registry import FaultyRegistry, layer_tar
 from image_archives import docker_archive, layer, tar_of
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
@@ -34,7 +36,7 @@ def filled(engine: EngineProcess, *, reserve: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
-        filler.unlink()
+        filler.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -221,3 +223,24 @@ def test_a_log_without_space_loses_lines_and_says_so(small: EngineProcess) -> No
     assert len(logged) - len(kept + last) <= len(b"20000\n")  # what there was room for of the line that breaks off
     small.docker("rm", "-f", "writes")
     writer.communicate()
+
+
+def test_a_pull_goes_on_where_the_disk_was_full(small: EngineProcess) -> None:
+    with FaultyRegistry() as registry:
+        layer = layer_tar("big", random.Random(7).randbytes(6_000_000))
+        digest = registry.put_image("test/app:1", [layer])["layers"][0]["digest"]
+        name = f"{registry.address}/test/app:1"
+        downloads = small.data_root / "cache/downloads"
+        places = ("blobs/sha256", "layers", "staging")
+        before = {path for place in places for path in (small.data_root / place).iterdir()}
+        with filled(small):
+            os.truncate(small.data_root / "filler", (small.data_root / "filler").stat().st_size - 3_000_000)
+            refused = small.docker("pull", name, check=False)
+            assert (refused.returncode, "no space left" in refused.stderr.decode().lower()) == (1, True), refused
+            assert {path for place in places for path in (small.data_root / place).iterdir()} <= before
+            kept = (downloads / f"{digest.removeprefix('sha256:')}.partial").stat().st_size
+            assert kept > 1_000_000
+        small.docker("pull", "-q", name)
+        assert [line.partition(" bytes=")[2] for line in registry.requests if digest in line] == ["", f"{kept}-"]
+        assert list(downloads.iterdir()) == []
+        small.docker("rmi", name)

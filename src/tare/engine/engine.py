@@ -18,6 +18,7 @@ from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
 from tare.engine.events import Events
 from tare.engine.execs import Execs
+from tare.engine.fsck import Fsck
 from tare.engine.health import HealthMonitors
 from tare.engine.image_archives.loading import ImageLoader
 from tare.engine.image_archives.saving import ImageSaver
@@ -29,6 +30,8 @@ from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.reachability import Reachability
 from tare.engine.recovery import Recovery
+from tare.engine.registry_logins import RegistryLogins
+from tare.engine.serving import Serving
 from tare.engine.stats import Stats
 from tare.engine.system import System
 from tare.engine.unpersisted import UnpersistedService
@@ -62,11 +65,14 @@ class Engine:
     builds: Builds
     build_cache: BuildCacheService
     catalogue: Catalogue
+    serving: Serving
     debugging: Debugging
     networks: Networks
+    registry_logins: RegistryLogins
     reachability: Reachability
     volumes: Volumes
     events: Events
+    fsck: Fsck
     system: System
     lifecycle: Lifecycle
     health: HealthMonitors

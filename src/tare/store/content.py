@@ -99,7 +99,8 @@ class ContentStore:
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?)", (digest, staged.size, media_type, time.time())
+                "INSERT INTO blobs VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET size = excluded.size",
+                (digest, staged.size, media_type, time.time()),
             )
             if lease is not None:
                 insert_reference(connection, lease, "blob", digest)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import queue
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -36,8 +37,10 @@ class StagedFile:
     size: int
 
     def install(self, target: Path) -> None:
-        """Give it its final name, durably; a file that is there already has the same bytes."""
+        """Give it its final name, durably; a file that is there already has the same bytes, or is damaged."""
         with disk_errors(target.parent):
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)  # nothing of ours
             self.path.replace(target)
             fsync_directory(target.parent)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import stat
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from tare.archive.compression import Compression, compressor, decompress
 from tare.archive.expansion import Counted, Expanded, ExpansionLimits
+from tare.archive.tar_stream import iter_entries
 from tare.base.locks import KeyedLocks
 from tare.base.readers import Readable, VerifyingReader, copy_stream
 from tare.errors import DataCorrupt, InvalidArgument, NotFound
@@ -23,6 +26,49 @@ from tare.store.leases import insert_reference
 from tare.store.placing import place
 
 _SETTINGS = {"size": "bytes", "ratio": "ratio"}
+
+
+class _Copied:
+    """A stream whose bytes are written to ``sink`` as they are read."""
+
+    def __init__(self, stream: Readable, sink: BinaryIO) -> None:
+        self._stream = stream
+        self._sink = sink
+        self.is_broken = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            data = self._stream.read(size)
+        except DataCorrupt:
+            self.is_broken = True
+            raise
+        self._sink.write(data)
+        return data
+
+
+class _Members:
+    """Looks at the members of a layer's tar while it is stored."""
+
+    def __init__(self) -> None:
+        self._fault: DataCorrupt | None = None
+
+    def copy(self, stream: Readable, sink: BinaryIO) -> None:
+        """Copy all of the tar. Raises what the stream raises."""
+        copied = _Copied(stream, sink)
+        try:
+            for _ in iter_entries(copied):
+                pass
+        except DataCorrupt as error:
+            if copied.is_broken:
+                raise
+            self._fault = error  # told when all has come: that it is another layer would be the better reason
+        copy_stream(stream, sink)
+
+    def check(self, staged: StagedFile) -> None:
+        """Raise DataCorrupt, the staged file deleted, for members such as no layer may have."""
+        if self._fault is not None:
+            staged.discard()
+            raise self._fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +92,45 @@ class LayerStore:
         """Where the layer's tar lies, whether or not it exists."""
         return self._root / f"{diff_id.hex}.tar"
 
-    async def write(self, produce: Callable[[BinaryIO], None], *, lease: str | None = None) -> Layer:
+    async def write(
+        self, produce: Callable[[BinaryIO], None], *, lease: str | None = None, expected: Digest | None = None
+    ) -> Layer:
         """Store the tar that ``produce`` writes; it runs in a thread. Idempotent by content.
 
-        Raises what ``produce`` raises, and Exhausted; nothing is stored then.
+        A damaged file of the same layer is replaced. Raises what ``produce`` raises, DataCorrupt when it is not the
+        ``expected`` tar, and Exhausted; nothing is stored then.
         """
-        staged = await stage(self._staging, produce, what="layer")
+        staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
         return await self.install(staged, lease)
 
+    async def is_whole(self, diff_id: Digest) -> bool:
+        """Whether the layer is stored and its file has the size that it must have; its bytes are not read.
+
+        For those who would get a layer again that is here: of one whose file is gone or cut short only the row is here.
+        """
+        try:
+            layer = await self.get(diff_id)
+        except NotFound:
+            return False
+        return await asyncio.to_thread(self._has_file, diff_id, layer.size)
+
+    def _has_file(self, diff_id: Digest, size: int) -> bool:
+        try:
+            status = self.path(diff_id).lstat()
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == size
+
     async def import_stream(self, stream: Readable, expected: Digest | None, *, lease: str | None = None) -> Layer:
-        """Store an uncompressed tar. Raises DataCorrupt when it is not the ``expected`` one, Exhausted."""
+        """Store an uncompressed tar that comes from outside.
 
-        def produce(sink: BinaryIO) -> None:
-            copy_stream(stream, sink)
-
+        Raises DataCorrupt when it is not the ``expected`` one, or its members are such as no layer may have
+        (:func:`~tare.archive.tar_stream.iter_entries`); Exhausted.
+        """
+        members = _Members()
+        produce = partial(members.copy, stream)
         staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
+        members.check(staged)
         return await self.install(staged, lease)
 
     async def import_compressed(
@@ -86,10 +156,12 @@ class LayerStore:
                 code="layer-bomb",
             )
 
+        members = _Members()
+
         def produce(sink: BinaryIO) -> None:
             with blob.open("rb", buffering=0) as source:
                 compressed = Counted(source, observe)
-                copy_stream(Expanded(decompress(compressed), compressed, limits, refuse), sink)
+                members.copy(Expanded(decompress(compressed), compressed, limits, refuse), sink)
 
         try:
             staged = await stage(self._staging, produce, what=f"layer {expected}", expected=expected)
@@ -99,6 +171,7 @@ class LayerStore:
                 hint="whoever made the image has to make it again",
                 code=error.code or "layer-differs",
             ) from error
+        members.check(staged)
         return await self.install(staged, lease)
 
     @asynccontextmanager
@@ -133,10 +206,14 @@ class LayerStore:
             await asyncio.to_thread(staged.discard)
 
     async def hold(self, diff_id: Digest, lease: str) -> bool:
-        """Let ``lease`` hold a layer; False where the store has none."""
+        """Let ``lease`` hold a layer; False where the store has none, or of its file less than all.
+
+        For those who would get it: so a layer whose file is gone or cut short is healed by pulling or loading it.
+        """
 
         def insert(connection: sqlite3.Connection) -> bool:
-            if connection.execute("SELECT 1 FROM layers WHERE diff_id = ?", (str(diff_id),)).fetchone() is None:
+            row = connection.execute("SELECT size FROM layers WHERE diff_id = ?", (str(diff_id),)).fetchone()
+            if row is None or not self._has_file(diff_id, row[0]):
                 return False
             insert_reference(connection, lease, "layer", str(diff_id))
             return True
@@ -179,7 +256,8 @@ class LayerStore:
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT OR IGNORE INTO layers (diff_id, size, created) VALUES (?, ?, ?)",
+                "INSERT INTO layers (diff_id, size, created) VALUES (?, ?, ?)"
+                " ON CONFLICT (diff_id) DO UPDATE SET size = excluded.size",
                 (diff_id, staged.size, time.time()),
             )
             if lease is not None:

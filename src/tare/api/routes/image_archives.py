@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from aiohttp import web
 
 from tare.api import params
@@ -12,7 +11,6 @@ from tare.api.archives import send_tar
 from tare.api.context import VERSION, cancellable, engine_of
 from tare.api.jsonstream import JsonStream
 from tare.api.uploads import UploadReader
-from tare.errors import InvalidArgument
 from tare.model import Platform
 
 if TYPE_CHECKING:
@@ -69,20 +67,7 @@ def _lines(image: LoadedImage) -> list[dict[str, Any]]:
 
 
 def _platform(request: web.Request) -> Platform | None:
-    """The query's ``platform``: JSON, as in OCI's image index; one at most. Raises InvalidArgument."""
-    if request[VERSION] < _PLATFORM_SINCE:
-        return None
-    texts = [text for text in request.query.getall("platform", []) if text]
-    if not texts:
-        return None
-    if len(texts) > 1:
-        raise InvalidArgument("multiple platform parameters not supported")
-    try:
-        found = msgspec.json.decode(texts[0], type=dict[str, Any])
-        parts = [str(found.get(name, "")) for name in ("os", "architecture", "variant")]
-        return Platform.parse("/".join(part for part in parts if part))
-    except (msgspec.DecodeError, InvalidArgument) as error:
-        raise InvalidArgument(f"failed to parse platform: {error}") from error
+    return params.platform(request.query) if request[VERSION] >= _PLATFORM_SINCE else None
 
 
 ROUTES: list[Any] = [

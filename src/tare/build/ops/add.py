@@ -119,7 +119,7 @@ def write_archive(
     size = entries = 0
     links: dict[str, str | None] = {}
     with open_stream(archive) as stream:
-        for entry, content in iter_entries(stream, allow_absolute=True):
+        for entry, content in iter_entries(stream):
             entries += 1
             if entries > archive.limits.archive_entries:
                 raise bomb(archive.name, f"more than {archive.limits.archive_entries} entries", "max_archive_entries")
