@@ -12,8 +12,12 @@ readonly run_packages=(
     git openssh-client # builds take sources from git, and keys from an agent
 )
 # The tests compile small programs, make images of busybox, sign an archive of their own, drive Docker's own
-# command line, copy volumes on file systems with reflinks and ACLs, and run a journal.
-readonly test_packages=(gcc g++ libc6-dev busybox-static gnupg procps acl btrfs-progs e2fsprogs xfsprogs systemd)
+# command line, copy volumes on file systems with reflinks and ACLs, run a journal, and transfer images to and from a
+# registry (with users: htpasswd; with TLS: openssl), from which a foreign client reads them too.
+readonly test_packages=(
+    gcc g++ libc6-dev busybox-static gnupg procps acl btrfs-progs e2fsprogs xfsprogs systemd
+    docker-registry skopeo apache2-utils openssl
+)
 
 readonly checkout=$(cd "$(dirname "$0")/.." && pwd)
 readonly tools=$checkout/.tools

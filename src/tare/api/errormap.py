@@ -45,15 +45,28 @@ _SERVER_ERROR_CODES = frozenset(
         "macvlan-parent",
         "macvlan-mode",
         "macvlan-refused",
+        "registry-no-basic-auth",  # with 401 Docker's command line would ask for a password and try again
+        "registry-login-failed",
+        "registry-unreachable",
+        "registry-unavailable",
     }
 )
 """Conflicts with the host or among a container's files, not with an object of the engine: Docker answers with 500."""
+
+_CODE_STATUS = {
+    "registry-toomanyrequests": 429,
+    "registry-unsupported": 405,
+    "registry-unknown": 500,
+}
+"""What a registry refuses is answered with the status that its error code stands for, as Docker does."""
 
 
 def status_of(error: TareError) -> int:
     """The HTTP status code of ``error``, as Docker's routes give it."""
     if error.code in _SERVER_ERROR_CODES:
         return 500
+    if (status := _CODE_STATUS.get(error.code)) is not None:
+        return status
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from tare.client.caller import Document, Filters, Group, filters_text
+from tare.client.failures import failure_of, interrupted
 
 
 class System(Group):
@@ -29,6 +30,22 @@ class System(Group):
         """What images, containers and volumes take."""
         found: Document = await self._caller.call("GET", "/system/df")
         return found
+
+    async def fsck(self, *, repair: bool = False, deep: bool = False) -> AsyncIterator[Document]:
+        """Check the store; yields documents whose ``event`` is ``progress``, ``problem``, and at last ``result``.
+
+        With ``repair`` what can be healed is healed, with ``deep`` the content of unpacked files is compared. The check
+        ends when the iterator is closed. Raises what keeps the engine from checking, Conflict while another one runs.
+        """
+        document = {"repair": repair, "deep": deep}
+        async with await self._caller.open("POST", "/tare/fsck", document=document) as response:
+            async for event in response.documents():
+                if event.get("event") == "error":
+                    raise failure_of(event)
+                yield event
+                if event.get("event") == "result":
+                    return
+        raise interrupted()
 
     async def events(
         self, *, since: str = "", until: str = "", filters: Filters | None = None

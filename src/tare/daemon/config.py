@@ -22,6 +22,10 @@
     [debug]
     image = "tare.local/distroless/static:debug"    # tools of "tare debug" where none are named
 
+    [images]
+    max_layer_bytes = 68719476736    # what a layer from a registry or an archive may unpack to
+    max_layer_ratio = 200            # unpacked to compressed
+
     [archive]
     mirrors = []                # default: the host's apt sources
     suites = []
@@ -56,6 +60,18 @@
     plugin_work_seconds = 120.0      # Create, Remove, Mount, Unmount
     plugin_ask_seconds = 60.0        # the other calls
     s3_mount_seconds = 30.0          # until a bucket is mounted
+
+    [registry]
+    certificates = ["/etc/tare/certs.d", "/etc/docker/certs.d"]  # <domain>/*.crt, *.cert, *.key
+
+    [registries."docker.io"]    # how a registry is reached, by the domain in images' names; see docs/registries.md
+    endpoint = "https://registry.example"   # what serves it; default: https://<domain>, none for docker.io
+    mirrors = []                # asked before it, pulls only
+    insecure = false            # take any certificate, and plain http; default: only loopback
+    ca = ""                     # PEM files: an authority, and what this host shows
+    certificate = ""
+    key = ""
+    proxy = ""                  # default: HTTPS_PROXY, HTTP_PROXY and NO_PROXY of the daemon; "none": no proxy
 """
 
 from __future__ import annotations
@@ -67,6 +83,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tare.archive.expansion import ExpansionLimits
 from tare.build.cache.policy import CacheLimits
 from tare.build.sources.limits import SourceLimits
 from tare.engine.id_ranges import DEFAULT_COUNT, DEFAULT_FIRST
@@ -77,6 +94,7 @@ from tare.errors import InvalidArgument, NotFound
 from tare.kernel.idmap import LAST_ID
 from tare.model import Reference
 from tare.network.model import LEAST_MTU6, AddressPool
+from tare.registry.settings import CERTIFICATE_DIRECTORIES, RegistrySettings
 from tare.runtime.log_options import DEFAULT_DRIVER, LogDefaults, check
 from tare.volumes.plugins import SOCKETS, SPECS
 
@@ -84,6 +102,7 @@ DEFAULT_CONFIG = Path("/etc/tare/tare.toml")
 
 
 _LIMITS = SourceLimits()
+_EXPANSION = ExpansionLimits()
 _Amount = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -109,6 +128,18 @@ class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def cache_limits(self) -> CacheLimits:
         """What the collection of the build cache keeps to. Raises InvalidArgument."""
         return CacheLimits.parse(self.cache_limit, self.cache_keep_recent)
+
+
+class ImagesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section ``images``: how far layers from registries may grow when they are unpacked."""
+
+    max_layer_bytes: _Amount = _EXPANSION.size
+    max_layer_ratio: _Amount = _EXPANSION.ratio
+
+    @property
+    def layer_limits(self) -> ExpansionLimits:
+        """As the store takes them."""
+        return ExpansionLimits(size=self.max_layer_bytes, ratio=self.max_layer_ratio)
 
 
 class DebugSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,6 +221,12 @@ class VolumesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     s3_mount_seconds: _Seconds = 30.0
 
 
+class RegistrySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section ``registry``: what holds for all registries; directories with certificates by domain."""
+
+    certificates: tuple[str, ...] = CERTIFICATE_DIRECTORIES
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
@@ -198,6 +235,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     socket: str = ""
     runtime: str = ""
     build: BuildSettings = BuildSettings()
+    images: ImagesSection = ImagesSection()
     debug: DebugSection = DebugSection()
     archive: ArchiveSection = ArchiveSection()
     network: NetworkSection = NetworkSection()
@@ -205,6 +243,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runtimes: dict[str, str] = {}
     volumes: VolumesSection = VolumesSection()
     logs: LogSection = LogSection()
+    registry: RegistrySection = RegistrySection()
+    registries: dict[str, RegistrySettings] = {}
 
     @property
     def run_directory(self) -> Path:

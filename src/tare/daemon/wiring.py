@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +33,13 @@ from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.executor import StepExecutor
 from tare.engine.failures import Failures
+from tare.engine.fsck import Fsck
 from tare.engine.health import HealthMonitors
 from tare.engine.health_probes import HealthProbes
 from tare.engine.health_records import HealthRecords
 from tare.engine.id_ranges import IdRanges
+from tare.engine.image_archives.loading import ImageLoader
+from tare.engine.image_archives.saving import ImageSaver
 from tare.engine.image_import import ImageImports
 from tare.engine.images import Images
 from tare.engine.isolation import Isolation
@@ -44,16 +48,21 @@ from tare.engine.lifecycle import Lifecycle
 from tare.engine.links import Links
 from tare.engine.live import LiveContainers
 from tare.engine.log_keeping import LogKeeping
+from tare.engine.looking_up import LookUps
 from tare.engine.mounts import ContainerMounts
 from tare.engine.networks import Networks
 from tare.engine.oom import OomWatch
 from tare.engine.paths import EnginePaths
+from tare.engine.pulling import Pulls
+from tare.engine.pushing import Pushes
 from tare.engine.quiesce import Quiescer
 from tare.engine.reachability import Reachability
 from tare.engine.records import ContainerRecords
 from tare.engine.recovery import Recovery
+from tare.engine.registry_logins import RegistryLogins
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
+from tare.engine.serving import Serving
 from tare.engine.shells import Shells
 from tare.engine.stats import Stats
 from tare.engine.system import System
@@ -71,6 +80,8 @@ from tare.engine.weigh import Weigher
 from tare.errors import InvalidArgument
 from tare.network.model import NetworkSettings
 from tare.network.service import NetworkService
+from tare.registry.client import RegistryClient
+from tare.registry.settings import Registries
 from tare.runtime.choice import RuntimeChoice, choose_runtimes
 from tare.runtime.filters import CompiledFilters
 from tare.runtime.host import HostFacts, probe_host
@@ -141,6 +152,7 @@ class _Parts:
     failures: Failures
     logs: LogKeeping
     links: Links
+    registries: RegistryClient
 
 
 def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: RuntimeChoice, facts: HostFacts) -> Engine:
@@ -186,8 +198,14 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         failures=Failures(store=store, paths=paths, facts=facts, logs=logs),
         logs=logs,
         links=links,
+        registries=RegistryClient(_registries(settings), paths.cache / "downloads"),
     )
     return _engine(parts)
+
+
+def _registries(settings: Settings) -> Registries:
+    directories = settings.registry.certificates
+    return Registries(settings.registries, certificate_directories=directories, environment=os.environ)
 
 
 def _engine(parts: _Parts) -> Engine:
@@ -210,15 +228,20 @@ def _engine(parts: _Parts) -> Engine:
         updates=_updates(parts, lifecycle),
         execs=_execs(parts),
         images=images,
+        image_loader=ImageLoader(parts.store, parts.events, parts.settings.images.layer_limits),
+        image_saver=ImageSaver(parts.store, parts.events),
         audits=Audits(store=parts.store, records=parts.records),
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
         catalogue=Catalogue(parts.store),
+        serving=Serving(parts.store, images, parts.paths.cache / "served"),
         debugging=_debugging(parts, builder, executor, images),
         networks=_networks(parts),
+        registry_logins=RegistryLogins(parts.registries),
         reachability=Reachability(network=parts.network, records=parts.records, pids_of=containers.pids),
         volumes=volumes,
         events=parts.events,
+        fsck=Fsck(parts.store, SnapshotStore(parts.store.db, parts.paths.volumes)),
         system=System(
             containers=containers,
             images=images,
@@ -387,12 +410,18 @@ def _container_files(parts: _Parts, lifecycle: Lifecycle) -> ContainerFiles:
 def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:
     catalogue = DebianCatalogue(parts.store, executor, _archive_settings(parts.settings), parts.paths.cache)
     weigher = Weigher(parts.store, parts.paths.cache / "weights")
+    registries = parts.registries
+    limits = parts.settings.images.layer_limits
     return Images(
         store=parts.store,
         records=parts.records,
         catalogue=catalogue,
         weigher=weigher,
         boms=BillsOfMaterials(parts.store),
+        pulls=Pulls(store=parts.store, registries=registries, events=parts.events, limits=limits),
+        pushes=Pushes(store=parts.store, registries=registries, events=parts.events),
+        look_ups=LookUps(registries),
+        registries=registries,
         events=parts.events,
         settle=lifecycle.settle,
         imports=ImageImports(

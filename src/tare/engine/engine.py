@@ -18,7 +18,10 @@ from tare.engine.containers import Containers
 from tare.engine.debugging import Debugging
 from tare.engine.events import Events
 from tare.engine.execs import Execs
+from tare.engine.fsck import Fsck
 from tare.engine.health import HealthMonitors
+from tare.engine.image_archives.loading import ImageLoader
+from tare.engine.image_archives.saving import ImageSaver
 from tare.engine.images import Images
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.links import Links
@@ -27,6 +30,8 @@ from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.reachability import Reachability
 from tare.engine.recovery import Recovery
+from tare.engine.registry_logins import RegistryLogins
+from tare.engine.serving import Serving
 from tare.engine.stats import Stats
 from tare.engine.system import System
 from tare.engine.unpersisted import UnpersistedService
@@ -54,15 +59,20 @@ class Engine:
     updates: Updates
     execs: Execs
     images: Images
+    image_loader: ImageLoader
+    image_saver: ImageSaver
     audits: Audits
     builds: Builds
     build_cache: BuildCacheService
     catalogue: Catalogue
+    serving: Serving
     debugging: Debugging
     networks: Networks
+    registry_logins: RegistryLogins
     reachability: Reachability
     volumes: Volumes
     events: Events
+    fsck: Fsck
     system: System
     lifecycle: Lifecycle
     health: HealthMonitors
@@ -85,11 +95,13 @@ class Engine:
         await self.builds.recover()  # before snapshots without an owner are looked for: they must not be mounted
         await self.recovery.run()
         await self.store.collect()
+        await self.images.start()
         self.build_cache.collect_soon()
 
     async def stop(self, *, containers_too: bool = False) -> None:
         """Let go. Containers go on, unless ``containers_too``: then nothing of this engine is left in the kernel."""
         await self.builds.close()
+        await self.images.close()
         await self.debugging.close()
         await self.build_cache.close()
         if containers_too:

@@ -7,7 +7,8 @@ range of time, and a range that such an image bounds is open.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from tare.build.dockerfile.globs import PathPattern
 from tare.engine.clock import to_nanoseconds
@@ -30,13 +31,15 @@ def select(
     everything: bool = False,
     parents: Collection[Digest] = (),
 ) -> list[tuple[Image, list[Reference]]]:
-    """The images that pass every filter, the youngest first, with the names that the listing shows.
+    """The images that pass every filter, the youngest first, with the names and digests that the listing shows.
 
     Of ``parents``, from which others were committed, only those with a name are listed, unless ``everything`` is; they
-    are never dangling. ``now`` in seconds since the epoch.
+    are never dangling.
 
-    ``reference`` takes any of its patterns, ``label`` must fit in all values, times are narrowed by each. Raises
-    InvalidArgument, and NotFound for an image in ``before`` or ``since``.
+
+    ``now`` is in seconds since the epoch. ``reference`` takes any of its patterns, ``label`` must fit in all values,
+    times are narrowed by each. An image that only registries know, by its digest, is listed both as dangling and as
+    not dangling, as in Docker. Raises InvalidArgument, and NotFound for an image in ``before`` or ``since``.
     """
     check_names(filters, _LISTED)
     dangling = _dangling(filters)
@@ -45,17 +48,21 @@ def select(
     chosen = []
     for image in images:
         moment = _created(image)
-        tags = [tag for tag in image.tags if not patterns or any(_names(pattern, tag) for pattern in patterns)]
-        nameless, inner = not image.tags, image.id in parents
+        names = [
+            name
+            for name in (*image.tags, *image.digests)
+            if not patterns or any(_names(pattern, name) for pattern in patterns)
+        ]
+        inner = image.id in parents and not (image.tags or image.digests)
         if (
-            (dangling is None or nameless is dangling)
-            and not (nameless and inner and (dangling or not everything))
+            _fits(image, dangling=dangling)
+            and not (inner and (dangling or not everything))
             and (last is None or (moment is not None and moment < last))
             and (first is None or (moment is not None and moment > first))
             and has_labels(image.config.config.labels or {}, filters.get("label") or [])
-            and (tags or not patterns)
+            and (names or not patterns)
         ):
-            chosen.append((image, tags))
+            chosen.append((image, names))
     return sorted(chosen, key=lambda one: _created(one[0]) or 0.0, reverse=True)
 
 
@@ -83,6 +90,12 @@ def select_for_prune(
         ):
             chosen.append(image)
     return chosen
+
+
+def _fits(image: Image, *, dangling: bool | None) -> bool:
+    if dangling is None:
+        return True
+    return not image.tags if dangling else bool(image.tags or image.digests)
 
 
 def _dangling(filters: Filters) -> bool | None:
@@ -116,7 +129,7 @@ def _find(images: Sequence[Image], name: str) -> Image:
             raise
         wanted = None
     for image in images:
-        if wanted is not None and wanted in image.tags:
+        if wanted is not None and (wanted in image.tags or replace(wanted, tag="") in image.digests):
             return image
     for image in images:
         if digits and image.id.hex.startswith(digits):
@@ -145,3 +158,9 @@ def _created(image: Image) -> float | None:
         return to_nanoseconds(text) / 1_000_000_000
     except ValueError:
         return None  # whoever wrote the configuration may have put anything there
+
+
+def name_filter(patterns: Sequence[str]) -> Callable[[Reference], bool]:
+    """Whether a name fits any of the patterns of filter ``reference``; all do where there are none."""
+    parsed = [_pattern(text) for text in patterns]
+    return lambda name: not parsed or any(_names(pattern, name) for pattern in parsed)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tare.engine.events import Events
 from tare.engine.image_filters import select_for_prune
 from tare.engine.image_parents import parents
+from tare.engine.image_platforms import find
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters
-from tare.errors import Conflict, NotFound
-from tare.model import ContainerStatus, Reference, short_id
+from tare.errors import Conflict, InvalidArgument, NotFound
+from tare.model import ContainerStatus, Platform, Reference, short_id
 from tare.store.images import Image
 from tare.store.store import Store
 
@@ -46,30 +47,49 @@ class ImageRemoval:
         self._events = events
         self._settle = settle
 
-    async def remove(self, reference: str, *, force: bool = False, prune: bool = True) -> Records:
+    async def remove(
+        self, reference: str, *, force: bool = False, prune: bool = True, platforms: Sequence[Platform] = ()
+    ) -> Records:
         """Take a name away, or with an ID all names, and remove the image with its last one.
 
-        ``prune`` removes its parents as well, as far as they have no name and no user. A container keeps its image:
-        then only the names go. Raises NotFound, and Conflict: without ``force`` for a container that uses its last
+        A name that stands for several platforms goes from all images, or from those for ``platforms``. ``prune``
+        removes parents as well, as far as they have no name and no user. A container keeps its image: then only the
+        names go. Raises NotFound, and Conflict: without ``force`` for a container that uses its last
         name, or an ID with several names; always for the ID of an image that runs, or that others come from.
         """
         image = await self._store.images.resolve(reference)
-        records: Records = []
-        by_id = str(image.id).removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
-        if by_id:
-            await self._check(image, force=force, several=not _is_single(image.tags))
-            await self._untag(image, image.tags, records)
-            image = await self._store.images.get(image.id)
+        if str(image.id).removeprefix("sha256:").startswith(reference.removeprefix("sha256:")):
+            if platforms:
+                raise InvalidArgument(f"{reference}: an ID is of one platform", hint="leave the platforms out")
+            return await self._remove_image(image, force=force, prune=prune)
+        name = Reference.parse(reference)
+        if platforms:
+            several = [await find(self._store.images, reference, platform) for platform in platforms]
         else:
-            name = Reference.parse(reference)
-            users = await self.users(image)
-            if users and not force and _is_single(image.tags):
-                raise _in_use(image, reference, users[0])
-            await self._untag(image, [tag for tag in image.tags if _key(tag) == _key(name)] or [name], records)
-            image = await self._store.images.get(image.id)
-            if image.tags:
-                return records
-        await self._delete(image, records, prune=prune, quiet=not by_id, force=force)
+            several = await self._store.images.named(name) or [image]
+        for one in several:
+            users = await self.users(one)
+            if users and not force and _is_single(_names(one)):
+                raise _in_use(one, reference, users[0])
+        records: Records = []
+        for one in {one.id: one for one in several}.values():
+            found = await self._remove_name(one, name, force=force, prune=prune)
+            records.extend(record for record in found if record not in records)  # the name is the same
+        return records
+
+    async def _remove_image(self, image: Image, *, force: bool, prune: bool) -> Records:
+        records: Records = []
+        await self._check(image, force=force, several=not _is_single(_names(image)))
+        await self._untag(image, _names(image), records)
+        await self._delete(await self._store.images.get(image.id), records, prune=prune, quiet=False, force=force)
+        return records
+
+    async def _remove_name(self, image: Image, name: Reference, *, force: bool, prune: bool) -> Records:
+        records: Records = []
+        await self._untag(image, _going(image, name), records)
+        image = await self._store.images.get(image.id)
+        if not _names(image):
+            await self._delete(image, records, prune=prune, quiet=True, force=force)
         return records
 
     async def prune(self, filters: Filters) -> tuple[Records, int]:
@@ -86,11 +106,12 @@ class ImageRemoval:
             if await self.users(image):
                 continue
             try:
-                if len(image.tags) > 1:
-                    for tag in image.tags:
-                        records.extend(await self.remove(str(tag)))
+                if len(names := _names(image)) > 1:
+                    for name in names:
+                        if name in _names(await self._store.images.get(image.id)):  # digests go with their last tag
+                            records.extend(await self._remove_name(image, name, force=False, prune=True))
                 else:
-                    records.extend(await self.remove(str(image.id)))
+                    records.extend(await self._remove_image(image, force=False, prune=True))
             except (Conflict, NotFound):
                 continue  # a container took it meanwhile, or somebody removed it
             doomed.update(image.config.rootfs.diff_ids)
@@ -110,7 +131,7 @@ class ImageRemoval:
 
     async def _untag(self, image: Image, names: Iterable[Reference], records: Records) -> None:
         for name in names:
-            await self._store.images.untag(name)
+            await self._store.images.untag(name, image.id)
             records.append({"Untagged": name.familiar()})
             attributes = {**(image.config.config.labels or {}), "name": str(image.id)}
             self._events.publish("image", "untag", str(image.id), attributes)
@@ -134,7 +155,7 @@ class ImageRemoval:
             )
         if force:
             return
-        if several and image.tags:
+        if several and _names(image):
             raise Conflict(
                 f"conflict: unable to delete {shown} (must be forced) - image is referenced in multiple repositories",
                 hint="name what shall go, or force it",
@@ -170,7 +191,7 @@ class ImageRemoval:
         parent = ancestry.get(image.id)
         if prune and parent is not None:
             above = await self._store.images.get(parent)
-            if not above.tags:
+            if not _names(above):
                 await self._delete(above, records, prune=True, quiet=True, force=False)
 
 
@@ -178,8 +199,16 @@ def _runs(status: str) -> bool:
     return status in (ContainerStatus.RUNNING, ContainerStatus.PAUSED, ContainerStatus.RESTARTING)
 
 
-def _key(name: Reference) -> str:
-    return f"{name.name}:{name.tag}" if name.tag else str(name)
+def _names(image: Image) -> list[Reference]:
+    return sorted((*image.tags, *image.digests), key=str)  # as Docker has it
+
+
+def _going(image: Image, name: Reference) -> list[Reference]:
+    """``name``, and with the last tag of a repository the digests that only this repository knows the image by."""
+    if name.digest is not None:
+        return [replace(name, tag="")]
+    others = [tag for tag in image.tags if tag.name == name.name and tag != name]
+    return [name, *(digest for digest in image.digests if digest.name == name.name and not others)]
 
 
 def _is_single(names: Sequence[Reference]) -> bool:

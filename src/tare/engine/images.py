@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, BinaryIO
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
 from tare.distroless.catalogue import DebianCatalogue
 from tare.engine.boms import BillsOfMaterials
@@ -15,25 +15,28 @@ from tare.engine.image_filters import select
 from tare.engine.image_import import ImageImports
 from tare.engine.image_names import check_new_name
 from tare.engine.image_parents import parents
+from tare.engine.image_platforms import find
 from tare.engine.image_removal import ImageRemoval
 from tare.engine.image_tree import ImageTree, plant, shared_sizes
-from tare.engine.progress import StatusLines
+from tare.engine.looking_up import Found, LookUps
+from tare.engine.progress import StatusChanges, StatusLines
+from tare.engine.pulling import Pulls
+from tare.engine.pushing import Pushes
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, ImageSummary
+from tare.engine.running import Running
 from tare.engine.weigh import DEFAULT_DEPTH, Weigher
-from tare.errors import NotFound, Unsupported
+from tare.errors import InvalidArgument, NotFound, Unavailable
 from tare.model import Digest, Platform, Reference
 from tare.model.assembly import Assembled, Assembly
 from tare.oci.image import History
+from tare.registry.client import RegistryClient
+from tare.registry.credentials import Credentials
 from tare.store.images import Image
 from tare.store.store import Store
 
 Progress = Callable[[dict[str, Any]], None]
 """Receives progress messages in the shape of the Engine API's JSON stream."""
-
-
-_NO_PULL = "pulling from registries is not available in this version"
-_NO_PULL_HINT = "build it, import it, or use an image of tare.local such as tare.local/debian:12"
 
 
 class Images:
@@ -47,6 +50,10 @@ class Images:
         catalogue: DebianCatalogue,
         weigher: Weigher,
         boms: BillsOfMaterials,
+        pulls: Pulls,
+        pushes: Pushes,
+        look_ups: LookUps,
+        registries: RegistryClient,
         events: Events,
         settle: Callable[[], Awaitable[None]],
         imports: ImageImports,
@@ -57,17 +64,22 @@ class Images:
         self._catalogue = catalogue
         self._weigher = weigher
         self._boms = boms
+        self._pulls = pulls
+        self._pushes = pushes
+        self._look_ups = look_ups
+        self._registries = registries
+        self._running = Running()
         self._differences = ImageDifferences(store)
         self._events = events
         self._removal = ImageRemoval(store=store, records=records, events=events, settle=settle)
 
-    async def get(self, reference: str) -> Image:
-        """Find by name, id or unique prefix. Raises NotFound."""
-        return await self._store.images.resolve(reference)
+    async def get(self, reference: str, platform: Platform | None = None) -> Image:
+        """Find by name, id or unique prefix, for one platform or the host's. Raises NotFound, Conflict."""
+        return await find(self._store.images, reference, platform)
 
-    async def history(self, reference: str) -> list[tuple[History, int]]:
-        """The image's history, newest first, each step with the bytes of its layer."""
-        image = await self._store.images.resolve(reference)
+    async def history(self, reference: str, platform: Platform | None = None) -> list[tuple[History, int]]:
+        """The image's history, newest first, each step with the bytes of its layer. Raises as :meth:`get`."""
+        image = await self.get(reference, platform)
         sizes = [(await self._store.layers.get(diff_id)).size for diff_id in image.diff_ids]
         rows, index = [], 0
         for step in image.config.history:
@@ -96,33 +108,68 @@ class Images:
         labels = image.config.config.labels or {}
         self._events.publish("image", "tag", str(image.id), {**labels, "name": name.familiar()})
 
-    async def remove(self, reference: str, *, force: bool = False, noprune: bool = False) -> list[dict[str, str]]:
+    async def remove(
+        self, reference: str, *, force: bool = False, noprune: bool = False, platforms: Sequence[Platform] = ()
+    ) -> list[dict[str, str]]:
         """See :meth:`ImageRemoval.remove`."""
-        return await self._removal.remove(reference, force=force, prune=not noprune)
+        return await self._removal.remove(reference, force=force, prune=not noprune, platforms=platforms)
 
-    async def pull(self, reference: str, platform: str = "", progress: Progress | None = None) -> Digest:
-        """Get an image from outside; ``tare.local`` is assembled from Debian packages.
+    async def pull(
+        self,
+        reference: str,
+        platform: str = "",
+        progress: Progress | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """Get an image from its registry; ``tare.local`` is assembled from Debian packages.
 
-        Raises NotFound, Unavailable, Unsupported for other registries.
+        A name with neither tag nor digest stands for all tags of the repository. Raises what :meth:`Pulls.pull` does.
         """
-        name = Reference.parse(reference)
+        name = Reference.parse(reference, default_tag="")
+        wanted = Platform.parse(platform) if platform else None
         tell = progress or (lambda _: None)
-        if not name.is_virtual:
-            raise Unsupported(
-                f"{name.familiar()}: {_NO_PULL}: {name.domain}",
-                hint=_NO_PULL_HINT,
-                code="registry-pull",
-            )
+        if name.is_virtual:
+            await self._running.run(self._assemble(Reference.parse(reference), wanted or Platform.host(), tell))
+        elif name.tag or name.digest is not None:
+            await self._running.run(self._pulls.pull(name, wanted, credentials=credentials, tell=tell))
+        else:
+            await self._running.run(self._pulls.pull_all(name, wanted, credentials=credentials, tell=tell))
+
+    async def _assemble(self, name: Reference, platform: Platform, tell: Progress) -> Digest:
         tell({"status": f"Assembling from {name.name}", "id": name.tag})
-        image = await self._catalogue.assemble(
-            name,
-            Platform.parse(platform) if platform else Platform.host(),
-            StatusLines(tell),
-        )
+        image = await self._catalogue.assemble(name, platform, StatusLines(tell))
         tell({"status": f"Digest: {image}"})
         tell({"status": f"Status: Assembled {name.familiar()}"})
         self._events.publish("image", "pull", name.familiar(), {"name": name.familiar_name})
         return image
+
+    async def push(
+        self,
+        reference: str,
+        tag: str = "",
+        platform: Platform | None = None,
+        progress: Progress | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """Put a tag, or all tags of a repository where none is given, into its registry: see :meth:`Pushes.push`."""
+        name = Reference.parse(f"{reference}:{tag}" if tag else reference, default_tag="")
+        if name.digest is not None:
+            raise InvalidArgument("cannot push a digest reference")
+        tell = progress or (lambda _: None)
+        await self._running.run(self._pushes.push(name, platform, credentials=credentials, tell=tell))
+
+    async def start(self) -> None:
+        """Delete downloads that nobody came back to."""
+        await self._registries.downloads.remove_stale()
+
+    async def close(self) -> None:
+        """End the pulls and pushes that run, and all connections to registries."""
+        await self._running.close()
+        await self._registries.close()
+
+    async def look_up(self, reference: str, credentials: Credentials | None = None) -> Found:
+        """What a registry has under a name: see :meth:`LookUps.look_up`."""
+        return await self._look_ups.look_up(Reference.parse(reference), credentials)
 
     async def resolve_or_pull(
         self,
@@ -131,19 +178,28 @@ class Images:
         *,
         refresh: bool = False,
         progress: Callable[[str, str], None] | None = None,
+        credentials: Credentials | None = None,
     ) -> Image:
         """The image from the store, else from outside; ``refresh`` asks outside first."""
-        if not (refresh and reference.is_virtual):
+        missing = None
+        if not refresh:
             try:
-                return await self._store.images.resolve(str(reference))
+                return await self._store.images.resolve(str(reference), platform)
             except NotFound as error:
-                if not reference.is_virtual:
-                    raise NotFound(f"{error.message}, and {_NO_PULL}", hint=_NO_PULL_HINT) from error
-        tell = progress or (lambda *_: None)
-        image = await self.pull(
-            str(reference), str(platform), lambda message: tell(str(message.get("id", "")), str(message["status"]))
-        )
-        return await self._store.images.get(image)
+                missing = error
+        told = StatusChanges(progress or (lambda *_: None))
+        if reference.is_virtual:
+            return await self._store.images.get(await self._assemble(reference, platform, told))
+        try:
+            return await self._pulls.pull(reference, platform, credentials=credentials, tell=told)
+        except Unavailable as error:
+            if missing is None or error.code != "registry-not-configured":
+                raise
+            raise NotFound(f"{missing.message}, and {error.message}", hint=error.hint, code=error.code) from error
+
+    async def assemble_nameless(self, reference: Reference, platform: Platform, *, lease: str) -> Digest:
+        """An image of ``tare.local`` that gets no name, held by ``lease``: see ``DebianCatalogue``."""
+        return await self._catalogue.assemble_nameless(reference, platform, lambda *_: None, lease=lease)
 
     async def assemble_packages(
         self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None], *, lease: str
@@ -179,14 +235,6 @@ class Images:
         """Media type and pieces of an SBOM: see :class:`BillsOfMaterials`. Raises NotFound, InvalidArgument."""
         return await self._boms.make(await self._store.images.resolve(reference), reference, kind)
 
-    async def load(self, stream: BinaryIO, progress: Progress) -> None:
-        """Not in this version. Raises Unsupported."""
-        raise Unsupported("loading image archives is not available in this version", hint="use docker import")
-
-    async def save(self, references: list[str]) -> None:
-        """Not in this version. Raises Unsupported."""
-        raise Unsupported("saving image archives is not available in this version")
-
     async def list(
         self,
         *,
@@ -207,8 +255,8 @@ class Images:
         return [
             ImageSummary(
                 id=str(image.id),
-                tags=tuple(sorted(tag.familiar() for tag in tags)),
-                digests=(),
+                tags=tuple(sorted(name.familiar() for name in names if name.digest is None)),
+                digests=tuple(sorted(name.familiar() for name in names if name.digest is not None)),
                 parent=str(ancestry.get(image.id, "")),
                 created=image.config.created,
                 size=image.size,
@@ -216,7 +264,7 @@ class Images:
                 labels=image.config.config.labels,
                 containers=counts.get(str(image.id), 0),
             )
-            for image, tags in chosen
+            for image, names in chosen
         ]
 
     async def parent(self, image: Image) -> str:

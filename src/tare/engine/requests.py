@@ -11,6 +11,7 @@ from tare.build.request import OutputRequest, Ulimit
 from tare.errors import Diagnosis
 from tare.model.container import EndpointSettings
 from tare.network.request import PoolRequest
+from tare.registry.credentials import Credentials
 
 Filters = Mapping[str, list[str]]
 """The Engine API's ``filters``: name to the accepted values."""
@@ -138,7 +139,8 @@ class BuildJob:
 
     ``dockerfile_text`` is a Dockerfile that does not lie in the context; without a context it is all that there is.
     ``notes`` are warnings about the request itself. The other fields are those of
-    :class:`tare.build.request.BuildRequest` before their texts are read.
+    :class:`tare.build.request.BuildRequest` before their texts are read. ``credentials`` are for the registries that
+    base images come from, by domain.
     """
 
     context: Path | None = None
@@ -174,6 +176,7 @@ class BuildJob:
     budget: int = 0
     lock_text: str | None = None
     update_lock: bool = False
+    credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,15 @@ class MountEntry:
                 return _unescape(value)
         return None
 
+    def overlay_directories(self) -> set[str]:
+        """The directories of an overlay as its options tell them: ``lowerdir=a:b``, ``lowerdir+=a``, ``upperdir=a``."""
+        found: set[str] = set()
+        for option in self.super_options.split(","):
+            key, _, value = option.partition("=")
+            if key.rstrip("+") in ("lowerdir", "upperdir"):
+                found.update(_unescape(part) for part in value.split(":"))
+        return found
+
 
 def mount_overlay(
     lowers: Sequence[Path], upper: Path | None, work: Path | None, target: Path, *, empty: Path | None = None

@@ -33,6 +33,13 @@ class Platform:
             raise InvalidArgument(f"invalid platform {text!r}: expected os/architecture[/variant], such as linux/amd64")
         return cls(parts[0], _ARCHITECTURES.get(parts[1], parts[1]), parts[2] if len(parts) == 3 else "")
 
+    def satisfies(self, wanted: Platform) -> bool:
+        """Whether something for this platform is what was asked for; a variant counts where one was named."""
+        if (self.os, self.architecture) != (wanted.os, wanted.architecture):
+            return False
+        implied = "v8" if self.architecture == "arm64" else ""
+        return wanted.variant in ("", self.variant or implied)
+
     @classmethod
     def host(cls) -> Platform:
         """The platform of this machine."""

@@ -99,11 +99,21 @@ class Reference:
         return replace(self, tag=tag, digest=None)
 
 
+def is_domain(text: str) -> bool:
+    """Whether ``text`` can stand before the first slash of a reference: a host, with or without port."""
+    return _DOMAIN.fullmatch(text) is not None
+
+
 def _parse_digest(text: str, digest_text: str) -> Digest:
     try:
         return Digest.parse(digest_text)
     except InvalidArgument as error:
         raise InvalidArgument(_INVALID, hint=f"{text!r} has an invalid digest") from error
+
+
+def normal_domain(domain: str) -> str:
+    """The domain as references have it: the default one has a second name in old credentials."""
+    return DEFAULT_DOMAIN if domain == "index.docker.io" else domain
 
 
 def _split_domain(name: str) -> tuple[str, str]:
@@ -112,8 +122,7 @@ def _split_domain(name: str) -> tuple[str, str]:
         domain, path = DEFAULT_DOMAIN, name
     else:
         domain, path = head, tail
-    if domain == "index.docker.io":
-        domain = DEFAULT_DOMAIN
+    domain = normal_domain(domain)
     if domain == DEFAULT_DOMAIN and path and "/" not in path:
         path = f"{DEFAULT_NAMESPACE}/{path}"
     return domain, path

@@ -108,10 +108,10 @@ class Manifest(
     frozen=True,
     kw_only=True,
 ):
-    """An image manifest."""
+    """An image manifest; many writers leave its own media type out, which image-spec lets them."""
 
     schema_version: int
-    media_type: str
+    media_type: str = ""
     config: Descriptor
     layers: list[Descriptor]
     annotations: dict[str, str] | None = None
@@ -127,7 +127,7 @@ class Index(
     """An image index (image-index.md); ``index.json`` of an image layout is one."""
 
     schema_version: int
-    media_type: str
+    media_type: str = ""
     manifests: list[Descriptor]
     annotations: dict[str, str] | None = None
 

@@ -9,11 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tare.base.locks import KeyedLocks
+from tare.errors import DataCorrupt, NotFound
 from tare.model import Digest
 from tare.store import gc
 from tare.store.content import ContentStore
 from tare.store.database import Database
+from tare.store.fsck.blobs import remove_any
+from tare.store.fsck.check import StoreCheck
+from tare.store.fsck.run import Parts
 from tare.store.images import ImageStore
+from tare.store.layer_blobs import LayerBlobs
 from tare.store.layers import LayerStore
 from tare.store.leases import Leases
 from tare.store.origins import Origins
@@ -38,10 +43,30 @@ class Store:
         self.leases = Leases(db)
         self.content = ContentStore(db, self._blobs, self._staging, self._locks)
         self.layers = LayerStore(db, self._layer_files, self._staging, self._locks)
-        self.snapshots: Snapshotter = UnpackedSnapshotter(db, self._snapshot_root, self.layers, self._locks)
+        self.layer_blobs = LayerBlobs(db)
+        unpacked = UnpackedSnapshotter(db, self._snapshot_root, self.layers, self._locks)
+        self.snapshots: Snapshotter = unpacked
         self.images = ImageStore(db, self.content, self.leases)
         self.origins = Origins(db)
         self._collecting = asyncio.Lock()
+        self.check = StoreCheck(
+            Parts(
+                db=db,
+                root=root,
+                locks=self._locks,
+                collecting=self._collecting,
+                content=self.content,
+                layers=self.layers,
+                snapshots=unpacked,
+                leases=self.leases,
+                collect=self.collect,
+            )
+        )
+
+    @property
+    def staging(self) -> Path:
+        """Where files are written before they get their names; emptied at the start."""
+        return self._staging
 
     @classmethod
     async def open(cls, data_root: Path) -> Store:
@@ -62,6 +87,17 @@ class Store:
     async def close(self) -> None:
         """Close the database; idempotent."""
         await self.db.close()
+
+    async def is_whole(self, image: Digest) -> bool:
+        """Whether an image's configuration can be read and each of its layers has all of its file.
+
+        For those who would get it: an image that is not is had again and thereby healed.
+        """
+        try:
+            found = await self.images.get(image)
+        except (NotFound, DataCorrupt):
+            return False
+        return all([await self.layers.is_whole(diff_id) for diff_id in set(found.diff_ids)])
 
     async def collect(self) -> int:
         """Delete what nothing refers to; returns the bytes of the files that went.
@@ -86,7 +122,7 @@ class Store:
             query = f"SELECT 1 FROM {table} WHERE {column} = ?"  # noqa: S608 - names from the pair above
             if await self.db.read(lambda connection: connection.execute(query, (node.name,)).fetchone()) is not None:
                 return 0  # written again meanwhile
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+            await asyncio.to_thread(remove_any, path)
         return size
 
     async def _recover(self) -> None:
@@ -106,8 +142,11 @@ def _make_root(root: Path) -> Path:
     root = root.absolute()
     with disk_errors(root):
         root.mkdir(mode=0o711, parents=True, exist_ok=True)
-        for name in ("blobs/sha256", "layers", "snapshots", "staging"):
-            (root / name).mkdir(mode=0o711, parents=True, exist_ok=True)
+        (root / "blobs/sha256").mkdir(parents=True, exist_ok=True)
+        for name in ("blobs", "layers", "snapshots", "staging"):
+            (root / name).mkdir(exist_ok=True)
+            # No user of the host may start a layer's setuid programs or open its device nodes (as in CVE-2021-41091).
+            (root / name).chmod(0o700)
     return root
 
 

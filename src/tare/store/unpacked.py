@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import shutil
 import sqlite3
-import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,14 +18,15 @@ from tare.archive.diff import write_upper
 from tare.archive.resource import write_changes
 from tare.archive.tar_reader import extract_layer
 from tare.archive.tar_writer import TarWriter
-from tare.base.locks import KeyedLocks
+from tare.base import trees
+from tare.base.locks import KeyedLocks, SharedLock
 from tare.base.readers import Readable
 from tare.base.shielding import finish
-from tare.errors import Conflict, InternalError, NotFound
+from tare.errors import Conflict, DataCorrupt, InternalError, NotFound
 from tare.kernel import mounts
 from tare.kernel.idmap import IdMap, container_maps, mount_mapped_overlay
 from tare.kernel.private_mounts import in_private_mounts
-from tare.model import Digest
+from tare.model import Digest, new_id
 from tare.store.database import Database
 from tare.store.layers import LayerStore
 from tare.store.leases import Leases
@@ -37,6 +37,7 @@ from tare.store.usage import disk_usage
 
 EMPTY = "empty"  # snapshots/empty: overlayfs needs a lower directory even where there is none
 _STAGING = "stage-"
+_REPAIR = "`tare fsck --repair` heals it, or says which image to get again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,52 +63,87 @@ class UnpackedSnapshotter:
         self._layers = layers
         self._locks = locks
         self._leases = Leases(db)
+        self.mounting = SharedLock()
+        """Shared while directories of snapshots are being mounted, held alone while one is exchanged."""
+        self.unfinished: set[str] = set()
+        """Names below the root that are being made or deleted: they need no row."""
 
     async def ensure_layer(self, diff_id: Digest) -> Lower:
         """Unpack a layer unless it is; idempotent, single-flight. Raises NotFound, DataCorrupt, Exhausted."""
         key = str(diff_id)
-        if await self._db.read(lambda connection: _find(connection, key)) is not None:
+        if await self._db.read(lambda connection: self._is_there(connection, key)):
             return Lower(key)
-        await self._layers.get(diff_id)
+        layer = await self._layers.get(diff_id)
         async with self._locks.hold(f"layer {key}"):
-            if await self._db.read(lambda connection: _find(connection, key)) is not None:
+            if await self._db.read(lambda connection: self._is_there(connection, key)):
                 return Lower(key)
-            staging, size = await run_undoable(
-                lambda abort: self._unpack(diff_id, abort), lambda unpacked: remove_tree(unpacked[0])
-            )
-            try:
-                await self._insert(lambda connection, made: self._adopt(connection, made, key, staging, size))
-            except sqlite3.IntegrityError as error:
-                raise NotFound(f"no such layer: {key}") from error
-            finally:
-                await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
+            async with self.unpacking(diff_id, layer.size) as (staging, size):
+                try:
+                    await self._insert(lambda connection, made: self._adopt(connection, made, key, staging, size))
+                except sqlite3.IntegrityError as error:
+                    raise NotFound(f"no such layer: {key}") from error
         return Lower(key)
 
-    def _unpack(self, diff_id: Digest, abort: Abort) -> tuple[Path, int]:
-        with disk_errors(self._root):
-            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self._root))
+    def _is_there(self, connection: sqlite3.Connection, key: str) -> bool:
+        """Whether a snapshot has its row and its directory: without that nothing could be mounted."""
+        found = _find(connection, key)
+        return found is not None and self.content_path(found.id, found.kind).is_dir()
+
+    @asynccontextmanager
+    async def unpacking(self, diff_id: Digest, tar_size: int, content: str = "fs") -> AsyncIterator[tuple[Path, int]]:
+        """A layer unpacked into the directory ``content`` of a new directory, and its bytes on disk.
+
+        The new directory is deleted after the block unless it has been renamed. The caller holds the layer's lock.
+        Raises NotFound, DataCorrupt, also for a tar that has not ``tar_size`` bytes, Exhausted.
+        """
+        staging = self._root / f"{_STAGING}{new_id()[:16]}"
+        self.unfinished.add(staging.name)
+        try:
+            size = await run_undoable(
+                lambda abort: self._unpack(diff_id, tar_size, staging / content, abort), lambda _: remove_tree(staging)
+            )
             try:
-                staging.chmod(0o755)
-                directory = staging / "fs"
-                directory.mkdir(mode=0o755)
-                directory.chmod(0o755)
+                yield staging, size
+            finally:
+                await finish(asyncio.to_thread(trees.try_to_remove_tree, staging), what=f"delete {staging}")
+        finally:
+            self.unfinished.discard(staging.name)
+
+    def _unpack(self, diff_id: Digest, tar_size: int, directory: Path, abort: Abort) -> int:
+        with disk_errors(self._root):
+            try:
+                for path in (directory.parent, directory):
+                    path.mkdir(mode=0o755)
+                    path.chmod(0o755)
                 try:
                     stream = self._layers.path(diff_id).open("rb", buffering=1 << 20)
                 except FileNotFoundError as error:
-                    raise NotFound(f"no such layer: {diff_id}") from error
+                    raise NotFound(
+                        f"no such layer: {diff_id}: its file is gone", hint=_REPAIR, code="layer-missing"
+                    ) from error
                 with stream:
+                    if (size := os.fstat(stream.fileno()).st_size) != tar_size:
+                        raise DataCorrupt(
+                            f"layer {diff_id}: its file has {size} bytes, expected {tar_size}",
+                            hint=_REPAIR,
+                            code="layer-damaged",
+                        )
                     extract_layer(_AbortableReader(stream, abort), directory)
                 _sync_file_system(self._root)  # the row must not outlive a power failure that the files do not
-                return staging, disk_usage(directory, itself=False)
+                return disk_usage(directory, itself=False)
             except BaseException:
-                shutil.rmtree(staging, ignore_errors=True)
+                trees.try_to_remove_tree(directory.parent)
                 raise
 
     def _adopt(self, connection: sqlite3.Connection, made: list[int], key: str, staging: Path, size: int) -> None:
-        if _find(connection, key) is not None:
+        found = _find(connection, key)
+        if found is None:
+            number = _insert(connection, key, "layer", diff_id=key, size=size)
+            self._begin(made, number)
+        elif self.content_path(found.id, found.kind).is_dir():
             return
-        number = _insert(connection, key, "layer", diff_id=key, size=size)
-        made.append(number)
+        else:
+            number = found.id
         self._make_way(number)
         staging.rename(self._directory(number))
 
@@ -119,7 +155,7 @@ class UnpackedSnapshotter:
                 raise Conflict(f"snapshot {key} exists already", code="snapshot-exists")
             below = [_require_lower(connection, lower).id for lower in lowers]
             number = _insert(connection, key, "active")
-            made.append(number)
+            self._begin(made, number)
             connection.executemany(
                 "INSERT INTO snapshot_lowers VALUES (?, ?, ?)",
                 [(number, position, lower) for position, lower in enumerate(below)],
@@ -142,6 +178,12 @@ class UnpackedSnapshotter:
             # On the writer's thread as well, as the numbers may be given out again.
             await finish(self._db.write(lambda connection: self._drop_unused(connection, made)), what="a snapshot")
             raise
+        finally:
+            self.unfinished.difference_update(map(str, made))
+
+    def _begin(self, made: list[int], number: int) -> None:
+        made.append(number)
+        self.unfinished.add(str(number))
 
     def _drop_unused(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -151,7 +193,7 @@ class UnpackedSnapshotter:
     async def mount(self, key: str, target: Path, ids: tuple[int, int] | None = None) -> None:
         """Mount an active snapshot at ``target``, see Snapshotter. Raises NotFound, InternalError, Unsupported."""
 
-        async with self._locks.hold(f"snapshot {key}"):
+        async with self._locks.hold(f"snapshot {key}"), self.mounting.shared():
             snapshot, lowers = await self._db.read(lambda connection: self._active(connection, key))
             directory = self._directory(snapshot.id)
             if ids is None:
@@ -174,17 +216,18 @@ class UnpackedSnapshotter:
             " WHERE l.snapshot = ? ORDER BY l.position",
             (snapshot.id,),
         ).fetchall()
-        return snapshot, [self._content_path(number, kind) for number, kind in rows]
+        return snapshot, [self.content_path(number, kind) for number, kind in rows]
 
     async def view(self, lowers: Sequence[Lower], target: Path) -> None:
         """Mount ``lowers`` read-only at ``target``. Raises NotFound, InternalError."""
 
         def load(connection: sqlite3.Connection) -> list[Path]:
             found = [_require_lower(connection, lower) for lower in lowers]
-            return [self._content_path(snapshot.id, snapshot.kind) for snapshot in found]
+            return [self.content_path(snapshot.id, snapshot.kind) for snapshot in found]
 
-        paths = await self._db.read(load)
-        await self._mount(paths, None, None, target)
+        async with self.mounting.shared():
+            paths = await self._db.read(load)
+            await self._mount(paths, None, None, target)
 
     async def _mount(self, lowers: Sequence[Path], upper: Path | None, work: Path | None, target: Path) -> None:
         await run_undoable(
@@ -202,14 +245,14 @@ class UnpackedSnapshotter:
             snapshot = await self._db.read(lambda connection: _require(connection, key))
             if snapshot.kind != "active":
                 raise Conflict(f"snapshot {key} is {snapshot.kind} already", code="snapshot-frozen")
-            upper = self._content_path(snapshot.id, snapshot.kind)
+            upper = self.content_path(snapshot.id, snapshot.kind)
             size = await asyncio.to_thread(self._measure_unmounted, key, upper)
             await self._db.write(
                 lambda connection: connection.execute(
                     "UPDATE snapshots SET kind = 'committed', size = ? WHERE id = ?", (size, snapshot.id)
                 )
             )
-            await asyncio.to_thread(shutil.rmtree, upper.parent / "work", ignore_errors=True)
+            await asyncio.to_thread(trees.try_to_remove_tree, upper.parent / "work")
         return Lower(key)
 
     def _measure_unmounted(self, key: str, upper: Path) -> int:
@@ -224,7 +267,7 @@ class UnpackedSnapshotter:
             snapshot = await self._db.read(lambda connection: _require_lower(connection, lower))
             if snapshot.diff_id is not None:
                 return Digest.parse(snapshot.diff_id)
-            upper = self._content_path(snapshot.id, snapshot.kind)
+            upper = self.content_path(snapshot.id, snapshot.kind)
 
             def produce(sink: BinaryIO) -> None:
                 writer = TarWriter(sink)
@@ -243,9 +286,10 @@ class UnpackedSnapshotter:
 
     async def changes(self, key: str, mount_points: Collection[str] = ()) -> list[Change]:
         """What an active snapshot changes in its lowers. Raises NotFound, InternalError."""
-        snapshot, lowers = await self._db.read(lambda connection: self._active(connection, key))
-        upper = self._content_path(snapshot.id, snapshot.kind)
-        return await in_private_mounts(self._comparison(snapshot, lowers, upper, mount_points))
+        async with self.mounting.shared():
+            snapshot, lowers = await self._db.read(lambda connection: self._active(connection, key))
+            upper = self.content_path(snapshot.id, snapshot.kind)
+            return await in_private_mounts(self._comparison(snapshot, lowers, upper, mount_points))
 
     def _comparison(
         self, snapshot: _Snapshot, lowers: Sequence[Path], upper: Path, mount_points: Collection[str]
@@ -275,14 +319,14 @@ class UnpackedSnapshotter:
     async def upper_path(self, key: str) -> Path:
         """The directory with what an active or committed snapshot adds. Raises NotFound."""
         snapshot = await self._db.read(lambda connection: _require(connection, key))
-        return self._content_path(snapshot.id, snapshot.kind)
+        return self.content_path(snapshot.id, snapshot.kind)
 
     async def usage(self, key: str) -> int:
         """Bytes on disk of what the snapshot adds. Raises NotFound."""
         snapshot = await self._db.read(lambda connection: _require(connection, key))
         if snapshot.kind != "active":
             return snapshot.size
-        return await asyncio.to_thread(disk_usage, self._content_path(snapshot.id, snapshot.kind), itself=False)
+        return await asyncio.to_thread(disk_usage, self.content_path(snapshot.id, snapshot.kind), itself=False)
 
     async def remove(self, key: str) -> None:
         """Delete a snapshot; quiet when there is none. Raises Conflict while another stands on it or it is mounted."""
@@ -291,9 +335,14 @@ class UnpackedSnapshotter:
             if snapshot is None:
                 return
             if snapshot.kind == "active":
-                await asyncio.to_thread(_refuse_mounted, key, self._content_path(snapshot.id, snapshot.kind))
-            await self._db.write(lambda connection: _delete(connection, snapshot), durable=False, freeing=True)
-            await asyncio.to_thread(remove_tree, self._directory(snapshot.id))
+                await asyncio.to_thread(_refuse_mounted, key, self.content_path(snapshot.id, snapshot.kind))
+            name = str(snapshot.id)
+            self.unfinished.add(name)
+            try:
+                await self._db.write(lambda connection: _delete(connection, snapshot), durable=False, freeing=True)
+                await asyncio.to_thread(remove_tree, self._directory(snapshot.id))
+            finally:
+                self.unfinished.discard(name)
 
     async def recover(self) -> None:
         """Delete directories that no row knows."""
@@ -311,7 +360,8 @@ class UnpackedSnapshotter:
     def _directory(self, number: int) -> Path:
         return self._root / str(number)
 
-    def _content_path(self, number: int, kind: str) -> Path:
+    def content_path(self, number: int, kind: str) -> Path:
+        """The directory that a snapshot's content lies in, whether or not it exists."""
         return self._directory(number) / ("fs" if kind == "layer" else "upper")
 
     def _make_way(self, number: int) -> None:
@@ -324,7 +374,7 @@ class UnpackedSnapshotter:
 def remove_tree(path: Path) -> None:
     """Delete a snapshot's directory; quiet when it is gone. Raises InternalError naming it."""
     try:
-        shutil.rmtree(path)
+        trees.remove_tree(path)
     except FileNotFoundError:
         return
     except OSError as error:

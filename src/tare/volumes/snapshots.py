@@ -10,13 +10,13 @@ import asyncio
 import logging
 import os
 import re
-import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tare.base.atomic import fsync_directory
+from tare.base.trees import remove_tree
 from tare.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.kernel.filesystem import exchange
 from tare.model import new_id
@@ -100,7 +100,7 @@ class SnapshotStore:
     def discard(self, directory: Path) -> None:
         """Delete such a directory; quiet when it is gone. Blocks."""
         if directory.exists():
-            shutil.rmtree(directory)
+            remove_tree(directory)
 
     async def add(self, snapshot: Snapshot) -> None:
         """Write the row of a directory that is complete. Raises Conflict for a name that is taken, NotFound."""
@@ -129,6 +129,17 @@ class SnapshotStore:
             return connection.execute(text).fetchall()
 
         return {volume: (count, size) for volume, count, size in await self._db.read(query)}
+
+    async def without_content(self) -> tuple[Snapshot, ...]:
+        """The snapshots whose directory is gone; those that are being deleted are none any more."""
+        text = f"SELECT {_COLUMNS} FROM volume_snapshots WHERE pending_inode IS NULL ORDER BY volume, id"  # noqa: S608
+        rows = await self._db.read(lambda connection: connection.execute(text).fetchall())
+        found = []
+        for snapshot in map(_snapshot, rows):
+            there = await asyncio.to_thread(self.content(snapshot).is_dir)
+            if not there and await self.is_known(self._root / snapshot.directory):
+                found.append(snapshot)
+        return tuple(found)
 
     async def get(self, volume: str, name: str) -> Snapshot:
         """One snapshot. Raises NotFound."""
@@ -208,7 +219,7 @@ class SnapshotStore:
     def uninstall(self, volume: str) -> None:
         """Undo :meth:`install`. Blocks."""
         if (self._volumes / volume / _UNFINISHED).exists():
-            shutil.rmtree(self._volumes / volume)
+            remove_tree(self._volumes / volume)
 
     def _settle(self, directory: str) -> None:
         fsync_directory(self._root / directory)
@@ -233,7 +244,7 @@ class SnapshotStore:
 def _delete(path: Path) -> None:
     """Delete what a crash has left; what cannot go now, as somebody still writes there, is left to the next start."""
     try:
-        shutil.rmtree(path)
+        remove_tree(path)
     except OSError as error:
         logger.warning("%s, which belongs to nothing, stays until the next start: %s", path, error)
 

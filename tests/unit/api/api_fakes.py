@@ -31,7 +31,7 @@ from tare.engine.requests import (
 from tare.engine.system import SystemInfo
 from tare.errors import Conflict, ExecutableError, InvalidArgument, NotFound
 from tare.kernel.cgroups import LimitSupport
-from tare.model import Digest, Reference
+from tare.model import Digest, Platform, Reference
 from tare.model.container import (
     Container,
     ContainerConfig,
@@ -283,6 +283,7 @@ class FakeImage:
     size: int
     created: float
     diff_ids: tuple[Digest, ...]
+    digests: tuple[Reference, ...] = ()
     tagged: float | None = 1_700_000_000.0
 
 
@@ -327,7 +328,8 @@ class FakeImages:
             )
         ]
 
-    async def get(self, ref: str) -> FakeImage:
+    async def get(self, ref: str, platform: Platform | None = None) -> FakeImage:
+        self.calls.append(("platform", platform))
         if ref in ("app:1", "tare.local/debian:12", IMAGE_ID[:12], f"sha256:{IMAGE_ID}"):
             return self.image
         raise NotFound(f"No such image: {ref}")
@@ -344,17 +346,19 @@ class FakeImages:
     async def tag(self, ref: str, repo: str, tag: str) -> None:
         self.calls.append(("tag", (ref, repo, tag)))
 
-    async def remove(self, ref: str, force: bool, noprune: bool) -> list[dict[str, str]]:
+    async def remove(self, ref: str, force: bool, noprune: bool, platforms: Sequence[Platform]) -> list[dict[str, str]]:
+        self.calls.append(("remove", tuple(platforms)))
         return [{"Untagged": "app:1"}, {"Deleted": f"sha256:{IMAGE_ID}"}]
 
-    async def pull(self, reference: str, platform: str, progress: Callable[[dict[str, Any]], None]) -> Digest:
+    async def pull(
+        self, reference: str, platform: str, progress: Callable[[dict[str, Any]], None], credentials: object
+    ) -> None:
         self.calls.append(("pull", (reference, platform)))
         if "missing" in reference:
             raise NotFound(f"pull access denied for {reference}, repository does not exist")
         progress({"status": "Pulling", "id": reference})
         if "broken" in reference:
             raise Conflict("the archive changed while it was read")
-        return self.image.id
 
     async def weigh(self, ref: str, *, depth: int) -> dict[str, Any]:
         await self.get(ref)

@@ -93,3 +93,33 @@ def test_socket_path_that_is_too_long(tmp_path: Path) -> None:
 def test_directory_in_the_way_of_the_socket(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         open_socket(tmp_path)
+
+
+def test_registries(tmp_path: Path) -> None:
+    text = """
+    [registry]
+    certificates = ["/c"]
+    [registries."docker.io"]
+    endpoint = "https://registry.example"
+    mirrors = ["http://127.0.0.1:5000/cache"]
+    """
+    settings = load_settings(write(tmp_path, text), {})
+    assert settings.registry.certificates == ("/c",)
+    section = settings.registries["docker.io"]
+    assert (section.endpoint, section.mirrors) == ("https://registry.example", ("http://127.0.0.1:5000/cache",))
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ('endpoint = "registry.example"', "expected https://HOST"),
+        ('endpoint = "https://a:b@registry.example"', "log in instead"),
+        ('mirrors = ["ftp://registry.example"]', "expected https://HOST"),
+        ('certificate = "/c.cert"', "needs its key"),
+        ('proxy = "socks5://127.0.0.1:1"', "expected http://HOST:PORT"),
+        ("secure = false", "unknown field"),
+    ],
+)
+def test_wrong_settings_of_registries(tmp_path: Path, entry: str, words: str) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        load_settings(write(tmp_path, f'[registries."docker.io"]\n{entry}\n'), {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tare.engine.image_filters import select, select_for_prune
@@ -162,3 +164,17 @@ def test_a_time_that_is_none_is_in_no_range(created: str) -> None:
     odd = image("odd:1", created, "")
     assert select_for_prune([odd], {"dangling": ["false"], "until": ["1h"]}, NOW) == []
     assert select([odd], {"until": ["1h"]}, NOW) == []
+
+
+def test_images_that_only_a_registry_knows_are_both_dangling_and_not() -> None:
+    digest = f"reg.test/kept@{Digest.of(b'manifest')}"
+    kept = replace(NAMELESS, digests=(Reference.parse(digest),))
+
+    def names(**filters: list[str]) -> list[str]:
+        return [one.familiar() for _, some in select([kept, A], filters, NOW) for one in some]
+
+    assert names(dangling=["true"]) == [digest]
+    assert names(dangling=["false"]) == [digest, "a:1", "deep/er/a:1"]
+    assert names(reference=["reg.test/k*"]) == [digest]
+    assert names(before=[digest]) == ["a:1", "deep/er/a:1"]
+    assert select_for_prune([kept, A], {}, NOW) == [kept]

@@ -10,6 +10,7 @@ from tare.api import params
 from tare.api.context import VERSION, cancellable, engine_of
 from tare.api.jsonstream import JsonStream
 from tare.api.respond import json_response
+from tare.api.routes import transfers
 from tare.api.schema.changes import config_from_changes
 from tare.api.schema.images import render_history, render_inspect, render_summary
 from tare.api.uploads import UploadReader
@@ -37,14 +38,14 @@ async def list_images(request: web.Request) -> web.StreamResponse:
 async def inspect(request: web.Request) -> web.StreamResponse:
     """``GET /images/{name}/json``."""
     images = engine_of(request).images
-    image = await images.get(name_of(request))
+    image = await images.get(name_of(request), params.platform(request.query))
     return json_response(render_inspect(image, await images.parent(image), request[VERSION]))
 
 
 async def history(request: web.Request) -> web.StreamResponse:
     """``GET /images/{name}/history``."""
     images = engine_of(request).images
-    image = await images.get(name_of(request))
+    image = await images.get(name_of(request), params.platform(request.query))
     return json_response(render_history(await images.lineage(image), await images.history(str(image.id))))
 
 
@@ -61,7 +62,10 @@ async def remove(request: web.Request) -> web.StreamResponse:
     """``DELETE /images/{name}``."""
     query = request.query
     removed = await engine_of(request).images.remove(
-        name_of(request), force=params.flag(query, "force"), noprune=params.flag(query, "noprune")
+        name_of(request),
+        force=params.flag(query, "force"),
+        noprune=params.flag(query, "noprune"),
+        platforms=params.platforms(query, "platforms"),
     )
     return json_response(list(removed))
 
@@ -71,20 +75,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     """``POST /images/create``: pull (``fromImage``) or import a root file system (``fromSrc``)."""
     if request.query.get("fromSrc"):
         return await _import(request)
-    return await _pull(request)
-
-
-async def _pull(request: web.Request) -> web.StreamResponse:
-    query = request.query
-    name, tag_or_digest = query.get("fromImage", ""), query.get("tag", "")
-    if not name:
-        raise InvalidArgument("query parameter fromImage or fromSrc is missing")
-    reference = name
-    if tag_or_digest:
-        reference = f"{name}{'@' if ':' in tag_or_digest else ':'}{tag_or_digest}"
-    stream = JsonStream(request)
-    pulled = engine_of(request).images.pull(reference, query.get("platform", ""), stream.report)
-    return await stream.run(pulled, lambda _: [])
+    return await transfers.pull(request)
 
 
 async def _import(request: web.Request) -> web.StreamResponse:
@@ -104,25 +95,10 @@ async def _import(request: web.Request) -> web.StreamResponse:
     return await stream.run(imported, lambda digest: [{"status": str(digest)}])
 
 
-async def load(request: web.Request) -> web.StreamResponse:
-    """``POST /images/load``."""
-    raise Unsupported("loading image archives is not supported yet; use docker import, or build from a Dockerfile")
-
-
-async def save(request: web.Request) -> web.StreamResponse:
-    """``GET /images/get``, ``GET /images/{name}/get``."""
-    raise Unsupported("saving image archives is not supported yet")
-
-
 async def prune(request: web.Request) -> web.StreamResponse:
     """``POST /images/prune``."""
     removed, reclaimed = await engine_of(request).images.prune(params.filters(request.query))
     return json_response({"ImagesDeleted": list(removed), "SpaceReclaimed": reclaimed})
-
-
-async def push(request: web.Request) -> web.StreamResponse:
-    """``POST /images/{name}/push``."""
-    raise Unsupported("pushing to a registry is not supported yet")
 
 
 async def search(request: web.Request) -> web.StreamResponse:
@@ -133,14 +109,11 @@ async def search(request: web.Request) -> web.StreamResponse:
 ROUTES: list[Any] = [
     ("GET", "/images/json", list_images),
     ("GET", "/images/search", search),
-    ("GET", "/images/get", save),
     ("POST", "/images/create", create),
-    ("POST", "/images/load", load),
     ("POST", "/images/prune", prune),
     ("GET", "/images/{name:.*}/json", inspect),
     ("GET", "/images/{name:.*}/history", history),
-    ("GET", "/images/{name:.*}/get", save),
     ("POST", "/images/{name:.*}/tag", tag),
-    ("POST", "/images/{name:.*}/push", push),
+    ("POST", "/images/{name:.*}/push", transfers.push),
     ("DELETE", "/images/{name:.*}", remove),
 ]

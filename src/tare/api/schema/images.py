@@ -69,8 +69,8 @@ def render_inspect(image: Image, parent: str, version: Version) -> dict[str, Any
     config = image.config
     return {
         "Id": str(image.id),
-        "RepoTags": [_tag(tag) for tag in image.tags if not tag.digest],
-        "RepoDigests": [_tag(tag) for tag in image.tags if tag.digest],
+        "RepoTags": [_tag(tag) for tag in image.tags],
+        "RepoDigests": [_tag(digest) for digest in image.digests],
         "Parent": parent,
         "Comment": config.history[-1].comment if config.history else "",
         "Created": config.created or ZERO_TIME,

@@ -13,11 +13,12 @@ from typing import Any, BinaryIO
 
 from tare.archive.compression import Compression, decompress, detect
 from tare.archive.entry import Entry, Kind
-from tare.archive.tar_stream import BLOCK, iter_entries
+from tare.archive.expansion import Counted
+from tare.archive.tar_stream import BLOCK, is_tar_header, iter_entries
 from tare.archive.tar_writer import TarWriter
 from tare.base.readers import Readable
 from tare.build.ops.rootfs import Owner, is_directory, lstat, resolve
-from tare.build.sources.archive import Counted, Unpacked, bomb, is_tar_header
+from tare.build.sources.archive import bomb, unpacked
 from tare.build.sources.limits import SourceLimits
 from tare.errors import DataCorrupt, InvalidArgument
 
@@ -99,7 +100,7 @@ def open_stream(archive: Archive) -> _Stream:
     file = Path(archive.host).open("rb")  # noqa: SIM115 - closed with the stream
     try:
         compressed = Counted(file)
-        return _Stream(file, Unpacked(decompress(compressed), compressed, archive.limits, archive.name))
+        return _Stream(file, unpacked(decompress(compressed), compressed, archive.limits, archive.name))
     except BaseException:
         file.close()
         raise
@@ -118,7 +119,7 @@ def write_archive(
     size = entries = 0
     links: dict[str, str | None] = {}
     with open_stream(archive) as stream:
-        for entry, content in iter_entries(stream, allow_absolute=True):
+        for entry, content in iter_entries(stream):
             entries += 1
             if entries > archive.limits.archive_entries:
                 raise bomb(archive.name, f"more than {archive.limits.archive_entries} entries", "max_archive_entries")

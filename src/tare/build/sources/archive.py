@@ -7,57 +7,22 @@ from pathlib import Path
 
 from tare.archive.compression import Compression, decompress, detect
 from tare.archive.entry import Entry, Kind
+from tare.archive.expansion import Counted, Expanded, ExpansionLimits
 from tare.archive.tar_reader import extract_tree
-from tare.archive.tar_stream import BLOCK, Limits
+from tare.archive.tar_stream import BLOCK, Limits, is_tar_header
 from tare.base.readers import Readable
 from tare.build.sources.limits import SourceLimits
 from tare.errors import DataCorrupt, InvalidArgument
 
-_CHECKSUM_AT = 148  # in a tar header, ustar(5)
 
-
-class Counted:
-    """A stream that counts what was read."""
-
-    def __init__(self, source: Readable) -> None:
-        self._source = source
-        self.size = 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        """As the stream's."""
-        data = self._source.read(size)
-        self.size += len(data)
-        return data
-
-    def readable(self) -> bool:
-        """Part of the raw-stream protocol that decompressors ask for."""
-        return True
-
-
-class Unpacked:
+def unpacked(source: Readable, compressed: Counted, limits: SourceLimits, what: str) -> Expanded:
     """The bytes of an archive, uncompressed, as long as they stay within the limits.
 
     ``compressed`` counts what they are made from. Reading raises InvalidArgument (``archive-bomb``).
     """
-
-    def __init__(self, source: Readable, compressed: Counted, limits: SourceLimits, what: str) -> None:
-        self._source = source
-        self._compressed = compressed
-        self._limits = limits
-        self._what = what
-        self._size = 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        """At most ``size`` bytes."""
-        data = self._source.read(size)
-        self._size += len(data)
-        limits = self._limits
-        if self._size > limits.archive_bytes:
-            raise bomb(self._what, f"more than {limits.archive_bytes} bytes", "max_archive_bytes")
-        if self._size > limits.ratio_from and self._size > limits.archive_ratio * max(self._compressed.size, 1):
-            grown = f"{self._size >> 20} MiB from {self._compressed.size} bytes, over {limits.archive_ratio} to 1"
-            raise bomb(self._what, grown, "max_archive_ratio")
-        return data
+    bounds = ExpansionLimits(size=limits.archive_bytes, ratio=limits.archive_ratio, ratio_from=limits.ratio_from)
+    settings = {"size": "max_archive_bytes", "ratio": "max_archive_ratio"}
+    return Expanded(source, compressed, bounds, lambda excess, limit: bomb(what, excess, settings[limit]))
 
 
 def bomb(what: str, excess: str, setting: str) -> InvalidArgument:
@@ -76,7 +41,7 @@ def unpack_context(stream: Readable, directory: Path, limits: SourceLimits, what
     """
     compressed = Counted(stream)
     try:
-        source = Unpacked(decompress(compressed), compressed, limits, what)
+        source = unpacked(decompress(compressed), compressed, limits, what)
         extract_tree(source, directory, limits=Limits(members=limits.archive_entries), check=_stays_inside)
         while compressed.read(1 << 16):
             pass  # what follows the end of the archive, so that the sender is not cut off
@@ -108,15 +73,3 @@ def _stays_inside(entry: Entry) -> None:
 def is_archive(head: bytes) -> bool:
     """Whether a file that begins with ``head`` (512 bytes suffice) is a tar or compressed."""
     return detect(head) is not Compression.NONE or is_tar_header(head[:BLOCK])
-
-
-def is_tar_header(header: bytes) -> bool:
-    """Whether a block is the first of a tar archive: its checksum is right."""
-    if len(header) < BLOCK or not any(header):
-        return False
-    field = header[_CHECKSUM_AT : _CHECKSUM_AT + 8].strip(b" \0")
-    try:
-        stored = int(field, 8)
-    except ValueError:
-        return False
-    return stored == sum(header) - sum(header[_CHECKSUM_AT : _CHECKSUM_AT + 8]) + 8 * 32

@@ -1,0 +1,103 @@
+"""What the store does about damage that it meets on its way."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tare.errors import DataCorrupt, NotFound
+from tare.model import Digest
+from tare.oci.image import ImageConfig, RootFS
+from tare.store import gc
+from tare.store.store import Store
+
+pytestmark = pytest.mark.root
+
+
+def tar_of(**files: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = await Store.open(tmp_path / "data")
+    yield opened
+    await opened.close()
+
+
+async def keep(store: Store, data: bytes) -> Digest:
+    """A layer that an image has."""
+    layer = await store.layers.import_stream(io.BytesIO(data), None)
+    config = ImageConfig(architecture="amd64", os="linux", rootfs=RootFS(diff_ids=[str(layer.diff_id)]))
+    await store.images.create(config)
+    return layer.diff_id
+
+
+async def test_an_unpacked_layer_whose_directory_is_gone_is_unpacked_again(store: Store) -> None:
+    diff_id = await keep(store, tar_of(a=b"1"))
+    await store.snapshots.ensure_layer(diff_id)
+    (directory,) = (path for path in (store.root / "snapshots").iterdir() if path.name.isdigit())
+    shutil.rmtree(directory)
+    await store.snapshots.ensure_layer(diff_id)
+    assert (directory / "fs/a").read_bytes() == b"1"
+    assert [path.name for path in (store.root / "snapshots").iterdir() if path.name.startswith("stage-")] == []
+
+
+async def test_a_layer_whose_file_is_cut_short_is_not_unpacked(store: Store) -> None:
+    data = tar_of(a=b"1", b=b"2")
+    diff_id = await keep(store, data)
+    assert await store.layers.is_whole(diff_id)
+    store.layers.path(diff_id).write_bytes(data[:1024])  # ends where a member does: no reader of tars would notice
+    assert not await store.layers.is_whole(diff_id)
+    with pytest.raises(DataCorrupt, match=rf"1024 bytes, expected {len(data)} \(`tare fsck --repair`") as caught:
+        await store.snapshots.ensure_layer(diff_id)
+    assert caught.value.code == "layer-damaged"
+    store.layers.path(diff_id).unlink()
+    with pytest.raises(NotFound, match="its file is gone") as missing:
+        await store.snapshots.ensure_layer(diff_id)
+    assert missing.value.code == "layer-missing"
+    await keep(store, data)
+    assert await store.layers.is_whole(diff_id)
+    await store.snapshots.ensure_layer(diff_id)
+
+
+async def test_a_damaged_configuration_hides_no_other_image(store: Store) -> None:
+    await keep(store, tar_of(a=b"1"))
+    await keep(store, tar_of(b=b"2"))
+    first, second = await store.images.list()
+    assert await store.is_whole(first.id) and await store.is_whole(second.id)
+    store.content.path(first.id).write_bytes(b"rot")
+    assert [one.id for one in await store.images.list()] == [second.id]
+    assert not await store.is_whole(first.id)
+    with pytest.raises(DataCorrupt, match="does not match its name"):
+        await store.images.get(first.id)
+    store.content.path(first.id).unlink()
+    assert [one.id for one in await store.images.list()] == [second.id]
+    store.layers.path(second.diff_ids[0]).unlink()
+    assert not await store.is_whole(second.id) and not await store.is_whole(Digest.of(b"none"))
+
+
+async def test_rows_that_name_nothing_do_not_keep_the_store_from_collecting(store: Store) -> None:
+    diff_id = await keep(store, tar_of(a=b"1"))
+    await store.snapshots.ensure_layer(diff_id)
+    damage = sqlite3.connect(store.db.path)
+    damage.execute("DELETE FROM layers")
+    damage.execute("DELETE FROM blobs")
+    damage.execute("INSERT INTO snapshot_lowers VALUES (99, 0, 98)")
+    damage.commit()
+    damage.close()
+    nodes, references = await store.db.read(gc.graph)
+    assert {node.kind for node in nodes} == {"image", "snapshot"} and not any(references.values())
+    await store.collect()
