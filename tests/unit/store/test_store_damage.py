@@ -89,6 +89,19 @@ async def test_a_damaged_configuration_hides_no_other_image(store: Store) -> Non
     assert not await store.is_whole(second.id) and not await store.is_whole(Digest.of(b"none"))
 
 
+async def test_what_a_step_has_left_is_written_again_when_its_layer_is_gone(store: Store) -> None:
+    await store.snapshots.prepare("step", ())
+    (await store.snapshots.upper_path("step") / "made").write_bytes(b"by a RUN")
+    lower = await store.snapshots.commit("step")
+    diff_id = await store.snapshots.write_layer(lower)
+    tar = store.layers.path(diff_id)
+    written, when = tar.read_bytes(), tar.stat().st_mtime_ns
+    assert await store.snapshots.write_layer(lower) == diff_id and tar.stat().st_mtime_ns == when
+    tar.unlink()
+    assert await store.snapshots.write_layer(lower) == diff_id
+    assert tar.read_bytes() == written
+
+
 async def test_rows_that_name_nothing_do_not_keep_the_store_from_collecting(store: Store) -> None:
     diff_id = await keep(store, tar_of(a=b"1"))
     await store.snapshots.ensure_layer(diff_id)
