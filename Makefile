@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbi
 ARGS ?=
 JOBS ?= 3
 
-.PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit lab lint bench bench-build bench-assemble parity catalogue-proof clean
+.PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit fuzz lab lint bench bench-build bench-assemble parity catalogue-proof clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,6 +46,9 @@ parity: setup ## Compare the resolver with apt-get on packages chosen at random 
 catalogue-proof: setup ## Assemble the whole catalogue on two engines; compare, weigh, audit, validate SBOMs (ARGS=names)
 	$(VENV)/bin/python tests/differential/catalogue_proof.py $(ARGS)
 
+transfer-storm: setup ## Kill engine, registry or network at random moments of pulls and pushes (ARGS="100 7": rounds, seed)
+	$(VENV)/bin/python tests/transfer_storm.py $(ARGS)
+
 lab: setup ## Try who reaches whom in network namespaces (ARGS=--record records a real Docker's outcomes first)
 	$(VENV)/bin/python tests/lab/report.py $(ARGS)
 
@@ -54,6 +57,9 @@ test-programs: setup ## Build and run a real program on every image of the catal
 
 test-unit: setup ## Run the tests that need neither root nor the network
 	$(VENV)/bin/python -m pytest tests/unit tests/architecture $(ARGS)
+
+fuzz: setup ## Tar layers that lie, by other examples each time (ARGS=20000: how many for each test)
+	TARE_FUZZ=$(or $(ARGS),20000) $(VENV)/bin/python -m pytest tests/fuzz/test_fuzz_layers.py --timeout 7200
 
 lint: setup ## Check style, types and import directions
 	$(VENV)/bin/ruff check .

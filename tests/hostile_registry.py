@@ -1,180 +1,133 @@
-"""A registry whose answers a test decides: wrong digests, cut and oversized blobs, connections that break or wait.
-
-What is put in is served by the names that it has, whether or not they fit; `Blob` says how its bytes are sent.
-"""
+"""A registry of which a test decides what it answers: it cuts connections, lies about sizes, forgets."""
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import hashlib
-import io
 import json
-import tarfile
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+from aiohttp import web
 
-
-def sha256(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def layer_tar(name: str, data: bytes) -> bytes:
-    """A layer with one file."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        entry = tarfile.TarInfo(name)
-        entry.size = len(data)
-        archive.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass
-class Blob:
-    """Bytes, and how they go out: ``cut`` breaks the connection after as many bytes, ``breaks`` times.
+class Asked:
+    """One request as it came in."""
 
-    ``gate``: nothing is sent before it is set.
-    """
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes = b""
 
-    data: bytes
-    cut: int = -1
-    breaks: int = 1
-    gate: threading.Event | None = None
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
 
 
+@dataclass
 class HostileRegistry:
-    """A server on loopback for the time of the block."""
+    """The server: ``handlers`` by ``METHOD path`` (without query), ``asked`` are all requests so far."""
 
-    def __init__(self) -> None:
-        self.blobs: dict[str, Blob] = {}
-        self.manifests: dict[str, tuple[str, bytes]] = {}
-        self.requests: list[str] = []
-        self.asked = threading.Condition()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+    port: int = 0
+    scheme: str = "http"
 
     @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._server.server_address[1]}"
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
 
-    def put_image(
-        self,
-        name: str,
-        layers: Sequence[bytes],
-        *,
-        diff_ids: Sequence[str] | None = None,
-        config: Mapping[str, Any] | None = None,
-        media_type: str = OCI_LAYER,
-        config_type: str = OCI_CONFIG,
-    ) -> dict[str, Any]:
-        """An image whose layers are these tars (as gzip) under ``repository:tag``; returns its manifest."""
-        packed = [gzip.compress(layer, 1, mtime=0) for layer in layers]
-        document = {
-            "architecture": "amd64",
-            "os": "linux",
-            "config": {},
-            "rootfs": {"type": "layers", "diff_ids": list(diff_ids or (sha256(layer) for layer in layers))},
-            **(config or {}),
-        }
-        configuration = json.dumps(document).encode()
-        for data in (configuration, *packed):
-            self.blobs[sha256(data)] = Blob(data)
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": {"mediaType": config_type, "size": len(configuration), "digest": sha256(configuration)},
-            "layers": [{"mediaType": media_type, "size": len(data), "digest": sha256(data)} for data in packed],
-        }
-        self.put_manifest(name, OCI_MANIFEST, manifest)
-        return manifest
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.host}"
 
-    def put_manifest(self, name: str, media_type: str, document: Mapping[str, Any]) -> str:
-        """A manifest under ``repository:tag`` and its digest, which is returned."""
-        data = json.dumps(document).encode()
-        repository = name.rpartition(":")[0]
-        for reference in (name, f"{repository}:{sha256(data)}"):
-            self.manifests[reference.replace(":", "/manifests/", 1)] = (media_type, data)
-        return sha256(data)
+    def on(self, method: str, path: str, *answers: Handler) -> None:
+        """Answer requests for ``path`` one after the other with ``answers``, the last one for ever."""
+        left = list(answers)
 
-    def wait_for(self, text: str, count: int = 1) -> None:
-        """Return when as many requests that contain ``text`` have come."""
-        with self.asked:
-            assert self.asked.wait_for(lambda: sum(text in one for one in self.requests) >= count, 30), self.requests
+        async def handle(request: web.Request) -> web.StreamResponse:
+            answer = left.pop(0) if len(left) > 1 else left[0]
+            return await answer(request)
 
-    def __enter__(self) -> HostileRegistry:
-        self._thread.start()
-        return self
+        self.handlers[f"{method} {path}"] = handle
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for blob in self.blobs.values():
-            if blob.gate is not None:
-                blob.gate.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def requests(self, method: str, part: str = "") -> list[Asked]:
+        """The requests of ``method`` whose path has ``part``."""
+        return [asked for asked in self.asked if asked.method == method and part in asked.path]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """What aiohttp calls."""
+        body = b""
+        key = f"{request.method} {request.path}"
+        handler = self.handlers.get(key)
+        if not getattr(handler, "reads", False):
+            body = await request.read()
+        self.asked.append(Asked(request.method, request.path_qs, dict(request.headers), body))
+        if handler is not None:
+            return await handler(request)
+        if request.path == "/v2/":
+            return web.json_response({})
+        return web.json_response(
+            {"errors": [{"code": "NAME_UNKNOWN", "message": "no handler", "detail": key}]}, status=404
+        )
 
 
-def _handler(registry: HostileRegistry) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+@asynccontextmanager
+async def hostile_registry(context: ssl.SSLContext | None = None) -> AsyncIterator[HostileRegistry]:
+    """A running server, for the length of the block."""
+    registry = HostileRegistry(scheme="https" if context else "http")
+    application = web.Application(client_max_size=1 << 30)
+    application.router.add_route("*", "/{path:.*}", registry.handle)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    await site.start()
+    registry.port = runner.addresses[0][1]
+    try:
+        yield registry
+    finally:
+        await runner.cleanup()
 
-        def do_GET(self) -> None:
-            with registry.asked:
-                registry.requests.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
-                registry.asked.notify_all()
-            path = self.path.removeprefix("/v2/")
-            if not path:
-                self._answer(200, b"{}", "application/json")
-            elif path in registry.manifests:
-                media_type, data = registry.manifests[path]
-                self._answer(200, data, media_type)
-            elif (digest := path.rpartition("/")[2]) in registry.blobs:
-                self._blob(registry.blobs[digest])
-            else:
-                error = {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown", "detail": {}}]}
-                self._answer(404, json.dumps(error).encode(), "application/json")
 
-        do_HEAD = do_GET  # noqa: N815 - the name that the parent looks for
+def fixed(status: int, body: bytes = b"", **headers: str) -> Handler:
+    """An answer that is always the same; underscores of the headers' names are hyphens."""
 
-        def _blob(self, blob: Blob) -> None:
-            if blob.gate is not None:
-                blob.gate.wait()
-            begin = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
-            data = blob.data[begin:]
-            self.send_response(206 if begin else 200)
-            if begin:
-                self.send_header("Content-Range", f"bytes {begin}-{len(blob.data) - 1}/{len(blob.data)}")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            if blob.cut >= 0 and blob.breaks:
-                blob.breaks -= 1
-                data = data[: blob.cut]
-                self.close_connection = True
-            if self.command == "GET":
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    self.wfile.write(data)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(status=status, body=body, headers=named)
 
-        def _answer(self, status: int, data: bytes, media_type: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", media_type)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data)
+    return answer
 
-        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the parent's name
-            """Requests are noted, not printed."""
 
-    return Handler
+def refused(status: int, code: str, message: str, detail: object = None, **headers: str) -> Handler:
+    """An error as registries word it."""
+    document = {"errors": [{"code": code, "message": message, "detail": detail}]}
+    return fixed(status, json.dumps(document).encode(), **{"Content_Type": "application/json", **headers})
+
+
+def content(data: bytes, *, cut: int | None = None, ranges: bool = True, length: int | None = -1) -> Handler:
+    """A blob; ``cut`` bytes of what was asked for are sent before the connection breaks.
+
+    ``length`` is the size that the answer claims: -1 the right one, None none at all (chunked).
+    """
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        begin = request.http_range.start if ranges and "Range" in request.headers else None
+        rest = data[begin or 0 :]
+        response = web.StreamResponse(status=200 if begin is None else 206)
+        if begin is not None:
+            response.headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
+        if length is not None:
+            response.content_length = len(rest) if length < 0 else length
+        await response.prepare(request)
+        await response.write(rest if cut is None else rest[:cut])
+        if cut is not None:
+            assert request.transport is not None
+            request.transport.close()
+            return response
+        await response.write_eof()
+        return response
+
+    return answer

@@ -236,7 +236,7 @@ async def test_ensure_layer_is_single_flight_and_idempotent(bench: Bench) -> Non
 async def test_unknown_and_damaged_layers(bench: Bench) -> None:
     with pytest.raises(NotFound, match="no such layer"):
         await bench.snapshots.ensure_layer(Digest.of(b"unknown"))
-    damaged = await bench.store.layers.import_stream(io.BytesIO(b"\1" * 1024), None)
+    damaged = await bench.store.layers.write(lambda sink: sink.write(b"\1" * 1024))
     before = sorted(os.listdir(bench.store.root / "snapshots"))
     for _ in range(2):
         with pytest.raises(DataCorrupt):

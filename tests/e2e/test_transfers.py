@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import docker as docker_py
 import pytest
 
+from certificates import Authority
 from engine_process import EngineProcess, UnixConnection
-from hostile_registry import sha256
+from faulty_registry import sha256
 from registry_server import RegistryServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -155,7 +159,7 @@ def test_digests_name_images(host: EngineProcess, registry: RegistryServer, app:
     assert host.docker("rmi", f"{repository}:1").stdout.decode().splitlines() == [f"Untagged: {repository}:1"]
     host.docker("rmi", f"{repository}:2")
     gone = host.docker("rmi", f"{repository}:3").stdout.decode().splitlines()
-    assert gone == [f"Untagged: {repository}:3", f"Untagged: {pinned}", f"Deleted: {image}"]
+    assert gone[:3] == [f"Untagged: {repository}:3", f"Untagged: {pinned}", f"Deleted: {image}"]  # and its layers
 
 
 def test_the_manifest_stays_the_one_that_the_image_came_with(
@@ -272,3 +276,92 @@ def test_layers_of_one_content_are_one(host: EngineProcess, registry: RegistrySe
     host.docker("pull", "-q", name)
     assert identifier(host, name) == image
     forget(host, registry)
+
+
+def test_a_registry_with_users_and_tls(
+    host: EngineProcess, registry: RegistryServer, app: str, client: docker_py.DockerClient, tmp_path: Path
+) -> None:
+    """Credentials come with each request, of a build as well; without them the registry's words are shown."""
+    with RegistryServer(tls=Authority(tmp_path).issue("server"), users={"ann": "secret"}) as guarded:
+        name, derived = f"{guarded.address}/private/app:1", f"{guarded.address}/private/derived:1"
+        host.docker("tag", app, name)
+        refused = host.docker("push", name, check=False)
+        assert b"no basic auth credentials" in refused.stderr, refused
+        auths = {guarded.address: {"auth": base64.b64encode(b"ann:secret").decode()}}
+        (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
+        logged_in = ("--config", str(tmp_path))
+        host.docker(*logged_in, "push", "-q", name)
+        image = identifier(host, name)
+        forget(host, guarded)
+        refused = host.docker("pull", name, check=False)
+        assert b"no basic auth credentials" in refused.stderr, refused
+        (host.root / "context" / "Dockerfile").write_text(f"FROM {name}\nLABEL a=b\n")
+        built = ("build", "-q", "-t", derived, str(host.root / "context"))
+        assert b"no basic auth credentials" in host.docker(*built, check=False).stderr
+        host.docker(*logged_in, *built)
+        assert identifier(host, name) == image
+        forget(host, guarded)
+        pulled = client.images.pull(f"{guarded.address}/private/app", tag="1",
+                                    auth_config={"username": "ann", "password": "secret"})  # fmt: skip
+        assert pulled.id == image
+        forget(host, guarded)
+
+
+def test_a_name_for_several_platforms_goes_as_an_index(host: EngineProcess, registry: RegistryServer, app: str) -> None:
+    repository = app.rpartition(":")[0]
+    _, manifest = asked(registry, "GET", "/v2/test/app/manifests/1")
+    first = json.loads(manifest)
+    _, config = asked(registry, "GET", f"/v2/test/app/blobs/{first['config']['digest']}")
+    foreign = json.dumps(json.loads(config) | {"architecture": "riscv64"}).encode()
+    place, _ = asked(registry, "POST", "/v2/test/app/blobs/uploads/")
+    asked(registry, "PUT", f"{place.removeprefix(registry.url)}&digest={sha256(foreign)}", foreign)
+    second = first | {"config": first["config"] | {"digest": sha256(foreign), "size": len(foreign)}}
+    data = json.dumps(second).encode()
+    asked(registry, "PUT", f"/v2/test/app/manifests/{sha256(data)}", data, first["mediaType"])
+    entries = [
+        {
+            "mediaType": first["mediaType"],
+            "size": len(raw),
+            "digest": sha256(raw),
+            "platform": {"os": "linux", "architecture": architecture},
+        }
+        for raw, architecture in ((manifest, "amd64"), (data, "riscv64"))
+    ]
+    listing = "application/vnd.docker.distribution.manifest.list.v2+json"
+    index = json.dumps({"schemaVersion": 2, "mediaType": listing, "manifests": entries}).encode()
+    asked(registry, "PUT", "/v2/test/app/manifests/both", index, listing)
+
+    for platform, conclusion in (
+        ("linux/riscv64", "Downloaded newer image"),
+        ("linux/amd64", "Downloaded newer image"),
+        ("linux/riscv64", "Image is up to date"),
+    ):
+        assert f"Status: {conclusion} for {repository}:both" in host.text(
+            "pull", "--platform", platform, f"{repository}:both"
+        )
+    pushed = host.text("push", f"{repository}:both")
+    assert f"both: digest: {sha256(index)} size: {len(index)}" in pushed
+    host.docker("push", "-q", "--platform", "linux/riscv64", f"{repository}:both")
+    assert asked(registry, "GET", "/v2/test/app/manifests/both")[1] == data
+    refused = host.docker("push", "--platform", "linux/s390x", f"{repository}:both", check=False)
+    assert b"does not match the specified platform (linux/s390x)" in refused.stderr
+
+
+def asked(
+    registry: RegistryServer, method: str, path: str, body: bytes | None = None, media_type: str = ""
+) -> tuple[str, bytes]:
+    """Location and body of a registry's answer, which must be a success."""
+    connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=60)
+    docker = "application/vnd.docker.distribution.manifest"
+    headers = {
+        "Accept": f"{docker}.v2+json, {docker}.list.v2+json",
+        "Content-Type": media_type or "application/octet-stream",
+    }
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        data = answer.read()
+    finally:
+        connection.close()
+    assert answer.status < 300, (answer.status, data)
+    return answer.headers.get("Location", ""), data

@@ -299,6 +299,9 @@ async def test_another_architecture(bench: Bench) -> None:
     report = bench.audit(image)
     assert report.proof is not None and report.proof.holds, report.findings
     assert any("aarch64" in path for path, _ in report.proof.closure)
+    own = await bench.image(str(reference))
+    assert own.config.architecture == "amd64"
+    assert {one.id for one in await bench.store.images.named(reference)} == {image.id, own.id}  # beside each other
 
 
 class FailingExecutor:

@@ -191,7 +191,7 @@ def test_hard_link_to_a_link_links_the_link(inside: Path) -> None:
 
 
 def test_dot_dot_and_absolute_members_leave_nothing(inside: Path) -> None:
-    for name in ("../outside/file", str(inside.parent / "outside/file")):
+    for name in ("../outside/file", "/../outside/file"):
         sink = io.BytesIO()
         with tarfile.open(fileobj=sink, mode="w") as archive:
             archive.addfile(tarfile.TarInfo(name))

@@ -23,9 +23,11 @@ from tare.api.routes import (
     debugging,
     execs,
     fsck,
+    image_archives,
     images,
     networks,
     reachability,
+    serving,
     system,
     tare,
     transfers,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 FINISH_SECONDS = 10.0
 """How long a closing server waits for operations whose clients are gone."""
 
+HEAD_LIMIT = 1 << 20  # bytes of a request line or header, as in Go: a build sends credentials of all registries
 BACKLOG = 128
 
 HANDLER_SECONDS = 2.0
@@ -53,9 +56,10 @@ Route = tuple[str, str, Handler]
 def all_routes() -> list[Route]:
     """Every route as (method, path without version, handler)."""
     of_containers = (containers, container_io, container_files, container_stats, execs)
-    own = (tare, debugging, audits, catalogue, fsck)
+    own = (tare, debugging, audits, catalogue, fsck, serving)
     of_volumes = (volumes, volume_copies, volume_files)
-    groups = (system, *of_containers, images, transfers, builds, networks, reachability, *of_volumes, *own)
+    of_images = (image_archives, images, transfers)
+    groups = (system, *of_containers, *of_images, builds, networks, reachability, *of_volumes, *own)
     return [route for group in groups for route in group.ROUTES]
 
 
@@ -84,6 +88,8 @@ class ApiServer:
             shutdown_timeout=HANDLER_SECONDS,
             handler_cancellation=True,
             auto_decompress=False,
+            max_line_size=HEAD_LIMIT,
+            max_field_size=HEAD_LIMIT,
         )
 
     async def start(self, sockets: Iterable[socket.socket]) -> None:

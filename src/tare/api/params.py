@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
+from multidict import MultiMapping
 
 from tare.errors import InvalidArgument
+from tare.model import Platform
 
 T = TypeVar("T")
 
@@ -90,6 +92,28 @@ def string_map(query: Mapping[str, str], name: str) -> dict[str, str | None]:
     if not isinstance(document, dict) or any(v is not None and not isinstance(v, str) for v in document.values()):
         raise InvalidArgument(f"query parameter {name}: expected a JSON object with string values")
     return document
+
+
+def platforms(query: MultiMapping[str], name: str = "platform") -> list[Platform]:
+    """Platforms of the query, each JSON of the OCI image index's ``platform`` (image-index.md)."""
+    return [_platform(text) for text in query.getall(name, []) if text]
+
+
+def platform(query: MultiMapping[str]) -> Platform | None:
+    """The one platform of the query, if there is one; see :func:`platforms`."""
+    found = platforms(query)
+    if len(found) > 1:
+        raise InvalidArgument("multiple platform parameters not supported")
+    return found[0] if found else None
+
+
+def _platform(text: str) -> Platform:
+    try:
+        found = msgspec.json.decode(text, type=dict[str, Any])
+        parts = [str(found.get(member, "")) for member in ("os", "architecture", "variant")]
+        return Platform.parse("/".join(part for part in parts if part))
+    except (msgspec.DecodeError, InvalidArgument) as error:
+        raise InvalidArgument(f"failed to parse platform: {error}") from error
 
 
 def unix_time(query: Mapping[str, str], name: str, *, zero: float | None = None) -> float | None:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import functools
 import os
+import stat
 import struct
 from pathlib import Path
 
@@ -56,6 +57,23 @@ def open_in_root(root: Path, path: str, flags: int = os.O_RDONLY, mode: int = 0)
         return open_beneath(root_fd, path, flags, mode)
     finally:
         os.close(root_fd)
+
+
+def open_file_in_root(root: Path, path: str) -> int:
+    """Open the regular file ``path`` inside ``root`` for reading; returns a descriptor that the caller closes.
+
+    A device node is never opened, which alone may do harm (a watchdog begins to run), nor a pipe, which would wait.
+    Raises OSError: IsADirectoryError, or EINVAL for whatever else is no regular file.
+    """
+    found = open_in_root(root, path, os.O_PATH)
+    try:
+        mode = os.fstat(found).st_mode
+        if not stat.S_ISREG(mode):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(number, "not a regular file", path)
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
 
 
 def make_directories_in_root(root: Path, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from tare.archive.confined import open_beneath
 from tare.archive.entry import Entry, Kind
 from tare.archive.tar_stream import DEFAULT_LIMITS, Limits, iter_entries
 from tare.base.readers import CHUNK, Readable
+from tare.base.trees import remove_tree
 from tare.errors import DataCorrupt, InternalError
 
 __all__ = ["DEFAULT_LIMITS", "OPAQUE_XATTR", "Limits", "extract_layer", "extract_tree", "iter_entries"]
@@ -24,6 +24,7 @@ OPAQUE_XATTR = "trusted.overlay.opaque"
 _OVERLAY_XATTRS = "trusted.overlay."  # a layer must not steer the overlay file system
 _PATH_FD = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_XATTR_SPACE = 1 << 20  # bytes; no attribute is larger than 64 kB, xattr(7)
 _FOREIGN_ATTRIBUTE = (errno.ENOTSUP, errno.EPERM, errno.EINVAL, errno.ENODATA)
 
 
@@ -45,6 +46,7 @@ def extract_tree(
 ) -> None:
     """Unpack any tar into ``directory``; names with ``.wh.`` are ordinary files. Otherwise as :func:`extract_layer`.
 
+    Absolute paths and paths with ``..`` are refused, which layers may have as long as they stay inside.
     ``check`` sees each entry before it is made and refuses it by raising.
     """
     _extract(stream, directory, limits, whiteouts=False, check=check)
@@ -59,7 +61,7 @@ def _extract(
     check: Callable[[Entry], None] | None = None,
 ) -> None:
     with _Extractor(directory) as extractor:
-        for entry, content in iter_entries(stream, limits=limits):
+        for entry, content in iter_entries(stream, limits=limits, allow_absolute=whiteouts):
             if check is not None:
                 check(entry)
             try:
@@ -170,17 +172,26 @@ class _Extractor:
         return self._parent
 
     def _open_or_make(self, path: str) -> int:
+        missing: list[str] = []
+        while (fd := self._try_to_open(path)) is None:
+            path, _, name = path.rpartition("/")
+            missing.append(name)
+        while missing:
+            name = missing.pop()
+            try:
+                os.mkdir(name, 0o755, dir_fd=fd)
+                os.chmod(name, 0o755, dir_fd=fd)  # noqa: S103 - whatever the umask says
+                below = os.open(name, _PATH_FD | os.O_NOFOLLOW, dir_fd=fd)
+            finally:
+                os.close(fd)
+            fd = below
+        return fd
+
+    def _try_to_open(self, path: str) -> int | None:
         try:
             return open_beneath(self._root, path, _PATH_FD)
         except FileNotFoundError:
-            upper, _, name = path.rpartition("/")
-            parent = self._open_or_make(upper)
-        try:
-            os.mkdir(name, 0o755, dir_fd=parent)
-            os.chmod(name, 0o755, dir_fd=parent)  # noqa: S103 - whatever the umask says
-        finally:
-            os.close(parent)
-        return open_beneath(self._root, path, _PATH_FD)
+            return None
 
     def _forget_parent(self) -> None:
         if self._parent >= 0:
@@ -196,7 +207,7 @@ class _Extractor:
         if stat.S_ISDIR(found.st_mode):
             if keep_directory:
                 return "directory"
-            shutil.rmtree(name, dir_fd=parent)
+            remove_tree(name, dir_fd=parent)
             # The cached parent may lie below what was removed by way of a link; the one in use stays open.
             self._parent_path = None
             return "other"
@@ -255,6 +266,14 @@ def _set_xattr(target: int | str, name: str, value: bytes) -> None:
         else:
             os.setxattr(target, name, value, follow_symlinks=False)
     except OSError as error:
+        if error.errno == errno.ENOSPC and _has_space(target):
+            raise OSError(errno.E2BIG, f"the extended attribute {name} is too large for this file system") from error
         # What this file system cannot hold is left out, as Docker does; it is no fault of the archive.
         if error.errno not in _FOREIGN_ATTRIBUTE:
             raise
+
+
+def _has_space(target: int | str) -> bool:
+    """Whether ENOSPC meant the room that an inode has for attributes (ext4), not the disk."""
+    status = os.statvfs(target if isinstance(target, int) else target.rpartition("/")[0])
+    return status.f_bavail * status.f_frsize > _XATTR_SPACE

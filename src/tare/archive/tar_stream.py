@@ -10,7 +10,10 @@ from tare.base.readers import CHUNK, Readable
 from tare.errors import DataCorrupt
 
 BLOCK = 512
+_CHECKSUM_AT = 148  # in a header, ustar(5)
 _XATTR = "SCHILY.xattr."
+_XATTR_NAME = 255  # characters, xattr(7)
+_MAJORS, _MINORS = 1 << 12, 1 << 20  # makedev(3) on Linux
 _KINDS = {
     b"0": Kind.FILE,
     b"\0": Kind.FILE,
@@ -66,17 +69,32 @@ class _Content:
 
 
 def iter_entries(
-    stream: Readable, *, limits: Limits = DEFAULT_LIMITS, allow_absolute: bool = False
+    stream: Readable, *, limits: Limits = DEFAULT_LIMITS, allow_absolute: bool = True
 ) -> Iterator[tuple[Entry, Readable | None]]:
     """The members in archive order, files with their content, readable until the next one is asked for.
 
-    Paths are normalised (no leading ``./``, no trailing slash). Raises DataCorrupt naming the member for damaged
-    headers, absolute paths (with ``allow_absolute`` they lose their leading slash), ``..`` in a path or hard link
-    target, and whatever exceeds ``limits``.
+    Paths and targets of hard links are normalised as Docker does: without leading ``/`` or ``./`` and trailing slash,
+    ``a/../b`` is ``b``. Raises DataCorrupt naming the member for damaged headers, paths that lead outside, and
+    whatever exceeds ``limits``; without ``allow_absolute`` also for absolute paths and any ``..``.
+
+    Global pax headers say nothing, as in Docker: records that apply to all members would let a few bytes cost memory
+    and time without bounds.
     """
     state = _Parser(stream, limits, allow_absolute=allow_absolute)
     while (member := state.next_member()) is not None:
         yield member
+
+
+def is_tar_header(header: bytes) -> bool:
+    """Whether a block is the first of a tar archive: its checksum is right."""
+    if len(header) < BLOCK or not any(header):
+        return False
+    field = header[_CHECKSUM_AT : _CHECKSUM_AT + 8].strip(b" \0")
+    try:
+        stored = int(field, 8)
+    except ValueError:
+        return False
+    return stored == sum(header) - sum(header[_CHECKSUM_AT : _CHECKSUM_AT + 8]) + 8 * 32
 
 
 class _Parser:
@@ -84,7 +102,6 @@ class _Parser:
         self._stream = stream
         self._limits = limits
         self._allow_absolute = allow_absolute
-        self._globals: dict[str, bytes] = {}
         self._members = 0
         self._total = 0
         self._content: _Content | None = None
@@ -94,23 +111,25 @@ class _Parser:
             self._content.skip()
             self._content = None
         extended: dict[str, bytes] = {}
+        names: dict[str, bytes] = {}  # GNU's long names stand above pax records
         while True:
             header = self._header()
             if header is None:
-                if extended:
+                if extended or names:
                     raise DataCorrupt("tar archive ends after an extended header")
                 return None
             kind = header[156:157]
             if kind in (b"x", b"X"):
-                extended.update(_pax_records(self._metadata(header)))
+                extended = _pax_records(self._metadata(header))
             elif kind == b"g":
-                self._globals.update(_pax_records(self._metadata(header)))
+                _pax_records(self._metadata(header))
+                extended, names = {}, {}
             elif kind == b"L":
-                extended["path"] = self._metadata(header).split(b"\0", 1)[0]
+                names["path"] = self._metadata(header).split(b"\0", 1)[0]
             elif kind == b"K":
-                extended["linkpath"] = self._metadata(header).split(b"\0", 1)[0]
+                names["linkpath"] = self._metadata(header).split(b"\0", 1)[0]
             else:
-                return self._member(header, kind, {**self._globals, **extended})
+                return self._member(header, kind, {**extended, **names})
 
     def _header(self) -> bytes | None:
         block = _read_exactly(self._stream, BLOCK, "header", may_end=True)
@@ -144,9 +163,15 @@ class _Parser:
         raw_path = extended.get("path") or _header_path(header)
         kind = _KINDS.get(flag)
         shown = raw_path[:200].decode("utf-8", "replace")
-        if kind is None or any(key.startswith("GNU.sparse.") for key in extended):
+        if flag == b"S" or any(key.startswith("GNU.sparse.") for key in extended):
+            raise DataCorrupt(
+                f"tar member {shown!r} is a sparse file, which layers do not have",
+                hint="write the archive without tar's option --sparse",
+                code="tar-sparse",
+            )
+        if kind is None:
             raise DataCorrupt(f"tar member {shown!r} has the unsupported type {flag!r}")
-        if kind is Kind.FILE and raw_path.endswith(b"/"):
+        if flag == b"\0" and raw_path.endswith(b"/"):
             kind = Kind.DIRECTORY  # pre-POSIX archives
         size = _decimal(extended, "size", _number(header[124:136], shown), shown)
         if size < 0:
@@ -172,18 +197,23 @@ class _Parser:
             mtime=_time(extended, _number(header[136:148], shown), shown),
             size=size,
             target=text,
-            major=_number(header[329:337], shown) if is_device else 0,
-            minor=_number(header[337:345], shown) if is_device else 0,
-            xattrs={key[len(_XATTR) :]: value for key, value in extended.items() if key.startswith(_XATTR)},
+            major=_device(header[329:337], _MAJORS, shown) if is_device else 0,
+            minor=_device(header[337:345], _MINORS, shown) if is_device else 0,
+            xattrs=_attributes(extended, shown),
         )
         return entry, self._content if kind is Kind.FILE else None
 
     def _checked_path(self, raw: bytes, shown: str) -> str:
         if raw.startswith(b"/") and not self._allow_absolute:
             raise DataCorrupt(f"tar member {shown}: absolute path", code="tar-outside")
-        parts = [part for part in raw.split(b"/") if part not in (b"", b".")]
-        if b".." in parts:
-            raise DataCorrupt(f"tar member {shown}: path leads outside with '..'", code="tar-outside")
+        parts: list[bytes] = []
+        for part in raw.split(b"/"):
+            if part == b"..":
+                if not parts or not self._allow_absolute:
+                    raise DataCorrupt(f"tar member {shown}: path leads outside with '..'", code="tar-outside")
+                parts.pop()
+            elif part not in (b"", b"."):
+                parts.append(part)
         if len(raw) > self._limits.path or any(len(part) > self._limits.component for part in parts):
             raise DataCorrupt(f"tar member {shown}: path is too long ({len(raw)} bytes)")
         if b"\0" in raw:
@@ -239,7 +269,7 @@ def _pax_records(data: bytes) -> dict[str, bytes]:
         digits = data[position:space] if space > 0 else b""
         end = position + int(digits) if digits.isdigit() else 0
         equals = data.find(b"=", space, end)
-        if equals < 0 or end > len(data) or data[end - 1 : end] != b"\n":
+        if equals <= space + 1 or end > len(data) or data[end - 1 : end] != b"\n":
             raise DataCorrupt("tar archive has a damaged pax header")
         key = data[space + 1 : equals].decode("utf-8", "surrogateescape")
         records[key] = data[equals + 1 : end - 1]
@@ -250,7 +280,7 @@ def _pax_records(data: bytes) -> dict[str, bytes]:
 def _decimal(extended: dict[str, bytes], key: str, default: int, shown: str) -> int:
     if (raw := extended.get(key)) is None or not raw:
         return default
-    if not raw.lstrip(b"-").isdigit() or len(raw) > 20:
+    if not raw.removeprefix(b"-").isdigit() or len(raw) > 20:
         raise DataCorrupt(f"tar member {shown!r}: invalid {key} {raw[:40]!r}")
     return int(raw)
 
@@ -259,6 +289,21 @@ def _owner(value: int, shown: str) -> int:
     if not 0 <= value < (1 << 32) - 1:
         raise DataCorrupt(f"tar member {shown!r}: invalid owner {value}")
     return value
+
+
+def _device(field: bytes, limit: int, shown: str) -> int:
+    value = _number(field, shown)
+    if not 0 <= value < limit:
+        raise DataCorrupt(f"tar member {shown!r}: invalid device number {value}")
+    return value
+
+
+def _attributes(extended: dict[str, bytes], shown: str) -> dict[str, bytes]:
+    found = {key[len(_XATTR) :]: value for key, value in extended.items() if key.startswith(_XATTR)}
+    for name in found:
+        if not name or "\0" in name or len(name) > _XATTR_NAME:
+            raise DataCorrupt(f"tar member {shown!r}: invalid extended attribute {name[:200]!r}")
+    return found
 
 
 def _time(extended: dict[str, bytes], default: int, shown: str) -> int:

@@ -51,7 +51,7 @@ class TarWriter:
         Raises DataCorrupt when the content is shorter or longer than announced.
         """
         size = entry.size if entry.kind is Kind.FILE else 0
-        header = _member_headers(entry, size)
+        header = member_header(entry)
         self._write(header)
         self._position += len(header)
         if size or content is not None:
@@ -62,7 +62,7 @@ class TarWriter:
 
         A sink with a method ``fill(fd, limit)`` reads the file itself, into its own buffers.
         """
-        header = _member_headers(entry, entry.size)
+        header = member_header(entry)
         self._write(header)
         left = entry.size
         while left:
@@ -117,8 +117,12 @@ def _longer(entry: Entry, size: int) -> DataCorrupt:
     return DataCorrupt(f"{entry.path}: longer than {size} bytes", hint="the file changed while it was read")
 
 
-def _member_headers(entry: Entry, size: int) -> bytes:
-    """The member's ustar header, after a pax header where it is needed."""
+def member_header(entry: Entry) -> bytes:
+    """The member's ustar header, after a pax header where it is needed.
+
+    A file's content, padded to :data:`BLOCK`, comes behind it; two empty blocks end an archive.
+    """
+    size = entry.size if entry.kind is Kind.FILE else 0
     path = entry.path.encode("utf-8", "surrogateescape")
     if entry.kind is Kind.DIRECTORY:
         path = path.rstrip(b"/") + b"/" if path else b"./"

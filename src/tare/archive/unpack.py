@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tare.archive.confined import open_beneath
 from tare.archive.entry import Entry, Kind
 from tare.archive.tar_stream import iter_entries
 from tare.base.readers import CHUNK, Readable
+from tare.base.trees import remove_tree
 from tare.errors import DataCorrupt, InvalidArgument
 
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,7 +47,7 @@ def unpack_into(
     InvalidArgument for what may not be replaced, OSError.
     """
     with _Unpacker(root, directory, keep_kinds=keep_kinds, owner=owner, first_id=first_id, holes=holes) as unpacker:
-        for entry, content in iter_entries(stream, allow_absolute=True):
+        for entry, content in iter_entries(stream):
             try:
                 unpacker.add(entry, content)
             except OSError as error:
@@ -136,18 +136,29 @@ class _Unpacker:
         return f"{self._base}/{path}" if self._base else path or "."
 
     def _open_or_make(self, path: str) -> int:
+        missing: list[str] = []
+        while (fd := self._try_to_open(path)) is None:
+            path, _, name = path.rpartition("/")
+            missing.append(name)
+        while missing:
+            try:
+                below = self._make(missing.pop(), fd)
+            finally:
+                os.close(fd)
+            fd = below
+        return fd
+
+    def _try_to_open(self, path: str) -> int | None:
         try:
             return open_beneath(self._root, self._place(path), _DIRECTORY)
         except FileNotFoundError:
             if not path:
                 raise
-        upper, _, name = path.rpartition("/")
-        parent = self._open_or_make(upper)
-        try:
-            os.mkdir(name, 0o755, dir_fd=parent)
-            fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-        finally:
-            os.close(parent)
+            return None
+
+    def _make(self, name: str, parent: int) -> int:
+        os.mkdir(name, 0o755, dir_fd=parent)
+        fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         if self._first_id:
             os.chown(f"/proc/self/fd/{fd}", self._first_id, self._first_id)
         os.chmod(f"/proc/self/fd/{fd}", 0o755)  # noqa: PTH101, S103 - whatever the umask says
@@ -168,7 +179,7 @@ class _Unpacker:
         if was_directory and is_directory:
             return True
         if was_directory:
-            shutil.rmtree(name, dir_fd=parent)
+            remove_tree(name, dir_fd=parent)
         else:
             os.unlink(name, dir_fd=parent)
         return False

@@ -49,7 +49,7 @@ async def report_of(request: BuildRequest, store: Store) -> CheckReport:
 
         async def resolve(reference: Reference, platform: Platform) -> Image:
             try:
-                return await store.images.resolve(str(reference))
+                return await store.images.resolve(str(reference), platform)
             except NotFound:
                 return _absent(platform)
 

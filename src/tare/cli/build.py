@@ -13,6 +13,7 @@ from tare.cli.build_context import Context, read_context
 from tare.cli.build_files import check_files, metadata, on_standard_output
 from tare.cli.build_request import build_request
 from tare.cli.build_views import MODES, make_view, progress_mode
+from tare.cli.registry_auth import build_headers
 from tare.cli.session import Session, pass_session
 from tare.client.blocking import post
 from tare.client.endpoint import Endpoint
@@ -134,11 +135,12 @@ def _build(endpoint: Endpoint, document: dict[str, Any], context: Context, mode:
     """Run it and show it; returns its last event, no ``result`` when the build failed (which has been told)."""
     if document["plan_only"] and mode != "json":
         mode = "quiet"
+    headers = build_headers()
     view = make_view(mode)
     last: dict[str, Any] = {}
     explained: list[dict[str, Any]] = []
     try:
-        with view, post(endpoint, "/tare/build", document, body=context.body) as answer:
+        with view, post(endpoint, "/tare/build", document, body=context.body, headers=headers) as answer:
             for event in answer.documents():
                 last = event
                 view.show(event)

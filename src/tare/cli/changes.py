@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
 from tare.cli.copy_paths import check_output
+from tare.cli.options import BooleanValues
 from tare.cli.session import Session, pass_session
+from tare.cli.streams_to_files import pour, write_file
 from tare.cli.unpersisted import show_unpersisted
 from tare.client.client import Client
 from tare.errors import InvalidArgument
@@ -53,32 +51,14 @@ def export(session: Session, container: str, output: str) -> None:
     async def work(client: Client) -> None:
         async with await client.containers.export(container) as response:
             if output:
-                await _save(response.chunks(), Path(output))
+                await write_file(response.chunks(), Path(output))
             else:
-                await _pour(response.chunks(), sys.stdout.buffer)
+                await pour(response.chunks(), sys.stdout.buffer)
 
     session.run(work)
 
 
-async def _pour(chunks: AsyncIterator[bytes], sink: BinaryIO) -> None:
-    async for chunk in chunks:
-        sink.write(chunk)
-    sink.flush()
-
-
-async def _save(chunks: AsyncIterator[bytes], path: Path) -> None:
-    """Write beside ``path`` first: a broken export leaves what was there."""
-    descriptor, name = tempfile.mkstemp(prefix=f".tmp-{path.name}", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as sink:
-            await _pour(chunks, sink)
-        os.replace(name, path)  # noqa: PTH105 - a rename does not block for long
-    except BaseException:
-        os.unlink(name)  # noqa: PTH108
-        raise
-
-
-@click.command(short_help="Make an image from what a container changed.")
+@click.command(cls=BooleanValues, short_help="Make an image from what a container changed.")
 @click.argument("container")
 @click.argument("name", required=False, default="")
 @click.option("-a", "--author", default="", help="Author of the image.")

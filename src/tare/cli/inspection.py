@@ -112,10 +112,11 @@ def inspect_container(session: Session, names: tuple[str, ...], template: str, s
 @click.command("inspect", short_help="Show everything about images.")
 @_names
 @_format
+@click.option("--platform", default="", help="The image for os/architecture[/variant].")
 @pass_session
-def inspect_image(session: Session, names: tuple[str, ...], template: str) -> None:
+def inspect_image(session: Session, names: tuple[str, ...], template: str, platform: str) -> None:
     """Show everything about images."""
-    show(session, names, template, _KINDS["image"])
+    show(session, names, template, lambda client, name: client.images.inspect(name, platform=platform))
 
 
 @click.command("inspect", short_help="Show everything about networks.")

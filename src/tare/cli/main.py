@@ -63,10 +63,13 @@ _IMAGE: Mapping[str, str] = {
     "history": "images:history",
     "import": "images:import_image",
     "inspect": "inspection:inspect_image",
+    "load": "image_archives:load",
     "ls": "images:images",
     "prune": "prune:prune_images",
     "pull": "images:pull",
+    "push": "images:push",
     "rm": "images:remove",
+    "save": "image_archives:save",
     "sbom": "sbom:sbom",
     "tag": "images:tag",
     "tree": "image_tree:image_tree",
@@ -98,8 +101,11 @@ _VOLUME: Mapping[str, str] = {
     "snapshot": "volume_copies:snapshot",
     "unprotect": "volume_copies:unprotect",
 }
+_REGISTRY: Mapping[str, str] = {
+    "serve": "registry_serve:serve",
+}
 _SYSTEM: Mapping[str, str] = {
-    "df": "system:disk_usage",
+    "df": "space:disk_usage",
     "events": "system:events",
     "info": "system:info",
     "prune": "prune:prune_system",
@@ -119,9 +125,14 @@ _TOP: Mapping[str, str] = {
     "import": "images:import_image",
     "info": "system:info",
     "inspect": "inspection:inspect",
+    "load": "image_archives:load",
+    "login": "login:login",
+    "logout": "login:logout",
     "ps": "listing:ps",
     "pull": "images:pull",
+    "push": "images:push",
     "rmi": "images:remove",
+    "save": "image_archives:save",
     "sbom": "sbom:sbom",
     "tag": "images:tag",
     "version": "system:version",
@@ -136,10 +147,13 @@ _TOP: Mapping[str, str] = {
     context_settings={"help_option_names": ["--help"], "max_content_width": 100},
 )
 @click.option("-H", "--host", metavar="HOST", help="Engine to talk to: unix:///path or tcp://address:port (TARE_HOST).")
+@click.option("--config", metavar="DIRECTORY", help="Where credentials and preferences are (DOCKER_CONFIG, ~/.docker).")
 @click.version_option(__version__, "-v", "--version", message="Tare version %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, host: str | None) -> None:
+def cli(ctx: click.Context, host: str | None, config: str | None) -> None:
     """The top of all commands."""
+    if config:
+        os.environ["DOCKER_CONFIG"] = config  # credential helpers and SSH commands are told, too
     ctx.obj = Session(host)
 
 
@@ -149,6 +163,7 @@ for _name, _places, _text in (
     ("image", _IMAGE, "Manage images."),
     ("network", _NETWORK, "Manage networks."),
     ("volume", _VOLUME, "Manage volumes."),
+    ("registry", _REGISTRY, "Offer images to other clients."),
     ("system", _SYSTEM, "Manage the engine."),
 ):
     cli.add_command(LazyGroup(_name, places=_places, help=_text))

@@ -1,66 +1,96 @@
-"""Pull images and show how it goes."""
+"""Pull and push images and show how it goes."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
 
+from tare.cli.registry_auth import stored_auth
 from tare.client.client import Client
-from tare.errors import InternalError
+from tare.client.progress import Progress
+from tare.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from tare.cli.transfer_views import TransferView
+    from tare.model import Reference
 
 
 def split_name(name: str) -> tuple[str, str]:
     """Repository and tag or digest of what a user typed (tag ``latest`` when there is none)."""
     from tare.model import Reference
 
-    reference = Reference.parse(name)
-    return reference.familiar_name, str(reference.digest) if reference.digest else reference.tag
+    return _parts(Reference.parse(name))
+
+
+def read_name(name: str, *, all_tags: bool, quiet: bool) -> Reference:
+    """The reference that ``pull`` or ``push`` is given; says which tag is meant where there is none.
+
+    With ``all_tags`` it is a repository. Raises InvalidArgument.
+    """
+    from tare.model import Reference
+    from tare.model.reference import DEFAULT_TAG
+
+    reference = Reference.parse(name, default_tag="")
+    bare = not (reference.tag or reference.digest)
+    if all_tags and not bare:
+        raise InvalidArgument("tag can't be used with --all-tags/-a")
+    if bare and not all_tags:
+        reference = reference.with_tag(DEFAULT_TAG)
+        if not quiet:
+            print(f"Using default tag: {DEFAULT_TAG}", flush=True)
+    return reference
 
 
 async def pull_image(
     client: Client, name: str, *, platform: str = "", quiet: bool = False, to_stderr: bool = False
 ) -> None:
-    """Pull ``name``. Raises what the engine says when it cannot."""
-    repository, tag = split_name(name)
-    progress = _Progress(quiet=quiet, to_stderr=to_stderr)
-    async for message in client.images.pull(repository, tag, platform=platform):
-        if "error" in message:
-            progress.end()
-            raise InternalError(str(message["error"]), code="engine")
-        if progress.live or not message.get("progressDetail"):
-            progress.show(str(message.get("id", "")), str(message.get("status", "")))
-    progress.end()
+    """Pull ``name``, with the tag ``latest`` when it has none. Raises what the engine says when it cannot."""
+    from tare.model import Reference
+
+    await pull_reference(client, Reference.parse(name), platform=platform, quiet=quiet, to_stderr=to_stderr)
 
 
-class _Progress:
-    """Lines that are rewritten on a terminal; elsewhere a line for each that is no mere step of a transfer."""
+async def pull_reference(
+    client: Client, reference: Reference, *, platform: str = "", quiet: bool = False, to_stderr: bool = False
+) -> None:
+    """Pull an image, or all of a repository. Raises what the engine says when it cannot."""
+    from tare.cli.transfer_views import transfer_view
 
-    def __init__(self, *, quiet: bool, to_stderr: bool) -> None:
-        self._stream = sys.stderr if to_stderr else sys.stdout
-        self._quiet = quiet
-        self.live = self._stream.isatty()
-        self._lines: dict[str, str] = {}
+    repository, tag = _parts(reference)
+    messages = client.images.pull(repository, tag, platform=platform, auth=stored_auth(reference))
+    await show_transfer(messages, transfer_view(quiet=quiet, to_stderr=to_stderr), f"pull of {reference.familiar()}")
 
-    def show(self, identifier: str, text: str) -> None:
-        if self._quiet:
-            return
-        if not identifier or not self.live:
-            if not identifier or self._lines.get(identifier) != text:
-                self._stream.write(f"{identifier}: {text}\n" if identifier else f"{text}\n")
-            self._lines[identifier] = text
-            if not identifier:
-                self._lines.clear()
-        else:
-            self._rewrite(identifier, f"{identifier}: {text}")
-        self._stream.flush()
 
-    def _rewrite(self, identifier: str, text: str) -> None:
-        if identifier not in self._lines:
-            self._lines[identifier] = text
-            self._stream.write(f"{text}\n")
-            return
-        self._lines[identifier] = text
-        up = len(self._lines) - list(self._lines).index(identifier)
-        self._stream.write(f"\x1b[{up}A\x1b[2K\r{text}\x1b[{up}B\r")
+async def push_reference(client: Client, reference: Reference, *, platform: str = "", quiet: bool = False) -> None:
+    """Push an image, or all of a repository. Raises InvalidArgument, what the engine says when it cannot."""
+    from tare.cli.transfer_views import transfer_view
 
-    def end(self) -> None:
-        self._stream.flush()
+    repository, tag = _parts(reference)
+    if reference.digest:
+        raise InvalidArgument("cannot push a digest reference", hint="name a tag", code="transfer")
+    if platform and not quiet:
+        print(f"Only the manifest of {platform} is pushed, and no index.", file=sys.stderr, flush=True)
+    messages = client.images.push(repository, tag, platform=platform, auth=stored_auth(reference))
+    await show_transfer(messages, transfer_view(quiet=quiet), f"push of {reference.familiar()}")
+
+
+async def show_transfer(messages: AsyncGenerator[Progress, None], view: TransferView, what: str) -> None:
+    """Show ``messages`` until they end. When the user interrupts it, the engine stops and this is said.
+
+    Raises what the messages' source raises.
+    """
+    try:
+        with view:
+            async with aclosing(messages):
+                async for progress in messages:
+                    view.show(progress)
+    except KeyboardInterrupt:
+        # Leaving the block has closed the connection: the engine ends what nobody waits for.
+        print(f"{what} canceled", file=sys.stderr, flush=True)
+        raise
+
+
+def _parts(reference: Reference) -> tuple[str, str]:
+    return reference.familiar_name, str(reference.digest) if reference.digest else reference.tag

@@ -9,7 +9,6 @@ import termios
 import tty
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from tare.errors import InvalidArgument
@@ -33,7 +32,9 @@ def detach_keys(option: str) -> str:
 def _configured_keys() -> str:
     import json
 
-    path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    from tare.client.docker_config import config_path
+
+    path = config_path()
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -46,7 +46,13 @@ async def _next(coming: Any) -> Document | None:
 
 
 def post(
-    endpoint: Endpoint, path: str, document: object, *, body: Iterable[bytes] | None = None, start: bool = True
+    endpoint: Endpoint,
+    path: str,
+    document: object,
+    *,
+    body: Iterable[bytes] | None = None,
+    headers: Mapping[str, str] | None = None,
+    start: bool = True,
 ) -> Answer:
     """Send ``document`` and read the head of the answer; the default engine is started when it does not run.
 
@@ -57,6 +63,7 @@ def post(
     try:
         data = json.dumps(document).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: tare\r\nUser-Agent: tare\r\nConnection: close\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         if body is None:
             kind = f"Content-Length: {len(data)}\r\nContent-Type: application/json\r\n\r\n"
             writer.write(head.encode() + kind.encode() + data)

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 
 from tare.client.caller import Document, Documents, Filters, Group, Values, filters_text
+from tare.client.registry_auth import RegistryAuth, config_headers
 
 
 class Builds(Group):
     """Builds from directories on the engine's host (nothing is uploaded) or from addresses."""
 
-    async def build(self, document: Document) -> AsyncIterator[Document]:
-        """Run a build; yields its events, the last one is ``result`` or ``error``."""
-        async with await self._caller.open("POST", "/tare/build", document=document) as response:
+    async def build(
+        self, document: Document, *, credentials: Mapping[str, RegistryAuth] | None = None
+    ) -> AsyncIterator[Document]:
+        """Run a build; yields its events, the last one is ``result`` or ``error``.
+
+        ``credentials``, by registry, are for base images that have to be pulled.
+        """
+        headers = config_headers(credentials or {})
+        async with await self._caller.open("POST", "/tare/build", document=document, headers=headers) as response:
             async for event in response.documents():
                 yield event
 

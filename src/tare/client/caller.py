@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from tare.client.http import Body, Query, Response
+from tare.client.registry_auth import RegistryAuth
 
 Document = dict[str, Any]
 """A JSON object of the Engine API."""
@@ -29,13 +30,26 @@ class Caller(Protocol):
         query: Query | None = None,
         document: object = None,
         body: Body | None = None,
+        headers: Mapping[str, str] | None = None,
         upgrade: bool = False,
     ) -> Response:
         """Send a request; the caller reads and closes the answer."""
         ...
 
-    async def call(self, method: str, path: str, *, query: Query | None = None, document: object = None) -> Any:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        document: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         """Send a request and return the answer's JSON document."""
+        ...
+
+    async def auth_headers(self, name: str, auth: RegistryAuth | None) -> dict[str, str]:
+        """The headers that tell the engine how to log in to the registry of ``name``; None: with what is stored."""
         ...
 
 

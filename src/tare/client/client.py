@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,9 @@ from tare.client.http import Body, Query, Response, request
 from tare.client.images import Images
 from tare.client.networks import Networks
 from tare.client.reachability import Reachability
+from tare.client.registries import Registries
+from tare.client.registry_auth import RegistryAuth
+from tare.client.serving import Serving
 from tare.client.steps import Steps
 from tare.client.system import System
 from tare.client.volumes import Volumes
@@ -40,10 +44,12 @@ class Client:
         self.audits = Audits(self)
         self.builds = Builds(self)
         self.catalogue = Catalogue(self)
+        self.serving = Serving(self)
         self.steps = Steps(self)
         self.debugging = Debugging(self)
         self.networks = Networks(self)
         self.reachability = Reachability(self)
+        self.registries = Registries(self)
         self.volumes = Volumes(self)
         self.system = System(self)
 
@@ -61,6 +67,7 @@ class Client:
         query: Query | None = None,
         document: object = None,
         body: Body | None = None,
+        headers: Mapping[str, str] | None = None,
         upgrade: bool = False,
     ) -> Response:
         """Send a request; the caller reads and closes the answer."""
@@ -73,6 +80,7 @@ class Client:
                 query=query,
                 document=document,
                 body=body,
+                headers=headers,
                 upgrade=upgrade,
                 blocking=self._blocking,
             )
@@ -96,7 +104,36 @@ class Client:
             await start_engine(self.endpoint)
         self._start = False
 
-    async def call(self, method: str, path: str, *, query: Query | None = None, document: object = None) -> Any:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        document: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         """Send a request and return the answer's JSON document."""
-        async with await self.open(method, path, query=query, document=document) as response:
+        async with await self.open(method, path, query=query, document=document, headers=headers) as response:
             return await response.json()
+
+    async def auth_headers(self, name: str, auth: RegistryAuth | None) -> dict[str, str]:
+        """The headers that tell the engine how to log in to the registry of ``name``.
+
+        Without ``auth`` with what the user's configuration keeps for it, see :mod:`tare.client.credentials`.
+        Raises InvalidArgument for a name or a configuration that is none, NotFound and InternalError for helpers.
+        """
+        if auth is not None:
+            return auth.headers()
+        from tare.client.credentials import CredentialStore
+        from tare.model import Reference
+
+        reference = Reference.parse(name)
+        if reference.is_virtual:
+            return {}
+        store = CredentialStore()
+        if self._blocking:
+            return store.of_registry(reference.domain).headers()
+        import asyncio
+
+        return (await asyncio.to_thread(store.of_registry, reference.domain)).headers()

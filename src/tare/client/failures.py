@@ -32,6 +32,15 @@ _KINDS: tuple[tuple[int, type[TareError]], ...] = (
 )
 
 
+_KINDS_OF_CODES: dict[str, type[TareError]] = {
+    "registry-login-failed": Unauthorized,
+    "registry-no-basic-auth": Unauthorized,
+    "registry-unreachable": Unavailable,
+    "registry-unavailable": Unavailable,
+}
+"""What Docker answers with 500, and so does the engine."""
+
+
 def error_of(status: int, body: bytes) -> TareError:
     """The error that an answer with ``status`` and ``body`` (the API's ErrorResponse) stands for."""
     message, hint, code = body.decode(errors="replace").strip() or f"the engine answered with status {status}", "", ""
@@ -41,7 +50,7 @@ def error_of(status: int, body: bytes) -> TareError:
         document = None
     if isinstance(document, dict):
         message, hint, code = (str(document.get(name) or "") for name in ("message", "hint", "code"))
-    kind = next((kind for known, kind in _KINDS if known == status), InternalError)
+    kind = _KINDS_OF_CODES.get(code) or next((kind for known, kind in _KINDS if known == status), InternalError)
     error = kind(message.removesuffix(f" ({hint})") if hint else message, hint=hint, code=code or "engine")
     if isinstance(document, dict):
         error.diagnosis = diagnosis_of(document.get("diagnosis"))
@@ -82,7 +91,19 @@ def interrupted() -> Unavailable:
     return Unavailable("the engine closed the connection in the middle of its answer")
 
 
-_OWN_CODES = frozenset({"engine-down", "engine-start", "invalid-flag", "cidfile", "template"})
+_OWN_CODES = frozenset(
+    {
+        "engine-down",
+        "engine-start",
+        "invalid-flag",
+        "cidfile",
+        "template",
+        "client-config",
+        "credential-helper",
+        "login",
+        "transfer",
+    }
+)
 """Codes of errors that the client itself raises."""
 
 

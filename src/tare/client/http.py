@@ -116,6 +116,7 @@ async def request(
     query: Query | None = None,
     document: object = None,
     body: Body | None = None,
+    headers: Mapping[str, str] | None = None,
     upgrade: bool = False,
     blocking: bool = False,
 ) -> Response:
@@ -127,7 +128,7 @@ async def request(
         path = f"{path}?{text}"
     reader, writer = await (connect_socket(endpoint) if blocking else connect_streams(endpoint))
     try:
-        await _send(writer, method, path, document, body, upgrade=upgrade)
+        await _send(writer, method, path, document, body, headers=headers or {}, upgrade=upgrade)
         response = await read_head(reader, writer)
         if response.status >= 400 or response.status == 304:
             raise error_of(response.status, b"" if method == "HEAD" else await response.read())
@@ -139,9 +140,19 @@ async def request(
     return response
 
 
-async def _send(writer: Writer, method: str, path: str, document: object, body: Body | None, *, upgrade: bool) -> None:
+async def _send(
+    writer: Writer,
+    method: str,
+    path: str,
+    document: object,
+    body: Body | None,
+    *,
+    headers: Mapping[str, str],
+    upgrade: bool,
+) -> None:
     head = [f"{method} {path} HTTP/1.1", "Host: tare", "User-Agent: tare"]
     head += ["Connection: Upgrade", "Upgrade: tcp"] if upgrade else ["Connection: close"]
+    head += [f"{name}: {value}" for name, value in headers.items()]
     data = b"" if document is None else json.dumps(document).encode()
     if body is not None:
         head += ["Transfer-Encoding: chunked", "Content-Type: application/x-tar"]

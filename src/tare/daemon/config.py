@@ -23,7 +23,7 @@
     image = "tare.local/distroless/static:debug"    # tools of "tare debug" where none are named
 
     [images]
-    max_layer_bytes = 68719476736    # what a layer from a registry may unpack to
+    max_layer_bytes = 68719476736    # what a layer from a registry or an archive may unpack to
     max_layer_ratio = 200            # unpacked to compressed
 
     [archive]

@@ -38,6 +38,9 @@ from tare.engine.health import HealthMonitors
 from tare.engine.health_probes import HealthProbes
 from tare.engine.health_records import HealthRecords
 from tare.engine.id_ranges import IdRanges
+from tare.engine.image_archives.loading import ImageLoader
+from tare.engine.image_archives.saving import ImageSaver
+from tare.engine.image_import import ImageImports
 from tare.engine.images import Images
 from tare.engine.isolation import Isolation
 from tare.engine.launch import Launcher
@@ -56,8 +59,10 @@ from tare.engine.quiesce import Quiescer
 from tare.engine.reachability import Reachability
 from tare.engine.records import ContainerRecords
 from tare.engine.recovery import Recovery
+from tare.engine.registry_logins import RegistryLogins
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
+from tare.engine.serving import Serving
 from tare.engine.shells import Shells
 from tare.engine.stats import Stats
 from tare.engine.system import System
@@ -147,6 +152,7 @@ class _Parts:
     failures: Failures
     logs: LogKeeping
     links: Links
+    registries: RegistryClient
 
 
 def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: RuntimeChoice, facts: HostFacts) -> Engine:
@@ -192,8 +198,14 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         failures=Failures(store=store, paths=paths, facts=facts, logs=logs),
         logs=logs,
         links=links,
+        registries=RegistryClient(_registries(settings), paths.cache / "downloads"),
     )
     return _engine(parts)
+
+
+def _registries(settings: Settings) -> Registries:
+    directories = settings.registry.certificates
+    return Registries(settings.registries, certificate_directories=directories, environment=os.environ)
 
 
 def _engine(parts: _Parts) -> Engine:
@@ -216,12 +228,16 @@ def _engine(parts: _Parts) -> Engine:
         updates=_updates(parts, lifecycle),
         execs=_execs(parts),
         images=images,
+        image_loader=ImageLoader(parts.store, parts.events, parts.settings.images.layer_limits),
+        image_saver=ImageSaver(parts.store, parts.events),
         audits=Audits(store=parts.store, records=parts.records),
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
         catalogue=Catalogue(parts.store),
+        serving=Serving(parts.store, images, parts.paths.cache / "served"),
         debugging=_debugging(parts, builder, executor, images),
         networks=_networks(parts),
+        registry_logins=RegistryLogins(parts.registries),
         reachability=Reachability(network=parts.network, records=parts.records, pids_of=containers.pids),
         volumes=volumes,
         events=parts.events,
@@ -394,7 +410,7 @@ def _container_files(parts: _Parts, lifecycle: Lifecycle) -> ContainerFiles:
 def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:
     catalogue = DebianCatalogue(parts.store, executor, _archive_settings(parts.settings), parts.paths.cache)
     weigher = Weigher(parts.store, parts.paths.cache / "weights")
-    registries = RegistryClient(_registries(parts.settings), parts.paths.cache / "downloads")
+    registries = parts.registries
     limits = parts.settings.images.layer_limits
     return Images(
         store=parts.store,
@@ -408,12 +424,13 @@ def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Imag
         registries=registries,
         events=parts.events,
         settle=lifecycle.settle,
+        imports=ImageImports(
+            store=parts.store,
+            events=parts.events,
+            scratch=parts.paths.data_root / "staging",
+            limits=_source_limits(parts.settings),
+        ),
     )
-
-
-def _registries(settings: Settings) -> Registries:
-    directories = settings.registry.certificates
-    return Registries(settings.registries, certificate_directories=directories, environment=os.environ)
 
 
 def _builder(parts: _Parts, executor: StepExecutor, images: Images) -> Builder:

@@ -157,7 +157,7 @@ class Assembler:
                 history=[History(created=created, created_by=plan.created_by, comment="tare")],
             )
             document = encode(config)
-            return await self._store.images.create_from(document, tag=plan.reference), document
+            return await self._store.images.create_from(document, tag=plan.reference, beside=True), document
 
 
 async def _in_thread(work: Callable[[], None]) -> None:

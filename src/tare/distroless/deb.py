@@ -204,7 +204,7 @@ def _control_files(stream: BinaryIO, member: _Member) -> dict[str, bytes]:
         if len(data) > CONTROL_LIMIT:
             raise DataCorrupt(f"{member.name} unpacks to more than {CONTROL_LIMIT} bytes")
     files: dict[str, bytes] = {}
-    for entry, content in iter_entries(io.BytesIO(data), limits=_TAR_LIMITS):
+    for entry, content in iter_entries(io.BytesIO(data), limits=_TAR_LIMITS, allow_absolute=False):
         if content is not None and "/" not in entry.path:
             files[entry.path] = content.read()
     return files
@@ -236,7 +236,7 @@ def _data_tree(spool: Path, owner: str) -> FileTree:
     links: list[Entry] = []
     names = 0
     with spool.open("rb") as stream:
-        for member, content in iter_entries(stream, limits=_TAR_LIMITS):
+        for member, content in iter_entries(stream, limits=_TAR_LIMITS, allow_absolute=False):
             entry = _checked(member)
             before = len(tree)
             if entry.kind is Kind.HARDLINK:

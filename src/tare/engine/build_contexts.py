@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tare.archive.confined import open_in_root
+from tare.archive.confined import open_file_in_root
 from tare.base.shielding import finish
 from tare.build.dockerfile.dockerignore import IgnoreRules
 from tare.build.events import BuildEvent, Notice
@@ -170,7 +170,7 @@ def _write_all(fd: int, data: bytes) -> None:
 def read_dockerfile(context: Path, name: str) -> str:
     """The Dockerfile's text; a symbolic link cannot lead out of the context. Raises NotFound, InvalidArgument."""
     try:
-        with os.fdopen(open_in_root(context, name), "rb") as stream:
+        with os.fdopen(open_file_in_root(context, name), "rb") as stream:
             data = stream.read(DOCKERFILE_LIMIT + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(
@@ -180,6 +180,8 @@ def read_dockerfile(context: Path, name: str) -> str:
         ) from error
     except IsADirectoryError as error:
         raise InvalidArgument(f"failed to read dockerfile: {name} is a directory") from error
+    except OSError as error:
+        raise InvalidArgument(f"failed to read dockerfile: {name}: {error.strerror}") from error
     return _decoded(data, name)
 
 
@@ -216,7 +218,7 @@ def _own_ignore_file(job: BuildJob, context: Path) -> str | None:
 
 def _ignore_text(context: Path, name: str) -> str | None:
     try:
-        with os.fdopen(open_in_root(context, name), "rb") as stream:
+        with os.fdopen(open_file_in_root(context, name), "rb") as stream:
             return stream.read(DOCKERFILE_LIMIT).decode(errors="replace")
     except OSError:
         return None

@@ -28,9 +28,7 @@ def to_seconds(text: str) -> float:
     """RFC 3339 as seconds since the epoch; 0 for the zero time and for an empty text."""
     if not text or text.startswith("0001-"):
         return 0.0
-    body, _, fraction = text.removesuffix("Z").partition(".")
-    parsed = datetime.fromisoformat(body if "+" in body else body + "+00:00")
-    return parsed.timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+    return to_nanoseconds(text) / 1_000_000_000
 
 
 def to_nanoseconds(text: str) -> int:

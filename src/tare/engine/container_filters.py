@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from datetime import UTC, datetime
 
-from tare.base.durations import parse_duration
 from tare.engine.clock import to_seconds
+from tare.engine.prune_filters import check_names, has_labels, labels_fit, until_limit
 from tare.engine.requests import Filters
 from tare.errors import InvalidArgument, NotFound
 from tare.model import ContainerStatus
@@ -19,13 +18,16 @@ _HEALTH = ("none", "starting", "healthy", "unhealthy")
 Predicate = Callable[[Container, str], bool]
 
 
-def select(containers: Sequence[Container], filters: Filters, *, running_only: bool) -> list[Container]:
+def select(
+    containers: Sequence[Container], filters: Filters, *, running_only: bool, ancestors: Collection[str] = ()
+) -> list[Container]:
     """The containers that pass every filter (any value of one filter suffices, but all labels must fit).
 
-    A ``status`` or ``exited`` filter looks at containers in any state. Raises InvalidArgument for an unknown filter.
+    A ``status`` or ``exited`` filter looks at containers in any state. ``ancestors`` are the IDs of the images that the
+    filter ``ancestor`` stands for. Raises InvalidArgument for an unknown filter.
     """
     for name, values in filters.items():
-        if name not in _PREDICATES and name not in ("label", "before", "since"):
+        if name not in _PREDICATES and name not in ("label", "before", "since", "ancestor"):
             raise InvalidArgument(f"invalid filter '{name}'")
         for value in values if name in _CHECKED and containers else ():
             _PREDICATES[name](containers[0], value)  # a wrong value is one whichever containers are left
@@ -34,9 +36,11 @@ def select(containers: Sequence[Container], filters: Filters, *, running_only: b
         chosen = [item for item in chosen if item.state.status in ("running", "paused", "restarting")]
     for name, values in filters.items():
         if name == "label":
-            chosen = [item for item in chosen if all(_label(item, value) for value in values)]
+            chosen = [item for item in chosen if has_labels(item.config.labels or {}, values)]
         elif name in ("before", "since") and values:
             chosen = _by_age(containers, chosen, name, values[0])
+        elif name == "ancestor" and values:
+            chosen = [item for item in chosen if item.image_id in ancestors]
         elif name in _PREDICATES and values:
             predicate = _PREDICATES[name]
             chosen = [item for item in chosen if any(predicate(item, value) for value in values)]
@@ -56,42 +60,15 @@ def _by_age(everything: Sequence[Container], chosen: list[Container], name: str,
 def select_for_prune(containers: Sequence[Container], filters: Filters, now: float) -> list[Container]:
     """The containers that ``prune`` may remove as far as its filters go; ``now`` in seconds since the epoch.
 
-    Filters: ``until`` (made before then: a duration or a moment), ``label`` and ``label!``, which all must fit. Raises
-    InvalidArgument.
+    Filters: ``until`` (made then or before), ``label`` and ``label!`` (:func:`labels_fit`). Raises InvalidArgument.
     """
-    for name in filters:
-        if name not in ("until", "label", "label!"):
-            raise InvalidArgument(f"invalid filter '{name}'")
-    moments = filters.get("until") or []
-    if len(moments) > 1:
-        raise InvalidArgument("more than one until filter specified")
-    limit = until_moment(moments[0], now) if moments else None
+    check_names(filters, ("until", "label", "label!"))
+    limit = until_limit(filters, now)
     return [
         item
         for item in containers
-        if (limit is None or to_seconds(item.created) <= limit)
-        and all(_label(item, value) for value in filters.get("label") or [])
-        and not any(_label(item, value) for value in filters.get("label!") or [])
+        if (limit is None or to_seconds(item.created) <= limit) and labels_fit(item.config.labels or {}, filters)
     ]
-
-
-def until_moment(text: str, now: float) -> float:
-    """``24h`` before ``now``, a number of seconds, or RFC 3339, as seconds since the epoch. Raises InvalidArgument."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    if (seconds := parse_duration(text)) is not None:
-        return now - seconds
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _label(container: Container, wanted: str) -> bool:
-    key, equals, value = wanted.partition("=")
-    labels = container.config.labels or {}
-    return key in labels and (not equals or labels[key] == value)
 
 
 def _fits(pattern: str, text: str) -> bool:
@@ -137,11 +114,6 @@ def _is_task(_: Container, wanted: str) -> bool:
     return wanted.lower() in ("0", "false")
 
 
-def _ancestor(container: Container, wanted: str) -> bool:
-    names = {container.image_name, container.image_name.removesuffix(":latest")}
-    return wanted in names or container.image_id.removeprefix("sha256:").startswith(wanted.removeprefix("sha256:"))
-
-
 def _volume(container: Container, wanted: str) -> bool:
     return any(wanted in (mount.name, mount.source, mount.destination) for mount in container.mounts)
 
@@ -175,7 +147,6 @@ _PREDICATES: dict[str, Predicate] = {
     "name": lambda item, value: _fits(value, item.name) or _fits(value, f"/{item.name}"),
     "status": _status,
     "exited": _exited,
-    "ancestor": _ancestor,
     "volume": _volume,
     "network": lambda item, value: value in item.networking or value == item.host_config.network_mode,
     "publish": _publishes,

@@ -12,6 +12,7 @@ from tare.engine.creation import command_of, complete_host_config, merge_config,
 from tare.engine.endpoint_checks import check_endpoint, check_shared_namespace
 from tare.engine.health_checks import settle_health
 from tare.engine.id_ranges import IdRanges
+from tare.engine.image_platforms import find
 from tare.engine.links import wanted_links
 from tare.engine.mount_plan import PlannedMount, plan_mounts
 from tare.engine.mounts import ContainerMounts, check_propagation
@@ -79,8 +80,7 @@ class ContainerMaker:
         self, name: str, config: ContainerConfig, host: HostConfig, networking: NetworkingConfig | None, platform: str
     ) -> tuple[Container, list[str]]:
         """See ``Containers.create``; returns the container and warnings."""
-        image = await self._store.images.resolve(config.image)
-        _check_platform(image, platform)
+        image = await find(self._store.images, config.image, Platform.parse(platform) if platform else None)
         check_shared_namespace(config, host)  # what the image exposes is no conflict
         health_warnings = settle_health(config, image.config.config)  # before labels of both are one
         merge_config(config, image.config.config)
@@ -318,17 +318,6 @@ def _check_bind_source(mount: PlannedMount) -> None:
             code="bind-source-missing",
         ) from error
     check_propagation(mount.source, mount.propagation)
-
-
-def _check_platform(image: Image, platform: str) -> None:
-    if not platform:
-        return
-    wanted = Platform.parse(platform)
-    if wanted.architecture != image.config.architecture or wanted.os != image.config.os:
-        raise NotFound(
-            f"image with reference {image.tags[0].familiar() if image.tags else image.id} was found but its platform "
-            f"({image.config.os}/{image.config.architecture}) does not match the specified platform ({wanted})"
-        )
 
 
 def _hostname(host: HostConfig, container_id: str) -> str:

@@ -20,6 +20,8 @@ from tare.engine.events import Events
 from tare.engine.execs import Execs
 from tare.engine.fsck import Fsck
 from tare.engine.health import HealthMonitors
+from tare.engine.image_archives.loading import ImageLoader
+from tare.engine.image_archives.saving import ImageSaver
 from tare.engine.images import Images
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.links import Links
@@ -28,6 +30,8 @@ from tare.engine.networks import Networks
 from tare.engine.paths import EnginePaths
 from tare.engine.reachability import Reachability
 from tare.engine.recovery import Recovery
+from tare.engine.registry_logins import RegistryLogins
+from tare.engine.serving import Serving
 from tare.engine.stats import Stats
 from tare.engine.system import System
 from tare.engine.unpersisted import UnpersistedService
@@ -55,12 +59,16 @@ class Engine:
     updates: Updates
     execs: Execs
     images: Images
+    image_loader: ImageLoader
+    image_saver: ImageSaver
     audits: Audits
     builds: Builds
     build_cache: BuildCacheService
     catalogue: Catalogue
+    serving: Serving
     debugging: Debugging
     networks: Networks
+    registry_logins: RegistryLogins
     reachability: Reachability
     volumes: Volumes
     events: Events

@@ -7,15 +7,15 @@ range of time, and a range that such an image bounds is open.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from tare.build.dockerfile.globs import PathPattern
 from tare.engine.clock import to_nanoseconds
-from tare.engine.container_filters import until_moment
+from tare.engine.prune_filters import check_names, has_labels, labels_fit, until_limit, until_moment
 from tare.engine.requests import Filters
 from tare.errors import InvalidArgument, NotFound
-from tare.model import Reference
+from tare.model import Digest, Reference
 from tare.store.images import Image
 
 _LISTED = ("dangling", "label", "reference", "before", "since", "until")
@@ -23,14 +23,25 @@ _PRUNED = ("dangling", "label", "label!", "until")
 _ESCAPED_OR_STARS = re.compile(r"(\\.)|\*+", re.DOTALL)
 
 
-def select(images: Sequence[Image], filters: Filters, now: float) -> list[tuple[Image, list[Reference]]]:
-    """The images that pass every filter, with the names and digests that the listing shows.
+def select(
+    images: Sequence[Image],
+    filters: Filters,
+    now: float,
+    *,
+    everything: bool = False,
+    parents: Collection[Digest] = (),
+) -> list[tuple[Image, list[Reference]]]:
+    """The images that pass every filter, the youngest first, with the names and digests that the listing shows.
+
+    Of ``parents``, from which others were committed, only those with a name are listed, unless ``everything`` is; they
+    are never dangling.
+
 
     ``now`` is in seconds since the epoch. ``reference`` takes any of its patterns, ``label`` must fit in all values,
     times are narrowed by each. An image that only registries know, by its digest, is listed both as dangling and as
     not dangling, as in Docker. Raises InvalidArgument, and NotFound for an image in ``before`` or ``since``.
     """
-    _check_names(filters, _LISTED)
+    check_names(filters, _LISTED)
     dangling = _dangling(filters)
     first, last = _range(images, filters, now)
     patterns = [_pattern(text) for text in filters.get("reference") or []]
@@ -42,37 +53,40 @@ def select(images: Sequence[Image], filters: Filters, now: float) -> list[tuple[
             for name in (*image.tags, *image.digests)
             if not patterns or any(_names(pattern, name) for pattern in patterns)
         ]
+        inner = image.id in parents and not (image.tags or image.digests)
         if (
             _fits(image, dangling=dangling)
+            and not (inner and (dangling or not everything))
             and (last is None or (moment is not None and moment < last))
             and (first is None or (moment is not None and moment > first))
-            and _has_labels(image, filters.get("label") or [])
+            and has_labels(image.config.config.labels or {}, filters.get("label") or [])
             and (names or not patterns)
         ):
             chosen.append((image, names))
-    return chosen
+    return sorted(chosen, key=lambda one: _created(one[0]) or 0.0, reverse=True)
 
 
-def select_for_prune(images: Sequence[Image], filters: Filters, now: float) -> list[Image]:
+def select_for_prune(
+    images: Sequence[Image], filters: Filters, now: float, parents: Collection[Digest] = ()
+) -> list[Image]:
     """The images that ``prune`` may remove as far as its filters go: without a name, unless ``dangling`` is false.
+
+    Of ``parents``, from which others were committed, those without a name stay.
 
     ``until``: made then or before. ``label`` must fit in all values; ``label!`` keeps what has all of its values, as in
     Docker. Raises InvalidArgument.
     """
-    _check_names(filters, _PRUNED)
+    check_names(filters, _PRUNED)
     dangling = _dangling(filters)
-    moments = filters.get("until") or []
-    if len(moments) > 1:
-        raise InvalidArgument("more than one until filter specified")
-    until = until_moment(moments[0], now) if moments else None
+    until = until_limit(filters, now)
     chosen = []
     for image in images:
         moment = _created(image)
         if (
             (dangling is False or not image.tags)
+            and not (not image.tags and image.id in parents)
             and (until is None or (moment is not None and moment <= until))
-            and _has_labels(image, filters.get("label") or [])
-            and not ("label!" in filters and _has_labels(image, filters["label!"]))
+            and labels_fit(image.config.config.labels or {}, filters)
         ):
             chosen.append(image)
     return chosen
@@ -82,12 +96,6 @@ def _fits(image: Image, *, dangling: bool | None) -> bool:
     if dangling is None:
         return True
     return not image.tags if dangling else bool(image.tags or image.digests)
-
-
-def _check_names(filters: Filters, known: Sequence[str]) -> None:
-    for name in filters:
-        if name not in known:
-            raise InvalidArgument(f"invalid filter '{name}'")
 
 
 def _dangling(filters: Filters) -> bool | None:
@@ -131,20 +139,14 @@ def _find(images: Sequence[Image], name: str) -> Image:
 
 def _pattern(text: str) -> PathPattern:
     """Go's ``path.Match``, where several stars are one."""
-    return PathPattern.parse(_ESCAPED_OR_STARS.sub(lambda match: match[1] or "*", text))
+    try:
+        return PathPattern.parse(_ESCAPED_OR_STARS.sub(lambda match: match[1] or "*", text))
+    except InvalidArgument as error:
+        raise InvalidArgument("syntax error in pattern", hint=f"{text!r}: {error.hint}") from error
 
 
 def _names(pattern: PathPattern, tag: Reference) -> bool:
     return pattern.match(tag.familiar()) or pattern.match(tag.familiar_name)
-
-
-def _has_labels(image: Image, wanted: Sequence[str]) -> bool:
-    labels = image.config.config.labels or {}
-    for text in wanted:
-        key, equals, value = text.partition("=")
-        if key not in labels or (equals and labels[key] != value):
-            return False
-    return True
 
 
 def _created(image: Image) -> float | None:
@@ -153,6 +155,12 @@ def _created(image: Image) -> float | None:
     if not text or text.startswith("0001-"):
         return None
     try:
-        return to_nanoseconds(text) / 1e9
+        return to_nanoseconds(text) / 1_000_000_000
     except ValueError:
         return None  # whoever wrote the configuration may have put anything there
+
+
+def name_filter(patterns: Sequence[str]) -> Callable[[Reference], bool]:
+    """Whether a name fits any of the patterns of filter ``reference``; all do where there are none."""
+    parsed = [_pattern(text) for text in patterns]
+    return lambda name: not parsed or any(_names(pattern, name) for pattern in parsed)

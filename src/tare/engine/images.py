@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
-from typing import Any, BinaryIO
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
 
-from tare.archive.compression import decompress
-from tare.base.readers import Readable
 from tare.distroless.catalogue import DebianCatalogue
 from tare.engine.boms import BillsOfMaterials
-from tare.engine.clock import now
 from tare.engine.events import Events
 from tare.engine.image_differences import ImageDifferences
-from tare.engine.image_filters import select, select_for_prune
-from tare.engine.image_tree import ImageTree, plant
+from tare.engine.image_filters import select
+from tare.engine.image_import import ImageImports
+from tare.engine.image_names import check_new_name
+from tare.engine.image_parents import parents
+from tare.engine.image_platforms import find
+from tare.engine.image_removal import ImageRemoval
+from tare.engine.image_tree import ImageTree, plant, shared_sizes
 from tare.engine.looking_up import Found, LookUps
-from tare.engine.progress import StatusLines
+from tare.engine.progress import StatusChanges, StatusLines
 from tare.engine.pulling import Pulls
 from tare.engine.pushing import Pushes
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters, ImageSummary
 from tare.engine.running import Running
 from tare.engine.weigh import DEFAULT_DEPTH, Weigher
-from tare.errors import Conflict, InvalidArgument, NotFound, Unavailable, Unsupported
-from tare.model import Digest, Platform, Reference, short_id
+from tare.errors import InvalidArgument, NotFound, Unavailable
+from tare.model import Digest, Platform, Reference
 from tare.model.assembly import Assembled, Assembly
-from tare.oci.image import ExecutionConfig, History, ImageConfig, RootFS
+from tare.oci.image import History
 from tare.registry.client import RegistryClient
 from tare.registry.credentials import Credentials
 from tare.store.images import Image
@@ -38,21 +39,8 @@ Progress = Callable[[dict[str, Any]], None]
 """Receives progress messages in the shape of the Engine API's JSON stream."""
 
 
-def _is_single(image: Image) -> bool:
-    """Whether an image can be removed by its identifier: it has one tag at most and is known in one repository."""
-    return len(image.tags) <= 1 and len({name.name for name in (*image.tags, *image.digests)}) <= 1
-
-
-def _going(image: Image, name: Reference) -> list[Reference]:
-    """``name``, and with the last tag of a repository the digests that only this repository knows the image by."""
-    if name.digest is not None:
-        return [replace(name, tag="")]
-    others = [tag for tag in image.tags if tag.name == name.name and tag != name]
-    return [name, *(digest for digest in image.digests if digest.name == name.name and not others)]
-
-
 class Images:
-    """Find, name, assemble, import and remove images."""
+    """Find, name, assemble and remove images; :attr:`imports` makes them from root file systems."""
 
     def __init__(
         self,
@@ -68,7 +56,9 @@ class Images:
         registries: RegistryClient,
         events: Events,
         settle: Callable[[], Awaitable[None]],
+        imports: ImageImports,
     ) -> None:
+        self.imports = imports
         self._store = store
         self._records = records
         self._catalogue = catalogue
@@ -81,15 +71,15 @@ class Images:
         self._running = Running()
         self._differences = ImageDifferences(store)
         self._events = events
-        self._settle = settle
+        self._removal = ImageRemoval(store=store, records=records, events=events, settle=settle)
 
-    async def get(self, reference: str) -> Image:
-        """Find by name, id or unique prefix. Raises NotFound."""
-        return await self._store.images.resolve(reference)
+    async def get(self, reference: str, platform: Platform | None = None) -> Image:
+        """Find by name, id or unique prefix, for one platform or the host's. Raises NotFound, Conflict."""
+        return await find(self._store.images, reference, platform)
 
-    async def history(self, reference: str) -> list[tuple[History, int]]:
-        """The image's history, newest first, each step with the bytes of its layer."""
-        image = await self._store.images.resolve(reference)
+    async def history(self, reference: str, platform: Platform | None = None) -> list[tuple[History, int]]:
+        """The image's history, newest first, each step with the bytes of its layer. Raises as :meth:`get`."""
+        image = await self.get(reference, platform)
         sizes = [(await self._store.layers.get(diff_id)).size for diff_id in image.diff_ids]
         rows, index = [], 0
         for step in image.config.history:
@@ -100,73 +90,29 @@ class Images:
             rows.append((step, size))
         return rows[::-1]
 
+    async def lineage(self, image: Image) -> list[Image]:
+        """The image, the one that it was committed from, and so on, as far as they are here."""
+        images = {one.id: one for one in await self._store.images.list()}
+        ancestry = parents(list(images.values()))
+        line = [image]
+        while (parent := ancestry.get(line[-1].id)) is not None:
+            line.append(images[parent])
+        return line
+
     async def tag(self, reference: str, repository: str, tag: str = "") -> None:
         """Give an image another name. Raises NotFound, InvalidArgument."""
         image = await self._store.images.resolve(reference)
         name = Reference.parse(f"{repository}:{tag}" if tag else repository)
-        if name.digest is not None:
-            raise InvalidArgument("refusing to create a tag with a digest reference")
+        check_new_name(name, "refusing to create a tag with a digest reference")
         await self._store.images.tag(image.id, name)
-        self._emit(image, "tag", name.familiar())
+        labels = image.config.config.labels or {}
+        self._events.publish("image", "tag", str(image.id), {**labels, "name": name.familiar()})
 
-    async def remove(self, reference: str, *, force: bool = False, noprune: bool = False) -> list[dict[str, str]]:
-        """Remove a name, and the image with its last one; returns ``Untagged`` and ``Deleted`` records.
-
-        Raises NotFound, Conflict when a container uses it or an id has several names.
-        """
-        image = await self._store.images.resolve(reference)
-        by_id = str(image.id).removeprefix("sha256:").startswith(reference.removeprefix("sha256:"))
-        named = None if by_id else Reference.parse(reference)
-        names = sorted((*image.tags, *image.digests), key=Reference.familiar)
-        if by_id and not _is_single(image) and not force:
-            raise Conflict(
-                f"conflict: unable to delete {short_id(str(image.id))} (must be forced) - "
-                "image is referenced in multiple repositories"
-            )
-        doomed = names if named is None else _going(image, named)
-        last = set(doomed) >= set(names)
-        if last:
-            await self._check_unused(image, reference, force=force)
-        records = []
-        for name in doomed:
-            await self._store.images.untag(name)
-            records.append({"Untagged": name.familiar()})
-            self._emit(image, "untag", str(image.id))
-        if last and not await self._users(image):
-            await self._store.images.remove(image.id)
-            await self._settle()  # containers of --rm may still be letting go of the layers
-            await self._store.collect()
-            records.append({"Deleted": str(image.id)})
-            self._events.publish("image", "delete", str(image.id), {"name": str(image.id)})  # its labels are gone
-        return records
-
-    def _emit(self, image: Image, action: str, name: str) -> None:
-        self._events.publish("image", action, str(image.id), {**(image.config.config.labels or {}), "name": name})
-
-    async def _check_unused(self, image: Image, reference: str, *, force: bool) -> None:
-        for container_id, name, live in await self._users(image):
-            if live:
-                what = "cannot be forced" if force else "must force"
-                raise Conflict(
-                    f"conflict: unable to delete {reference} ({what}) - image is being used by running container "
-                    f"{container_id[:12]}",
-                    hint=f"stop and remove {name} first",
-                )
-            if not force:
-                raise Conflict(
-                    f'conflict: unable to remove repository reference "{reference}" (must force) - '
-                    f"container {container_id[:12]} is using its referenced image {short_id(str(image.id))}",
-                    hint=f"remove {name} first",
-                )
-
-    async def _users(self, image: Image) -> list[tuple[str, str, bool]]:
-        """Containers that are made of it, or have it mounted: identifier, name, whether it is alive."""
-        wanted = str(image.id)
-        return [
-            (item.id, item.name, item.state.status in ("running", "paused", "restarting"))
-            for item in await self._records.list()
-            if item.image_id == wanted or any(detail.image == wanted for detail in item.mount_details.values())
-        ]
+    async def remove(
+        self, reference: str, *, force: bool = False, noprune: bool = False, platforms: Sequence[Platform] = ()
+    ) -> list[dict[str, str]]:
+        """See :meth:`ImageRemoval.remove`."""
+        return await self._removal.remove(reference, force=force, prune=not noprune, platforms=platforms)
 
     async def pull(
         self,
@@ -238,14 +184,10 @@ class Images:
         missing = None
         if not refresh:
             try:
-                return await self._store.images.resolve(str(reference))
+                return await self._store.images.resolve(str(reference), platform)
             except NotFound as error:
                 missing = error
-        tell = progress or (lambda *_: None)
-
-        def told(message: dict[str, Any]) -> None:
-            tell(str(message.get("id", "")), str(message["status"]))
-
+        told = StatusChanges(progress or (lambda *_: None))
         if reference.is_virtual:
             return await self._store.images.get(await self._assemble(reference, platform, told))
         try:
@@ -255,62 +197,19 @@ class Images:
                 raise
             raise NotFound(f"{missing.message}, and {error.message}", hint=error.hint, code=error.code) from error
 
+    async def assemble_nameless(self, reference: Reference, platform: Platform, *, lease: str) -> Digest:
+        """An image of ``tare.local`` that gets no name, held by ``lease``: see ``DebianCatalogue``."""
+        return await self._catalogue.assemble_nameless(reference, platform, lambda *_: None, lease=lease)
+
     async def assemble_packages(
         self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None], *, lease: str
     ) -> Assembled:
         """An image without a name, made of packages: see ``DebianCatalogue.assemble_packages``."""
         return await self._catalogue.assemble_packages(assembly, platform, progress, lease=lease)
 
-    async def import_tar(
-        self,
-        stream: Readable,
-        repository: str = "",
-        tag: str = "",
-        message: str = "",
-        config: ExecutionConfig | None = None,
-    ) -> Digest:
-        """Make an image with one layer from a root file system's tar, plain or compressed.
-
-        Raises DataCorrupt for what is no tar, InvalidArgument for the name.
-        """
-        name = Reference.parse(f"{repository}:{tag}" if tag else repository) if repository else None
-        async with self._store.leases.hold() as lease:
-            layer = await self._store.layers.import_stream(
-                await asyncio.to_thread(decompress, stream), None, lease=lease
-            )
-            document = ImageConfig(
-                architecture=Platform.host().architecture,
-                os="linux",
-                created=now(),
-                config=config or ExecutionConfig(),
-                rootfs=RootFS(diff_ids=[str(layer.diff_id)]),
-                history=[History(created=now(), comment=message or "Imported from -")],
-            )
-            image = await self._store.images.create(document, tag=name)
-        self._events.publish("image", "import", str(image), {"name": name.familiar() if name else str(image)})
-        return image
-
     async def prune(self, filters: Filters | None = None) -> tuple[list[dict[str, str]], int]:
-        """Remove images without a name that nothing uses, with filter ``dangling=false`` all unused ones.
-
-        Further filters: ``until``, ``label``, ``label!``. Returns the records of :meth:`remove` and the bytes of the
-        layers that went. Raises InvalidArgument.
-        """
-        records: list[dict[str, str]] = []
-        before = await self._store.layers.sizes()
-        doomed: set[str] = set()
-        for image in select_for_prune(await self._store.images.list(), filters or {}, time.time()):
-            if await self._users(image):
-                continue
-            try:
-                records.extend(await self.remove(str(image.id), force=True))
-            except (Conflict, NotFound):
-                continue  # a container took it meanwhile, or somebody removed it
-            doomed.update(image.config.rootfs.diff_ids)
-        gone = doomed - (await self._store.layers.sizes()).keys()
-        freed = sum(before.get(diff_id, 0) for diff_id in gone)
-        self._events.publish("image", "prune", "", {"reclaimed": str(freed)})
-        return records, freed
+        """See :meth:`ImageRemoval.prune`."""
+        return await self._removal.prune(filters or {})
 
     async def layers_size(self) -> int:
         """Bytes on disk of all layers that images have, shared ones once: their tars, and their unpacked trees."""
@@ -336,27 +235,38 @@ class Images:
         """Media type and pieces of an SBOM: see :class:`BillsOfMaterials`. Raises NotFound, InvalidArgument."""
         return await self._boms.make(await self._store.images.resolve(reference), reference, kind)
 
-    async def load(self, stream: BinaryIO, progress: Progress) -> None:
-        """Not in this version. Raises Unsupported."""
-        raise Unsupported("loading image archives is not available in this version", hint="use docker import")
+    async def list(
+        self,
+        *,
+        all: bool = False,  # noqa: A002
+        filters: Filters | None = None,
+        shared_size: bool = False,
+    ) -> list[ImageSummary]:
+        """Images, the youngest first; ``all`` with nameless ones from which others were committed.
 
-    async def save(self, references: list[str]) -> None:
-        """Not in this version. Raises Unsupported."""
-        raise Unsupported("saving image archives is not available in this version")
-
-    async def list(self, *, all: bool = False, filters: Filters | None = None) -> list[ImageSummary]:  # noqa: A002
-        """Images, newest first. Filters: reference, label, dangling, before, since, until. Raises InvalidArgument."""
+        ``shared_size`` measures what they share. Filters: reference, label, dangling, before, since, until. Raises
+        InvalidArgument.
+        """
         images = await self._store.images.list()
         counts = await self._records.count_by_image()
+        ancestry = parents(images)
+        chosen = select(images, filters or {}, time.time(), everything=all, parents=set(ancestry.values()))
+        shared = shared_sizes(images, await self._store.layers.sizes()) if shared_size else {}
         return [
             ImageSummary(
                 id=str(image.id),
                 tags=tuple(sorted(name.familiar() for name in names if name.digest is None)),
                 digests=tuple(sorted(name.familiar() for name in names if name.digest is not None)),
+                parent=str(ancestry.get(image.id, "")),
                 created=image.config.created,
                 size=image.size,
-                labels=image.config.config.labels or {},
+                shared_size=shared.get(str(image.id), -1),
+                labels=image.config.config.labels,
                 containers=counts.get(str(image.id), 0),
             )
-            for image, names in select(images, filters or {}, time.time())
+            for image, names in chosen
         ]
+
+    async def parent(self, image: Image) -> str:
+        """The ID of the image that it was committed from, empty where there is none or it is gone."""
+        return str(parents(await self._store.images.list()).get(image.id, ""))

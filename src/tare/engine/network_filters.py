@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from tare.engine.clock import to_seconds
-from tare.engine.container_filters import until_moment
+from tare.engine.prune_filters import check_names, has_labels, labels_fit, until_limit
 from tare.engine.requests import Filters
 from tare.errors import InvalidArgument
 from tare.network.model import Network
@@ -16,9 +16,7 @@ _TRUE, _FALSE = ("1", "true"), ("0", "false")
 
 def select(networks: Sequence[Network], filters: Filters, used: Collection[str]) -> list[Network]:
     """The networks that pass every filter; ``used`` are the ids of those with containers. Raises InvalidArgument."""
-    for name in filters:
-        if name not in _KNOWN:
-            raise InvalidArgument(f"invalid filter '{name}'", hint=f"known are {', '.join(_KNOWN)}")
+    check_names(filters, _KNOWN)
     _check_values(filters)
     return [network for network in networks if all(_passes(network, *item, used) for item in filters.items())]
 
@@ -38,7 +36,7 @@ def _passes(network: Network, name: str, values: list[str], used: Collection[str
     if not values:
         return True
     if name == "label":
-        return all(has_label(network, value) for value in values)
+        return has_labels(network.labels, values)
     if name == "dangling":
         return (not network.predefined and network.id not in used) is (values[0] in _TRUE)
     if name == "id":
@@ -55,26 +53,14 @@ def _passes(network: Network, name: str, values: list[str], used: Collection[str
 def select_for_prune(networks: Sequence[Network], filters: Filters, now: float) -> list[Network]:
     """The networks that ``prune`` may remove as far as its filters go; ``now`` in seconds since the epoch.
 
-    Filters: ``until`` (made before then), ``label``, ``label!``. Raises InvalidArgument.
+    Filters: ``until`` (made then or before), ``label`` and ``label!`` (:func:`labels_fit`). Raises InvalidArgument.
     """
-    for name in filters:
-        if name not in ("until", "label", "label!"):
-            raise InvalidArgument(f"invalid filter '{name}'", hint="known are until, label, label!")
-    moments = filters.get("until") or []
-    if len(moments) > 1:
-        raise InvalidArgument("more than one until filter specified")
-    limit = until_moment(moments[0], now) if moments else None
+    check_names(filters, ("until", "label", "label!"))
+    limit = until_limit(filters, now)
     return [
         network
         for network in networks
         if not network.predefined
         and (limit is None or to_seconds(network.created) <= limit)
-        and all(has_label(network, value) for value in filters.get("label") or [])
-        and not any(has_label(network, value) for value in filters.get("label!") or [])
+        and labels_fit(network.labels, filters)
     ]
-
-
-def has_label(network: Network, wanted: str) -> bool:
-    """Whether a network has label ``NAME`` or ``NAME=VALUE``."""
-    key, equals, value = wanted.partition("=")
-    return key in network.labels and (not equals or network.labels[key] == value)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tare.engine.events import Events
+from tare.engine.prune_filters import labels_fit
 from tare.engine.requests import Filters
 from tare.engine.volume_copies import VolumeCopies
 from tare.engine.volume_files import VolumeFiles
@@ -152,7 +153,7 @@ class Volumes:
         for volume in await self._volumes.list():
             if volume.users or volume.name in kept or not (everything or volume.anonymous):
                 continue
-            if not _fits(volume, values):
+            if not labels_fit(volume.labels, values):
                 continue
             try:
                 size = await self._volumes.usage(volume.name)
@@ -180,7 +181,7 @@ class Volumes:
                 (not values.get("name") or any(_named(volume.name, value) for value in values["name"]))
                 and (not values.get("driver") or volume.driver in values["driver"])
                 and (wanted is None or (not volume.users) is wanted)
-                and _fits(volume, values)
+                and labels_fit(volume.labels, values)
             )
             if fits:
                 chosen.append(volume)
@@ -220,18 +221,3 @@ def _named(name: str, wanted: str) -> bool:
         return wanted == name or re.search(wanted, name) is not None
     except re.error:
         return wanted == name
-
-
-def _fits(volume: Volume, filters: Filters) -> bool:
-    """Whether the volume has all of ``label``, and not all of ``label!``."""
-    if filters.get("label") and not _labelled(volume, filters["label"]):
-        return False
-    return not (filters.get("label!") and _labelled(volume, filters["label!"]))
-
-
-def _labelled(volume: Volume, wanted: list[str]) -> bool:
-    for item in wanted:
-        key, equals, value = item.partition("=")
-        if key not in volume.labels or (equals and volume.labels[key] != value):
-            return False
-    return True

@@ -1,7 +1,7 @@
 """How two images differ: files, packages, and fields of their configurations.
 
-Files are compared as a container sees them. What counts: the kind, the content, mode, owner and the target of a link;
-what does not: times, extended attributes, device numbers, and which of several names is the hard link.
+Files are compared as a container sees them. What counts: the kind, the content, mode, owner, the target of a link,
+device numbers and extended attributes; what does not: times, and which of several names is the hard link.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class FileChange(msgspec.Struct, kw_only=True):
     """A name: ``before`` and ``after`` are the bytes of the file, None where it is not there.
 
     ``kind`` is the newer one (``file``, ``directory``, ``symlink`` …), ``what`` says in which respects a changed one
-    differs: ``kind``, ``content``, ``target``, ``mode``, ``owner``.
+    differs: ``kind``, ``content``, ``target``, ``mode``, ``owner``, ``device``, ``xattrs``.
     """
 
     path: str
@@ -153,6 +153,10 @@ def _respects(old: Node, new: Node) -> list[str]:
         found.append("mode")
     if (old.uid, old.gid) != (new.uid, new.gid):
         found.append("owner")
+    if old.kind in (Kind.CHARACTER, Kind.BLOCK) and old.device != new.device:
+        found.append("device")
+    if old.xattrs != new.xattrs:
+        found.append("xattrs")
     return found
 
 

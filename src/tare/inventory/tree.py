@@ -7,7 +7,7 @@ Nothing here recurses: a path may have two thousand components.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -15,6 +15,7 @@ from tare.archive.entry import Entry, Kind
 from tare.archive.tar_reader import OPAQUE_MARKER, WHITEOUT_PREFIX
 from tare.errors import DataCorrupt
 
+_NO_XATTRS: Mapping[str, bytes] = {}  # one for all: a tree has a million names
 _METADATA_PREFIX = ".wh..wh."
 _NAMES_LIMIT = 2_000_000  # of all layers of an image; a path of 4095 bytes may make two thousand directories
 _LINK_LIMIT = 40  # symbolic links followed in one path, path_resolution(7)
@@ -59,6 +60,8 @@ class Node:
     uid: int = 0
     gid: int = 0
     target: str = ""
+    device: tuple[int, int] = (0, 0)
+    xattrs: Mapping[str, bytes] = field(default_factory=lambda: _NO_XATTRS)
     content: Content | None = None
     children: dict[str, Node] = field(default_factory=dict)
     opaque: bool = False
@@ -156,6 +159,8 @@ class LayerTree:
             uid=first.uid,
             gid=first.gid,
             target=first.target,
+            device=first.device,
+            xattrs=first.xattrs,
             content=first.content,
         )
 
@@ -250,6 +255,8 @@ def _drop_marks(node: Node) -> None:
 
 def _describe(node: Node, entry: Entry) -> None:
     node.mode, node.uid, node.gid = entry.mode, entry.uid, entry.gid
+    node.device = (entry.major, entry.minor)
+    node.xattrs = entry.xattrs or _NO_XATTRS
 
 
 def walk(root: Node) -> Iterator[tuple[str, Node]]:

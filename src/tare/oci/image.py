@@ -67,12 +67,16 @@ class History(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
 
 
 class ImageConfig(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
-    """The image configuration; the sha256 of its bytes is the image ID. ``created`` is RFC 3339."""
+    """The image configuration; the sha256 of its bytes is the image ID. ``created`` is RFC 3339.
+
+    ``docker_version`` is in images that an engine committed or imported; Tare writes none.
+    """
 
     architecture: str
     os: str
     created: str | None = None
     author: str = ""
+    docker_version: str = ""
     variant: str = ""
     config: ExecutionConfig = ExecutionConfig()
     rootfs: RootFS = RootFS()
@@ -104,10 +108,10 @@ class Manifest(
     frozen=True,
     kw_only=True,
 ):
-    """An image manifest."""
+    """An image manifest; many writers leave its own media type out, which image-spec lets them."""
 
     schema_version: int
-    media_type: str
+    media_type: str = ""
     config: Descriptor
     layers: list[Descriptor]
     annotations: dict[str, str] | None = None
@@ -123,7 +127,7 @@ class Index(
     """An image index (image-index.md); ``index.json`` of an image layout is one."""
 
     schema_version: int
-    media_type: str
+    media_type: str = ""
     manifests: list[Descriptor]
     annotations: dict[str, str] | None = None
 

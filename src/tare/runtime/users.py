@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.archive.confined import open_in_root
+from tare.archive.confined import open_file_in_root
 from tare.errors import InvalidArgument
 
 MAX_FILE = 8 << 20
@@ -61,15 +61,12 @@ def resolve_user(root: Path, user: str, group_add: Sequence[str] = ()) -> UserId
 def _lines(root: Path, path: str) -> list[str]:
     """The lines of a file of the image, which may be missing; a symbolic link cannot lead out of ``root``."""
     try:
-        fd = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        fd = open_file_in_root(root, path)
+    except OSError:
         return []
     with os.fdopen(fd, "rb") as stream:
-        try:
-            data = stream.read(MAX_FILE + 1)
-        except (IsADirectoryError, BlockingIOError):
-            return []
-    if data is None or len(data) > MAX_FILE:
+        data = stream.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
         raise InvalidArgument(f"{path} in the image is larger than {MAX_FILE} bytes")
     lines = (line.strip() for line in data.decode(errors="replace").splitlines())
     return [line for line in lines if line and not line.startswith("#")]

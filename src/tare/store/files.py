@@ -209,19 +209,21 @@ async def stage(
     Exhausted without space; nothing is left then, nor when the caller is cancelled.
     """
     return await run_undoable(
-        lambda abort: _stage(directory, produce, what, expected, abort, durable=durable), StagedFile.discard
+        lambda abort: stage_file(directory, produce, abort, what=what, expected=expected, durable=durable),
+        StagedFile.discard,
     )
 
 
-def _stage(
+def stage_file(
     directory: Path,
     produce: Callable[[BinaryIO], None],
-    what: str,
-    expected: Digest | None,
     abort: Abort,
     *,
-    durable: bool,
+    what: str,
+    expected: Digest | None = None,
+    durable: bool = True,
 ) -> StagedFile:
+    """As :func:`stage`, in the thread of the caller, who may ask for an end through ``abort``."""
     fd, name = tempfile.mkstemp(prefix="stage-", dir=directory)
     path = Path(name)
     try:

@@ -7,13 +7,13 @@ import logging
 import re
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from tare.errors import Conflict, DataCorrupt, InvalidArgument, NotFound
-from tare.model import Digest, Reference
+from tare.model import Digest, Platform, Reference
 from tare.oci.image import MEDIA_TYPE_CONFIG, ImageConfig, encode
 from tare.store.content import ContentStore
 from tare.store.database import Database
@@ -28,8 +28,8 @@ _HEX_ID = re.compile(r"[0-9a-f]{1,64}")
 class Image:
     """A stored image; ``id`` is the digest of its configuration, ``size`` the sum of its layer tars in bytes.
 
-    ``created`` is when it came into this store, in seconds since the epoch. ``digests`` are the names with a digest
-    that registries know it by.
+    ``created`` is when it came into this store, ``tagged`` when it got the latest of its names, in seconds since the
+    epoch; None without a name. ``digests`` are the names with a digest that registries know it by.
     """
 
     id: Digest
@@ -38,6 +38,12 @@ class Image:
     size: int
     created: float
     digests: tuple[Reference, ...] = ()
+    tagged: float | None = None
+
+    @property
+    def platform(self) -> Platform:
+        """What the configuration says it is for."""
+        return Platform(self.config.os, self.config.architecture, self.config.variant)
 
     @property
     def diff_ids(self) -> tuple[Digest, ...]:
@@ -59,12 +65,21 @@ class KnownAs:
 
 
 @dataclass(frozen=True, slots=True)
+class NewImage:
+    """The bytes of an image's configuration, and the names that it gets."""
+
+    document: bytes
+    tags: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Row:
     id: Digest
     size: int
     created: float
     tags: tuple[Reference, ...]
     digests: tuple[Reference, ...]
+    tagged: float | None
 
 
 class ImageStore:
@@ -83,32 +98,66 @@ class ImageStore:
         return await self.create_from(encode(config), tag=tag)
 
     async def create_from(
-        self, document: bytes, *, tag: Reference | None = None, known_as: KnownAs | None = None
+        self, document: bytes, *, tag: Reference | None = None, beside: bool = False, known_as: KnownAs | None = None
     ) -> Digest:
-        """As :meth:`create`, from the configuration's own bytes, which decide the ID. Raises DataCorrupt."""
+        """As :meth:`create`, from the configuration's own bytes, which decide the ID.
+
+        ``beside``: see :meth:`tag`. With ``known_as``, images of the same index keep the tag. Raises DataCorrupt.
+        """
         config = _decode(document, "image configuration")
         async with self._leases.hold() as lease:
             digest = await self._content.write(document, MEDIA_TYPE_CONFIG, lease)
+            platform = Platform(config.os, config.architecture, config.variant)
+            kept = await self._beside(tag, platform) if tag is not None and beside else ()
 
             def insert(connection: sqlite3.Connection) -> None:
                 _insert_image(connection, digest, config.rootfs.diff_ids)
-                if tag is not None:
-                    _set_tag(connection, tag, digest)
                 if known_as is not None:
                     _set_digest(connection, known_as, digest)
+                if tag is not None:
+                    _set_tag(connection, tag, digest, [*kept, *_siblings(connection, known_as)])
 
             await self._db.write(insert)
         return digest
 
+    async def create_all(self, new: Sequence[NewImage]) -> list[dict[Reference, Digest]]:
+        """Store several images and name them: all or, when anything goes wrong, none.
+
+        Images for different platforms have a name together, of the same platform the last one. Returns for each the
+        names that another image had, with that image's ID. Raises DataCorrupt, and NotFound for a missing layer.
+        """
+        configs = [_decode(item.document, "image configuration") for item in new]
+        async with self._leases.hold() as lease:
+            digests = [await self._content.write(item.document, MEDIA_TYPE_CONFIG, lease) for item in new]
+
+            def insert(connection: sqlite3.Connection) -> list[dict[Reference, Digest]]:
+                bearers: dict[Reference, dict[Platform, Digest]] = {}
+                for item, config, digest in zip(new, configs, digests, strict=True):
+                    _insert_image(connection, digest, config.rootfs.diff_ids)
+                    for name in item.tags:
+                        platform = Platform(config.os, config.architecture, config.variant)
+                        bearers.setdefault(name, {})[platform] = digest
+                taken: dict[Reference, Digest] = {}
+                for name, images in bearers.items():
+                    several = list(images.values())
+                    former = [row.id for row in _tagged(connection, name) if row.id not in several]
+                    if former:
+                        taken[name] = former[0]
+                    for digest in several:
+                        _set_tag(connection, name, digest, several)
+                return [{name: taken[name] for name in item.tags if name in taken} for item in new]
+
+            return await self._db.write(insert)
+
     async def know(self, image: Digest, known_as: KnownAs, *, tag: Reference | None = None) -> None:
-        """Note what a registry knows the image by, and name it. Raises NotFound."""
+        """Note what a registry knows the image by, and name it beside those of the same index. Raises NotFound."""
 
         def insert(connection: sqlite3.Connection) -> None:
             if connection.execute("SELECT 1 FROM images WHERE id = ?", (str(image),)).fetchone() is None:
                 raise NotFound(f"No such image: {image}")
             _set_digest(connection, known_as, image)
             if tag is not None:
-                _set_tag(connection, tag, image)
+                _set_tag(connection, tag, image, _siblings(connection, known_as))
 
         await self._db.write(insert)
 
@@ -125,44 +174,57 @@ class ImageStore:
             for repository, digest, manifest in rows
         ]
 
-    async def tag(self, image: Digest, reference: Reference) -> None:
-        """Let ``reference`` name the image; another image that had it loses it. Raises NotFound."""
+    async def tag(self, image: Digest, reference: Reference, *, beside: bool = False) -> None:
+        """Let ``reference`` name the image; other images that had it lose it.
+
+        With ``beside``, images for other platforms keep it: the name stands for one image of each platform, as an
+        index of a registry does. Raises NotFound.
+        """
+        kept = await self._beside(reference, (await self.get(image)).platform) if beside else ()
 
         def update(connection: sqlite3.Connection) -> None:
             if connection.execute("SELECT 1 FROM images WHERE id = ?", (str(image),)).fetchone() is None:
                 raise NotFound(f"No such image: {image}")
-            _set_tag(connection, reference, image)
+            _set_tag(connection, reference, image, kept)
 
         await self._db.write(update)
 
-    async def untag(self, reference: Reference) -> Digest:
-        """Take a tag, or a digest of a repository, away; the image stays. Returns the image's ID. Raises NotFound."""
+    async def untag(self, reference: Reference, image: Digest) -> None:
+        """Take a tag, or a digest of a repository, away from one image, which stays. Raises NotFound."""
 
-        def update(connection: sqlite3.Connection) -> Digest:
+        def update(connection: sqlite3.Connection) -> None:
             if reference.digest is not None:
-                row = connection.execute(
-                    "DELETE FROM image_digests WHERE repository = ? AND digest = ? RETURNING image",
-                    (reference.name, str(reference.digest)),
-                ).fetchone()
-                if row is None:
-                    raise NotFound(f"No such image: {reference.familiar()}")
-                return Digest.parse(row[0])
-            row = connection.execute(
-                "DELETE FROM tags WHERE reference = ? RETURNING image", (_key(reference),)
-            ).fetchone()
-            if row is None:
+                gone = connection.execute(
+                    "DELETE FROM image_digests WHERE repository = ? AND digest = ? AND image = ?",
+                    (reference.name, str(reference.digest), str(image)),
+                )
+            else:
+                parameters = (_key(reference), str(image))
+                gone = connection.execute("DELETE FROM tags WHERE reference = ? AND image = ?", parameters)
+            if not gone.rowcount:
                 raise NotFound(f"No such image: {reference.familiar()}")
-            return Digest.parse(row[0])
 
-        return await self._db.write(update)
+        await self._db.write(update)
 
-    async def resolve(self, name: str) -> Image:
+    async def resolve(self, name: str, platform: Platform | None = None) -> Image:
         """The image that a user means: ``name[:tag]``, ``name@digest``, an ID or the start of one; a name wins.
 
-        Raises NotFound and, for a start that several IDs have, Conflict.
+        Where a name stands for several platforms it is the image for ``platform``, else for this machine, else the
+        youngest one: the result may be for another platform than the one asked for. Raises NotFound and, for a start
+        that several IDs have, Conflict.
         """
-        row = await self._db.read(lambda connection: _resolve(connection, name))
-        return await self._load(row)
+        rows = await self._db.read(lambda connection: _resolve(connection, name))
+        if len(rows) == 1:
+            return await self._load(rows[0])
+        return _choose([await self._load(row) for row in rows], platform)
+
+    async def named(self, reference: Reference) -> list[Image]:
+        """All images that have this name, for different platforms, the last one that got it first."""
+        rows = await self._db.read(lambda connection: _tagged(connection, reference))
+        return [await self._load(row) for row in rows]
+
+    async def _beside(self, reference: Reference, platform: Platform) -> list[Digest]:
+        return [image.id for image in await self.named(reference) if image.platform != platform]
 
     async def get(self, digest: Digest) -> Image:
         """The image with this ID. Raises NotFound."""
@@ -170,6 +232,13 @@ class ImageStore:
         if row is None:
             raise NotFound(f"No such image: {digest}")
         return await self._load(row)
+
+    async def names(self) -> list[tuple[Reference, Digest]]:
+        """Every name with the image that has it, sorted by name."""
+        rows = await self._db.read(
+            lambda connection: connection.execute("SELECT reference, image FROM tags ORDER BY reference").fetchall()
+        )
+        return [(Reference.parse(text, default_tag=""), Digest.parse(image)) for text, image in rows]
 
     async def in_repository(self, name: str) -> tuple[list[tuple[Reference, Digest]], bool]:
         """The tags of a repository (domain and path) with their images, and whether it has any tag or digest here."""
@@ -185,6 +254,20 @@ class ImageStore:
             return tags, bool(tags or digests)
 
         return await self._db.read(query)
+
+    async def ids(self, names: Iterable[str]) -> dict[str, Digest]:
+        """The IDs of the images that these names stand for, as :meth:`resolve` has it; what names none is left out."""
+
+        def look(connection: sqlite3.Connection) -> dict[str, Digest]:
+            found = {}
+            for name in set(names):
+                try:
+                    found[name] = _resolve(connection, name)[0].id
+                except (NotFound, InvalidArgument, Conflict):
+                    continue
+            return found
+
+        return await self._db.read(look)
 
     async def list(self) -> list[Image]:
         """All images, newest first; without those whose configuration is damaged, which must not hide the others."""
@@ -233,7 +316,15 @@ class ImageStore:
 
     async def _load(self, row: _Row) -> Image:
         config = _decode(await self._content.read(row.id), str(row.id))
-        return Image(id=row.id, config=config, tags=row.tags, size=row.size, created=row.created, digests=row.digests)
+        return Image(
+            id=row.id,
+            config=config,
+            tags=row.tags,
+            size=row.size,
+            created=row.created,
+            digests=row.digests,
+            tagged=row.tagged,
+        )
 
 
 def _decode(document: bytes, what: str) -> ImageConfig:
@@ -264,12 +355,37 @@ def _insert_image(connection: sqlite3.Connection, digest: Digest, diff_ids: Iter
         )
 
 
-def _set_tag(connection: sqlite3.Connection, reference: Reference, image: Digest) -> None:
+def _set_tag(connection: sqlite3.Connection, reference: Reference, image: Digest, kept: Sequence[Digest] = ()) -> None:
     connection.execute(
-        "INSERT INTO tags VALUES (?, ?, ?) ON CONFLICT (reference) DO UPDATE"
-        " SET image = excluded.image, updated = excluded.updated",
-        (_key(reference), str(image), time.time()),
+        "DELETE FROM tags WHERE reference = ? AND image NOT IN (SELECT value FROM json_each(?))",
+        (_key(reference), json.dumps([str(digest) for digest in kept])),
     )
+    connection.execute("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", (_key(reference), str(image), time.time()))
+
+
+def _choose(images: Sequence[Image], platform: Platform | None) -> Image:
+    """The image for the platform that is asked for, else for this machine, else the first."""
+    for wanted in (platform, Platform.host()):
+        for image in images:
+            if wanted is not None and image.platform.satisfies(wanted):
+                return image
+    return images[0]
+
+
+def _tagged(connection: sqlite3.Connection, reference: Reference) -> list[_Row]:
+    found = connection.execute(*_named(reference)).fetchall()
+    return [row for (key,) in found if (row := _one(connection, key)) is not None]
+
+
+def _siblings(connection: sqlite3.Connection, known_as: KnownAs | None) -> list[Digest]:
+    """The images behind the same index."""
+    if known_as is None:
+        return []
+    found = connection.execute(
+        "SELECT image FROM image_digests WHERE repository = ? AND digest = ?",
+        (known_as.repository, str(known_as.digest)),
+    ).fetchall()
+    return [Digest.parse(image) for (image,) in found]
 
 
 def _set_digest(connection: sqlite3.Connection, known_as: KnownAs, image: Digest) -> None:
@@ -282,13 +398,14 @@ def _set_digest(connection: sqlite3.Connection, known_as: KnownAs, image: Digest
 def _rows(connection: sqlite3.Connection, pattern: str) -> list[_Row]:
     found = connection.execute(
         "SELECT id, size, created, (SELECT json_group_array(reference) FROM tags WHERE image = images.id),"
-        " (SELECT json_group_array(repository || '@' || digest) FROM image_digests WHERE image = images.id)"
+        " (SELECT json_group_array(repository || '@' || digest) FROM image_digests WHERE image = images.id),"
+        " (SELECT max(updated) FROM tags WHERE image = images.id)"
         " FROM images WHERE id LIKE ? ORDER BY created DESC, rowid DESC",
         (pattern,),
     ).fetchall()
     return [
-        _Row(Digest.parse(key), size, created, _references(tags), _references(digests))
-        for key, size, created, tags, digests in found
+        _Row(Digest.parse(key), size, created, _references(tags), _references(digests), tagged)
+        for key, size, created, tags, digests, tagged in found
     ]
 
 
@@ -301,25 +418,24 @@ def _one(connection: sqlite3.Connection, digest: str) -> _Row | None:
     return rows[0] if rows else None
 
 
-def _resolve(connection: sqlite3.Connection, name: str) -> _Row:
+def _resolve(connection: sqlite3.Connection, name: str) -> list[_Row]:
     if not name:
         raise InvalidArgument("invalid reference format: the image name is empty")
     by_id = name.removeprefix("sha256:")
     if (name.startswith("sha256:") or len(by_id) == 64) and _HEX_ID.fullmatch(by_id):
-        return _by_prefix(connection, by_id, name)
+        return [_by_prefix(connection, by_id, f"sha256:{by_id}" if len(by_id) == 64 else name)]
     try:
         reference = Reference.parse(name)
     except InvalidArgument:
         if _HEX_ID.fullmatch(by_id):
-            return _by_prefix(connection, by_id, name)
+            return [_by_prefix(connection, by_id, name)]
         raise
-    row = connection.execute(*_named(reference)).fetchone()
-    if row is not None and (image := _one(connection, row[0])) is not None:
-        return image
+    if tagged := _tagged(connection, reference):
+        return tagged
     if reference.digest is not None and (image := _one(connection, str(reference.digest))) is not None:
-        return image
+        return [image]
     if _HEX_ID.fullmatch(name):
-        return _by_prefix(connection, name, reference.familiar())
+        return [_by_prefix(connection, name, reference.familiar())]
     raise NotFound(f"No such image: {reference.familiar()}")
 
 
@@ -327,10 +443,10 @@ def _named(reference: Reference) -> tuple[str, tuple[str, ...]]:
     """The query for the images that have a name; with a digest, a tag counts for nothing, as in Docker."""
     if reference.digest is not None:
         return (
-            "SELECT image FROM image_digests WHERE repository = ? AND digest = ? ORDER BY updated DESC",
+            "SELECT image FROM image_digests WHERE repository = ? AND digest = ? ORDER BY updated DESC, rowid DESC",
             (reference.name, str(reference.digest)),
         )
-    return "SELECT image FROM tags WHERE reference = ?", (_key(reference),)
+    return "SELECT image FROM tags WHERE reference = ? ORDER BY updated DESC, rowid DESC", (_key(reference),)
 
 
 def _by_prefix(connection: sqlite3.Connection, prefix: str, shown: str) -> _Row:

@@ -9,11 +9,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from tare.archive.compression import Compression, compressor, decompress
 from tare.archive.expansion import Counted, Expanded, ExpansionLimits
+from tare.archive.tar_stream import iter_entries
 from tare.base.locks import KeyedLocks
 from tare.base.readers import Readable, VerifyingReader, copy_stream
 from tare.errors import DataCorrupt, InvalidArgument, NotFound
@@ -24,6 +26,49 @@ from tare.store.leases import insert_reference
 from tare.store.placing import place
 
 _SETTINGS = {"size": "bytes", "ratio": "ratio"}
+
+
+class _Copied:
+    """A stream whose bytes are written to ``sink`` as they are read."""
+
+    def __init__(self, stream: Readable, sink: BinaryIO) -> None:
+        self._stream = stream
+        self._sink = sink
+        self.is_broken = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            data = self._stream.read(size)
+        except DataCorrupt:
+            self.is_broken = True
+            raise
+        self._sink.write(data)
+        return data
+
+
+class _Members:
+    """Looks at the members of a layer's tar while it is stored."""
+
+    def __init__(self) -> None:
+        self._fault: DataCorrupt | None = None
+
+    def copy(self, stream: Readable, sink: BinaryIO) -> None:
+        """Copy all of the tar. Raises what the stream raises."""
+        copied = _Copied(stream, sink)
+        try:
+            for _ in iter_entries(copied):
+                pass
+        except DataCorrupt as error:
+            if copied.is_broken:
+                raise
+            self._fault = error  # told when all has come: that it is another layer would be the better reason
+        copy_stream(stream, sink)
+
+    def check(self, staged: StagedFile) -> None:
+        """Raise DataCorrupt, the staged file deleted, for members such as no layer may have."""
+        if self._fault is not None:
+            staged.discard()
+            raise self._fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +101,7 @@ class LayerStore:
         ``expected`` tar, and Exhausted; nothing is stored then.
         """
         staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
-        return await self._install(staged, lease)
+        return await self.install(staged, lease)
 
     async def is_whole(self, diff_id: Digest) -> bool:
         """Whether the layer is stored and its file has the size that it must have; its bytes are not read.
@@ -77,13 +122,16 @@ class LayerStore:
         return stat.S_ISREG(status.st_mode) and status.st_size == size
 
     async def import_stream(self, stream: Readable, expected: Digest | None, *, lease: str | None = None) -> Layer:
-        """Store an uncompressed tar. Raises DataCorrupt when it is not the ``expected`` one, Exhausted."""
+        """Store an uncompressed tar that comes from outside.
 
-        def produce(sink: BinaryIO) -> None:
-            copy_stream(stream, sink)
-
+        Raises DataCorrupt when it is not the ``expected`` one, or its members are such as no layer may have
+        (:func:`~tare.archive.tar_stream.iter_entries`); Exhausted.
+        """
+        members = _Members()
+        produce = partial(members.copy, stream)
         staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
-        return await self._install(staged, lease)
+        members.check(staged)
+        return await self.install(staged, lease)
 
     async def import_compressed(
         self,
@@ -108,10 +156,12 @@ class LayerStore:
                 code="layer-bomb",
             )
 
+        members = _Members()
+
         def produce(sink: BinaryIO) -> None:
             with blob.open("rb", buffering=0) as source:
                 compressed = Counted(source, observe)
-                copy_stream(Expanded(decompress(compressed), compressed, limits, refuse), sink)
+                members.copy(Expanded(decompress(compressed), compressed, limits, refuse), sink)
 
         try:
             staged = await stage(self._staging, produce, what=f"layer {expected}", expected=expected)
@@ -121,7 +171,8 @@ class LayerStore:
                 hint="whoever made the image has to make it again",
                 code=error.code or "layer-differs",
             ) from error
-        return await self._install(staged, lease)
+        members.check(staged)
+        return await self.install(staged, lease)
 
     @asynccontextmanager
     async def compressed(
@@ -155,14 +206,20 @@ class LayerStore:
             await asyncio.to_thread(staged.discard)
 
     async def hold(self, diff_id: Digest, lease: str) -> bool:
-        """Let ``lease`` hold a layer; False where the store has none, or of its file less than all.
+        """Let ``lease`` hold a layer; False where the store has none."""
+        return await self._hold(diff_id, lease, whole=False)
 
-        For those who would get it: so a layer whose file is gone or cut short is healed by pulling or loading it.
+    async def hold_whole(self, diff_id: Digest, lease: str) -> bool:
+        """As :meth:`hold`, but False also for a layer whose file is gone or has another size.
+
+        For those who would get the layer if it were not here: so they heal it.
         """
+        return await self._hold(diff_id, lease, whole=True)
 
+    async def _hold(self, diff_id: Digest, lease: str, *, whole: bool) -> bool:
         def insert(connection: sqlite3.Connection) -> bool:
             row = connection.execute("SELECT size FROM layers WHERE diff_id = ?", (str(diff_id),)).fetchone()
-            if row is None or not self._has_file(diff_id, row[0]):
+            if row is None or (whole and not self._has_file(diff_id, row[0])):
                 return False
             insert_reference(connection, lease, "layer", str(diff_id))
             return True
@@ -199,7 +256,8 @@ class LayerStore:
 
         return await self._db.read(measure)
 
-    async def _install(self, staged: StagedFile, lease: str | None) -> Layer:
+    async def install(self, staged: StagedFile, lease: str | None) -> Layer:
+        """Store a layer's complete file, which gets its final name; idempotent. Raises Exhausted."""
         diff_id = str(staged.digest)
 
         def insert(connection: sqlite3.Connection) -> None:

@@ -43,9 +43,9 @@ class Store:
         self.leases = Leases(db)
         self.content = ContentStore(db, self._blobs, self._staging, self._locks)
         self.layers = LayerStore(db, self._layer_files, self._staging, self._locks)
+        self.layer_blobs = LayerBlobs(db)
         unpacked = UnpackedSnapshotter(db, self._snapshot_root, self.layers, self._locks)
         self.snapshots: Snapshotter = unpacked
-        self.layer_blobs = LayerBlobs(db)
         self.images = ImageStore(db, self.content, self.leases)
         self.origins = Origins(db)
         self._collecting = asyncio.Lock()
@@ -62,6 +62,11 @@ class Store:
                 collect=self.collect,
             )
         )
+
+    @property
+    def staging(self) -> Path:
+        """Where files are written before they get their names; emptied at the start."""
+        return self._staging
 
     @classmethod
     async def open(cls, data_root: Path) -> Store:
@@ -137,8 +142,11 @@ def _make_root(root: Path) -> Path:
     root = root.absolute()
     with disk_errors(root):
         root.mkdir(mode=0o711, parents=True, exist_ok=True)
-        for name in ("blobs/sha256", "layers", "snapshots", "staging"):
-            (root / name).mkdir(mode=0o711, parents=True, exist_ok=True)
+        (root / "blobs/sha256").mkdir(parents=True, exist_ok=True)
+        for name in ("blobs", "layers", "snapshots", "staging"):
+            (root / name).mkdir(exist_ok=True)
+            # No user of the host may start a layer's setuid programs or open its device nodes (as in CVE-2021-41091).
+            (root / name).chmod(0o700)
     return root
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -19,6 +18,7 @@ from tare.archive.diff import write_upper
 from tare.archive.resource import write_changes
 from tare.archive.tar_reader import extract_layer
 from tare.archive.tar_writer import TarWriter
+from tare.base import trees
 from tare.base.locks import KeyedLocks, SharedLock
 from tare.base.readers import Readable
 from tare.base.shielding import finish
@@ -105,7 +105,7 @@ class UnpackedSnapshotter:
             try:
                 yield staging, size
             finally:
-                await finish(asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True), what=f"delete {staging}")
+                await finish(asyncio.to_thread(trees.try_to_remove_tree, staging), what=f"delete {staging}")
         finally:
             self.unfinished.discard(staging.name)
 
@@ -132,7 +132,7 @@ class UnpackedSnapshotter:
                 _sync_file_system(self._root)  # the row must not outlive a power failure that the files do not
                 return disk_usage(directory, itself=False)
             except BaseException:
-                shutil.rmtree(directory.parent, ignore_errors=True)
+                trees.try_to_remove_tree(directory.parent)
                 raise
 
     def _adopt(self, connection: sqlite3.Connection, made: list[int], key: str, staging: Path, size: int) -> None:
@@ -252,7 +252,7 @@ class UnpackedSnapshotter:
                     "UPDATE snapshots SET kind = 'committed', size = ? WHERE id = ?", (size, snapshot.id)
                 )
             )
-            await asyncio.to_thread(shutil.rmtree, upper.parent / "work", ignore_errors=True)
+            await asyncio.to_thread(trees.try_to_remove_tree, upper.parent / "work")
         return Lower(key)
 
     def _measure_unmounted(self, key: str, upper: Path) -> int:
@@ -376,7 +376,7 @@ class UnpackedSnapshotter:
 def remove_tree(path: Path) -> None:
     """Delete a snapshot's directory; quiet when it is gone. Raises InternalError naming it."""
     try:
-        shutil.rmtree(path)
+        trees.remove_tree(path)
     except FileNotFoundError:
         return
     except OSError as error:

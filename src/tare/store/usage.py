@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from tare.base.trees import scan_directory
 
 _BLOCK = 512  # bytes of st_blocks' unit, whatever the file system's own is (stat(3type))
 
@@ -18,24 +21,29 @@ def disk_usage(directory: Path, *, itself: bool = True) -> int:
     pending = [os.fspath(directory)]
     while pending:
         try:
-            found = os.scandir(pending.pop())
+            with scan_directory(pending.pop()) as found:
+                total += _usage_of(found, seen, pending)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        with found:
-            for item in found:
-                try:
-                    status = item.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                is_directory = item.is_dir(follow_symlinks=False)
-                if status.st_nlink > 1 and not is_directory:
-                    identity = (status.st_dev, status.st_ino)
-                    if identity in seen:
-                        continue
-                    seen.add(identity)
-                total += status.st_blocks * _BLOCK
-                if is_directory:
-                    pending.append(item.path)
+    return total
+
+
+def _usage_of(found: Iterator[tuple[str, os.DirEntry[str]]], seen: set[tuple[int, int]], pending: list[str]) -> int:
+    total = 0
+    for path, item in found:
+        try:
+            status = item.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        is_directory = item.is_dir(follow_symlinks=False)
+        if status.st_nlink > 1 and not is_directory:
+            identity = (status.st_dev, status.st_ino)
+            if identity in seen:
+                continue
+            seen.add(identity)
+        total += status.st_blocks * _BLOCK
+        if is_directory:
+            pending.append(path)
     return total
 
 

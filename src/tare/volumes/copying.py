@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tare.base.trees import remove_tree
 from tare.kernel.filesystem import copy_data, reflink, sync_filesystem
 from tare.store.usage import disk_usage
 
@@ -208,7 +208,7 @@ class TreeCopy:
 def _remove(path: str) -> None:
     try:
         if stat.S_ISDIR(os.lstat(path).st_mode):
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             os.unlink(path)  # noqa: PTH108
     except FileNotFoundError:

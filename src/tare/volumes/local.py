@@ -7,11 +7,11 @@ import errno
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from tare.base.atomic import fsync_directory
+from tare.base.trees import remove_tree
 from tare.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.kernel.mounts import unmount
 from tare.store.space import disk_errors
@@ -156,9 +156,9 @@ class LocalDriver:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise InternalError(f"{self._root / name}: cannot delete: {error.strerror}") from error
-            shutil.rmtree(doomed)
+            remove_tree(doomed)
             (self._root / name).rename(doomed)
-        shutil.rmtree(doomed)
+        remove_tree(doomed)
 
     def _doom(self, name: str) -> None:
         with disk_errors(self._root):
@@ -169,7 +169,7 @@ class LocalDriver:
         self._root.mkdir(mode=0o701, parents=True, exist_ok=True)
         for path in list(self._root.iterdir()):
             if path.name.startswith(_DELETING) and holder_of(path) is None:
-                shutil.rmtree(path)
+                remove_tree(path)
             elif path.name.startswith(_DOOMED):
                 name = path.name.removeprefix(_DOOMED)
                 if name in known:

@@ -10,13 +10,13 @@ import asyncio
 import logging
 import os
 import re
-import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tare.base.atomic import fsync_directory
+from tare.base.trees import remove_tree
 from tare.errors import Conflict, InternalError, InvalidArgument, NotFound
 from tare.kernel.filesystem import exchange
 from tare.model import new_id
@@ -100,7 +100,7 @@ class SnapshotStore:
     def discard(self, directory: Path) -> None:
         """Delete such a directory; quiet when it is gone. Blocks."""
         if directory.exists():
-            shutil.rmtree(directory)
+            remove_tree(directory)
 
     async def add(self, snapshot: Snapshot) -> None:
         """Write the row of a directory that is complete. Raises Conflict for a name that is taken, NotFound."""
@@ -219,7 +219,7 @@ class SnapshotStore:
     def uninstall(self, volume: str) -> None:
         """Undo :meth:`install`. Blocks."""
         if (self._volumes / volume / _UNFINISHED).exists():
-            shutil.rmtree(self._volumes / volume)
+            remove_tree(self._volumes / volume)
 
     def _settle(self, directory: str) -> None:
         fsync_directory(self._root / directory)
@@ -244,7 +244,7 @@ class SnapshotStore:
 def _delete(path: Path) -> None:
     """Delete what a crash has left; what cannot go now, as somebody still writes there, is left to the next start."""
     try:
-        shutil.rmtree(path)
+        remove_tree(path)
     except OSError as error:
         logger.warning("%s, which belongs to nothing, stays until the next start: %s", path, error)
 

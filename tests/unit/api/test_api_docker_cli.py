@@ -14,6 +14,7 @@ from tare.build.dockerfile.source import Source, SourceRange
 from tare.build.failures import BuildStepFailed
 from tare.engine.requests import Exit
 from tare.errors import Conflict, NotFound
+from tare.model import Platform
 from tare.model.container import ContainerState
 
 
@@ -198,8 +199,13 @@ async def test_images_and_image_inspect(docker: Docker) -> None:
 async def test_image_history_tag_rmi_prune(engine: FakeEngine, docker: Docker) -> None:
     assert b"COPY x /" in (await docker("history", "app:1")).out
     assert (await docker("tag", "app:1", "other:2")).code == 0
-    assert engine.images.calls == [("tag", ("app:1", "docker.io/library/other", "2"))]
+    assert ("tag", ("app:1", "docker.io/library/other", "2")) in engine.images.calls
     assert b"Untagged: app:1" in (await docker("rmi", "app:1")).out
+    await docker("history", "--platform", "linux/arm/v7", "app:1")
+    await docker("rmi", "--platform", "linux/arm64,linux/riscv64", "app:1")
+    arm = Platform("linux", "arm", "v7")
+    assert ("platform", arm) in engine.images.calls
+    assert ("remove", (Platform("linux", "arm64"), Platform("linux", "riscv64"))) in engine.images.calls
 
 
 async def test_pull_failures(docker: Docker) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tare.archive.confined import make_directories_in_root, open_in_root, resolve_in_root
+from tare.archive.confined import make_directories_in_root, open_file_in_root, open_in_root, resolve_in_root
 from tare.errors import InvalidArgument
 
 
@@ -85,3 +85,19 @@ def test_make_directories(root: Path) -> None:
 def test_make_directories_refuses_what_is_no_directory(root: Path, path: str) -> None:
     with pytest.raises(InvalidArgument, match="cannot make the directory"):
         make_directories_in_root(root, path, uid=os.getuid(), gid=os.getgid())
+
+
+def test_only_regular_files_are_opened_to_be_read(root: Path) -> None:
+    (root / "text").write_text("x")
+    os.mkfifo(root / "pipe")  # which would wait for a writer
+    (root / "to-text").symlink_to("/text")
+    for name in ("text", "to-text"):
+        fd = open_file_in_root(root, name)
+        assert os.read(fd, 10) == b"x"
+        os.close(fd)
+    with pytest.raises(OSError, match="not a regular file"):
+        open_file_in_root(root, "pipe")
+    with pytest.raises(IsADirectoryError):
+        open_file_in_root(root, ".")
+    with pytest.raises(FileNotFoundError):
+        open_file_in_root(root, "missing")

@@ -320,7 +320,7 @@ async def test_an_image_without_a_name_goes_with_the_last_lease(shop: Workshop) 
         await store.images.tag(image, Reference.parse("kept:1"))
         await store.images.remove_unnamed(image, mine)
         assert [one.id for one in await store.images.list()] == [image]
-        await store.images.untag(Reference.parse("kept:1"))
+        await store.images.untag(Reference.parse("kept:1"), image)
         await store.images.remove_unnamed(image, mine)
         assert await store.images.list() == []
         assert await assemble(mine) == image

@@ -140,7 +140,7 @@ HUGE = b"\x80" + (1 << 40).to_bytes(11, "big")
         (header(b"x", HUGE), "extended header of 1099511627776 bytes"),
         (header(b"L", HUGE), "extended header of 1099511627776 bytes"),
         (header(b"0", b"77777777777\0"), "ends within"),
-        (header(b"S", b"0"), "unsupported type"),
+        (header(b"S", b"0"), "sparse file"),
     ],
 )
 def test_sizes_that_lie(tmp_path: Path, data: bytes, message: str) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tare.engine.clock import to_seconds
 from tare.engine.commit import merge
-from tare.engine.container_filters import select_for_prune, until_moment
+from tare.engine.container_filters import select_for_prune
+from tare.engine.prune_filters import until_moment
 from tare.engine.updates import check_limits, check_policy, parse_set, runtime_resources
 from tare.errors import InvalidArgument
 from tare.kernel.cgroups import CgroupLayout
@@ -115,7 +119,8 @@ NOW = 1704326400.0  # 2024-01-04
         ({"label": ["a"]}, "c1"),
         ({"label": ["a=2"]}, ""),
         ({"label!": ["a"]}, "c2"),
-        ({"label!": ["a", "b"]}, ""),
+        ({"label!": ["a", "b"]}, "c1c2"),
+        ({"label!": ["a", "a=1"]}, "c2"),
     ],
 )
 def test_what_prune_may_remove(filters: dict[str, list[str]], names: str) -> None:
@@ -132,6 +137,37 @@ def test_moments() -> None:
     assert until_moment("1.5", NOW) == 1.5
     assert until_moment("1h30m", NOW) == NOW - 5400
     assert until_moment("2024-01-04T01:00:00+01:00", NOW) == NOW
+    assert until_moment("2024-01-03T21:30:00.5-02:30", NOW) == NOW + 0.5
+
+
+@pytest.fixture
+def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The local time is 14 hours ahead."""
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("text", ["2024-01-04", "2024-01-04T00", "2024-01-04T00:00", "2024-01-04T00:00:00"])
+def test_a_moment_without_zone_is_local(far_east: None, text: str) -> None:
+    assert until_moment(text, NOW) == NOW - 14 * 3600
+    if "T" in text:
+        assert until_moment(f"{text}Z", NOW) == NOW
+
+
+@pytest.mark.parametrize("text", ["", "2024-13-01", "2024-01-04T25", "2024-01-04 00:00", "1x"])
+def test_what_is_no_moment(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="failed to parse value as time or duration"):
+        until_moment(text, NOW)
+
+
+def test_a_fraction_with_a_zone() -> None:
+    assert to_seconds("2024-01-04T01:00:00.25+01:00") == NOW + 0.25
+    assert to_seconds("2024-01-03T23:00:00-01:00") == NOW
+    assert to_seconds("2024-01-04T00:00:00.5Z") == NOW + 0.5
+    assert to_seconds("0001-01-01T00:00:00Z") == to_seconds("") == 0.0
 
 
 def test_changes_are_laid_over_a_configuration() -> None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from layer_parts import Member, directory, file, hardlink, opaque, symlink, whiteout, write_layers
 
+from tare.archive.entry import Entry, Kind
 from tare.cli.image_diff import difference_lines
 from tare.errors import DataCorrupt
 from tare.inventory.difference import Difference, compare, compare_configurations
@@ -66,6 +67,23 @@ def test_each_respect_is_told(tmp_path: Path) -> None:
     assert [row.path for row in found.files[:4]] == ["/come", "/content", "/gone", "/kind"]
     totals = {key: (count.names, count.before, count.after) for key, count in found.totals.items()}
     assert totals == {"added": (1, 0, 7), "removed": (1, 5, 0), "changed": (6, 8, 7)}
+
+
+def test_capabilities_and_device_numbers_count(tmp_path: Path) -> None:
+    def layer(minor: int, xattrs: dict[str, bytes]) -> list[Member]:
+        device = Entry(path="dev", kind=Kind.CHARACTER, mode=0o600, major=1, minor=minor)
+        return [
+            (Entry(path="ping", kind=Kind.FILE, mode=0o755, xattrs=xattrs), b""),
+            hardlink("too", "ping"),
+            (device, b""),
+        ]
+
+    found = difference(tmp_path, [layer(3, {})], [layer(5, {"security.capability": b"\x01\x00\x00\x02"})])
+    assert {path: row[1] for path, row in rows(found).items()} == {
+        "/ping": ["xattrs"],
+        "/too": ["xattrs"],
+        "/dev": ["device"],
+    }
 
 
 def test_only_what_a_container_sees_counts(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import BinaryIO
 import pytest
 
 from tare.errors import Conflict, DataCorrupt, Exhausted, InvalidArgument, NotFound
-from tare.model import Digest, Reference
-from tare.oci.image import ImageConfig, RootFS
+from tare.model import Digest, Platform, Reference
+from tare.oci.image import ImageConfig, RootFS, encode
 from tare.store import files
 from tare.store.store import Store
 
@@ -58,8 +58,9 @@ async def test_blobs_and_layers_are_what_they_are_called(store: Store) -> None:
     digest = await store.content.write(b"data", "text/plain")
     assert digest == Digest.of(b"data") == await store.content.write(b"data", "text/plain")
     assert await store.content.read(digest) == b"data"
-    stored = await store.layers.import_stream(io.BytesIO(b"tar"), Digest.of(b"tar"))
-    assert (stored.diff_id, stored.size) == (Digest.of(b"tar"), 3)
+    tar = bytes(1024)
+    stored = await store.layers.import_stream(io.BytesIO(tar), Digest.of(tar))
+    assert (stored.diff_id, stored.size) == (Digest.of(tar), 1024)
     assert await store.layers.get(stored.diff_id) == stored
     assert files_of(store) == {digest.hex, f"{stored.diff_id.hex}.tar"}
 
@@ -145,7 +146,13 @@ async def test_a_name_wins_over_an_id(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("x", "x:latest"), ("x:1", "x:1"), ("a/b", "a/b:latest"), ("deadbeef", "deadbeef:latest"), ("f" * 64, "f" * 64)],
+    [
+        ("x", "x:latest"),
+        ("x:1", "x:1"),
+        ("a/b", "a/b:latest"),
+        ("deadbeef", "deadbeef:latest"),
+        ("f" * 64, "sha256:" + "f" * 64),
+    ],
 )
 async def test_unknown_names_in_dockers_words(store: Store, name: str, shown: str) -> None:
     with pytest.raises(NotFound) as caught:
@@ -174,11 +181,39 @@ async def test_tags_move_and_go(store: Store) -> None:
     await store.images.tag(two, Reference.parse("app"))
     assert (await store.images.resolve("app")).id == two
     assert (await store.images.get(one)).tags == ()
-    assert await store.images.untag(Reference.parse("app")) == two
     with pytest.raises(NotFound, match="No such image: app:latest"):
-        await store.images.untag(Reference.parse("app"))
+        await store.images.untag(Reference.parse("app"), one)
+    await store.images.untag(Reference.parse("app"), two)
+    with pytest.raises(NotFound, match="No such image: app:latest"):
+        await store.images.untag(Reference.parse("app"), two)
     with pytest.raises(NotFound, match="No such image"):
         await store.images.tag(Digest.of(b"none"), Reference.parse("app"))
+
+
+def foreign(architecture: str, variant: str = "", author: str = "") -> bytes:
+    return encode(ImageConfig(architecture=architecture, os="linux", variant=variant, author=author))
+
+
+async def test_a_name_stands_for_one_image_of_each_platform(store: Store) -> None:
+    app = Reference.parse("app")
+    own = await store.images.create_from(foreign(Platform.host().architecture), tag=app)
+    arm = await store.images.create_from(foreign("arm", "v7"), tag=app, beside=True)
+    risc = await store.images.create_from(foreign("riscv64"), tag=app, beside=True)
+    assert [image.id for image in await store.images.named(app)] == [risc, arm, own]
+    assert (await store.images.resolve("app")).id == own
+    assert (await store.images.resolve("app", Platform("linux", "arm"))).id == arm
+    assert (await store.images.resolve("app", Platform("linux", "arm", "v6"))).id == own  # the caller compares
+    for digest in (own, arm, risc):
+        assert (await store.images.get(digest)).tags == (app,)
+
+    newer = await store.images.create_from(foreign("arm", "v7", author="2"), tag=app, beside=True)
+    assert {image.id for image in await store.images.named(app)} == {own, newer, risc}
+    assert (await store.images.get(arm)).tags == ()
+
+    await store.images.untag(app, own)
+    assert (await store.images.resolve("app")).id == newer  # none for this machine: the youngest
+    await store.images.tag(arm, app)
+    assert [image.id for image in await store.images.named(app)] == [arm]  # a plain tag takes the name from all
 
 
 async def test_images_need_their_layers_and_count_them(store: Store) -> None:

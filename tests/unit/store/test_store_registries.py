@@ -68,10 +68,10 @@ async def test_a_digest_names_the_image(store: Store) -> None:
 async def test_a_digest_is_taken_away(store: Store) -> None:
     image, known_as = await known(store, "reg.test/app", tag="1")
     name = Reference.parse(f"reg.test/app@{known_as.digest}")
-    assert await store.images.untag(name) == image
+    await store.images.untag(name, image)
     assert (await store.images.get(image)).digests == ()
     with pytest.raises(NotFound, match="No such image"):
-        await store.images.untag(name)
+        await store.images.untag(name, image)
     assert (await store.images.resolve("reg.test/app:1")).id == image
 
 
@@ -80,7 +80,7 @@ async def test_manifests_live_as_long_as_the_image(store: Store) -> None:
     assert await store.collect() == 0
     assert await store.content.read(known_as.manifest) == b"manifest "
     assert await store.content.read(known_as.digest) == b"index "
-    await store.images.untag(Reference.parse(f"reg.test/app@{known_as.digest}"))
+    await store.images.untag(Reference.parse(f"reg.test/app@{known_as.digest}"), image)
     assert await store.collect() > 0
     assert {path.name for path in (store.root / "blobs/sha256").iterdir()} == {image.hex}
     again = await known(store, "reg.test/app")
@@ -100,12 +100,24 @@ async def test_images_of_one_index_have_its_digest(store: Store) -> None:
         await store.images.know(second, known_as)
 
 
+async def test_images_of_one_index_share_its_tag(store: Store) -> None:
+    tag = Reference.parse("reg.test/app:1")
+    first, known_as = await known(store, "reg.test/app", author="a")
+    second, _ = await known(store, "reg.test/app", author="b")
+    await store.images.know(first, known_as, tag=tag)
+    await store.images.know(second, known_as, tag=tag)
+    assert [image.id for image in await store.images.named(tag)] == [second, first]
+    third, newer = await known(store, "reg.test/app", author="c")
+    await store.images.know(third, newer, tag=tag)
+    assert [image.id for image in await store.images.named(tag)] == [third]  # of another index: they lose it
+
+
 async def test_an_image_that_a_registry_knows_is_named(store: Store) -> None:
     image, known_as = await known(store, "reg.test/app")
     async with store.leases.hold() as lease:
         await store.images.remove_unnamed(image, lease)
         assert (await store.images.get(image)).tags == ()
-        await store.images.untag(Reference.parse(f"reg.test/app@{known_as.digest}"))
+        await store.images.untag(Reference.parse(f"reg.test/app@{known_as.digest}"), image)
         await store.images.remove_unnamed(image, lease)
     with pytest.raises(NotFound):
         await store.images.get(image)

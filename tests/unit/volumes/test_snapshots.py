@@ -192,7 +192,7 @@ async def test_what_cannot_be_deleted_does_not_keep_the_engine_from_starting(
         raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr("shutil.rmtree", refuse)
+        patched.setattr("tare.volumes.snapshots.remove_tree", refuse)
         await store.recover()
     assert f"{orphan}, which belongs to nothing, stays until the next start" in caplog.text
     await store.recover()

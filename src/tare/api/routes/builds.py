@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import msgspec
@@ -15,11 +14,10 @@ from tare.api.context import cancellable, engine_of
 from tare.api.jsonstream import JsonStream
 from tare.api.respond import json_response
 from tare.api.schema.cache import read_prune, render_pruned
+from tare.api.schema.registries import read_config
 from tare.build.request import Ulimit
 from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, Unsupported
-from tare.model.reference import normal_domain
-from tare.registry.credentials import Credentials, domain_of
 
 CHUNK = 256 * 1024
 
@@ -71,7 +69,7 @@ def read_job(query: MultiMapping[str], request: web.Request) -> BuildJob:
         quiet=params.flag(query, "q"),
         ulimits=_ulimits(query),
         notes=_ignored_limits(query),
-        credentials=_credentials(request.headers.get("X-Registry-Config", "")),
+        credentials=read_config(request.headers.get("X-Registry-Config", "")),
     )
 
 
@@ -90,20 +88,6 @@ def _refuse_foreign(query: MultiMapping[str]) -> None:
         raise InvalidArgument("the daemon on this platform does not support setting security options on build")
     if (text := query.get("cachefrom", "")) and not isinstance(params.json_value(text, "cachefrom"), list | None):
         raise InvalidArgument("query parameter cachefrom: expected a JSON array")
-
-
-def _credentials(header: str) -> dict[str, Credentials]:
-    """What the client has for each registry, by domain: the keys are hosts or URLs."""
-    if not header:
-        return {}
-    try:
-        document = msgspec.json.decode(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
-        entries = {domain_of(name): msgspec.json.encode(entry) for name, entry in (document or {}).items()}
-    except (ValueError, AttributeError) as error:
-        raise InvalidArgument(
-            "invalid X-Registry-Config header: expected JSON in base64url", code="registry-auth-header"
-        ) from error
-    return {normal_domain(name): Credentials.from_json(entry) for name, entry in entries.items()}
 
 
 def _shm_size(query: MultiMapping[str]) -> int:

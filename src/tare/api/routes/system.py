@@ -12,9 +12,10 @@ from tare.api.context import cancellable, engine_of
 from tare.api.jsonstream import open_stream, write_document
 from tare.api.respond import json_response
 from tare.api.schema.events import render_event
+from tare.api.schema.registries import read_auth
 from tare.api.schema.system import render_info, render_version
 from tare.api.schema.usage import render_usage
-from tare.errors import InvalidArgument, Unsupported
+from tare.errors import InvalidArgument
 
 _CLASSIC_BUILDER = "1"
 """Builder-Version: makes Docker's CLI send builds to ``POST /build`` and not ask for BuildKit's gRPC session."""
@@ -62,9 +63,12 @@ async def events(request: web.Request) -> web.StreamResponse:
     return response
 
 
+@cancellable
 async def auth(request: web.Request) -> web.StreamResponse:
-    """``POST /auth``: there is no registry to log in to yet."""
-    raise Unsupported("login: registries with credentials are not supported yet")
+    """``POST /auth``: whether a registry takes these credentials."""
+    server, credentials = read_auth(await request.read())
+    token = await engine_of(request).registry_logins.check(server, credentials)
+    return json_response({"IdentityToken": token, "Status": "Login Succeeded"})
 
 
 async def swarm(request: web.Request) -> web.StreamResponse:

@@ -6,7 +6,7 @@ import os
 import posixpath
 from pathlib import Path
 
-from tare.archive.confined import open_in_root
+from tare.archive.confined import open_file_in_root
 from tare.build.assembly.names import DOCUMENT_MISSING
 from tare.build.dockerfile.stages import Dockerfile
 from tare.errors import InvalidArgument, NotFound
@@ -31,7 +31,7 @@ def read_file(directory: Path | None, name: str, context: str) -> str:
     if directory is None:
         raise NotFound(f"{name}: this build has no context", hint="give a directory", code=DOCUMENT_MISSING)
     try:
-        with os.fdopen(open_in_root(directory, name), "rb") as stream:
+        with os.fdopen(open_file_in_root(directory, name), "rb") as stream:
             data = stream.read(_MAX_FILE + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         hint = "paths are relative to the build context"

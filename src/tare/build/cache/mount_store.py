@@ -7,7 +7,6 @@ A directory that is being made or deleted has a name with a dot and a word: ``<n
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sqlite3
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from tare.base.locks import KeyedLocks
 from tare.base.shielding import to_end
+from tare.base.trees import remove_tree
 from tare.model import new_id
 from tare.store.database import Database
 from tare.store.usage import disk_usage
@@ -152,7 +152,7 @@ class CacheMountStore:
         for path in list(self.root.iterdir()) if self.root.is_dir() else []:
             broken = _MAKING in path.name or _DELETING in path.name or not (path / CONTENT).is_dir()
             if broken or not (path / ID).is_file():
-                shutil.rmtree(path)
+                remove_tree(path)
             else:
                 whole[path.name] = (path / ID).read_text()
         return whole
@@ -163,4 +163,4 @@ def _delete(directory: Path, doomed: Path) -> None:
         directory.rename(doomed)
     except FileNotFoundError:
         return
-    shutil.rmtree(doomed)
+    remove_tree(doomed)

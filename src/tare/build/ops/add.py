@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 from tare.archive.compression import Compression, decompress, detect
 from tare.archive.entry import Entry, Kind
 from tare.archive.expansion import Counted
-from tare.archive.tar_stream import BLOCK, iter_entries
+from tare.archive.tar_stream import BLOCK, is_tar_header, iter_entries
 from tare.archive.tar_writer import TarWriter
 from tare.base.readers import Readable
 from tare.build.ops.rootfs import Owner, is_directory, lstat, resolve
-from tare.build.sources.archive import bomb, is_tar_header, unpacked
+from tare.build.sources.archive import bomb, unpacked
 from tare.build.sources.limits import SourceLimits
 from tare.errors import DataCorrupt, InvalidArgument
 
@@ -119,7 +119,7 @@ def write_archive(
     size = entries = 0
     links: dict[str, str | None] = {}
     with open_stream(archive) as stream:
-        for entry, content in iter_entries(stream, allow_absolute=True):
+        for entry, content in iter_entries(stream):
             entries += 1
             if entries > archive.limits.archive_entries:
                 raise bomb(archive.name, f"more than {archive.limits.archive_entries} entries", "max_archive_entries")

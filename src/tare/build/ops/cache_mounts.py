@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from tare.base.process import run
 from tare.base.shielding import finish, to_end
+from tare.base.trees import remove_tree, try_to_remove_tree
 from tare.build.cache.mount_store import CONTENT, ID
 from tare.build.graph import RunMount
 from tare.build.ops.operation import Inputs
@@ -86,7 +86,7 @@ async def _make(name: str, mount: RunMount, user: str, inputs: Inputs) -> None:
             await _fill(fresh / CONTENT, mount, inputs)
         await asyncio.to_thread(_settle, fresh, directory, mount.name, attributes)
     except BaseException:
-        await finish(asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True), what=f"remove {fresh}")
+        await finish(asyncio.to_thread(try_to_remove_tree, fresh), what=f"remove {fresh}")
         raise
 
 
@@ -96,7 +96,7 @@ def _settle(fresh: Path, directory: Path, name: str, attributes: _Attributes) ->
     content.chmod(attributes.mode)
     (fresh / ID).write_text(name)
     if directory.exists():
-        shutil.rmtree(directory)
+        remove_tree(directory)
     fresh.rename(directory)
 
 

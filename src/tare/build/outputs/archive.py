@@ -27,17 +27,16 @@ from tare.build.outputs.places import naming, whole_file
 from tare.build.request import OutputRequest
 from tare.model import Digest, Reference
 from tare.oci import image as oci
+from tare.oci import layout
 from tare.oci.image import Descriptor, ImageConfig, Index, Manifest, encode
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _LAYER_TYPES = {
-    Compression.GZIP: (oci.MEDIA_TYPE_LAYER_GZIP, "application/vnd.docker.image.rootfs.diff.tar.gzip"),
-    Compression.ZSTD: (oci.MEDIA_TYPE_LAYER_ZSTD, "application/vnd.docker.image.rootfs.diff.tar.zstd"),
-    Compression.NONE: (oci.MEDIA_TYPE_LAYER, "application/vnd.docker.image.rootfs.diff.tar"),
+    Compression.GZIP: (oci.MEDIA_TYPE_LAYER_GZIP, f"{layout.DOCKER_LAYER}.gzip"),
+    Compression.ZSTD: (oci.MEDIA_TYPE_LAYER_ZSTD, f"{layout.DOCKER_LAYER}.zstd"),
+    Compression.NONE: (oci.MEDIA_TYPE_LAYER, layout.DOCKER_LAYER),
 }
-_DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _LEVELS = ("manifest", "index", "manifest-descriptor", "index-descriptor")
-_DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +73,11 @@ def _write(
         layers = list(_layers(config, compression_of(output), media, bench, Path(scratch)))
         document = encode(config)
         blobs = [_blob(document), *(file for _, file in layers)]
-        config_type = _DOCKER_CONFIG if media else oci.MEDIA_TYPE_CONFIG
+        config_type = layout.DOCKER_CONFIG if media else oci.MEDIA_TYPE_CONFIG
         manifest = encode(
             Manifest(
                 schema_version=2,
-                media_type=_DOCKER_MANIFEST if media else oci.MEDIA_TYPE_MANIFEST,
+                media_type=layout.DOCKER_MANIFEST if media else oci.MEDIA_TYPE_MANIFEST,
                 config=Descriptor(media_type=config_type, digest=str(Digest.of(document)), size=len(document)),
                 layers=[descriptor for descriptor, _ in layers],
                 annotations=_level(annotations, "manifest") or None,
@@ -86,17 +85,21 @@ def _write(
         )
         blobs.append(_blob(manifest))
         described = Descriptor(
-            media_type=_DOCKER_MANIFEST if media else oci.MEDIA_TYPE_MANIFEST,
+            media_type=layout.DOCKER_MANIFEST if media else oci.MEDIA_TYPE_MANIFEST,
             digest=str(Digest.of(manifest)),
             size=len(manifest),
             platform={"architecture": config.architecture, "os": config.os}
             | ({"variant": config.variant} if config.variant else {}),
         )
         names = tuple(dict.fromkeys((*tags, *names_of(output))))
-        files = [_plain("oci-layout", _LAYOUT), _plain("index.json", _index(described, names, annotations)), *blobs]
+        files = [
+            _plain(layout.LAYOUT_FILE, _LAYOUT),
+            _plain(layout.INDEX_FILE, _index(described, names, annotations)),
+            *blobs,
+        ]
         if docker:
             paths = [file.name for _, file in layers]
-            files.append(_plain("manifest.json", _docker_manifest(blobs[0].name, paths, names)))
+            files.append(_plain(layout.DOCKER_MANIFEST_FILE, _docker_manifest(blobs[0].name, paths, names)))
         if flag(output, "tar", default=True):
             _tar(output, files)
         else:
@@ -122,7 +125,7 @@ def _layers(
         size = path.stat().st_size
         yield (
             Descriptor(media_type=media_type, digest=str(digest), size=size),
-            _File(f"blobs/sha256/{digest.hex}", size, path=path),
+            _File(layout.blob_path(str(digest)), size, path=path),
         )
 
 
@@ -145,8 +148,8 @@ def _index(manifest: Descriptor, names: Sequence[Reference], annotations: Mappin
     for name in names or (None,):
         own = dict(described)
         if name is not None:
-            own["io.containerd.image.name"] = str(name)
-            own["org.opencontainers.image.ref.name"] = name.tag or "latest"
+            own[layout.CONTAINERD_NAME] = str(name)
+            own[layout.REF_NAME] = name.tag or "latest"
         entries.append(Descriptor(**_fields(manifest), annotations=own or None))
     index = Index(
         schema_version=2,
@@ -184,14 +187,14 @@ def _plain(name: str, data: bytes) -> _File:
 
 
 def _blob(data: bytes) -> _File:
-    return _File(f"blobs/sha256/{Digest.of(data).hex}", len(data), data)
+    return _File(layout.blob_path(str(Digest.of(data))), len(data), data)
 
 
 def _tar(output: OutputRequest, files: Sequence[_File]) -> None:
     """Sorted, without times: equal images give equal archives."""
     with whole_file(output.destination, output.owner) as sink:
         writer = TarWriter(sink)
-        for name in ("blobs", "blobs/sha256"):
+        for name in ("blobs", layout.BLOBS):
             writer.add(Entry(path=name, kind=Kind.DIRECTORY, mode=0o755))
         for file in _unique(files):
             with _open(file) as content:
@@ -202,8 +205,8 @@ def _tar(output: OutputRequest, files: Sequence[_File]) -> None:
 def _directory(output: OutputRequest, files: Sequence[_File]) -> None:
     root = Path(output.destination)
     with naming(output.destination):
-        (root / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-        for place in (root, root / "blobs", root / "blobs" / "sha256"):
+        (root / layout.BLOBS).mkdir(parents=True, exist_ok=True)
+        for place in (root, root / "blobs", root / layout.BLOBS):
             if output.owner is not None:
                 os.chown(place, *output.owner)
     for file in _unique(files):

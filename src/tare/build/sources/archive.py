@@ -9,12 +9,10 @@ from tare.archive.compression import Compression, decompress, detect
 from tare.archive.entry import Entry, Kind
 from tare.archive.expansion import Counted, Expanded, ExpansionLimits
 from tare.archive.tar_reader import extract_tree
-from tare.archive.tar_stream import BLOCK, Limits
+from tare.archive.tar_stream import BLOCK, Limits, is_tar_header
 from tare.base.readers import Readable
 from tare.build.sources.limits import SourceLimits
 from tare.errors import DataCorrupt, InvalidArgument
-
-_CHECKSUM_AT = 148  # in a tar header, ustar(5)
 
 
 def unpacked(source: Readable, compressed: Counted, limits: SourceLimits, what: str) -> Expanded:
@@ -75,15 +73,3 @@ def _stays_inside(entry: Entry) -> None:
 def is_archive(head: bytes) -> bool:
     """Whether a file that begins with ``head`` (512 bytes suffice) is a tar or compressed."""
     return detect(head) is not Compression.NONE or is_tar_header(head[:BLOCK])
-
-
-def is_tar_header(header: bytes) -> bool:
-    """Whether a block is the first of a tar archive: its checksum is right."""
-    if len(header) < BLOCK or not any(header):
-        return False
-    field = header[_CHECKSUM_AT : _CHECKSUM_AT + 8].strip(b" \0")
-    try:
-        stored = int(field, 8)
-    except ValueError:
-        return False
-    return stored == sum(header) - sum(header[_CHECKSUM_AT : _CHECKSUM_AT + 8]) + 8 * 32

@@ -16,14 +16,11 @@ from tare.build.sources.archive import unpacked
 from tare.build.sources.limits import SourceLimits
 from tare.errors import DataCorrupt, InvalidArgument, NotFound
 from tare.model import Digest, Platform
-from tare.oci.image import MEDIA_TYPE_INDEX, Descriptor, ImageConfig, Index, Manifest
+from tare.oci import layout
+from tare.oci.image import Descriptor, ImageConfig, Index, Manifest
 from tare.store.images import Image
 from tare.store.store import Store
 
-_INDEXES = (MEDIA_TYPE_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
-_NAME = "org.opencontainers.image.ref.name"  # annotations.md
-_DOCUMENT_LIMIT = 8 << 20  # bytes of a manifest, index or configuration
-_DEPTH = 8  # indexes in indexes
 _DEFAULT_TAG = "latest"
 
 T = TypeVar("T")
@@ -85,9 +82,9 @@ class _Blob:
 
 async def _layer(diff_id: Digest, blob: _Blob, store: Store, lease: str) -> int:
     """Have the layer in the store; returns its bytes."""
-    try:
+    if await store.layers.hold_whole(diff_id, lease):
         layer = await store.layers.get(diff_id)
-    except NotFound:
+    else:
         stream = await asyncio.to_thread(blob.open)
         try:
             compressed = Counted(stream)
@@ -96,8 +93,6 @@ async def _layer(diff_id: Digest, blob: _Blob, store: Store, lease: str) -> int:
             layer = await to_end(store.layers.import_stream(within, diff_id, lease=lease))
         finally:
             stream.close()
-    else:
-        await store.leases.add(lease, "layer", str(diff_id))
     return layer.size
 
 
@@ -109,8 +104,8 @@ def _read(address: LayoutAddress, platform: Platform) -> tuple[ImageConfig, list
     """The configuration and the files of the layers."""
     top = _index(address)
     wanted = _find(top, address)
-    for _ in range(_DEPTH):
-        if wanted.media_type not in _INDEXES:
+    for _ in range(layout.DEPTH):
+        if wanted.media_type not in layout.INDEX_TYPES:
             break
         inner = _decode(_blob(wanted, address), Index, address)
         wanted = _for_platform(inner, platform, address)
@@ -123,10 +118,10 @@ def _read(address: LayoutAddress, platform: Platform) -> tuple[ImageConfig, list
 
 
 def _index(address: LayoutAddress) -> Index:
-    file = address.directory / "index.json"
+    file = address.directory / layout.INDEX_FILE
     try:
         with file.open("rb") as stream:
-            data = stream.read(_DOCUMENT_LIMIT)
+            data = stream.read(layout.DOCUMENT_LIMIT)
     except OSError as error:
         raise NotFound(
             f"{address}: {file}: {error.strerror}",
@@ -142,30 +137,27 @@ def _find(index: Index, address: LayoutAddress) -> Descriptor:
         for item in index.manifests:
             if item.digest == address.digest:
                 return item
-        return Descriptor(media_type="", digest=address.digest, size=_DOCUMENT_LIMIT)
+        return Descriptor(media_type="", digest=address.digest, size=layout.DOCUMENT_LIMIT)
     tag = address.tag or _DEFAULT_TAG
     for item in index.manifests:
-        name = (item.annotations or {}).get(_NAME, "")
+        name = (item.annotations or {}).get(layout.REF_NAME, "")
         if tag in (name, name.rpartition(":")[2]):
             return item
     if len(index.manifests) == 1:
         return index.manifests[0]
-    names = sorted((item.annotations or {}).get(_NAME, item.digest) for item in index.manifests)
+    names = sorted((item.annotations or {}).get(layout.REF_NAME, item.digest) for item in index.manifests)
     raise NotFound(f"{address}: no image {tag!r}", hint=f"there are {', '.join(names) or 'none'}", code="layout-tag")
 
 
 def _for_platform(index: Index, platform: Platform, address: LayoutAddress) -> Descriptor:
-    for item in index.manifests:
-        has = item.platform or {}
-        known = Platform(has.get("os", "linux"), has.get("architecture", ""), has.get("variant", ""))
-        same = (known.os, known.architecture) == (platform.os, platform.architecture)
-        if not has or (same and platform.variant in ("", known.variant)):
-            return item
-    raise NotFound(f"{address}: no image for {platform}", hint="build for another platform", code="layout-platform")
+    found, _ = layout.choose(index.manifests, platform)
+    if found is None:
+        raise NotFound(f"{address}: no image for {platform}", hint="build for another platform", code="layout-platform")
+    return found
 
 
 def _path(item: Descriptor, address: LayoutAddress) -> Path:
-    return address.directory / "blobs" / "sha256" / Digest.parse(item.digest).hex
+    return address.directory / layout.blob_path(str(Digest.parse(item.digest)))
 
 
 def _blob(item: Descriptor, address: LayoutAddress) -> bytes:
@@ -173,10 +165,10 @@ def _blob(item: Descriptor, address: LayoutAddress) -> bytes:
     path = _path(item, address)
     try:
         with path.open("rb") as stream:
-            data = stream.read(_DOCUMENT_LIMIT + 1)
+            data = stream.read(layout.DOCUMENT_LIMIT + 1)
     except OSError as error:
         raise _missing(path, address) from error
-    if len(data) > _DOCUMENT_LIMIT or str(Digest.of(data)) != item.digest:
+    if len(data) > layout.DOCUMENT_LIMIT or str(Digest.of(data)) != item.digest:
         raise DataCorrupt(f"{address}: {path} does not match its digest", hint="write the layout again")
     return data
 

@@ -1,0 +1,1 @@
+"""Images as archives: received and stored, read and sent."""
