@@ -61,6 +61,8 @@ async def test_a_layer_whose_file_is_cut_short_is_not_unpacked(store: Store) -> 
     assert await store.layers.is_whole(diff_id)
     store.layers.path(diff_id).write_bytes(data[:1024])  # ends where a member does: no reader of tars would notice
     assert not await store.layers.is_whole(diff_id)
+    async with store.leases.hold() as lease:
+        assert await store.layers.hold(diff_id, lease) and not await store.layers.hold_whole(diff_id, lease)
     with pytest.raises(DataCorrupt, match=rf"1024 bytes, expected {len(data)} \(`tare fsck --repair`") as caught:
         await store.snapshots.ensure_layer(diff_id)
     assert caught.value.code == "layer-damaged"
@@ -70,6 +72,8 @@ async def test_a_layer_whose_file_is_cut_short_is_not_unpacked(store: Store) -> 
     assert missing.value.code == "layer-missing"
     await keep(store, data)
     assert await store.layers.is_whole(diff_id)
+    async with store.leases.hold() as lease:
+        assert await store.layers.hold_whole(diff_id, lease)
     await store.snapshots.ensure_layer(diff_id)
 
 
