@@ -163,14 +163,20 @@ class LayerStore:
             await asyncio.to_thread(staged.discard)
 
     async def hold(self, diff_id: Digest, lease: str) -> bool:
-        """Let ``lease`` hold a layer; False where the store has none, or of its file less than all.
+        """Let ``lease`` hold a layer; False where the store has none."""
+        return await self._hold(diff_id, lease, whole=False)
 
-        For those who would get it: so a layer whose file is gone or cut short is healed by pulling or loading it.
+    async def hold_whole(self, diff_id: Digest, lease: str) -> bool:
+        """As :meth:`hold`, but False also for a layer whose file is gone or has another size.
+
+        For those who would get the layer if it were not here: so they heal it.
         """
+        return await self._hold(diff_id, lease, whole=True)
 
+    async def _hold(self, diff_id: Digest, lease: str, *, whole: bool) -> bool:
         def insert(connection: sqlite3.Connection) -> bool:
             row = connection.execute("SELECT size FROM layers WHERE diff_id = ?", (str(diff_id),)).fetchone()
-            if row is None or not self._has_file(diff_id, row[0]):
+            if row is None or (whole and not self._has_file(diff_id, row[0])):
                 return False
             insert_reference(connection, lease, "layer", str(diff_id))
             return True
