@@ -10,6 +10,7 @@ from typing import Any
 
 from tare.archive.compression import decompress
 from tare.base.readers import Readable
+from tare.build.request import Progress as BuildProgress
 from tare.distroless.catalogue import DebianCatalogue
 from tare.engine.boms import BillsOfMaterials
 from tare.engine.clock import now
@@ -267,7 +268,7 @@ class Images:
         platform: Platform,
         *,
         refresh: bool = False,
-        progress: Callable[[str, str], None] | None = None,
+        progress: BuildProgress | None = None,
         credentials: Credentials | None = None,
     ) -> Image:
         """The image from the store, else from outside; ``refresh`` asks outside first."""
@@ -280,7 +281,10 @@ class Images:
         tell = progress or (lambda *_: None)
 
         def told(message: dict[str, Any]) -> None:
-            tell(str(message.get("id", "")), str(message["status"]))
+            detail = message.get("progressDetail") or {}
+            in_bytes = "units" not in detail
+            current, total = (int(detail.get(name, 0)) if in_bytes else 0 for name in ("current", "total"))
+            tell(str(message.get("id", "")), str(message["status"]), current, total)
 
         if reference.is_virtual:
             return await self._store.images.get(await self._assemble(reference, platform, told))
