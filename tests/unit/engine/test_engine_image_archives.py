@@ -129,7 +129,9 @@ async def test_an_archive_of_an_old_docker(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    "pack", [gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress], ids=str
+    "pack",
+    [gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress],
+    ids=["gzip", "bzip2", "xz", "zstd"],
 )
 async def test_a_compressed_archive(host: Host, pack: Callable[[bytes], bytes]) -> None:
     assert shown(await host.load(pack(tar_of(docker_archive([A], ["app:1"]))))) == [(digest(config([A])), ["app:1"])]
