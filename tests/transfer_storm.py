@@ -53,6 +53,7 @@ class Wire:
         self._passed = 0
         self._blow: tuple[int, Callable[[], None]] | None = None
         self._cut = False
+        self._fallen = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -62,14 +63,15 @@ class Wire:
 
     def strike_after(self, count: int, blow: Callable[[], None]) -> None:
         """Call ``blow`` once when as many bytes more have passed."""
+        self._fallen.clear()
         with self._lock:
             self._blow = (self._passed + count, blow)
 
     def spare(self) -> bool:
-        """Take the blow back; False when it has fallen."""
+        """Take the blow back; False when it has fallen, and has done what it does."""
         with self._lock:
             pending, self._blow = self._blow, None
-        return pending is not None
+        return pending is not None or not self._fallen.wait(60)
 
     def cut(self) -> None:
         """Break all connections; the next one is refused, and finds the network mended afterwards."""
@@ -136,6 +138,7 @@ class Wire:
             blow, self._blow = (self._blow, None) if due else (None, self._blow)
         if blow is not None:
             blow[1]()
+            self._fallen.set()
 
 
 def _shut(end: socket.socket) -> None:

@@ -73,9 +73,10 @@ class Receiver:
 
     async def _align(self, response: ClientResponse) -> None:
         """Make the answer's first byte the one that is written next; refuse an answer of another size."""
-        incoming, size = self._incoming, self._incoming.blob.size
+        incoming, size, partly = self._incoming, self._incoming.blob.size, False
         if response.status == 206:
             match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            partly = match is not None and match[3] in ("*", str(size))  # a server may send less than the rest
             if match is None or int(match[1]) != incoming.offset:
                 await incoming.restart()
                 raise Interrupted(
@@ -90,7 +91,7 @@ class Receiver:
                 f"{incoming.expected}: the registry sends more than the {size} bytes of the manifest",
                 code="blob-oversize",
             )
-        if announced is not None and incoming.offset + announced < size:
+        if announced is not None and incoming.offset + announced < size and not partly:
             raise self._short(incoming.offset + announced)
 
     async def _copy(self, response: ClientResponse) -> None:

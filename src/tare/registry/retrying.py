@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,6 +12,8 @@ from email.utils import parsedate_to_datetime
 from typing import Protocol, TypeVar
 
 from tare.errors import TareError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -102,6 +105,7 @@ class Attempts:
                 if interrupted.lasting or self._failures >= self._policy.attempts:
                     raise interrupted.error from interrupted
                 pause = self._policy.pause(self._failures, interrupted.wish)
+                logger.info("%s; trying again in %.1f s", interrupted.error.message, pause)
             await self._clock.sleep(pause)
 
 

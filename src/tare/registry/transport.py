@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from tare.errors import DataCorrupt, InvalidArgument, Unavailable
-from tare.registry.connection_words import dial_failure, lasts, shown_url
+from tare.registry.connection_words import dial_failure, dial_fix, lasts, shown_url
 from tare.registry.retrying import Interrupted
 from tare.registry.settings import Endpoint, Trust
 
@@ -62,6 +63,7 @@ class Transport:
         self._timeouts = timeouts or Timeouts()
         self._session: ClientSession | None = None
         self._contexts: dict[tuple[Trust, tuple[int, ...]], ssl.SSLContext] = {}
+        self._making = threading.Lock()
 
     async def close(self) -> None:
         """End all connections; idempotent, and what is asked afterwards opens new ones."""
@@ -86,7 +88,7 @@ class Transport:
             cause = dial_failure(error, place)
             message = f'{request.method.title()} "{place}": {cause}'
             raise Interrupted(
-                Unavailable(message, code=UNREACHABLE),
+                Unavailable(message, hint=dial_fix(error, endpoint.domain), code=UNREACHABLE),
                 lasting=lasts(error),
                 connected=not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError),
             ) from error
@@ -162,10 +164,11 @@ class Transport:
         """The TLS context for ``trust``, made anew when one of its files has changed."""
         files = (*trust.authorities, *(path for pair in trust.identities for path in pair))
         key = (trust, tuple(_changed(path) for path in files))
-        if key not in self._contexts:
-            self._contexts = {known: context for known, context in self._contexts.items() if known[0] != trust}
-            self._contexts[key] = _make_context(trust)
-        return self._contexts[key]
+        with self._making:
+            if key not in self._contexts:
+                self._contexts = {known: context for known, context in self._contexts.items() if known[0] != trust}
+                self._contexts[key] = _make_context(trust)
+            return self._contexts[key]
 
 
 def origin(url: str) -> tuple[str, str, int]:

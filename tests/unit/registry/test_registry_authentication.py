@@ -246,6 +246,30 @@ async def test_redirects_to_another_origin_see_nothing(server: HostileRegistry, 
         assert asked.path == place  # a signature is right in this form only
 
 
+async def test_a_storage_that_asks_for_a_password(server: HostileRegistry, client: RegistryClient) -> None:
+    async with hostile_registry() as storage:
+        storage.on("GET", "/token", fixed(200, b'{"token": "t1"}'))
+        storage.on("GET", "/blob", guarded(f'Bearer realm="{storage.url}/token"', "Bearer t1", fixed(200, BLOB.data)))
+        server.on("GET", "/v2/", guarded('Basic realm="x"', "", fixed(200)))
+        server.on("GET", PATH, guarded('Basic realm="x"', BASIC, fixed(307, Location=f"{storage.url}/blob")))
+        with pytest.raises(Unauthorized):
+            await get(opened(client))
+        assert [str(asked) for asked in storage.asked] == ["GET /blob"]
+
+
+async def test_an_endpoint_that_sends_everybody_to_https(authority: Authority, make_client: ClientMaker) -> None:
+    shown = authority.issue("upgraded")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(shown.certificate, shown.key)
+    async with hostile_registry(context) as encrypted, hostile_registry() as plain:
+        plain.on("GET", "/v2/", fixed(301, Location=f"{encrypted.url}/v2/"))
+        encrypted.on("GET", "/v2/", guarded('Basic realm="x"', "", fixed(200)))
+        encrypted.on("GET", PATH, guarded('Basic realm="x"', BASIC, fixed(200, BLOB.data)))
+        settings = RegistrySettings(endpoint=plain.url, ca=str(authority.certificate))
+        await get(opened(make_client({DOMAIN: settings})))
+        assert [str(asked) for asked in plain.asked] == ["GET /v2/"]
+
+
 async def test_redirects_within_the_origin_keep_them(server: HostileRegistry, client: RegistryClient) -> None:
     server.on("GET", "/v2/", guarded('Basic realm="x"', "", fixed(200)))
     server.on("GET", PATH, fixed(302, Location="/elsewhere"))
@@ -343,9 +367,15 @@ def test_header(header: str, expected: Credentials | None) -> None:
 
 
 @pytest.mark.parametrize("header", ["{", "eyJ1c2VybmFtZSI6MX0=", "W10=", "é"])
-def test_malformed_header(header: str) -> None:
+def test_a_malformed_header_stands_for_nobody(header: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert Credentials.from_header(header) is None
+    assert "X-Registry-Auth is not an AuthConfig" in caplog.text
+
+
+@pytest.mark.parametrize("document", [b"{", b"[]", b'{"username": 1}', b"\xff"])
+def test_malformed_credentials(document: bytes) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        Credentials.from_header(header)
+        Credentials.from_json(document)
     assert caught.value.code == "registry-auth-header"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,31 @@ async def test_mounts_between_repositories(plain_registry: RegistryServer, make_
     assert not await target.mount_blob(Digest.of(b"nowhere"), "app/from")
 
 
+async def skopeo(*arguments: str) -> bytes:
+    """What skopeo, a client of other hands, prints."""
+    done = await asyncio.to_thread(subprocess.run, ["skopeo", *arguments], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+async def test_skopeo_reads_what_is_pushed_and_pushes_what_is_read(
+    plain_registry: RegistryServer, make_client: ClientMaker, tmp_path: Path
+) -> None:
+    client, domain, layer = make_client(), plain_registry.address, Blob(os.urandom(100_000))
+    raw = await push(client, domain, "app/ours", layer)
+    ours, theirs, place = (
+        f"docker://{domain}/app/ours:one",
+        f"docker://{domain}/app/theirs:one",
+        f"dir:{tmp_path}/image",
+    )
+    assert await skopeo("inspect", "--tls-verify=false", "--raw", ours) == raw.data
+    await skopeo("--insecure-policy", "copy", "--src-tls-verify=false", ours, place)  # verifies all digests
+    await skopeo("--insecure-policy", "copy", "--preserve-digests", "--dest-tls-verify=false", place, theirs)
+    source = client.repository(repository_name(domain, "app/theirs"))
+    assert await source.manifest("one") == raw
+    assert (await source.download(layer.descriptor, nothing)).read_bytes() == layer.data
+
+
 async def test_the_registrys_words(plain_registry: RegistryServer, make_client: ClientMaker) -> None:
     client, domain = make_client(), plain_registry.address
     await push(client, domain, "app/words")
@@ -144,6 +171,7 @@ async def test_certificates_decide(
     assert strict.message == (
         f'Get "https://{domain}/v2/": tls: failed to verify certificate: x509: certificate signed by unknown authority'
     )
+    assert strict.hint.endswith(f"/etc/tare/certs.d/{domain}/ca.crt")
     # loopback may be unverified, as in Docker
     assert isinstance(await failure(make_client(), domain, ANN), NotFound)
     place = tmp_path / "certs.d" / domain

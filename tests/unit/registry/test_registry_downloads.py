@@ -314,3 +314,15 @@ async def test_stale_files_go(repository: Repository, make_client: ClientMaker) 
     assert await client.downloads.remove_stale() == 4
     assert new.exists()
     assert not old.exists()
+
+
+async def test_a_server_that_sends_less_than_the_rest(server: HostileRegistry, repository: Repository) -> None:
+    async def some(request: web.Request) -> web.StreamResponse:
+        begin = int(request.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        piece = BLOB.data[begin : begin + 90_000]
+        named = f"bytes {begin}-{begin + len(piece) - 1}/{BLOB.size}"
+        return web.Response(status=206, body=piece, headers={"Content-Range": named})
+
+    server.on("GET", PATH, content(BLOB.data, cut=50_000), some)
+    assert (await repository.download(BLOB.descriptor, nothing)).read_bytes() == BLOB.data
+    assert len(server.requests("GET", "/blobs/")) == 4

@@ -303,6 +303,19 @@ async def test_a_killed_registry(make_client: ClientMaker) -> None:
         assert path.read_bytes() == blob.data
 
 
+async def test_chunks_as_large_as_the_registry_wants(
+    server: HostileRegistry, uploads: Uploads, target: Repository
+) -> None:
+    async def begin(request: web.Request) -> web.StreamResponse:
+        response = await uploads.begin(request)
+        response.headers["OCI-Chunk-Min-Length"] = "70000"
+        return response
+
+    server.on("POST", UPLOADS, begin)
+    await target.upload_blob(BLOB, nothing)
+    assert [asked.headers["Content-Range"] for asked in server.requests("PATCH")] == ["0-69999", "70000-99999"]
+
+
 async def test_a_registry_that_is_not_there(make_client: ClientMaker) -> None:
     """Nobody waits for an address that never answered."""
     client = make_client({DOMAIN: RegistrySettings(endpoint="http://127.0.0.1:1")})

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import json
 import ssl
 from pathlib import Path
+from typing import cast
 
 import bcrypt
 import pytest
 
 from tare.cli.registry_serve import line_of
 from tare.errors import Conflict, InvalidArgument, Unauthorized
-from tare.registry.server import passwords
-from tare.registry.server.listener import _BUSY, Address, _bind, tls_context
+from tare.registry.server import listener, passwords
+from tare.registry.server.handling import Content, Handling, Visit
+from tare.registry.server.listener import _BUSY, Address, Listener, _bind, tls_context
 from tare.registry.server.passwords import Passwords
 
 
@@ -149,3 +153,40 @@ def test_lines_for_people() -> None:
     gone = {**visit, "user": "", "agent": "", "status": 0, "size": 0, "message": "the client went away"}
     assert line_of(gone)[9:] == "10.0.0.2 - GET blob app@aaaaaaaaaaaa - 0.50s (the client went away)"
     assert line_of({"event": "lost", "requests": 3}) == "… 3 more requests"
+
+
+class Nothing:
+    """A registry without anything in it."""
+
+    async def repositories(self) -> list[str]:
+        return []
+
+
+async def test_connections_are_bounded_in_number_and_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "CONNECTIONS", 1)
+    visits: list[Visit] = []
+    server = Listener(Handling(cast(Content, Nothing()), None, visits.append))
+    address = await server.start(Address("127.0.0.1", 0))
+    with pytest.raises(Conflict):
+        await Listener(Handling(cast(Content, Nothing()), None, visits.append)).start(address)
+    try:
+        first, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"GET /v2/_catalog HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert await first.readuntil(b"]}") and visits[0].kind == "catalog"
+        second, other = await asyncio.open_connection(address.host, address.port)
+        assert (await second.read()).startswith(b"HTTP/1.1 429 ")
+        writer.write(b"GET /v2/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")  # one that has asked is not cut off
+        assert (await first.read()).endswith(b"{}")
+        writer.close()
+        other.close()
+        monkeypatch.setattr(listener, "HEAD_SECONDS", 0.01)
+        silent, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"GET /v2/ HTTP/1.1\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert await silent.read() == b""
+        writer.close()
+    finally:
+        await server.close()
+        await server.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(address.host, address.port)

@@ -186,7 +186,7 @@ class Receiver:
                 plain = decompress(compressed)
             # What arrives has been sent: only what a compressed archive unpacks to needs a limit.
             source = Expanded(plain, compressed, replace(self._limits, size=_ENDLESS), _refusal("the archive"))
-            members = iter_entries(source, limits=Limits(members=_MEMBERS))
+            members = iter_entries(source, limits=Limits(members=_MEMBERS), allow_absolute=False)
             while (member := _next(members)) is not None:
                 self._abort.check()
                 self._add(received, documents, *member)
