@@ -36,7 +36,7 @@ class StatusLines:
 
 
 class TransferSteps:
-    """Turns messages into ``(id, text, current, total)``: what a transfer does, and how many of its bytes it has done."""
+    """Turns messages into ``(id, text, current, total)``: what a transfer does, and how many bytes it has moved."""
 
     def __init__(self, tell: Callable[[str, str, int, int], None]) -> None:
         self._tell = tell
