@@ -35,19 +35,6 @@ class StatusLines:
         self._tell(message)
 
 
-class TransferSteps:
-    """Turns messages into ``(id, text, current, total)``: what a transfer does, and how many bytes it has moved."""
-
-    def __init__(self, tell: Callable[[str, str, int, int], None]) -> None:
-        self._tell = tell
-
-    def __call__(self, message: dict[str, Any]) -> None:
-        """Report ``message``."""
-        detail = message.get("progressDetail") or {}
-        done, total = (0 if "units" in detail else int(detail.get(name, 0)) for name in ("current", "total"))
-        self._tell(str(message.get("id", "")), str(message["status"]), done, total)
-
-
 def transfer_message(identifier: str, status: str, current: int = 0, total: int = 0) -> dict[str, Any]:
     """What Docker says of a transfer: ``current`` of ``total`` bytes, with the bar that its older clients print."""
     detail = {name: value for name, value in (("current", current), ("total", total)) if value > 0}

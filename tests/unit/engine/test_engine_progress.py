@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tare.engine.progress import Transfer, TransferSteps, transfer_message
+from tare.engine.progress import Transfer, transfer_message
 
 
 @pytest.mark.parametrize(
@@ -48,19 +48,6 @@ def test_bytes_are_told_once_in_a_while_and_at_the_end() -> None:
             transfer.move("Downloading", current, 7)
     transfer.say("Download complete")  # nobody listens any more
     assert [message["progressDetail"].get("current", 0) for message in told] == [0, 2, 4, 6, 7]
-
-
-def test_a_build_is_told_of_bytes() -> None:
-    told: list[tuple[str, str, int, int]] = []
-    steps = TransferSteps(lambda *step: told.append(step))
-    steps(transfer_message("a", "Downloading", 1, 2000))
-    steps(transfer_message("a", "Pull complete"))
-    steps({"status": "Digest: x"})
-    steps({"status": "reading", "id": "archive", "progressDetail": {"current": 3, "units": "done"}})
-    assert told == [
-        ("a", "Downloading", 1, 2000), ("a", "Pull complete", 0, 0), ("", "Digest: x", 0, 0),
-        ("archive", "reading", 0, 0),
-    ]  # fmt: skip
 
 
 def test_who_comes_later_is_told_the_present_state() -> None:
