@@ -313,16 +313,12 @@ def test_an_image_is_found_by_the_digest_that_a_registry_gave_it(images: EngineP
 
 def test_what_is_refused_at_the_start(images: EngineProcess, plain: ServedRegistry, tmp_path: Path) -> None:
     (tmp_path / "users").write_text("ann:plain\n")
-    (tmp_path / "empty").touch()
     for arguments, said in (
         (["--address", "0.0.0.0:0"], b"without TLS"),
         (["--address", plain.address], b"Address already in use"),
-        (["--address", "nowhere.example:1"], b"invalid address"),
         (["--htpasswd", str(tmp_path / "users")], b"htpasswd line 1"),
-        (["--htpasswd", str(tmp_path / "empty")], b"the file is empty"),
         (["--htpasswd", str(tmp_path / "missing")], b"No such file"),
         (["--tls-cert", str(tmp_path / "users")], b"the key is missing"),
-        (["--tls-cert", str(tmp_path / "users"), "--tls-key", str(tmp_path / "users")], b"cannot be used"),
         (["--image", "[a"], b"pattern"),
     ):
         done = images.tare("registry", "serve", "--address", "127.0.0.1:0", *arguments, check=False)
@@ -342,6 +338,7 @@ def test_the_port_closes_with_the_command(images: EngineProcess) -> None:
 
 
 @pytest.mark.network
+@pytest.mark.timeout(180)
 def test_images_of_the_catalogue_are_assembled_when_they_are_asked_for(engine: EngineProcess) -> None:
     had = engine.text("images", "-q", "tare.local/distroless/static:12")
     try:
