@@ -205,10 +205,6 @@ class Images:
                 raise
             raise NotFound(f"{missing.message}, and {error.message}", hint=error.hint, code=error.code) from error
 
-    async def assemble_nameless(self, reference: Reference, platform: Platform, *, lease: str) -> Digest:
-        """An image of ``tare.local`` that gets no name, held by ``lease``: see ``DebianCatalogue``."""
-        return await self._catalogue.assemble_nameless(reference, platform, lambda *_: None, lease=lease)
-
     async def assemble_packages(
         self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None], *, lease: str
     ) -> Assembled:
