@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -258,7 +259,7 @@ def test_an_image_for_another_platform_is_pulled_with_a_warning(host: EngineProc
     host.docker("rmi", name)
 
 
-def test_the_image_for_a_platform_is_chosen(host: EngineProcess, registry: FaultyRegistry) -> None:
+def test_the_image_for_a_platform_is_chosen(host: EngineProcess, registry: FaultyRegistry, tmp_path: Path) -> None:
     entries = []
     for architecture in ("amd64", "arm64"):
         manifest = registry.put_image(f"test/app:{architecture}", [GOOD], config={"architecture": architecture})
@@ -273,4 +274,11 @@ def test_the_image_for_a_platform_is_chosen(host: EngineProcess, registry: Fault
         assert host.text("inspect", "-f", "{{.Os}}/{{.Architecture}} {{.RepoDigests}}", name) == (
             f"{platform} [{registry.address}/test/app@{digest}]"
         )
-    host.docker("rmi", "-f", *host.text("images", "-aq", "--no-trunc", f"{registry.address}/test/app").split())
+    ids = host.text("images", "-aq", "--no-trunc", f"{registry.address}/test/app").split()
+    host.docker("rmi", "-f", *ids)
+
+    host.docker("pull", "-q", name)  # a build for the other platform gets the other image
+    (tmp_path / "Dockerfile").write_text(f"FROM --platform=linux/arm64 {name}\nLABEL a=b\n")
+    built = host.text("build", "-q", str(tmp_path))
+    assert host.text("inspect", "-f", "{{.Architecture}}", built) == "arm64"
+    host.docker("rmi", "-f", built, *ids)

@@ -181,13 +181,18 @@ class Images:
         progress: BuildProgress | None = None,
         credentials: Credentials | None = None,
     ) -> Image:
-        """The image from the store, else from outside; ``refresh`` asks outside first."""
-        missing = None
+        """The image from the store, else from outside; ``refresh`` asks outside first.
+
+        An image of a registry that is here for another platform is asked for there; it has to do when nobody answers.
+        """
+        missing, here = None, None
         if not refresh:
             try:
-                return await self._store.images.resolve(str(reference), platform)
+                here = await self._store.images.resolve(str(reference), platform)
             except NotFound as error:
                 missing = error
+        if here is not None and (here.platform.satisfies(platform) or not here.digests):
+            return here
         tell = progress or (lambda *_: None)
 
         def told(message: dict[str, Any]) -> None:
@@ -201,6 +206,8 @@ class Images:
         try:
             return await self._pulls.pull(reference, platform, credentials=credentials, tell=told)
         except Unavailable as error:
+            if here is not None:
+                return here
             if missing is None or error.code != "registry-not-configured":
                 raise
             raise NotFound(f"{missing.message}, and {error.message}", hint=error.hint, code=error.code) from error
