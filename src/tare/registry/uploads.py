@@ -143,10 +143,15 @@ class Uploader:
                 raise
             self._chunk, self._location = 0, ""
             raise Interrupted(refusal.error()) from refusal
-        self._move(min(reached, self._source.size))
+        end = begin + length
+        self._move(reached if begin < reached < end else end)  # lazy registries always say 0-0; the digest decides
         if self._offset > self._best:
             self._best = self._offset
             self._attempts.progressed()
+        if self._offset < end:
+            raise Interrupted(
+                DataCorrupt(f"{self._source.digest}: the registry takes less than it is sent", code="upload-short")
+            )
 
     async def _finish(self) -> None:
         self._finishing = True
