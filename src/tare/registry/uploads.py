@@ -144,7 +144,7 @@ class Uploader:
             self._chunk, self._location = 0, ""
             raise Interrupted(refusal.error()) from refusal
         end = begin + length
-        self._move(reached if begin < reached < end else end)  # lazy registries always say 0-0; the digest decides
+        self._move(reached if begin < reached < end else end)  # what makes no sense is ignored: the digest decides
         if self._offset > self._best:
             self._best = self._offset
             self._attempts.progressed()
@@ -210,12 +210,12 @@ def next_location(response: ClientResponse, otherwise: str = "") -> str:
 
 
 def _received(response: ClientResponse, otherwise: int) -> int:
-    """The bytes that the header ``Range`` (``0-<last>``) says are there; registries say ``0-0`` for one and none."""
+    """The bytes that the header ``Range`` (``0-<last>``) says are there; ``0-0`` is said for none, one and any number."""
     match = _RANGE.fullmatch(response.headers.get("Range", "").strip())
     if match is None:
         return otherwise
     last = int(match[1])
-    return last + 1 if last else min(otherwise, 1)
+    return last + 1 if last else otherwise
 
 
 class _Positioned:

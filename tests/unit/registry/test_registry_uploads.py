@@ -304,7 +304,7 @@ async def test_a_killed_registry(make_client: ClientMaker) -> None:
 
 
 async def test_a_registry_that_always_says_the_same_range(
-    server: HostileRegistry, uploads: Uploads, target: Repository
+    server: HostileRegistry, uploads: Uploads, target: Repository, make_client: ClientMaker
 ) -> None:
     async def lazy(request: web.Request) -> web.StreamResponse:
         response = await uploads.patch(request)
@@ -314,6 +314,7 @@ async def test_a_registry_that_always_says_the_same_range(
     server.on("PATCH", UPLOADS + "1", lazy)
     await target.upload_blob(BLOB, nothing)
     assert uploads.stored == [BLOB.data]
+    assert make_client.clock.pauses == []
     assert len(server.requests("PATCH")) == 3
 
 
