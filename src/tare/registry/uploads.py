@@ -210,7 +210,7 @@ def next_location(response: ClientResponse, otherwise: str = "") -> str:
 
 
 def _received(response: ClientResponse, otherwise: int) -> int:
-    """The bytes that the header ``Range`` (``0-<last>``) says are there; ``0-0`` is said for none, one and any number."""
+    """The bytes that the header ``Range`` (``0-<last>``) says are there; ``0-0`` says nothing: lazy servers send it."""
     match = _RANGE.fullmatch(response.headers.get("Range", "").strip())
     if match is None:
         return otherwise
