@@ -4,8 +4,8 @@
 
     python tests/transfer_storm.py [ROUNDS [SEED]]      # as root
 
-After each blow the store is looked at from outside (rows, files, digests, what the collector would find), the transfer
-is done again, and must succeed without fetching or sending again what was complete.
+After each blow the store is looked at from outside (rows, files, digests, what the collector would find) and by ``tare
+fsck``, the transfer is done again, and must succeed without fetching or sending again what was complete.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Wire:
         self._passed = 0
         self._blow: tuple[int, Callable[[], None]] | None = None
         self._cut = False
+        self._fallen = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -62,14 +63,15 @@ class Wire:
 
     def strike_after(self, count: int, blow: Callable[[], None]) -> None:
         """Call ``blow`` once when as many bytes more have passed."""
+        self._fallen.clear()
         with self._lock:
             self._blow = (self._passed + count, blow)
 
     def spare(self) -> bool:
-        """Take the blow back; False when it has fallen."""
+        """Take the blow back; False when it has fallen, and has done what it does."""
         with self._lock:
             pending, self._blow = self._blow, None
-        return pending is not None
+        return pending is not None or not self._fallen.wait(60)
 
     def cut(self) -> None:
         """Break all connections; the next one is refused, and finds the network mended afterwards."""
@@ -136,6 +138,7 @@ class Wire:
             blow, self._blow = (self._blow, None) if due else (None, self._blow)
         if blow is not None:
             blow[1]()
+            self._fallen.set()
 
 
 def _shut(end: socket.socket) -> None:
@@ -155,6 +158,7 @@ class Storm:
     chance: random.Random
     image: str = ""
     digest: str = ""
+    last: list[object] = field(default_factory=list)
     blows: Counter[str] = field(default_factory=Counter)
 
     def prepare(self) -> None:
@@ -197,18 +201,18 @@ class Storm:
             finished = self._complete_downloads()
             self.engine.kill()  # which collects what is left of the process
             self.engine.start()
-        check_store(self.engine)
+        self._check_store()
         middle = len(server.requests())
         if not done:
             finished = finished or self._complete_downloads()
             assert not self._has(f"{name}:1") or kind == "push"
-            assert self._transfer(path), "the second attempt fails"
+            assert self._transfer(path), self.last
         again = [line for line in server.requests()[middle:] if line.startswith("GET ")]
         assert not [line for line in again if any(digest in line for digest in finished)], (finished, again)
         self._check_result(kind, name, server, begun)
         ids = set(self.engine.text("images", "-aq", "--no-trunc").split())
         self.engine.docker("rmi", "-f", *ids)
-        check_store(self.engine)
+        self._check_store()
         if kind == "push":
             server.stop()
             shutil.rmtree(server.content)
@@ -231,11 +235,24 @@ class Storm:
             connection.request("POST", f"/v1.51{path}", headers={"X-Registry-Auth": "e30="})
             answer = connection.getresponse()
             messages = [json.loads(line) for line in answer.read().splitlines() if line]
-        except (OSError, http.client.HTTPException, ValueError):
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.last = [repr(error)]
             return False
         finally:
             connection.close()
+        self.last = messages[-3:]
         return answer.status == 200 and not any("error" in message for message in messages)
+
+    def _check_store(self) -> None:
+        """What is looked at from outside, and what ``tare fsck`` says."""
+        check_store(self.engine)
+        connection = UnixConnection(self.engine.socket)
+        try:
+            connection.request("POST", "/tare/fsck", b'{"deep": true}', {"Content-Type": "application/json"})
+            events = [json.loads(line) for line in connection.getresponse().read().splitlines() if line]
+        finally:
+            connection.close()
+        assert events[-1]["clean"], events
 
     def _complete_downloads(self) -> set[str]:
         place = self.engine.data_root / "cache/downloads"

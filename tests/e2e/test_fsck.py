@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sqlite3
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from engine_process import EngineProcess
+from engine_process import EngineProcess, add_file
 from registry_server import RegistryServer
 from tare.client.sync import connect
 
@@ -21,14 +23,16 @@ pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")
-def built(own: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+def built(engine: EngineProcess, busybox: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     """The engine with the image ``checked`` on ``busybox``: a RUN and a COPY."""
+    assert busybox
     context = tmp_path_factory.mktemp("fsck")
     (context / "data").write_bytes(b"d" * 100_000)
     (context / "Dockerfile").write_text("FROM busybox\nRUN echo made > /made\nCOPY data /data\n")
-    own.tare("build", "-q", "-t", "checked", str(context))
-    yield own
-    own.remove_containers()
+    engine.tare("build", "-q", "-t", "checked", str(context))
+    yield engine
+    engine.remove_containers()
+    engine.docker("rmi", "-f", "checked")
 
 
 def layer_of(engine: EngineProcess, image: str, index: int) -> str:
@@ -65,10 +69,8 @@ def test_a_store_that_is_whole(built: EngineProcess) -> None:
     assert built.tare("fsck", "-q").stdout == b""
     status, problems, document = check(built)
     assert (status, problems, document["clean"]) == (0, [], True)
-    assert document["checked"]["layers"] >= 3 and document["checked"]["images"] == 2
-    assert (
-        document["bytes"] == query(built, "SELECT (SELECT sum(size) FROM blobs) + (SELECT sum(size) FROM layers)")[0][0]
-    )
+    assert document["checked"]["layers"] >= 3 and document["checked"]["images"] >= 2
+    assert document["bytes"] > tar_of(built, "busybox", 0).stat().st_size
     with connect(built.host) as connection:
         events = list(connection.stream(lambda client: client.system.fsck(deep=True)))
     assert [event["event"] for event in events[-1:]] == ["result"] and events[-1]["clean"] and events[-1]["deep"]
@@ -99,39 +101,41 @@ def test_a_layer_that_a_step_has_left_is_written_anew(built: EngineProcess) -> N
     done = built.tare("fsck", check=False)
     assert done.returncode == 1
     said = done.stdout.decode()
-    assert f"layer sha256:{tar.stem}: its file has the digest" in said and "used by:   image checked:latest" in said
+    assert f"layer {tar.stem[:12]}: its file has the digest" in said and "used by:   image checked:latest" in said
     assert "build checked:latest again (Dockerfile:2 makes the layer)" in said
     assert "`tare fsck --repair` heals what can be healed" in said
     assert check(built, "--repair")[0] == 0
     assert tar.read_bytes() == whole
 
 
-def test_a_layer_from_outside_is_named_and_healed_by_getting_it_again(built: EngineProcess, busybox_tar: bytes) -> None:
-    tar = tar_of(built, "busybox", 0)
+def foreign_tar() -> bytes:
+    """A root file system that is not packed as Tare would: no directory gives the same bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in ("z", "a"):
+            add_file(archive, name, name.encode() * 1000)
+    return buffer.getvalue()
+
+
+def test_a_layer_from_outside_is_named_and_healed_by_getting_it_again(built: EngineProcess) -> None:
+    first = built.docker("import", "-", "outside", stdin=foreign_tar()).stdout.decode().strip()
+    built.docker("create", "--name", "unpacks", "outside", "/z")
+    archive = built.docker("save", "outside").stdout
+    tar = tar_of(built, "outside", 0)
     tar.write_bytes(b"rot")
     status, (problem,), document = check(built, "--repair")
     assert (status, problem["code"], problem["state"], document["left"]) == (1, "layer-damaged", "left", 1)
-    assert problem["used_by"] == ["image busybox:latest", "image checked:latest"]
-    assert "pull, load or import busybox:latest again" in problem["fix"]
+    assert problem["used_by"] == ["image outside:latest", "container unpacks"]
+    assert problem["fix"] == "pull, load or import outside:latest again"
     assert not tar.exists() and tar.with_suffix(".damaged").read_bytes() == b"rot"
-    built.import_busybox(busybox_tar)
+    built.docker("load", stdin=archive)
     assert check(built, "--repair")[:2] == (0, [])
     assert not tar.with_suffix(".damaged").exists()
-
-
-def test_an_engine_starts_on_rows_that_name_nothing(built: EngineProcess) -> None:
-    directory = unpacked(built, "busybox", 0).parent
-    built.kill()
-    query(built, "DELETE FROM snapshot_lowers WHERE lower IN (SELECT id FROM snapshots WHERE kind = 'committed')")
-    query(built, f"INSERT INTO tags VALUES ('docker.io/library/gone:1', 'sha256:{'0' * 64}', 0)")
-    query(built, "INSERT INTO snapshot_lowers VALUES (98, 0, 99)")
-    shutil.rmtree(directory)
-    built.start()
-    status, problems, _ = check(built, "--repair")
-    assert status == 0, problems
-    assert {one["code"] for one in problems} == {"row-dangling", "snapshot-missing"}
-    assert check(built, "--deep")[:2] == (0, [])
-    assert built.docker("run", "--rm", "checked", "cat", "/made").stdout == b"made\n"
+    tar.unlink()
+    second = built.docker("import", "-", "outside", stdin=foreign_tar()).stdout.decode().strip()
+    assert check(built, "--repair")[:2] == (0, [])
+    built.docker("rm", "unpacks")
+    built.docker("rmi", "-f", first, second)
 
 
 def test_what_was_pulled_is_healed_by_the_command_that_is_named(built: EngineProcess, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from engine_process import EngineProcess
 from faulty_registry import FaultyRegistry, layer_tar
+from image_archives import docker_archive, layer, tar_of
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
@@ -140,6 +141,7 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("commit", "here", "new"), "no space left below the data root"),
     (("tag", "busybox", "new"), "no space left below the data root"),
     (("import", "-", "new"), "no space left below the data root"),
+    (("load",), "no space left below the data root"),
     (("build", "-t", "new", "-"), "No space left on device"),
     (("rename", "here", "new"), "no space left below the data root"),
     (("pause", "here"), "no space left below the data root"),
@@ -148,7 +150,7 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
 """What needs space, and the words that say that there is none."""
 
 ANSWERED = (("system", "df"), ("system", "df", "-v"), ("ps", "-as"), ("images",), ("inspect", "here"), ("logs", "here"),
-            ("cp", "here:/etc/passwd", "-"), ("export", "here"), ("diff", "here"),
+            ("cp", "here:/etc/passwd", "-"), ("export", "here"), ("save", "busybox"), ("diff", "here"),
             ("top", "here"), ("stats", "--no-stream", "here"), ("volume", "ls"), ("info",))  # fmt: skip
 
 
@@ -168,7 +170,8 @@ def objects_of(engine: EngineProcess) -> list[str]:
 
 
 def test_what_needs_space_says_so_and_leaves_nothing(small: EngineProcess, here: str, busybox_tar: bytes) -> None:
-    inputs = {"import": busybox_tar, "build": b"FROM busybox\nRUN echo new > /new\n"}
+    archive = tar_of(docker_archive([layer("new")], ["new:latest"]))
+    inputs = {"import": busybox_tar, "load": archive, "build": b"FROM busybox\nRUN echo new > /new\n"}
     before, files = objects_of(small), files_of(small)
     with filled(small):
         for arguments, words in REFUSED:
@@ -180,6 +183,14 @@ def test_what_needs_space_says_so_and_leaves_nothing(small: EngineProcess, here:
             assert small.docker(*arguments).stdout, arguments
         assert objects_of(small) == before
         assert {path for path in files_of(small) - files if "upper" not in path.parts} == set()
+
+
+def test_an_archive_that_is_larger_than_the_disk(small: EngineProcess) -> None:
+    before, files = objects_of(small), files_of(small)
+    fits, large = layer("fits"), layer("large", 32 << 20)
+    refused = small.docker("load", stdin=tar_of(docker_archive([fits, large], ["new:latest"])), check=False)
+    assert (refused.returncode, "staging: No space left on device" in refused.stderr.decode()) == (1, True), refused
+    assert (objects_of(small), files_of(small)) == (before, files)
 
 
 def test_a_log_without_space_loses_lines_and_says_so(small: EngineProcess) -> None:

@@ -21,6 +21,7 @@ import pytest
 from certificates import Authority
 from engine_process import EngineProcess, add_file
 from file_events import IN_DELETE, watching
+from registry_server import RegistryServer
 from served_registry import SECONDS, ServedRegistry
 from tare.archive.compression import decompress
 
@@ -282,6 +283,25 @@ def test_tls_users_and_compressed_layers(images: EngineProcess, tmp_path: Path) 
         assert again.body == seen["gzip"][0], "one image, one digest"
         digest = again.document["layers"][0]["digest"]
         assert registry.ask(f"/v2/serve-app/blobs/{digest}").body == seen["gzip"][1], "made again, and the same"
+
+
+def test_an_image_is_found_by_the_digest_that_a_registry_gave_it(images: EngineProcess) -> None:
+    with RegistryServer() as elsewhere:
+        name = f"{elsewhere.address}/serve-app:1"
+        images.docker("tag", "serve-app:1", name)
+        try:
+            images.docker("push", name)
+            pushed = images.text("image", "inspect", "-f", "{{index .RepoDigests 0}}", name).partition("@")[2]
+            with ServedRegistry(images, "--compress", "gzip") as registry:
+                found = registry.ask(f"/v2/serve-app/manifests/{pushed}")
+                assert found.status == 200 and _digest(found.body) == pushed
+                assert found.headers["Content-Type"] == DOCKER, "as it was pushed"
+                for blob in (found.document["config"], *found.document["layers"]):
+                    assert _digest(registry.ask(f"/v2/serve-app/blobs/{blob['digest']}").body) == blob["digest"]
+            with ServedRegistry(images) as registry:  # other layers than the manifest names
+                assert registry.ask(f"/v2/serve-app/manifests/{pushed}").code == "MANIFEST_UNKNOWN"
+        finally:
+            images.docker("rmi", name)
 
 
 def test_what_is_refused_at_the_start(images: EngineProcess, plain: ServedRegistry, tmp_path: Path) -> None:

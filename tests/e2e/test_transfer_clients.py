@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -9,10 +10,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker as docker_py
 import pytest
 
 from engine_process import Completed, EngineProcess
-from hostile_registry import Blob, HostileRegistry, layer_tar
+from faulty_registry import Blob, FaultyRegistry, layer_tar
 from registry_server import RegistryServer
 from tare.client.progress import Progress
 from tare.client.registry_auth import RegistryAuth
@@ -101,10 +103,24 @@ def test_client_library(host: EngineProcess, registry: RegistryServer, name: str
             list(connection.stream(lambda client: client.images.pull(repository, "nosuch", auth=auth)))
 
 
+def test_docker_py(client: docker_py.DockerClient, registry: RegistryServer, name: str) -> None:
+    with pytest.raises(docker_py.errors.APIError, match="401 Unauthorized"):
+        client.login("ann", "wr0ng", registry=registry.address, dockercfg_path="/nowhere")
+    answer = client.login(**ANN, registry=registry.address, dockercfg_path="/nowhere")
+    assert answer == {"IdentityToken": "", "Status": "Login Succeeded"}
+    told = list(client.images.push(name[:-2], "1", stream=True, decode=True))
+    assert told[-1]["aux"]["Tag"] == "1"
+    client.images.remove(name)
+    assert client.images.pull(name[:-2], "1").tags.count(name) == 1
+    client.images.remove(name)
+    built, _ = client.images.build(fileobj=io.BytesIO(f"FROM {name}\nENV A=b\n".encode()), rm=True)
+    built.remove()
+
+
 def test_pull_on_a_terminal_that_is_interrupted_and_taken_up_again(
     host: EngineProcess, terminals: list[Terminal], tmp_path: Path
 ) -> None:
-    with HostileRegistry() as server:
+    with FaultyRegistry() as server:
         first, second = layer_tar("a", os.urandom(200_000)), layer_tar("b", b"b")
         manifest = server.put_image("app:1", [first, second])
         held = manifest["layers"][0]["digest"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import subprocess
 from collections.abc import Iterator
@@ -158,7 +159,7 @@ def test_digests_name_images(host: EngineProcess, registry: RegistryServer, app:
     assert host.docker("rmi", f"{repository}:1").stdout.decode().splitlines() == [f"Untagged: {repository}:1"]
     host.docker("rmi", f"{repository}:2")
     gone = host.docker("rmi", f"{repository}:3").stdout.decode().splitlines()
-    assert gone == [f"Untagged: {repository}:3", f"Untagged: {pinned}", f"Deleted: {image}"]
+    assert gone[:3] == [f"Untagged: {repository}:3", f"Untagged: {pinned}", f"Deleted: {image}"]  # and its layers
 
 
 def test_the_manifest_stays_the_one_that_the_image_came_with(
@@ -304,3 +305,63 @@ def test_a_registry_with_users_and_tls(
                                     auth_config={"username": "ann", "password": "secret"})  # fmt: skip
         assert pulled.id == image
         forget(host, guarded)
+
+
+def test_a_name_for_several_platforms_goes_as_an_index(host: EngineProcess, registry: RegistryServer, app: str) -> None:
+    repository = app.rpartition(":")[0]
+    _, manifest = asked(registry, "GET", "/v2/test/app/manifests/1")
+    first = json.loads(manifest)
+    _, config = asked(registry, "GET", f"/v2/test/app/blobs/{first['config']['digest']}")
+    foreign = json.dumps(json.loads(config) | {"architecture": "riscv64"}).encode()
+    place, _ = asked(registry, "POST", "/v2/test/app/blobs/uploads/")
+    asked(registry, "PUT", f"{place.removeprefix(registry.url)}&digest={sha256(foreign)}", foreign)
+    second = first | {"config": first["config"] | {"digest": sha256(foreign), "size": len(foreign)}}
+    data = json.dumps(second).encode()
+    asked(registry, "PUT", f"/v2/test/app/manifests/{sha256(data)}", data, first["mediaType"])
+    entries = [
+        {
+            "mediaType": first["mediaType"],
+            "size": len(raw),
+            "digest": sha256(raw),
+            "platform": {"os": "linux", "architecture": architecture},
+        }
+        for raw, architecture in ((manifest, "amd64"), (data, "riscv64"))
+    ]
+    listing = "application/vnd.docker.distribution.manifest.list.v2+json"
+    index = json.dumps({"schemaVersion": 2, "mediaType": listing, "manifests": entries}).encode()
+    asked(registry, "PUT", "/v2/test/app/manifests/both", index, listing)
+
+    for platform, conclusion in (
+        ("linux/riscv64", "Downloaded newer image"),
+        ("linux/amd64", "Downloaded newer image"),
+        ("linux/riscv64", "Image is up to date"),
+    ):
+        assert f"Status: {conclusion} for {repository}:both" in host.text(
+            "pull", "--platform", platform, f"{repository}:both"
+        )
+    pushed = host.text("push", f"{repository}:both")
+    assert f"both: digest: {sha256(index)} size: {len(index)}" in pushed
+    host.docker("push", "-q", "--platform", "linux/riscv64", f"{repository}:both")
+    assert asked(registry, "GET", "/v2/test/app/manifests/both")[1] == data
+    refused = host.docker("push", "--platform", "linux/s390x", f"{repository}:both", check=False)
+    assert b"does not match the specified platform (linux/s390x)" in refused.stderr
+
+
+def asked(
+    registry: RegistryServer, method: str, path: str, body: bytes | None = None, media_type: str = ""
+) -> tuple[str, bytes]:
+    """Location and body of a registry's answer, which must be a success."""
+    connection = http.client.HTTPConnection("127.0.0.1", registry.port, timeout=60)
+    docker = "application/vnd.docker.distribution.manifest"
+    headers = {
+        "Accept": f"{docker}.v2+json, {docker}.list.v2+json",
+        "Content-Type": media_type or "application/octet-stream",
+    }
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        data = answer.read()
+    finally:
+        connection.close()
+    assert answer.status < 300, (answer.status, data)
+    return answer.headers.get("Location", ""), data

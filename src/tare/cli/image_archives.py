@@ -15,8 +15,9 @@ import click
 from tare.cli.pulling import show_transfer
 from tare.cli.session import Session, pass_session
 from tare.cli.streams_to_files import pour, write_file
-from tare.cli.transfer_views import PlainTransfer, counted, transfer_view
+from tare.cli.transfer_views import PlainTransfer, TransferView, counted, transfer_view
 from tare.client.client import Client
+from tare.client.progress import Progress
 from tare.errors import InvalidArgument, NotFound
 
 _CHUNK = 1 << 20
@@ -87,8 +88,9 @@ def load(session: Session, source: str, platform: str, quiet: bool) -> None:
     live = sys.stdout.isatty() and not quiet
 
     async def work(client: Client, stream: BinaryIO) -> None:
-        messages = client.images.load(_chunks(stream), platform=platform, quiet=not live)
-        await show_transfer(messages, transfer_view() if live else PlainTransfer(sys.stdout), "load")
+        view = transfer_view() if live else PlainTransfer(sys.stdout)
+        body = _sent(stream, view, Path(source).name or "archive") if live else _chunks(stream)
+        await show_transfer(client.images.load(body, platform=platform, quiet=not live), view, "load")
 
     with Path(source).open("rb") if source else nullcontext(sys.stdin.buffer) as opened:
         session.run(lambda client: work(client, opened))
@@ -97,3 +99,15 @@ def load(session: Session, source: str, platform: str, quiet: bool) -> None:
 async def _chunks(stream: BinaryIO) -> AsyncIterator[bytes]:
     while data := stream.read(_CHUNK):
         yield data
+
+
+async def _sent(stream: BinaryIO, view: TransferView, name: str) -> AsyncIterator[bytes]:
+    """The archive, while ``view`` shows how much of it has been sent: its layers are told when all of it has."""
+    kind = os.fstat(stream.fileno())
+    total = kind.st_size if stat.S_ISREG(kind.st_mode) else 0
+    moved = 0
+    async for data in _chunks(stream):
+        yield data
+        moved += len(data)
+        view.show(Progress("Sending", name, moved, total))
+    view.show(Progress("Sent", name))

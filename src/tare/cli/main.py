@@ -105,7 +105,7 @@ _REGISTRY: Mapping[str, str] = {
     "serve": "registry_serve:serve",
 }
 _SYSTEM: Mapping[str, str] = {
-    "df": "system:disk_usage",
+    "df": "space:disk_usage",
     "events": "system:events",
     "info": "system:info",
     "prune": "prune:prune_system",

@@ -26,11 +26,14 @@ class TransferView(Protocol):
 
 
 def transfer_view(*, quiet: bool = False, to_stderr: bool = False) -> TransferView:
-    """The view for a transfer whose messages go to standard output, or to standard error."""
+    """The view for a transfer whose messages go to standard output, or to standard error.
+
+    A terminal whose encoding lacks the symbols of the drawing gets lines.
+    """
     stream = sys.stderr if to_stderr else sys.stdout
     if quiet:
         return QuietTransfer()
-    if not stream.isatty():
+    if not stream.isatty() or (stream.encoding or "").lower().replace("-", "") != "utf8":
         return PlainTransfer(stream)
     from tare.cli.transfer_live import LiveTransfer
 

@@ -126,10 +126,28 @@ class Images(Group):
                 yield progress
 
     async def import_tar(
-        self, body: Body, *, repository: str = "", tag: str = "", message: str = "", changes: Sequence[str] = ()
+        self,
+        body: Body | None,
+        *,
+        source: str = "-",
+        repository: str = "",
+        tag: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
     ) -> AsyncIterator[Document]:
-        """Make an image of a root file system's tar; yields messages, the last one's ``status`` is its identifier."""
-        query: Values = {"fromSrc": "-", "repo": repository, "tag": tag, "message": message, "changes": [*changes]}
+        """Make an image of a root file system's tar; yields messages, the last one's ``status`` is its identifier.
+
+        The tar is ``body``, or what the engine finds at ``source``, an http(s) address.
+        """
+        query: Values = {
+            "fromSrc": source,
+            "repo": repository,
+            "tag": tag,
+            "message": message,
+            "changes": [*changes],
+            "platform": platform,
+        }
         async with await self._caller.open("POST", "/images/create", query=query, body=body) as response:
             async for document in response.documents():
                 yield document

@@ -40,6 +40,7 @@ from tare.engine.health_records import HealthRecords
 from tare.engine.id_ranges import IdRanges
 from tare.engine.image_archives.loading import ImageLoader
 from tare.engine.image_archives.saving import ImageSaver
+from tare.engine.image_import import ImageImports
 from tare.engine.images import Images
 from tare.engine.isolation import Isolation
 from tare.engine.launch import Launcher
@@ -423,6 +424,12 @@ def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Imag
         registries=registries,
         events=parts.events,
         settle=lifecycle.settle,
+        imports=ImageImports(
+            store=parts.store,
+            events=parts.events,
+            scratch=parts.paths.data_root / "staging",
+            limits=_source_limits(parts.settings),
+        ),
     )
 
 

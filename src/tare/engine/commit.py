@@ -14,6 +14,7 @@ from tare.base.shielding import finish
 from tare.engine.clock import now
 from tare.engine.container_files import MOUNT_POINTS
 from tare.engine.events import Events
+from tare.engine.image_names import check_new_name
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.records import ContainerRecords
 from tare.errors import Conflict, NotFound
@@ -48,6 +49,8 @@ class Commits:
 
         Raises NotFound, Conflict while the container is being removed, Exhausted.
         """
+        if request.name is not None:
+            check_new_name(request.name, "refusing to create a tag with a digest reference")
         container = await self._records.get(reference)
         if container.state.status in (ContainerStatus.REMOVING, ContainerStatus.DEAD):
             raise Conflict(f"You cannot commit container {container.id} which is being removed", code="removing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,8 +12,10 @@ from tare.distroless.overview import ANY_PACKAGES, Offer, offers
 from tare.engine.image_holds import ImageHolds
 from tare.engine.images import Images
 from tare.engine.offered_catalogue import OfferedCatalogue
-from tare.errors import NotFound
+from tare.errors import DataCorrupt, NotFound, Unsupported
 from tare.model import Digest, Platform, Reference
+from tare.oci.image import Manifest
+from tare.registry.manifests import RawManifest, parse
 from tare.registry.server.documents import Accepted, Document, Form, LayerForm, index, manifest
 from tare.registry.server.handling import Blob
 from tare.registry.server.layer_forms import LayerForms
@@ -26,10 +29,14 @@ _CATALOGUE = ("distroless/", "deb/")
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """An image taken apart: its manifests by form, and its layers by the digests that they are sent by."""
+    """An image taken apart: its manifests by form, and its layers as they are sent, bottom first."""
 
     documents: dict[Form, Document]
-    layers: dict[Digest, LayerForm]
+    layers: tuple[LayerForm, ...]
+
+    def layer(self, digest: Digest) -> LayerForm | None:
+        """The layer with this digest."""
+        return next((one for one in self.layers if one.digest == digest), None)
 
 
 class OfferedImages:
@@ -132,13 +139,20 @@ class OfferedImages:
             return
         for image in images:
             parts = await self._known_parts(image)
-            if parts is None:
-                continue
-            known = next((one for one in parts.documents.values() if one.digest == digest), None)
-            if known is not None:
+            made = (one for one in parts.documents.values() if one.digest == digest) if parts is not None else ()
+            if (document := next(iter(made), None)) is not None:
                 async with self._holds.using(image, repository.name):
-                    yield known
+                    yield document
                 return
+        for image in images:
+            names = await self._store.images.known_as(image)
+            own = next((one.manifest for one in names if digest in (one.manifest, one.digest)), None)
+            if own is None:
+                continue
+            async with self._holds.using(image, repository.name) as found:
+                if (kept := await self._kept(found, own, digest)) is not None:
+                    yield kept
+                    return
         raise NotFound(f"manifest {digest} is not known in {repository.name}", code="MANIFEST_UNKNOWN")
 
     @asynccontextmanager
@@ -150,7 +164,7 @@ class OfferedImages:
                     yield Blob(self._store.content.path(digest), digest)
                 return
             parts = await self._known_parts(image)
-            layer = parts.layers.get(digest) if parts is not None else None
+            layer = parts.layer(digest) if parts is not None else None
             if layer is None:
                 continue
             async with self._holds.using(image, repository.name):
@@ -227,8 +241,28 @@ class OfferedImages:
         for form in forms:
             if (document := manifest(image.id, size, layers, form)) is not None:
                 documents[form] = document
-        parts = _Parts(documents, {layer.digest: layer for layer in layers})
+        parts = _Parts(documents, tuple(layers))
         self._parts[image.id] = parts
         while len(self._parts) > _REMEMBERED:
             self._parts.popitem(last=False)
         return parts
+
+    async def _kept(self, image: Image, own: Digest, digest: Digest) -> Document | None:
+        """A manifest or index by which a registry knows the image, if all that its ``own`` manifest names is here.
+
+        So it is where layers are sent as that registry has them; what has been compressed elsewhere has other digests.
+        """
+        layers = [str(layer.digest) for layer in (await self._take_apart(image)).layers]
+        with contextlib.suppress(NotFound, DataCorrupt, Unsupported):  # of what is damaged there is no use
+            content = parse(await self._raw(own))
+            if isinstance(content, Manifest) and (content.config.digest, [one.digest for one in content.layers]) == (
+                str(image.id),
+                layers,
+            ):
+                raw = await self._raw(digest)
+                return Document(raw.media_type, digest, raw.data)
+        return None
+
+    async def _raw(self, digest: Digest) -> RawManifest:
+        media_type, data = await self._store.content.typed(digest)
+        return RawManifest(media_type=media_type, digest=digest, data=data)

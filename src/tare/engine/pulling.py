@@ -70,7 +70,7 @@ class _Layers:
         key = f"{job.reference.name} {diff_id}"
         async with self._transfer(key, blob) as transfer:
             with transfer.told(job.tell):
-                while not await self._store.layers.hold(diff_id, job.lease):
+                while not await self._store.layers.hold_whole(diff_id, job.lease):
                     await self._flights.do(key, lambda: self._fetch(job.repository, blob, diff_id, transfer))
         job.tell(transfer_message(short(blob.digest), "Pull complete"))
 
@@ -86,7 +86,7 @@ class _Layers:
             loop.call_soon_threadsafe(transfer.move, "Extracting", count, blob.size)
 
         async with self._blobs.hold(blob.digest), self._store.leases.hold() as lease:
-            if await self._store.layers.hold(diff_id, lease):
+            if await self._store.layers.hold_whole(diff_id, lease):
                 return
             path = await repository.download(blob, lambda count: transfer.move("Downloading", count, blob.size))
             transfer.say("Verifying Checksum")
@@ -139,7 +139,7 @@ class Pulls:
         repository = self._registries.repository(reference, credentials)
         image, news = await self._one(repository, reference, platform, tell)
         tell({"status": _conclusion(reference.familiar(), news=news)})
-        if platform is not None and not is_for(image, platform):
+        if platform is not None and not image.platform.satisfies(platform):
             tell({"status": f"WARNING: {mismatch(reference, image, platform)}"})
         return image
 
@@ -172,7 +172,7 @@ class Pulls:
             config = Digest.parse(manifest.config.digest)
             known_as = KnownAs(repository=reference.name, digest=top.digest, manifest=raw.digest)
             job = _Job(repository, reference, known_as, lease, tell)
-            before = await self._now(reference)
+            is_new = not await self._is_named(reference, config)
             for document in {top.digest: top, raw.digest: raw}.values():
                 await self._store.content.write(document.data, document.media_type, lease)
             if not (await self._name_known(job, config) and await self._store.is_whole(config)):
@@ -181,7 +181,7 @@ class Pulls:
         tell({"status": f"Digest: {top.digest}"})
         labels = image.config.config.labels or {}
         self._events.publish("image", "pull", reference.familiar(), {**labels, "name": reference.familiar_name})
-        return image, before != config
+        return image, is_new
 
     @asynccontextmanager
     async def _nothing_half_made(self) -> AsyncIterator[None]:
@@ -192,11 +192,13 @@ class Pulls:
             await finish(self._store.collect(), what="delete what a pull has left")
             raise
 
-    async def _now(self, reference: Reference) -> Digest | None:
+    async def _is_named(self, reference: Reference, image: Digest) -> bool:
+        """Whether the name stands for this image by now, for others beside it or not."""
         try:
-            return (await self._store.images.resolve(str(reference))).id
-        except (NotFound, DataCorrupt):  # of a damaged image, which the pull heals
-            return None
+            found = await self._store.images.get(image)
+        except (NotFound, DataCorrupt):  # a damaged image is one that the pull heals
+            return False
+        return reference in (*found.tags, *found.digests)
 
     async def _name_known(self, job: _Job, image: Digest) -> bool:
         """Name an image that is here already; False where it is not."""
@@ -221,7 +223,7 @@ class Pulls:
     async def _get_layers(self, job: _Job, layers: list[tuple[Digest, Descriptor]]) -> None:
         missing: dict[Digest, Descriptor] = {}
         for diff_id, blob in layers:
-            if await self._store.layers.hold(diff_id, job.lease):
+            if await self._store.layers.hold_whole(diff_id, job.lease):
                 job.tell(transfer_message(short(blob.digest), "Already exists"))
             elif diff_id not in missing:
                 missing[diff_id] = blob
@@ -292,17 +294,11 @@ def short(digest: str) -> str:
 
 def mismatch(reference: Reference, image: Image, platform: Platform) -> str:
     """Docker's words for an image for another platform than the one that was asked for."""
-    has = Platform(image.config.os, image.config.architecture, image.config.variant)
+    has = image.platform
     return (
         f"image with reference {reference.familiar()} was found but its platform ({has}) does not match the specified "
         f"platform ({platform})"
     )
-
-
-def is_for(image: Image, platform: Platform) -> bool:
-    """Whether an image is what was asked for; the variant counts where one was named."""
-    has = (image.config.os, image.config.architecture)
-    return has == (platform.os, platform.architecture) and platform.variant in ("", image.config.variant)
 
 
 def _conclusion(name: str, *, news: bool) -> str:

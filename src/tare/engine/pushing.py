@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -19,29 +18,15 @@ from tare.archive.compression import Compression
 from tare.base.locks import KeyedLocks
 from tare.base.together import together
 from tare.engine.events import Events
+from tare.engine.manifest_forms import COMPRESSIONS, GZIP_LAYER, make_index, make_manifest
 from tare.engine.progress import Tell, Transfer, transfer_message
-from tare.engine.pulling import is_for, mismatch, short
+from tare.engine.pulling import mismatch, short
 from tare.errors import NotFound
 from tare.model import Digest, Platform, Reference
-from tare.oci.image import (
-    MEDIA_TYPE_CONFIG,
-    MEDIA_TYPE_LAYER,
-    MEDIA_TYPE_LAYER_GZIP,
-    MEDIA_TYPE_LAYER_ZSTD,
-    MEDIA_TYPE_MANIFEST,
-    Manifest,
-)
+from tare.oci.image import Index, Manifest
 from tare.registry.client import RegistryClient
 from tare.registry.credentials import Credentials
-from tare.registry.manifests import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_LAYER_GZIP,
-    DOCKER_LAYER_ZSTD,
-    DOCKER_MANIFEST,
-    RawManifest,
-    parse,
-)
+from tare.registry.manifests import RawManifest, parse
 from tare.registry.repository import Repository
 from tare.store.images import Image, KnownAs
 from tare.store.layer_blobs import LayerBlob
@@ -53,42 +38,21 @@ _ASKED_FOR = 4  # known forms of a layer that a registry is asked for
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
-    """The media types of a manifest and of what it names."""
-
-    manifest: str
-    config: str
-    layers: dict[Compression, str]
-
-
-_DOCKER = _Form(
-    DOCKER_MANIFEST,
-    DOCKER_CONFIG,
-    {
-        Compression.NONE: DOCKER_LAYER,
-        Compression.GZIP: DOCKER_LAYER_GZIP,
-        Compression.ZSTD: DOCKER_LAYER_ZSTD,
-    },
-)
-_OCI = _Form(
-    MEDIA_TYPE_MANIFEST,
-    MEDIA_TYPE_CONFIG,
-    {
-        Compression.NONE: MEDIA_TYPE_LAYER,
-        Compression.GZIP: MEDIA_TYPE_LAYER_GZIP,
-        Compression.ZSTD: MEDIA_TYPE_LAYER_ZSTD,
-    },
-)
-_COMPRESSIONS = {name: kind for form in (_DOCKER, _OCI) for kind, name in form.layers.items()}
-
-
-@dataclass(frozen=True, slots=True)
 class _Source:
     """A blob that is uploaded."""
 
     digest: Digest
     size: int
     open: Callable[[], BinaryIO]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One tag that is pushed."""
+
+    repository: Repository
+    name: Reference
+    tell: Tell
 
 
 class Pushes:
@@ -118,33 +82,56 @@ class Pushes:
         tags, known = await self._store.images.in_repository(reference.name)
         if not known:
             raise NotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
-        wanted = [(name, image) for name, image in tags if reference.tag in ("", name.tag)]
+        wanted: dict[Reference, list[Image]] = {}
+        for name, image_id in tags:
+            if reference.tag in ("", name.tag):
+                wanted.setdefault(name, []).append(await self._store.images.get(image_id))
         if not wanted:
             raise NotFound(f"tag does not exist: {reference.familiar()}")
         repository = self._registries.repository(reference, credentials, push=True)
-        for name, image_id in wanted:
-            image = await self._store.images.get(image_id)
-            if platform is not None and not is_for(image, platform):
-                raise NotFound(mismatch(name, image, platform))
-            await self._one(repository, name, image, tell)
+        for name, images in wanted.items():
+            await self._tag(_Job(repository, name, tell), _chosen(name, images, platform))
 
-    async def _one(self, repository: Repository, name: Reference, image: Image, tell: Tell) -> None:
+    async def _tag(self, job: _Job, images: Sequence[Image]) -> None:
+        """Push what a tag stands for: an image, or images for several platforms and an index of them."""
+        name = job.name
         async with self._store.leases.hold() as lease:
-            await self._hold(image, lease)
-            template = await self._template(image, name)
-            blobs = await self._layers(repository, name, image, template, tell)
-            size = await self._config(repository, image)
-            raw = _manifest(image.id, size, blobs, template)
-            await repository.put_manifest(name.tag, raw)
-            await self._store.content.write(raw.data, raw.media_type, lease)
-            with suppress(NotFound):  # somebody removed the image meanwhile
-                await self._store.images.know(
-                    image.id, KnownAs(repository=name.name, digest=raw.digest, manifest=raw.digest)
-                )
-        tell({"status": f"{name.tag}: digest: {raw.digest} size: {len(raw.data)}"})
-        tell({"progressDetail": {}, "aux": {"Tag": name.tag, "Digest": str(raw.digest), "Size": len(raw.data)}})
-        labels = image.config.config.labels or {}
+            manifests = [await self._image(job, image, lease) for image in images]
+            top = manifests[0]
+            if len(images) > 1:
+                for raw in manifests:
+                    await job.repository.put_manifest(str(raw.digest), raw)
+                top = await self._index(images, manifests)
+            await job.repository.put_manifest(name.tag, top)
+            await self._store.content.write(top.data, top.media_type, lease)
+            for image, raw in zip(images, manifests, strict=True):
+                known_as = KnownAs(repository=name.name, digest=top.digest, manifest=raw.digest)
+                with suppress(NotFound):  # somebody removed the image meanwhile
+                    await self._store.images.know(image.id, known_as)
+        job.tell({"status": f"{name.tag}: digest: {top.digest} size: {len(top.data)}"})
+        job.tell({"progressDetail": {}, "aux": {"Tag": name.tag, "Digest": str(top.digest), "Size": len(top.data)}})
+        labels = images[0].config.config.labels or {}
         self._events.publish("image", "push", name.familiar(), {**labels, "name": name.familiar_name})
+
+    async def _image(self, job: _Job, image: Image, lease: str) -> RawManifest:
+        """Have everything at the registry that the image's manifest names; returns that manifest."""
+        await self._hold(image, lease)
+        template = await self._template(image, job.name)
+        blobs = await self._layers(job, image, template)
+        raw = make_manifest(image.id, await self._config(job.repository, image), blobs, template)
+        await self._store.content.write(raw.data, raw.media_type, lease)
+        return raw
+
+    async def _index(self, images: Sequence[Image], manifests: Sequence[RawManifest]) -> RawManifest:
+        """The index that the images came with, where it has these manifests and no other; else a new one."""
+        for one in await self._store.images.known_as(images[0].id):
+            media_type, data = await self._store.content.typed(one.digest)
+            raw = RawManifest(media_type=media_type, digest=one.digest, data=data)
+            document = parse(raw)
+            named = {entry.digest for entry in document.manifests} if isinstance(document, Index) else set()
+            if named == {str(known.digest) for known in manifests}:
+                return raw
+        return make_index([(image.platform, raw) for image, raw in zip(images, manifests, strict=True)])
 
     async def _hold(self, image: Image, lease: str) -> None:
         await self._store.leases.add(lease, "image", str(image.id))
@@ -166,39 +153,31 @@ class Pushes:
                 return raw, manifest
         return None
 
-    async def _layers(
-        self,
-        repository: Repository,
-        name: Reference,
-        image: Image,
-        template: tuple[RawManifest, Manifest] | None,
-        tell: Tell,
-    ) -> list[LayerBlob]:
+    async def _layers(self, job: _Job, image: Image, template: tuple[RawManifest, Manifest] | None) -> list[LayerBlob]:
         """The layers' forms at the registry, bottom first; all of them are there then."""
         wanted: dict[Digest, str] = {}
         for number, diff_id in enumerate(image.diff_ids):
             wanted.setdefault(diff_id, template[1].layers[number].digest if template is not None else "")
         order = list(reversed(wanted))  # the top one first, as in Docker
         for diff_id in order:
-            tell(transfer_message(short(str(diff_id)), "Preparing"))
+            job.tell(transfer_message(short(str(diff_id)), "Preparing"))
         for diff_id in order[AT_ONCE:]:
-            tell(transfer_message(short(str(diff_id)), "Waiting"))
+            job.tell(transfer_message(short(str(diff_id)), "Waiting"))
         places = asyncio.Semaphore(AT_ONCE)
 
         async def one(diff_id: Digest) -> LayerBlob:
-            async with places, self._locks.hold(f"{name.name} {diff_id}"):
-                return await self._layer(repository, name, diff_id, wanted[diff_id], tell)
+            async with places, self._locks.hold(f"{job.name.name} {diff_id}"):
+                return await self._layer(job, diff_id, wanted[diff_id])
 
         found = await together(*(one(diff_id) for diff_id in order))
         by_layer = dict(zip(order, found, strict=True))
         return [by_layer[diff_id] for diff_id in image.diff_ids]
 
-    async def _layer(
-        self, repository: Repository, name: Reference, diff_id: Digest, preferred: str, tell: Tell
-    ) -> LayerBlob:
+    async def _layer(self, job: _Job, diff_id: Digest, preferred: str) -> LayerBlob:
+        repository, name = job.repository, job.name
         known = _ordered(await self._store.layer_blobs.of_layer(diff_id), name, preferred)
         transfer = Transfer(short(str(diff_id)))
-        with transfer.told(tell):
+        with transfer.told(job.tell):
             for blob in _forms(known):
                 if await repository.has_blob(blob.digest) is not None:
                     transfer.say("Layer already exists")
@@ -210,9 +189,9 @@ class Pushes:
                 elif origin.domain == name.domain and await repository.mount_blob(blob.digest, origin.path):
                     transfer.say(f"Mounted from {origin.path}")
                     return await self._note(diff_id, blob, name)
-            return await self._note(diff_id, await self._upload(repository, name, diff_id, transfer), name)
+            return await self._note(diff_id, await self._upload(job, diff_id, transfer), name)
 
-    async def _upload(self, repository: Repository, name: Reference, diff_id: Digest, transfer: Transfer) -> LayerBlob:
+    async def _upload(self, job: _Job, diff_id: Digest, transfer: Transfer) -> LayerBlob:
         loop = asyncio.get_running_loop()
         total = (await self._store.layers.get(diff_id)).size
 
@@ -226,14 +205,14 @@ class Pushes:
             blob = LayerBlob(
                 digest=staged.digest,
                 size=staged.size,
-                media_type=_DOCKER.layers[Compression.GZIP],
-                repository=name.name,
+                media_type=GZIP_LAYER,
+                repository=job.name.name,
             )
-            if await repository.has_blob(blob.digest) is not None:
+            if await job.repository.has_blob(blob.digest) is not None:
                 transfer.say("Layer already exists")
                 return blob
             source = _Source(digest=blob.digest, size=blob.size, open=lambda: staged.path.open("rb"))
-            await repository.upload_blob(source, lambda count: transfer.move("Pushing", count, blob.size))
+            await job.repository.upload_blob(source, lambda count: transfer.move("Pushing", count, blob.size))
             transfer.say("Pushed")
             return blob
 
@@ -251,6 +230,16 @@ class Pushes:
         return len(document)
 
 
+def _chosen(name: Reference, images: Sequence[Image], platform: Platform | None) -> Sequence[Image]:
+    """The images that a name stands for, or the one for a platform. Raises NotFound in Docker's words."""
+    if platform is None:
+        return sorted(images, key=lambda image: str(image.platform))
+    chosen = [image for image in images if image.platform.satisfies(platform)]
+    if not chosen:
+        raise NotFound(mismatch(name, images[0], platform))
+    return chosen[:1]
+
+
 def _ordered(known: Sequence[LayerBlob], name: Reference, preferred: str) -> list[LayerBlob]:
     """Where the layer was seen: the preferred form first, then what the target, its registry and others have."""
 
@@ -258,7 +247,7 @@ def _ordered(known: Sequence[LayerBlob], name: Reference, preferred: str) -> lis
         domain = Reference.parse(blob.repository).domain
         return str(blob.digest) != preferred, blob.repository != name.name, domain != name.domain
 
-    return sorted((blob for blob in known if blob.media_type in _COMPRESSIONS), key=rank)[:_ASKED_FOR]
+    return sorted((blob for blob in known if blob.media_type in COMPRESSIONS), key=rank)[:_ASKED_FOR]
 
 
 def _forms(known: Sequence[LayerBlob]) -> list[LayerBlob]:
@@ -267,33 +256,3 @@ def _forms(known: Sequence[LayerBlob]) -> list[LayerBlob]:
     for blob in known:
         forms.setdefault(blob.digest, blob)
     return [*forms.values()]
-
-
-def _manifest(
-    config: Digest,
-    config_size: int,
-    blobs: Sequence[LayerBlob],
-    template: tuple[RawManifest, Manifest] | None,
-) -> RawManifest:
-    """The manifest that the image came with, where it names these blobs; else one of the same form."""
-    form = _DOCKER
-    if template is not None:
-        raw, manifest = template
-        if [layer.digest for layer in manifest.layers] == [str(blob.digest) for blob in blobs]:
-            return raw
-        form = _OCI if raw.media_type == MEDIA_TYPE_MANIFEST else _DOCKER
-    document = {
-        "schemaVersion": 2,
-        "mediaType": form.manifest,
-        "config": {"mediaType": form.config, "size": config_size, "digest": str(config)},
-        "layers": [
-            {
-                "mediaType": form.layers[_COMPRESSIONS[blob.media_type]],
-                "size": blob.size,
-                "digest": str(blob.digest),
-            }
-            for blob in blobs
-        ],
-    }
-    data = json.dumps(document, indent=3).encode()  # the layout that Docker gives it
-    return RawManifest.of(form.manifest, data)

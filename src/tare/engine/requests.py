@@ -116,14 +116,20 @@ class ExecState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSummary:
-    """An image in a listing; ``containers`` counts the containers made from it."""
+    """An image in a listing; ``containers`` counts the containers made from it.
+
+    ``parent`` is the ID of the image that it was committed from. ``size`` in bytes, ``shared_size`` those of them in
+    layers that other images have as well, -1 where nobody asked.
+    """
 
     id: str
     tags: tuple[str, ...]
     digests: tuple[str, ...]
+    parent: str = ""
     created: str | None
     size: int
-    labels: Mapping[str, str]
+    shared_size: int = -1
+    labels: Mapping[str, str] | None
     containers: int
 
 

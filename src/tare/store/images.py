@@ -28,8 +28,8 @@ _HEX_ID = re.compile(r"[0-9a-f]{1,64}")
 class Image:
     """A stored image; ``id`` is the digest of its configuration, ``size`` the sum of its layer tars in bytes.
 
-    ``created`` is when it came into this store, in seconds since the epoch. ``digests`` are the names with a digest
-    that registries know it by.
+    ``created`` is when it came into this store, ``tagged`` when it got the latest of its names, in seconds since the
+    epoch; None without a name. ``digests`` are the names with a digest that registries know it by.
     """
 
     id: Digest
@@ -38,6 +38,7 @@ class Image:
     size: int
     created: float
     digests: tuple[Reference, ...] = ()
+    tagged: float | None = None
 
     @property
     def platform(self) -> Platform:
@@ -78,6 +79,7 @@ class _Row:
     created: float
     tags: tuple[Reference, ...]
     digests: tuple[Reference, ...]
+    tagged: float | None
 
 
 class ImageStore:
@@ -253,6 +255,20 @@ class ImageStore:
 
         return await self._db.read(query)
 
+    async def ids(self, names: Iterable[str]) -> dict[str, Digest]:
+        """The IDs of the images that these names stand for, as :meth:`resolve` has it; what names none is left out."""
+
+        def look(connection: sqlite3.Connection) -> dict[str, Digest]:
+            found = {}
+            for name in set(names):
+                try:
+                    found[name] = _resolve(connection, name)[0].id
+                except (NotFound, InvalidArgument, Conflict):
+                    continue
+            return found
+
+        return await self._db.read(look)
+
     async def list(self) -> list[Image]:
         """All images, newest first; without those whose configuration is damaged, which must not hide the others."""
         found = []
@@ -300,7 +316,15 @@ class ImageStore:
 
     async def _load(self, row: _Row) -> Image:
         config = _decode(await self._content.read(row.id), str(row.id))
-        return Image(id=row.id, config=config, tags=row.tags, size=row.size, created=row.created, digests=row.digests)
+        return Image(
+            id=row.id,
+            config=config,
+            tags=row.tags,
+            size=row.size,
+            created=row.created,
+            digests=row.digests,
+            tagged=row.tagged,
+        )
 
 
 def _decode(document: bytes, what: str) -> ImageConfig:
@@ -374,13 +398,14 @@ def _set_digest(connection: sqlite3.Connection, known_as: KnownAs, image: Digest
 def _rows(connection: sqlite3.Connection, pattern: str) -> list[_Row]:
     found = connection.execute(
         "SELECT id, size, created, (SELECT json_group_array(reference) FROM tags WHERE image = images.id),"
-        " (SELECT json_group_array(repository || '@' || digest) FROM image_digests WHERE image = images.id)"
+        " (SELECT json_group_array(repository || '@' || digest) FROM image_digests WHERE image = images.id),"
+        " (SELECT max(updated) FROM tags WHERE image = images.id)"
         " FROM images WHERE id LIKE ? ORDER BY created DESC, rowid DESC",
         (pattern,),
     ).fetchall()
     return [
-        _Row(Digest.parse(key), size, created, _references(tags), _references(digests))
-        for key, size, created, tags, digests in found
+        _Row(Digest.parse(key), size, created, _references(tags), _references(digests), tagged)
+        for key, size, created, tags, digests, tagged in found
     ]
 
 
@@ -398,7 +423,7 @@ def _resolve(connection: sqlite3.Connection, name: str) -> list[_Row]:
         raise InvalidArgument("invalid reference format: the image name is empty")
     by_id = name.removeprefix("sha256:")
     if (name.startswith("sha256:") or len(by_id) == 64) and _HEX_ID.fullmatch(by_id):
-        return [_by_prefix(connection, by_id, name)]
+        return [_by_prefix(connection, by_id, f"sha256:{by_id}" if len(by_id) == 64 else name)]
     try:
         reference = Reference.parse(name)
     except InvalidArgument:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from api_fakes import FakeEngine
+from api_fakes import Docker, FakeEngine
 
 from tare.api.schema.registries import read_auth, read_config
+from tare.client.credentials import CredentialStore
 from tare.errors import InvalidArgument, Unauthorized
 from tare.registry.credentials import Credentials
 
@@ -65,6 +69,25 @@ async def test_bodies_that_are_none(http: Http, logins: Logins, body: str) -> No
     assert not logins.asked
 
 
+async def test_identity_token_is_kept_in_place_of_the_password(
+    docker: Docker, socket_path: str, logins: Logins, tmp_path: Path
+) -> None:
+    login = ("login", "-u", "ann", "--password-stdin", "r.example")
+    ended = await docker(*login, stdin=b"s3cret\n")
+    assert (ended.code, ended.out) == (0, b"Login Succeeded\n"), ended
+    ours = tmp_path / "ours"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tare.cli.main", "-H", f"unix://{socket_path}", "--config", str(ours), *login,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate(b"s3cret\n")
+    assert (process.returncode, out) == (0, b"Login Succeeded\n"), err
+    assert (ours / "config.json").read_text() == (tmp_path / "docker" / "config.json").read_text()
+    kept = CredentialStore(ours / "config.json", {}).find("r.example")
+    assert (kept.username, kept.password, kept.identity_token) == ("ann", "", "t0ken")
+    assert [asked[1].password for asked in logins.asked] == ["s3cret", "s3cret"]
+
+
 def test_empty_bodies() -> None:
     for body in (b"", b"null", b"{}", b'{"serveraddress": null}'):
         assert read_auth(body) == ("", Credentials())
@@ -75,6 +98,12 @@ def test_config_header() -> None:
         header({"https://index.docker.io/v1/": {"username": "a", "password": "b"}, "r.example:5000": {"auth": "x"}})
     )
     assert known == {"docker.io": Credentials(username="a", password="b"), "r.example:5000": Credentials()}
+    tokens = {
+        f"https://index.docker.io/v1/{path}": {"username": path or "ann"}
+        for path in ("", "access-token", "refresh-token")
+    }
+    for names in (list(tokens), list(tokens)[::-1]):
+        assert read_config(header({name: tokens[name] for name in names})) == {"docker.io": Credentials(username="ann")}
     assert read_config("") == {} == read_config(header(None)) == read_config(header({}).rstrip("="))
 
 

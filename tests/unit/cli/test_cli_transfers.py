@@ -230,7 +230,7 @@ def test_short_times(seconds: float, text: str) -> None:
 def test_what_is_loaded_has_no_last_word_of_its_own() -> None:
     board = board_of([moving("a", 1, 10, "Loading layer"), moving("a", 10, 10, "Loading layer"), Progress("Loaded: x")])
     assert [part.state for part in board.parts.values()] == [DONE]
-    assert board.notes == ["Loaded: x"]
+    assert (board.notes, board.size) == (["Loaded: x"], 0), "the archive's bytes were counted when it was sent"
     assert "━" not in shown(board)[0]
 
 
@@ -317,9 +317,17 @@ def test_interrupted_transfer_says_so(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == "pull of app:1 canceled\n"
 
 
-def test_view_fits_the_stream() -> None:
+class _Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_view_fits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(transfer_view(quiet=True)) is QuietTransfer
     assert type(transfer_view()) is PlainTransfer
+    for encoding, kind in (("utf-8", LiveTransfer), ("UTF8", LiveTransfer), ("ascii", PlainTransfer)):
+        monkeypatch.setattr("sys.stderr", _Terminal(io.BytesIO(), encoding=encoding))
+        assert type(transfer_view(to_stderr=True)) is kind, encoding
 
 
 @pytest.mark.parametrize(

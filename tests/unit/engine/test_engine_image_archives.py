@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import lzma
+import shutil
 import tarfile
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -61,9 +62,21 @@ async def host_at(path: Path, limits: ExpansionLimits | None = None) -> Host:
     return Host(await Store.open(path), limits)
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new data root, to copy: making one takes longer than most tests."""
+    root = tmp_path_factory.mktemp("empty") / "data"
+
+    async def make() -> None:
+        await (await Store.open(root)).close()
+
+    asyncio.run(make())
+    return root
+
+
 @pytest.fixture
-async def host(tmp_path: Path) -> AsyncIterator[Host]:
-    made = await host_at(tmp_path / "data")
+async def host(empty: Path, tmp_path: Path) -> AsyncIterator[Host]:
+    made = await host_at(shutil.copytree(empty, tmp_path / "data"))
     yield made
     await made.store.close()
 
@@ -193,6 +206,23 @@ async def test_the_only_image_is_taken_whatever_it_is_for(host: Host) -> None:
     made.name(made.index([made.image([A], architecture="s390x")]), full="docker.io/library/app:1")
     (image,) = await host.load(tar_of(made.all()))
     assert (await host.store.images.get(image.id)).config.architecture == "s390x"
+
+
+async def test_an_index_that_names_more_than_there_is(host: Host) -> None:
+    made = Layout()
+    images = [made.image([data], architecture=name) for data, name in ((B, "s390x"), (A, "amd64"))]
+    made.name(made.index(images), full="docker.io/library/app:1")
+    del made.members[f"blobs/sha256/{images[1]['digest'][7:]}"]
+    (image,) = await host.load(tar_of(made.all()))
+    assert (image.id, image.others) == (Digest.of(config([B], architecture="s390x")), ())
+
+
+async def test_two_at_the_same_time(host: Host) -> None:
+    archives = [tar_of(docker_archive([A, B], [f"app:{number}"])) for number in range(4)]
+    loaded = await asyncio.gather(*(host.load(archive) for archive in archives))
+    assert {image.id for (image,) in loaded} == {Digest.of(config([A, B]))}
+    assert len((await host.store.images.resolve("app:0")).tags) == 4
+    assert list(host.store.staging.iterdir()) == []
 
 
 async def test_layers_that_are_there_are_not_read(host: Host) -> None:
@@ -507,6 +537,18 @@ async def test_an_image_without_layers(host: Host) -> None:
     await host.load(tar_of(docker_archive([], ["empty:1"])))
     members = await members_of(host, "empty:1")
     assert (json.loads(members["manifest.json"])[0]["Layers"], "repositories" in members) == ([], False)
+
+
+async def test_a_layer_that_is_not_whole(host: Host) -> None:
+    await host.load(tar_of(docker_archive([A, B], ["app:1"])))
+    path = host.store.layers.path(Digest.of(B))
+    path.write_bytes(B[:-512])
+    for _ in range(2):
+        with pytest.raises(DataCorrupt, match="is not there or is not whole") as raised:
+            await host.save("app:1")
+        assert raised.value.code == "layer-damaged"
+        path.unlink(missing_ok=True)
+    assert (await host.state())["leases"] == []
 
 
 async def test_an_image_that_goes_while_it_is_saved(host: Host) -> None:

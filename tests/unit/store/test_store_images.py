@@ -146,7 +146,13 @@ async def test_a_name_wins_over_an_id(store: Store) -> None:
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("x", "x:latest"), ("x:1", "x:1"), ("a/b", "a/b:latest"), ("deadbeef", "deadbeef:latest"), ("f" * 64, "f" * 64)],
+    [
+        ("x", "x:latest"),
+        ("x:1", "x:1"),
+        ("a/b", "a/b:latest"),
+        ("deadbeef", "deadbeef:latest"),
+        ("f" * 64, "sha256:" + "f" * 64),
+    ],
 )
 async def test_unknown_names_in_dockers_words(store: Store, name: str, shown: str) -> None:
     with pytest.raises(NotFound) as caught:

@@ -7,14 +7,16 @@ from typing import Any
 from aiohttp import web
 
 from tare.api import params
-from tare.api.context import cancellable, engine_of
+from tare.api.context import VERSION, cancellable, engine_of
 from tare.api.jsonstream import JsonStream
 from tare.api.respond import json_response
 from tare.api.routes import transfers
 from tare.api.schema.changes import config_from_changes
 from tare.api.schema.images import render_history, render_inspect, render_summary
 from tare.api.uploads import UploadReader
+from tare.engine.image_import import ImportRequest
 from tare.errors import InvalidArgument, Unsupported
+from tare.model import Reference
 
 
 def name_of(request: web.Request) -> str:
@@ -25,22 +27,26 @@ def name_of(request: web.Request) -> str:
 async def list_images(request: web.Request) -> web.StreamResponse:
     """``GET /images/json``."""
     query = request.query
-    images = await engine_of(request).images.list(all=params.flag(query, "all"), filters=params.filters(query))
-    return json_response([render_summary(image) for image in images])
+    images = await engine_of(request).images.list(
+        all=params.flag(query, "all"),
+        filters=params.filters(query),
+        shared_size=params.flag(query, "shared-size"),
+    )
+    return json_response([render_summary(image, request[VERSION]) for image in images])
 
 
 async def inspect(request: web.Request) -> web.StreamResponse:
     """``GET /images/{name}/json``."""
-    return json_response(
-        render_inspect(await engine_of(request).images.get(name_of(request), params.platform(request.query)))
-    )
+    images = engine_of(request).images
+    image = await images.get(name_of(request), params.platform(request.query))
+    return json_response(render_inspect(image, await images.parent(image), request[VERSION]))
 
 
 async def history(request: web.Request) -> web.StreamResponse:
     """``GET /images/{name}/history``."""
     images = engine_of(request).images
     image = await images.get(name_of(request), params.platform(request.query))
-    return json_response(render_history(image, await images.history(str(image.id))))
+    return json_response(render_history(await images.lineage(image), await images.history(str(image.id))))
 
 
 async def tag(request: web.Request) -> web.StreamResponse:
@@ -74,16 +80,18 @@ async def create(request: web.Request) -> web.StreamResponse:
 
 async def _import(request: web.Request) -> web.StreamResponse:
     query = request.query
-    if query["fromSrc"] != "-":
-        raise Unsupported("importing from a URL is not supported; send the archive: fetch it and pipe it in")
-    stream = JsonStream(request)
-    imported = engine_of(request).images.import_tar(
-        UploadReader(request.content),
-        query.get("repo", ""),
-        query.get("tag", ""),
-        query.get("message", ""),
-        config_from_changes(query.getall("changes", [])),
+    repository, tag, source = query.get("repo", ""), query.get("tag", ""), query["fromSrc"]
+    asked = ImportRequest(
+        name=Reference.parse(f"{repository}:{tag}" if tag else repository) if repository else None,
+        message=query.get("message", ""),
+        config=config_from_changes(query.getall("changes", [])),
+        platform=query.get("platform", ""),
     )
+    stream, imports = JsonStream(request), engine_of(request).images.imports
+    if source == "-":
+        imported = imports.import_tar(UploadReader(request.content), asked)
+    else:
+        imported = imports.import_url(source, asked, stream.report)
     return await stream.run(imported, lambda digest: [{"status": str(digest)}])
 
 

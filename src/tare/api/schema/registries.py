@@ -10,6 +10,8 @@ from tare.errors import InvalidArgument
 from tare.model.reference import normal_domain
 from tare.registry.credentials import Credentials, domain_of
 
+_DEFAULT_NAME = "https://index.docker.io/v1/"
+
 
 class _Server(msgspec.Struct):
     serveraddress: str | None = ""
@@ -34,8 +36,10 @@ def read_config(header: str) -> dict[str, Credentials]:
         return {}
     try:
         document = msgspec.json.decode(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))
-        entries = {domain_of(name): msgspec.json.encode(entry) for name, entry in (document or {}).items()}
-    except (ValueError, AttributeError):
+        # Helpers list tokens of the same host under paths of their own: the name that is the registry's comes last.
+        names = sorted(document or {}, key=lambda name: name in (domain_of(name), _DEFAULT_NAME))
+        entries = {domain_of(name): msgspec.json.encode(document[name]) for name in names}
+    except (ValueError, AttributeError, TypeError):
         raise InvalidArgument(
             "invalid X-Registry-Config header: expected JSON in base64url", code="registry-auth-header"
         ) from None  # the cause quotes what was sent

@@ -142,6 +142,8 @@ class _Reader:
                 break
             index = layout.decode_index(self._blob(descriptor), descriptor.digest)
             images = [item for item in index.manifests if not layout.is_attestation(item)]
+            # An index may name what its writer did not have, as where Docker has pulled one platform.
+            images = [item for item in images if self.received.find(layout.blob_path(item.digest))] or images
             chosen, rest = layout.choose(images, self.platform or Platform.host())
             if chosen is None and len(images) == 1 and self.platform is None:
                 chosen, rest = images[0], []  # the only one there is, as of an archive without an index

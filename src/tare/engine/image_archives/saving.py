@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tare.archive.entry import Entry, Kind
@@ -18,7 +19,7 @@ from tare.archive.tar_writer import BLOCK, member_header
 from tare.base.readers import CHUNK
 from tare.engine.clock import to_seconds
 from tare.engine.events import Events
-from tare.errors import DataCorrupt, InvalidArgument, NotFound
+from tare.errors import DataCorrupt, Exhausted, InvalidArgument, NotFound
 from tare.model import Digest, Platform, Reference
 from tare.oci import image as oci
 from tare.oci import layout
@@ -59,11 +60,11 @@ class ImageSaver:
         """The archive, piece by piece; close the iterator, which keeps the images from going.
 
         A repository without a tag stands for all its tags, an identifier for the image without a name. Raises NotFound,
-        Conflict for an ambiguous identifier, InvalidArgument, before there is an iterator.
+        Conflict for an ambiguous identifier, InvalidArgument, DataCorrupt, before there is an iterator.
         """
         stack = AsyncExitStack()
         try:
-            lease = await stack.enter_async_context(self._store.leases.hold())
+            lease = await self._lease(stack)
             saved = await self._find(names)
             for item in saved:
                 await self._keep(item.image, platform, lease)
@@ -108,8 +109,15 @@ class ImageSaver:
             return [(await images.resolve(name), None)]
         return [(named[tag], tag) for tag in sorted(named, key=str)]
 
-    async def _keep(self, image: Image, platform: Platform | None, lease: str) -> None:
-        """Let the lease hold what an image is made of."""
+    async def _lease(self, stack: AsyncExitStack) -> str | None:
+        """A lease; None on a full disk, where archives are wanted most: then an image that is removed breaks off."""
+        try:
+            return await stack.enter_async_context(self._store.leases.hold())
+        except Exhausted:
+            return None
+
+    async def _keep(self, image: Image, platform: Platform | None, lease: str | None) -> None:
+        """Let the lease hold what an image is made of. Raises NotFound for another platform, DataCorrupt."""
         own = Platform(image.config.os, image.config.architecture, image.config.variant)
         if platform is not None and not layout.is_for(own, platform):
             raise NotFound(
@@ -117,10 +125,14 @@ class ImageSaver:
                 hint=f"the image is for {own}",
                 code="platform-missing",
             )
-        await self._store.leases.add(lease, "blob", str(image.id))
+        if lease is not None:
+            await self._store.leases.add(lease, "blob", str(image.id))
         for diff_id in image.diff_ids:
-            if not await self._store.layers.hold(diff_id, lease):
+            if lease is not None and not await self._store.layers.hold(diff_id, lease):
                 raise NotFound(f"No such image: {image.id}")  # it went in between
+            path, layer = self._store.layers.path(diff_id), await self._store.layers.get(diff_id)
+            if await asyncio.to_thread(_size, path) != layer.size:
+                raise _damaged(path)
 
     async def _files(self, saved: Sequence[_Saved]) -> dict[str, _File]:
         """All members by path, but for the directories."""
@@ -185,13 +197,25 @@ class ImageSaver:
             while left:
                 data = await asyncio.to_thread(os.read, fd, min(CHUNK, left))
                 if not data:
-                    raise DataCorrupt(
-                        f"{path}: ends {left} bytes early", hint="the store is damaged: get the image again"
-                    )
+                    raise _damaged(path)
                 left -= len(data)
                 yield data
         finally:
             os.close(fd)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; -1 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def _damaged(path: Path) -> DataCorrupt:
+    return DataCorrupt(
+        f"{path}: the layer is not there or is not whole", hint="get the image again", code="layer-damaged"
+    )
 
 
 def _time(image: Image) -> int:

@@ -23,13 +23,11 @@ from tare.oci.image import (
     Manifest,
     encode,
 )
+from tare.registry.manifests import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LIST, DOCKER_MANIFEST
 
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 _DOCKER_LAYERS = {
-    Compression.NONE: "application/vnd.docker.image.rootfs.diff.tar",
-    Compression.GZIP: "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    Compression.NONE: DOCKER_LAYER,
+    Compression.GZIP: DOCKER_LAYER_GZIP,
 }
 _OCI_LAYERS = {
     Compression.NONE: MEDIA_TYPE_LAYER,

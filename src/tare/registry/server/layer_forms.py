@@ -7,17 +7,15 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
-from tare.archive.compression import Compression, compressor
+from tare.archive.compression import Compression
 from tare.base.atomic import write_atomic
-from tare.base.readers import copy_stream
 from tare.base.single_flight import SingleFlight
 from tare.model import Digest
 from tare.registry.server.documents import LayerForm
-from tare.store.files import StagedFile, stage
+from tare.store.files import StagedFile
 from tare.store.store import Store
 
 CACHE_BYTES = 10 << 30
@@ -66,14 +64,14 @@ class LayerForms:
         if self.kind is Compression.NONE:
             return self._store.layers.path(form.diff_id)
         path = self._file(form.digest)
-        if not await asyncio.to_thread(_touch, path):
+        if not await asyncio.to_thread(_touch, path, form.size):
             made = await self._make(form.diff_id)
             if made.digest != form.digest:
                 return None
         return path
 
     async def tidy(self) -> None:
-        """Delete what a crash left half-made, the forms of layers that are gone, and what is too much."""
+        """Delete the forms of layers that are gone, what nobody knows, and what is too much."""
         layers = await self._store.layers.sizes()
         known = {Digest.parse(text).hex for text in layers}
         await asyncio.to_thread(self._tidy, known)
@@ -86,22 +84,14 @@ class LayerForms:
         return await self._flights.do(str(diff_id), work)
 
     async def _compress(self, diff_id: Digest) -> LayerForm:
-        await self._store.layers.get(diff_id)
-        source = self._store.layers.path(diff_id)
-
-        def produce(sink: BinaryIO) -> None:
-            with source.open("rb", buffering=0) as tar, compressor(sink, self.kind) as stream:
-                copy_stream(tar, stream)
-
         await asyncio.to_thread(self._directory.mkdir, mode=0o700, exist_ok=True)
-        staged = await stage(self._directory, produce, what=f"layer {diff_id}")
-        try:
+        async with self._store.layers.compressed(diff_id, self.kind) as staged:
             await asyncio.to_thread(self._install, diff_id, staged)
-        finally:
-            staged.discard()
         return LayerForm(diff_id, staged.digest, staged.size, self.kind)
 
     def _install(self, diff_id: Digest, staged: StagedFile) -> None:
+        with staged.path.open("rb") as file:
+            os.fsync(file.fileno())  # a digest is never asked again whether it is right
         staged.install(self._file(staged.digest))
         write_atomic(self._note(diff_id), msgspec.json.encode(_Note(str(staged.digest), staged.size)), durable=False)
         self._shrink(self._limit, keep=self._file(staged.digest).name)
@@ -145,13 +135,13 @@ def _forms(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
                 yield path, path.stat()
 
 
-def _touch(path: Path) -> bool:
-    """Note that it is asked for; False when it is not there."""
+def _touch(path: Path, size: int) -> bool:
+    """Note that it is asked for; False when it is not there as a whole."""
     try:
         os.utime(path)
+        return path.stat().st_size == size
     except FileNotFoundError:
         return False
-    return True
 
 
 def _read_note(path: Path) -> _Note | None:
