@@ -4,8 +4,8 @@
 
     python tests/transfer_storm.py [ROUNDS [SEED]]      # as root
 
-After each blow the store is looked at from outside (rows, files, digests, what the collector would find), the transfer
-is done again, and must succeed without fetching or sending again what was complete.
+After each blow the store is looked at from outside (rows, files, digests, what the collector would find) and by ``tare
+fsck``, the transfer is done again, and must succeed without fetching or sending again what was complete.
 """
 
 from __future__ import annotations
@@ -158,6 +158,7 @@ class Storm:
     chance: random.Random
     image: str = ""
     digest: str = ""
+    last: list[object] = field(default_factory=list)
     blows: Counter[str] = field(default_factory=Counter)
 
     def prepare(self) -> None:
@@ -200,18 +201,18 @@ class Storm:
             finished = self._complete_downloads()
             self.engine.kill()  # which collects what is left of the process
             self.engine.start()
-        check_store(self.engine)
+        self._check_store()
         middle = len(server.requests())
         if not done:
             finished = finished or self._complete_downloads()
             assert not self._has(f"{name}:1") or kind == "push"
-            assert self._transfer(path), "the second attempt fails"
+            assert self._transfer(path), self.last
         again = [line for line in server.requests()[middle:] if line.startswith("GET ")]
         assert not [line for line in again if any(digest in line for digest in finished)], (finished, again)
         self._check_result(kind, name, server, begun)
         ids = set(self.engine.text("images", "-aq", "--no-trunc").split())
         self.engine.docker("rmi", "-f", *ids)
-        check_store(self.engine)
+        self._check_store()
         if kind == "push":
             server.stop()
             shutil.rmtree(server.content)
@@ -234,11 +235,24 @@ class Storm:
             connection.request("POST", f"/v1.51{path}", headers={"X-Registry-Auth": "e30="})
             answer = connection.getresponse()
             messages = [json.loads(line) for line in answer.read().splitlines() if line]
-        except (OSError, http.client.HTTPException, ValueError):
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.last = [repr(error)]
             return False
         finally:
             connection.close()
+        self.last = messages[-3:]
         return answer.status == 200 and not any("error" in message for message in messages)
+
+    def _check_store(self) -> None:
+        """What is looked at from outside, and what ``tare fsck`` says."""
+        check_store(self.engine)
+        connection = UnixConnection(self.engine.socket)
+        try:
+            connection.request("POST", "/tare/fsck", b'{"deep": true}', {"Content-Type": "application/json"})
+            events = [json.loads(line) for line in connection.getresponse().read().splitlines() if line]
+        finally:
+            connection.close()
+        assert events[-1]["clean"], events
 
     def _complete_downloads(self) -> set[str]:
         place = self.engine.data_root / "cache/downloads"

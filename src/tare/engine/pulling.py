@@ -70,7 +70,7 @@ class _Layers:
         key = f"{job.reference.name} {diff_id}"
         async with self._transfer(key, blob) as transfer:
             with transfer.told(job.tell):
-                while not await self._store.layers.hold(diff_id, job.lease):
+                while not await self._store.layers.hold_whole(diff_id, job.lease):
                     await self._flights.do(key, lambda: self._fetch(job.repository, blob, diff_id, transfer))
         job.tell(transfer_message(short(blob.digest), "Pull complete"))
 
@@ -86,7 +86,7 @@ class _Layers:
             loop.call_soon_threadsafe(transfer.move, "Extracting", count, blob.size)
 
         async with self._blobs.hold(blob.digest), self._store.leases.hold() as lease:
-            if await self._store.layers.hold(diff_id, lease):
+            if await self._store.layers.hold_whole(diff_id, lease):
                 return
             path = await repository.download(blob, lambda count: transfer.move("Downloading", count, blob.size))
             transfer.say("Verifying Checksum")
@@ -223,7 +223,7 @@ class Pulls:
     async def _get_layers(self, job: _Job, layers: list[tuple[Digest, Descriptor]]) -> None:
         missing: dict[Digest, Descriptor] = {}
         for diff_id, blob in layers:
-            if await self._store.layers.hold(diff_id, job.lease):
+            if await self._store.layers.hold_whole(diff_id, job.lease):
                 job.tell(transfer_message(short(blob.digest), "Already exists"))
             elif diff_id not in missing:
                 missing[diff_id] = blob

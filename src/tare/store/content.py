@@ -79,7 +79,7 @@ class ContentStore:
             raise NotFound(f"no such blob: {digest}") from error
         if Digest.of(data) != digest:
             raise DataCorrupt(
-                f"{self.path(digest)}: content does not match its name", hint="remove the image and get it again"
+                f"{self.path(digest)}: content does not match its name", hint="`tare fsck` says how to get it again"
             )
         return data
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
+import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from stored_things import Things, copy_of, file, filled_store, tar_of
+from tare.errors import Exhausted
 from tare.model import Digest
 from tare.oci.image import ImageConfig, RootFS
+from tare.store import files
 from tare.store.fsck.findings import Options, Problem, Progress
 from tare.store.snapshotter import Lower
 from tare.store.store import Store
@@ -97,6 +102,35 @@ async def test_a_check_that_nobody_wants_any_more_ends(things: Things) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert (await things.check(deep=True))[0] == []
+
+
+async def test_without_space_nothing_is_given_up(things: Things, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that could be written anew must not count as lost, nor go from the cache, because the disk is full."""
+    lower = await things.store.snapshots.ensure_layer(things.layers["cached"])
+    await things.check(repair=True)
+    things.tar("step").unlink()
+    shutil.rmtree(things.directory("top"))
+    before = sorted(str(path) for path in things.root.rglob("*") if "tare.db" not in path.name)
+
+    def full(fd: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "write", full)
+        with pytest.raises(Exhausted, match="No space left"):
+            await things.check(repair=True)
+    assert lower and before == sorted(str(path) for path in things.root.rglob("*") if "tare.db" not in path.name)
+    _, report = await things.check(repair=True)
+    assert (report.repaired, report.left) == (2, 0)
+    assert (await things.check(deep=True))[0] == []
+
+
+async def test_an_image_whose_blob_is_no_configuration(things: Things) -> None:
+    digest = await things.store.content.write(b"[]", "x")
+    things.corrupt(f"INSERT INTO images VALUES ('{digest}', 0, 0)")
+    (problem,), report = await things.check(repair=True)
+    assert (problem.code, problem.object, report.left) == ("image-configuration", str(digest), 1)
+    assert problem.fix == f"remove it: `tare rmi -f {digest}`"
 
 
 async def test_a_broken_database_is_told_and_nothing_is_written(things: Things) -> None:

@@ -90,7 +90,7 @@ class ImageLoader:
 
     async def _held(self, digest: Digest, lease: str) -> int | None:
         """Bytes of a layer that the store has and keeps for ``lease``."""
-        if not await self._store.layers.hold(digest, lease):
+        if not await self._store.layers.hold_whole(digest, lease):
             return None
         return (await self._store.layers.get(digest)).size
 
@@ -104,12 +104,18 @@ class ImageLoader:
         }
         for image in images:
             for position, diff_id in enumerate(image.diff_ids):
-                if diff_id not in staged and not await self._store.layers.hold(diff_id, lease):
+                if diff_id not in staged and not await self._store.layers.hold_whole(diff_id, lease):
                     raise DataCorrupt(
                         f"layer {position} ({diff_id}) of image {image.id} is not in the archive",
                         hint="the archive is incomplete: make it again",
                         code="archive-incomplete",
                     )
+                if diff_id in staged and (fault := staged[diff_id].fault) is not None:
+                    raise DataCorrupt(
+                        f"layer {position} ({diff_id}) of image {image.id}: {fault.message}",
+                        hint=fault.hint or "whoever made the image has to make it again",
+                        code=fault.code or "layer-damaged",
+                    )
         for diff_id, member in staged.items():
-            if not await self._store.layers.hold(diff_id, lease):
+            if not await self._store.layers.hold_whole(diff_id, lease):
                 await self._store.layers.install(member.file, lease)
