@@ -57,7 +57,7 @@ class ImageRemoval:
         names go. Raises NotFound, and Conflict: without ``force`` for a container that uses its last
         name, or an ID with several names; always for the ID of an image that runs, or that others come from.
         """
-        image = await self._store.images.resolve(reference)
+        image = await self._store.images.resolve(reference, damaged=True)
         if str(image.id).removeprefix("sha256:").startswith(reference.removeprefix("sha256:")):
             if platforms:
                 raise InvalidArgument(f"{reference}: an ID is of one platform", hint="leave the platforms out")
@@ -66,7 +66,7 @@ class ImageRemoval:
         if platforms:
             several = [await find(self._store.images, reference, platform) for platform in platforms]
         else:
-            several = await self._store.images.named(name) or [image]
+            several = await self._store.images.named(name, damaged=True) or [image]
         for one in several:
             users = await self.users(one)
             if users and not force and _is_single(_names(one)):
@@ -81,13 +81,14 @@ class ImageRemoval:
         records: Records = []
         await self._check(image, force=force, several=not _is_single(_names(image)))
         await self._untag(image, _names(image), records)
-        await self._delete(await self._store.images.get(image.id), records, prune=prune, quiet=False, force=force)
+        image = await self._store.images.get(image.id, damaged=True)
+        await self._delete(image, records, prune=prune, quiet=False, force=force)
         return records
 
     async def _remove_name(self, image: Image, name: Reference, *, force: bool, prune: bool) -> Records:
         records: Records = []
         await self._untag(image, _going(image, name), records)
-        image = await self._store.images.get(image.id)
+        image = await self._store.images.get(image.id, damaged=True)
         if not _names(image):
             await self._delete(image, records, prune=prune, quiet=True, force=force)
         return records
