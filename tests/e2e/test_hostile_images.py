@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
+import json
 import os
+import tarfile
 
 import pytest
 
-from engine_process import EngineProcess
+from engine_process import EngineProcess, add_file
 from hostile_tars import END, link, member, pax
 
 WATCHDOG = {"major": b"0000012\0", "minor": b"0000202\0"}  # 10:130, which runs from when it is opened
@@ -36,6 +41,34 @@ def test_hostile_layers_are_refused_and_leave_nothing(host: EngineProcess, tar: 
     assert refused.returncode != 0 and words in refused.stderr.decode()
     assert host.text("images", "-aq") == images and os.listdir(host.data_root / "layers") == layers
     assert os.listdir(host.data_root / "staging") == []
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_hostile_layers_of_archives_are_refused_and_leave_nothing(host: EngineProcess, packed: bool) -> None:
+    images, layers = host.text("images", "-aq"), os.listdir(host.data_root / "layers")
+    good, evil = member(b"a", b"1") + END, member(b"../x", b"1") + END
+    refused = host.docker("load", stdin=archive("hostile:latest", [good, evil], packed=packed), check=False)
+    assert refused.returncode != 0
+    said = refused.stderr.decode()
+    assert "layer 1 (sha256:" in said and "path leads outside with '..'" in said
+    assert host.text("images", "-aq") == images and os.listdir(host.data_root / "layers") == layers
+    assert os.listdir(host.data_root / "staging") == []
+
+
+def archive(name: str, layers: list[bytes], *, packed: bool) -> bytes:
+    """What ``docker save`` would have written, the layers with gzip if ``packed``."""
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]}
+    document = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}
+    config = json.dumps(document).encode()
+    places = [f"{number}/layer.tar" for number in range(len(layers))]
+    manifest = json.dumps([{"Config": "config.json", "RepoTags": [name], "Layers": places}]).encode()
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as tar:
+        add_file(tar, "config.json", config)
+        for place, layer in zip(places, layers, strict=True):
+            add_file(tar, place, gzip.compress(layer) if packed else layer)
+        add_file(tar, "manifest.json", manifest)
+    return sink.getvalue()
 
 
 def test_devices_of_an_image_cannot_be_opened(host: EngineProcess, busybox_tar: bytes) -> None:

@@ -249,9 +249,12 @@ def _number(field: bytes, what: str) -> int:
     text = field.split(b"\0", 1)[0].strip()
     if not text:
         return 0
-    if not all(0x30 <= digit <= 0x37 for digit in text):
-        raise DataCorrupt(f"tar archive has a damaged header: {text!r} is no octal number ({what})")
-    return int(text, 8)
+    try:
+        if text.isdigit():  # int() alone takes signs, underscores and prefixes as well
+            return int(text, 8)
+    except ValueError:
+        pass
+    raise DataCorrupt(f"tar archive has a damaged header: {text!r} is no octal number ({what})")
 
 
 def _header_path(header: bytes) -> bytes:

@@ -107,6 +107,11 @@ class Board:
             if progress.status in _MOVING:
                 self._meter.add(now, self.moved)
 
+    def is_about(self, progress: Progress) -> bool:
+        """Whether it is about a transfer: a layer that is known, or a layer's first words."""
+        known = progress.status in (*_WAITING, *_DONE) or progress.status.startswith((_HEADINGS[0], *_DONE_BEGINNINGS))
+        return bool(progress.id) and (progress.id in self.parts or known)
+
     def is_heading(self, progress: Progress) -> bool:
         """Whether it begins something: the first words about an image."""
         return progress.status.startswith(_HEADINGS) or not (progress.id or self.parts or self.headings)

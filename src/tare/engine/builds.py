@@ -15,7 +15,7 @@ from tare.build.events import BuildEvent, Notice
 from tare.build.listing import ContextEntry, ContextListing, ContextSummary
 from tare.build.ops.context import open_context
 from tare.build.reasons.history import project_key
-from tare.build.request import BuildRequest, BuildResult, ForecastLine
+from tare.build.request import BuildRequest, BuildResult, ForecastLine, Progress
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.build_contexts import BuildContexts
 from tare.engine.events import Events
@@ -31,7 +31,6 @@ _LISTED = 1000  # paths of a context that are told at a time
 _credentials: ContextVar[Mapping[str, Credentials]] = ContextVar("credentials of the build")
 T = TypeVar("T")
 Observe = Callable[[BuildEvent], None]
-Progress = Callable[[str, str], None]
 
 
 class ImageSources:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+from tare.build.request import Progress as BuildProgress
 from tare.distroless.catalogue import DebianCatalogue
 from tare.engine.boms import BillsOfMaterials
 from tare.engine.events import Events
@@ -19,7 +20,7 @@ from tare.engine.image_platforms import find
 from tare.engine.image_removal import ImageRemoval
 from tare.engine.image_tree import ImageTree, plant, shared_sizes
 from tare.engine.looking_up import Found, LookUps
-from tare.engine.progress import StatusChanges, StatusLines
+from tare.engine.progress import StatusLines
 from tare.engine.pulling import Pulls
 from tare.engine.pushing import Pushes
 from tare.engine.records import ContainerRecords
@@ -177,7 +178,7 @@ class Images:
         platform: Platform,
         *,
         refresh: bool = False,
-        progress: Callable[[str, str], None] | None = None,
+        progress: BuildProgress | None = None,
         credentials: Credentials | None = None,
     ) -> Image:
         """The image from the store, else from outside; ``refresh`` asks outside first."""
@@ -187,7 +188,14 @@ class Images:
                 return await self._store.images.resolve(str(reference), platform)
             except NotFound as error:
                 missing = error
-        told = StatusChanges(progress or (lambda *_: None))
+        tell = progress or (lambda *_: None)
+
+        def told(message: dict[str, Any]) -> None:
+            detail = message.get("progressDetail") or {}
+            in_bytes = "units" not in detail
+            current, total = (int(detail.get(name, 0)) if in_bytes else 0 for name in ("current", "total"))
+            tell(str(message.get("id", "")), str(message["status"]), current, total)
+
         if reference.is_virtual:
             return await self._store.images.get(await self._assemble(reference, platform, told))
         try:

@@ -35,23 +35,6 @@ class StatusLines:
         self._tell(message)
 
 
-class StatusChanges:
-    """Turns messages into ``(id, text)``: what a transfer does, once, with the bytes that it has to do."""
-
-    def __init__(self, tell: Callable[[str, str], None]) -> None:
-        self._tell = tell
-        self._told: dict[str, str] = {}
-
-    def __call__(self, message: dict[str, Any]) -> None:
-        """Report ``message`` unless it says only how far something is."""
-        identifier, status = str(message.get("id", "")), str(message["status"])
-        if identifier and self._told.get(identifier) == status:
-            return
-        self._told[identifier] = status
-        total = message.get("progressDetail", {}).get("total", 0)
-        self._tell(identifier, f"{status} {_size(total)}" if total else status)
-
-
 def transfer_message(identifier: str, status: str, current: int = 0, total: int = 0) -> dict[str, Any]:
     """What Docker says of a transfer: ``current`` of ``total`` bytes, with the bar that its older clients print."""
     detail = {name: value for name, value in (("current", current), ("total", total)) if value > 0}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tare.base.shielding import to_end
 from tare.errors import DataCorrupt
+from tare.model import Reference
 from tare.registry.downloads import Incoming
 from tare.registry.refusals import Refusal
 from tare.registry.retrying import Attempts, Interrupted
@@ -23,11 +24,14 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 class Receiver:
-    """Gets the rest of ``incoming`` from ``session``."""
+    """Gets the rest of ``incoming``, a blob of the repository ``name``, from ``session``."""
 
-    def __init__(self, session: EndpointSession, path: str, scope: str, incoming: Incoming, attempts: Attempts) -> None:
+    def __init__(
+        self, session: EndpointSession, name: Reference, scope: str, incoming: Incoming, attempts: Attempts
+    ) -> None:
         self._session = session
-        self._path = path
+        self._name = name
+        self._path = f"{name.path}/blobs/{incoming.blob.digest}"
         self._scope = scope
         self._incoming = incoming
         self._attempts = attempts
@@ -47,7 +51,7 @@ class Receiver:
                 await self._attempts.run(self._once)
                 await self._incoming.verify()
             except Refusal as refusal:
-                raise refusal.error() from refusal
+                raise refusal.blob_error(self._name) from refusal
             except DataCorrupt:
                 if not kept or self._incoming.kept:
                     raise

@@ -94,10 +94,10 @@ class Refusal(Exception):
         if self._text:
             return self._text
         name = self.code.lower().replace("_", " ")
-        return name if self.bare else f"{name}: {self.message}".rstrip()
+        return name if self.bare else f"{name}: {self.message}"
 
     def error(self) -> TareError:
-        """For everything but pulls of manifests: the registry's words as they are."""
+        """For everything but pulls: the registry's words as they are."""
         kind = _KINDS.get(self.code, Unavailable)
         return kind(self.words, code=error_code(self.code))
 
@@ -115,6 +115,12 @@ class Refusal(Exception):
         else:
             return self.error()
         return NotFound(f"{text}: {self.words}", code=error_code(self.code))
+
+    def blob_error(self, name: Reference) -> TareError:
+        """For blobs of a pull: one that is not there is unknown, all else is as with the manifest."""
+        if self.status == 404:
+            return NotFound("unknown blob", code=error_code("BLOB_UNKNOWN"))
+        return self.pull_error(name)
 
 
 def error_code(registry_code: str) -> str:

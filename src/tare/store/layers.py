@@ -15,60 +15,17 @@ from typing import BinaryIO
 
 from tare.archive.compression import Compression, compressor, decompress
 from tare.archive.expansion import Counted, Expanded, ExpansionLimits
-from tare.archive.tar_stream import iter_entries
 from tare.base.locks import KeyedLocks
 from tare.base.readers import Readable, VerifyingReader, copy_stream
 from tare.errors import DataCorrupt, InvalidArgument, NotFound
 from tare.model import Digest
 from tare.store.database import Database
 from tare.store.files import StagedFile, stage
+from tare.store.incoming import LayerCheck
 from tare.store.leases import insert_reference
 from tare.store.placing import place
 
 _SETTINGS = {"size": "bytes", "ratio": "ratio"}
-
-
-class _Copied:
-    """A stream whose bytes are written to ``sink`` as they are read."""
-
-    def __init__(self, stream: Readable, sink: BinaryIO) -> None:
-        self._stream = stream
-        self._sink = sink
-        self.is_broken = False
-
-    def read(self, size: int = -1, /) -> bytes:
-        try:
-            data = self._stream.read(size)
-        except DataCorrupt:
-            self.is_broken = True
-            raise
-        self._sink.write(data)
-        return data
-
-
-class _Members:
-    """Looks at the members of a layer's tar while it is stored."""
-
-    def __init__(self) -> None:
-        self._fault: DataCorrupt | None = None
-
-    def copy(self, stream: Readable, sink: BinaryIO) -> None:
-        """Copy all of the tar. Raises what the stream raises."""
-        copied = _Copied(stream, sink)
-        try:
-            for _ in iter_entries(copied):
-                pass
-        except DataCorrupt as error:
-            if copied.is_broken:
-                raise
-            self._fault = error  # told when all has come: that it is another layer would be the better reason
-        copy_stream(stream, sink)
-
-    def check(self, staged: StagedFile) -> None:
-        """Raise DataCorrupt, the staged file deleted, for members such as no layer may have."""
-        if self._fault is not None:
-            staged.discard()
-            raise self._fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +84,10 @@ class LayerStore:
         Raises DataCorrupt when it is not the ``expected`` one, or its members are such as no layer may have
         (:func:`~tare.archive.tar_stream.iter_entries`); Exhausted.
         """
-        members = _Members()
+        members = LayerCheck()
         produce = partial(members.copy, stream)
         staged = await stage(self._staging, produce, what=f"layer {expected or ''}".strip(), expected=expected)
-        members.check(staged)
+        members.settle(staged)
         return await self.install(staged, lease)
 
     async def import_compressed(
@@ -156,7 +113,7 @@ class LayerStore:
                 code="layer-bomb",
             )
 
-        members = _Members()
+        members = LayerCheck()
 
         def produce(sink: BinaryIO) -> None:
             with blob.open("rb", buffering=0) as source:
@@ -171,7 +128,7 @@ class LayerStore:
                 hint="whoever made the image has to make it again",
                 code=error.code or "layer-differs",
             ) from error
-        members.check(staged)
+        members.settle(staged)
         return await self.install(staged, lease)
 
     @asynccontextmanager

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import re
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from differential.images.commands import COMMANDS, files
 from engine_process import docker_program
+from source_servers import Answer, source_server
 
 _RULES: tuple[tuple[str, str], ...] = (
     (r"\b[0-9a-f]{64}\b", "<id>"),
@@ -46,11 +44,13 @@ _OF_THE_DRIVER = ("GraphDriver", "DockerVersion")
 
 def run_all(environment: dict[str, str], commands: Sequence[str] = COMMANDS) -> dict[str, dict[str, Any]]:
     """Every command's answer by number and line."""
-    with tempfile.TemporaryDirectory() as directory, _served(Path(directory)) as address:
+    with tempfile.TemporaryDirectory() as directory, source_server(Path(directory)) as server:
         for name, data in files().items():
             Path(directory, name).write_bytes(data)
+            server.files[f"/{name}"] = Answer(data)
+        server.files["/moved"] = Answer(status=302, headers={"Location": "/small.tar"})
         path = f"{Path(docker_program()).parent}:{os.environ['PATH']}"
-        surroundings = {**environment, "PATH": path, "URL": address, "LC_ALL": "C.UTF-8", "NO_PROXY": "*"}
+        surroundings = {**environment, "PATH": path, "URL": server.url(""), "LC_ALL": "C.UTF-8", "NO_PROXY": "*"}
         surroundings["START"] = f"{time.time():.9f}"
         return {f"{number:03} {line}": _run(line, directory, surroundings) for number, line in enumerate(commands)}
 
@@ -96,33 +96,3 @@ def _sorted(line: str) -> str:
         return json.dumps(json.loads(line), sort_keys=True) if line.startswith("{") else line
     except ValueError:
         return line
-
-
-@contextmanager
-def _served(directory: Path) -> Iterator[str]:
-    """The address of a server of ``directory`` until the block ends."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments, directory=str(directory))
-
-        def do_GET(self) -> None:
-            if self.path != "/moved":
-                super().do_GET()
-                return
-            self.send_response(302)
-            self.send_header("Location", "/small.tar")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()

@@ -253,3 +253,9 @@ def test_notices() -> None:
         {"status": "fetching", "id": "base:1"}, {"stream": "mind the gap\n"}, {"stream": "slow\n"},
     ]  # fmt: skip
     assert log_of(plan("A"), Notice("fetching", id="base:1"), Notice("slow", id="A"), quiet=True) == []
+    (moving,) = log_of(Notice("Downloading", id="aa", current=1, total=2))
+    assert (moving["status"], moving["id"], moving["progressDetail"]) == (
+        "Downloading",
+        "aa",
+        {"current": 1, "total": 2},
+    )

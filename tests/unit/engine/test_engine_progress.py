@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tare.engine.progress import StatusChanges, Transfer, transfer_message
+from tare.engine.progress import Transfer, transfer_message
 
 
 @pytest.mark.parametrize(
@@ -48,17 +48,6 @@ def test_bytes_are_told_once_in_a_while_and_at_the_end() -> None:
             transfer.move("Downloading", current, 7)
     transfer.say("Download complete")  # nobody listens any more
     assert [message["progressDetail"].get("current", 0) for message in told] == [0, 2, 4, 6, 7]
-
-
-def test_a_build_is_told_of_changes_alone() -> None:
-    told: list[tuple[str, str]] = []
-    changes = StatusChanges(lambda identifier, text: told.append((identifier, text)))
-    for current in (1, 2, 2000):
-        changes(transfer_message("a", "Downloading", current, 2000))
-    changes(transfer_message("a", "Pull complete"))
-    changes({"status": "Digest: x"})
-    changes({"status": "Digest: x"})
-    assert told == [("a", "Downloading 2kB"), ("a", "Pull complete"), ("", "Digest: x"), ("", "Digest: x")]
 
 
 def test_who_comes_later_is_told_the_present_state() -> None:

@@ -135,7 +135,7 @@ async def test_the_registrys_words(plain_registry: RegistryServer, make_client: 
     assert unknown.value.message == (
         f"repository {domain}/app/none not found: name unknown: repository name not known to registry"
     )
-    with pytest.raises(NotFound, match="blob unknown"):
+    with pytest.raises(NotFound, match="unknown blob"):
         await known.download(Blob(b"absent").descriptor, nothing)
 
 

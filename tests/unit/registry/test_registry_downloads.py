@@ -12,7 +12,7 @@ from aiohttp import web
 
 from hostile_registry import HostileRegistry, content, fixed, hostile_registry, refused
 from registry_parts import Blob, ClientMaker, nothing, repository_name
-from tare.errors import DataCorrupt, Forbidden, NotFound, TareError, Unavailable
+from tare.errors import DataCorrupt, NotFound, TareError, Unavailable
 from tare.registry.client import PARALLEL
 from tare.registry.repository import Repository
 from tare.registry.settings import RegistrySettings
@@ -202,9 +202,12 @@ async def test_gives_up_in_the_servers_words(
 
 async def test_a_refusal_is_final(server: HostileRegistry, repository: Repository, make_client: ClientMaker) -> None:
     server.on("GET", PATH, refused(403, "DENIED", "not you", "x"))
-    assert (await fails(repository, Forbidden, "registry-denied")).message == "denied: not you"
+    assert (await fails(repository, NotFound, "registry-denied")).message == (
+        "pull access denied for registry.test/app/one, repository does not exist or may require 'docker login': "
+        "denied: not you"
+    )
     server.on("GET", PATH, refused(404, "BLOB_UNKNOWN", "blob unknown to registry", "x"))
-    await fails(repository, NotFound, "registry-blob-unknown")
+    assert (await fails(repository, NotFound, "registry-blob-unknown")).message == "unknown blob"
     assert len(server.requests("GET", "/blobs/")) == 2
     assert make_client.clock.pauses == []
 

@@ -43,7 +43,7 @@ def error(code: str, message: str, detail: object = None) -> bytes:
         (400, b"<html>bad</html>", "unknown: <html>bad</html>", 500),
         (404, b"<html>bad</html>", "unknown: <html>bad</html>", 500),
         (403, b"<html>bad</html>", f"{ACCESS}: denied: <html>bad</html>", 404),
-        (404, b"", "unknown:", 500),
+        (404, b"", "unknown: ", 500),
         (404, b'{"errors": []}', f'{NO_DETAILS}: "{{\\"errors\\": []}}"', 500),
         (403, b'{"details": "quota gone"}', f"{ACCESS}: denied: quota gone", 404),
         (403, error("QUOTA", "quota of the month"), "unknown: quota of the month", 500),

@@ -6,18 +6,23 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
 import bcrypt
 import pytest
 
+from certificates import Authority
 from tare.cli.registry_serve import line_of
-from tare.errors import Conflict, InvalidArgument, Unauthorized
+from tare.errors import Conflict, DataCorrupt, InvalidArgument, Unauthorized
+from tare.model import Digest
 from tare.registry.server import listener, passwords
-from tare.registry.server.handling import Content, Handling, Visit
+from tare.registry.server.handling import Blob, Content, Handling, Visit
 from tare.registry.server.listener import _BUSY, Address, Listener, _bind, tls_context
+from tare.registry.server.names import Repository
 from tare.registry.server.passwords import Passwords
 
 
@@ -190,3 +195,67 @@ async def test_connections_are_bounded_in_number_and_patience(monkeypatch: pytes
         await server.close()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(address.host, address.port)
+
+
+@pytest.mark.parametrize("secured", [False, True])
+async def test_a_client_that_goes_away_in_the_middle_is_no_fault_of_ours(
+    secured: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (tmp_path / "blob").open("wb") as file:
+        file.truncate(64 << 20)
+
+    class Large(Nothing):
+        @contextlib.asynccontextmanager
+        async def blob(self, repository: Repository, digest: Digest) -> AsyncIterator[Blob]:
+            yield Blob(tmp_path / "blob", digest)
+
+    context, tls = None, None
+    if secured:
+        authority = Authority(tmp_path)
+        made = authority.issue("server")
+        tls = tls_context(made.certificate.read_text(), made.key.read_text())
+        context = ssl.create_default_context(cafile=str(authority.certificate))
+    visits: asyncio.Queue[Visit] = asyncio.Queue()
+    server = Listener(Handling(cast(Content, Large()), None, visits.put_nowait), tls)
+    address = await server.start(Address("127.0.0.1", 0))
+    try:
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
+            writer.write(f"GET /v2/app/blobs/sha256:{'0' * 64} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert (await reader.readuntil(b"\r\n")) == b"HTTP/1.1 200 OK\r\n"
+            await reader.readexactly(1 << 20)
+            writer.transport.abort()
+            visit = await visits.get()
+            assert not visit.whole and visit.message == "the client went away"
+        reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
+        writer.write(f"GET /v2/app/blobs/sha256:{'0' * 64} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        await reader.readexactly(1 << 20)
+    finally:
+        await server.close()
+    assert not (await visits.get()).whole
+    writer.transport.abort()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_half_an_answer_is_not_followed_by_another(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(b"data")
+
+    class Failing(Nothing):
+        @contextlib.asynccontextmanager
+        async def blob(self, repository: Repository, digest: Digest) -> AsyncIterator[Blob]:
+            yield Blob(tmp_path / "blob", digest)
+            raise DataCorrupt("too late")
+
+    visits: asyncio.Queue[Visit] = asyncio.Queue()
+    server = Listener(Handling(cast(Content, Failing()), None, visits.put_nowait))
+    address = await server.start(Address("127.0.0.1", 0))
+    try:
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(f"GET /v2/app/blobs/sha256:{'0' * 64} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+    finally:
+        await server.close()
+    assert answer.count(b"HTTP/1.1 ") == 1 and answer.endswith(b"\r\n\r\ndata")
+    visit = await visits.get()
+    assert visit.message == "cut off: too late" and not visit.whole

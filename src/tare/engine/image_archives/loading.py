@@ -110,6 +110,12 @@ class ImageLoader:
                         hint="the archive is incomplete: make it again",
                         code="archive-incomplete",
                     )
+                if diff_id in staged and (fault := staged[diff_id].fault) is not None:
+                    raise DataCorrupt(
+                        f"layer {position} ({diff_id}) of image {image.id}: {fault.message}",
+                        hint=fault.hint or "whoever made the image has to make it again",
+                        code=fault.code or "layer-damaged",
+                    )
         for diff_id, member in staged.items():
             if not await self._store.layers.hold_whole(diff_id, lease):
                 await self._store.layers.install(member.file, lease)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,11 +22,12 @@ from tare.archive.compression import Compression, decompress, detect
 from tare.archive.entry import Entry, Kind
 from tare.archive.expansion import Counted, Expanded, ExpansionLimits
 from tare.archive.tar_stream import BLOCK, Limits, is_tar_header, iter_entries
-from tare.base.readers import CHUNK, Readable, VerifyingReader, copy_stream
+from tare.base.readers import CHUNK, Readable, VerifyingReader
 from tare.errors import DataCorrupt, InvalidArgument
 from tare.model import Digest
 from tare.oci.layout import BLOBS, DOCUMENT_LIMIT
 from tare.store.files import StagedFile, stage_file
+from tare.store.incoming import LayerCheck
 from tare.store.space import disk_errors
 from tare.store.threads import Abort, Aborted
 
@@ -34,7 +36,7 @@ _LINKS = 40  # symbolic links in a row, as the kernel has it
 _TOLD_BYTES = 512 * 1024  # between two messages about a layer, at most this and at most a hundredth, as Docker has it
 _TOLD_SECONDS = 0.1
 _ENDLESS = 1 << 62
-_HINT = "the archive is damaged, was cut short, or is none of `docker save`: make or send it again"
+_HINT = "it is damaged, was cut short, or is no image archive: make or send it again"
 
 Tell = Callable[[str, int, int], None]
 """Called with a layer's name (hexadecimal digits), the bytes of it that have come, and all of them."""
@@ -51,11 +53,15 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class StagedLayer:
-    """A layer in a file of its own, uncompressed. ``digest`` and ``size`` are those of the bytes in the archive."""
+    """A layer in a file of its own, uncompressed. ``digest`` and ``size`` are those of the bytes in the archive.
+
+    ``fault`` is why no image may have it.
+    """
 
     digest: Digest
     size: int
     file: StagedFile
+    fault: DataCorrupt | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,20 +233,22 @@ class Receiver:
 
     def _layer(self, entry: Entry, head: bytes, source: Readable) -> StagedLayer:
         watched = _Watched(source, _short_name(entry.path), entry.size, self._tell) if self._tell else source
+        check = LayerCheck()
         if detect(head) is Compression.NONE:
-            file = stage_file(self._staging, lambda sink: _copy(watched, sink), self._abort, what=entry.path)
-            return StagedLayer(file.digest, file.size, file)
+            produce = partial(check.copy, watched)
+            file = stage_file(self._staging, produce, self._abort, what=entry.path)
+            return StagedLayer(file.digest, file.size, file, check.fault)
         raw = VerifyingReader(watched, what=entry.path)
 
         def unpack(sink: BinaryIO) -> None:
             counted = Counted(raw)
             refuse = _refusal(f"layer {entry.path[:200]}")
-            copy_stream(Expanded(decompress(counted), counted, self._limits, refuse), sink)
+            check.copy(Expanded(decompress(counted), counted, self._limits, refuse), sink)
             while raw.read(CHUNK):
                 pass  # what follows the compressed stream has a part in the digest
 
         file = stage_file(self._staging, unpack, self._abort, what=entry.path)
-        return StagedLayer(Digest(raw.sha256), raw.size, file)
+        return StagedLayer(Digest(raw.sha256), raw.size, file, check.fault)
 
 
 def _refusal(what: str) -> Callable[[str, str], InvalidArgument]:
@@ -253,10 +261,6 @@ def _refusal(what: str) -> Callable[[str, str], InvalidArgument]:
         )
 
     return refuse
-
-
-def _copy(source: Readable, sink: BinaryIO) -> None:
-    copy_stream(source, sink)
 
 
 def _next(members: Iterator[tuple[Entry, Readable | None]]) -> tuple[Entry, Readable | None] | None:

@@ -72,7 +72,7 @@ class Content(Protocol):
 class Visit:
     """One request and how it went. ``moment`` in seconds since the epoch, ``size`` in bytes of the answer's body.
 
-    ``whole`` is false when the client went away before the end.
+    ``begun`` says that the answer was on its way, ``whole`` that the client took all of it.
     """
 
     moment: float
@@ -86,6 +86,7 @@ class Visit:
     size: int = 0
     digest: str = ""
     seconds: float = 0.0
+    begun: bool = False
     whole: bool = False
     message: str = ""
 
@@ -133,12 +134,13 @@ class Handling:
             if request.method not in _READ or wanted.kind == "upload":
                 raise Unsupported(_READ_ONLY, hint=_READ_ONLY_HINT, code="READ_ONLY")
             return await self._find(request, wanted, visit)
-        except TareError as error:
-            return await self._refuse(request, error, visit)
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
             raise
         except Exception as error:
-            logger.exception("registry: %s %s", request.method, request.path)
+            if not isinstance(error, TareError):
+                logger.exception("registry: %s %s", request.method, visit.label)
+            if visit.begun:  # half an answer is on its way: another one behind it would be taken for its rest
+                raise ConnectionError(f"cut off: {error}") from error
             return await self._refuse(request, as_tare_error(error), visit)
 
     async def _find(self, request: web.BaseRequest, wanted: Wanted, visit: Visit) -> web.StreamResponse:
@@ -206,6 +208,7 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, visit: V
     response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Server"] = f"Tare/{__version__}"
+    visit.begun = True
     try:
         await response.prepare(request)
         await response.write_eof()
@@ -213,6 +216,10 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, visit: V
         raise ConnectionError(_GONE) from error
     except OSError as error:  # a client that takes nothing any more, or a disk that does not read
         raise ConnectionError(f"cut off: {error.strerror}") from error
+    except Exception as error:
+        if request.transport is not None and not request.transport.is_closing():
+            raise
+        raise ConnectionError(_GONE) from error  # asyncio's sendfile over TLS trips over connections that are lost
     visit.number = response.status
     visit.size = response.content_length or 0 if request.method != "HEAD" else 0
     visit.digest = response.headers.get("Docker-Content-Digest", "")
