@@ -57,7 +57,7 @@ class ImageRemoval:
         names go. Raises NotFound, and Conflict: without ``force`` for a container that uses its last
         name, or an ID with several names; always for the ID of an image that runs, or that others come from.
         """
-        image = await self._store.images.resolve(reference)
+        image = await self._store.images.resolve(reference, damaged=True)
         if str(image.id).removeprefix("sha256:").startswith(reference.removeprefix("sha256:")):
             if platforms:
                 raise InvalidArgument(f"{reference}: an ID is of one platform", hint="leave the platforms out")
@@ -66,7 +66,7 @@ class ImageRemoval:
         if platforms:
             several = [await find(self._store.images, reference, platform) for platform in platforms]
         else:
-            several = await self._store.images.named(name) or [image]
+            several = await self._store.images.named(name, damaged=True) or [image]
         for one in several:
             users = await self.users(one)
             if users and not force and _is_single(_names(one)):
@@ -82,7 +82,7 @@ class ImageRemoval:
         family = family or Family(await self._store.images.related(image))
         await self._check(image, family, force=force, several=not _is_single(_names(image)))
         await self._untag(image, _names(image), records)
-        image = await self._store.images.get(image.id)
+        image = await self._store.images.get(image.id, damaged=True)
         await self._delete(image, family, records, prune=prune, quiet=False, force=force)
         return records
 
@@ -91,7 +91,7 @@ class ImageRemoval:
     ) -> Records:
         records: Records = []
         await self._untag(image, _going(image, name), records)
-        image = await self._store.images.get(image.id)
+        image = await self._store.images.get(image.id, damaged=True)
         if not _names(image):
             family = family or Family(await self._store.images.related(image))
             await self._delete(image, family, records, prune=prune, quiet=True, force=force)

@@ -206,32 +206,36 @@ class ImageStore:
 
         await self._db.write(update)
 
-    async def resolve(self, name: str, platform: Platform | None = None) -> Image:
+    async def resolve(self, name: str, platform: Platform | None = None, *, damaged: bool = False) -> Image:
         """The image that a user means: ``name[:tag]``, ``name@digest``, an ID or the start of one; a name wins.
 
         Where a name stands for several platforms it is the image for ``platform``, else for this machine, else the
-        youngest one: the result may be for another platform than the one asked for. Raises NotFound and, for a start
-        that several IDs have, Conflict.
+        youngest one: the result may be for another platform than the one asked for. With ``damaged`` an image whose
+        configuration cannot be read is found as well, with an empty one: enough to remove it. Raises NotFound,
+        DataCorrupt and, for a start that several IDs have, Conflict.
         """
         rows = await self._db.read(lambda connection: _resolve(connection, name))
         if len(rows) == 1:
-            return await self._load(rows[0])
-        return _choose([await self._load(row) for row in rows], platform)
+            return await self._load(rows[0], damaged=damaged)
+        return _choose([await self._load(row, damaged=damaged) for row in rows], platform)
 
-    async def named(self, reference: Reference) -> list[Image]:
-        """All images that have this name, for different platforms, the last one that got it first."""
+    async def named(self, reference: Reference, *, damaged: bool = False) -> list[Image]:
+        """All images that have this name, for different platforms, the last one that got it first.
+
+        ``damaged``: see :meth:`resolve`.
+        """
         rows = await self._db.read(lambda connection: _tagged(connection, reference))
-        return [await self._load(row) for row in rows]
+        return [await self._load(row, damaged=damaged) for row in rows]
 
     async def _beside(self, reference: Reference, platform: Platform) -> list[Digest]:
-        return [image.id for image in await self.named(reference) if image.platform != platform]
+        return [image.id for image in await self.named(reference, damaged=True) if image.platform != platform]
 
-    async def get(self, digest: Digest) -> Image:
-        """The image with this ID. Raises NotFound."""
+    async def get(self, digest: Digest, *, damaged: bool = False) -> Image:
+        """The image with this ID. Raises NotFound, DataCorrupt; ``damaged``: see :meth:`resolve`."""
         row = await self._db.read(lambda connection: _one(connection, str(digest)))
         if row is None:
             raise NotFound(f"No such image: {digest}")
-        return await self._load(row)
+        return await self._load(row, damaged=damaged)
 
     async def names(self) -> list[tuple[Reference, Digest]]:
         """Every name with the image that has it, sorted by name."""
@@ -333,8 +337,13 @@ class ImageStore:
 
         await self._db.write(delete, durable=False)
 
-    async def _load(self, row: _Row) -> Image:
-        config = _decode(await self._content.read(row.id), str(row.id))
+    async def _load(self, row: _Row, *, damaged: bool = False) -> Image:
+        try:
+            config = _decode(await self._content.read(row.id), str(row.id))
+        except (NotFound, DataCorrupt):
+            if not damaged:
+                raise
+            config = ImageConfig(architecture="", os="")
         return Image(
             id=row.id,
             config=config,
