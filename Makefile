@@ -46,6 +46,9 @@ parity: setup ## Compare the resolver with apt-get on packages chosen at random 
 catalogue-proof: setup ## Assemble the whole catalogue on two engines; compare, weigh, audit, validate SBOMs (ARGS=names)
 	$(VENV)/bin/python tests/differential/catalogue_proof.py $(ARGS)
 
+transfer-storm: setup ## Kill engine, registry or network at random moments of pulls and pushes (ARGS="100 7": rounds, seed)
+	$(VENV)/bin/python tests/transfer_storm.py $(ARGS)
+
 lab: setup ## Try who reaches whom in network namespaces (ARGS=--record records a real Docker's outcomes first)
 	$(VENV)/bin/python tests/lab/report.py $(ARGS)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LINK = re.compile(r"tare0|tr[0-9a-f]*-[0-9a-f]+|tv[0-9a-f]{6,}")
-PROGRAMS = frozenset({"tared", "tare-dns", "conmon", "runc", "crun", "s3fs", "docker-registry"})
+PROGRAMS = frozenset({"tared", "tare-dns", "conmon", "runc", "crun", "s3fs"})
 MODULES = ("tare.daemon.main", "tare.network.dns.main")
 MOUNT_WORDS = ("tare", "/rootfs/", "/netns/")
 

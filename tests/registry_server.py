@@ -99,6 +99,11 @@ class RegistryServer:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped or killed, and not started since."""
+        return self._process is None
+
     def requests(self, method: str = "") -> list[str]:
         """``METHOD path status`` of the requests answered so far, in the order of their answers."""
         found = []

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
+import shutil
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,6 +101,40 @@ class Things:
         report = await self.store.check.run(Options(repair=repair, deep=deep), observe)
         assert report.found + report.repaired + report.left == len(found)
         return found, report
+
+
+@contextmanager
+def filled_store() -> Iterator[Things]:
+    """A store with one of everything, closed: for copies."""
+    top = Path(tempfile.mkdtemp())
+
+    async def make() -> Things:
+        store = await Store.open(top / "data")
+        try:
+            return await fill(store)
+        finally:
+            await store.close()
+
+    try:
+        yield asyncio.run(make())
+    finally:
+        shutil.rmtree(top)
+
+
+@asynccontextmanager
+async def copy_of(template: Things) -> AsyncIterator[Things]:
+    """An open copy of such a store, in memory where the host has a file system there."""
+    shared = Path("/dev/shm")
+    top = Path(tempfile.mkdtemp(dir=shared if shared.is_dir() else None))
+    try:
+        await asyncio.to_thread(subprocess.run, ["cp", "-a", template.root, top / "data"], check=True)  # devices, too
+        store = await Store.open(top / "data")
+        try:
+            yield Things(store, template.layers, template.images, template.web)
+        finally:
+            await store.close()
+    finally:
+        shutil.rmtree(top)
 
 
 async def _image(things: Things, name: str, layers: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from engine_process import EngineProcess
+from faulty_registry import FaultyRegistry, layer_tar
+from image_archives import docker_archive, layer, tar_of
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e]
 
@@ -33,7 +36,7 @@ def filled(engine: EngineProcess, *, reserve: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
-        filler.unlink()
+        filler.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +141,7 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("commit", "here", "new"), "no space left below the data root"),
     (("tag", "busybox", "new"), "no space left below the data root"),
     (("import", "-", "new"), "no space left below the data root"),
+    (("load",), "no space left below the data root"),
     (("build", "-t", "new", "-"), "No space left on device"),
     (("rename", "here", "new"), "no space left below the data root"),
     (("pause", "here"), "no space left below the data root"),
@@ -146,7 +150,7 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
 """What needs space, and the words that say that there is none."""
 
 ANSWERED = (("system", "df"), ("system", "df", "-v"), ("ps", "-as"), ("images",), ("inspect", "here"), ("logs", "here"),
-            ("cp", "here:/etc/passwd", "-"), ("export", "here"), ("diff", "here"),
+            ("cp", "here:/etc/passwd", "-"), ("export", "here"), ("save", "busybox"), ("diff", "here"),
             ("top", "here"), ("stats", "--no-stream", "here"), ("volume", "ls"), ("info",))  # fmt: skip
 
 
@@ -166,7 +170,8 @@ def objects_of(engine: EngineProcess) -> list[str]:
 
 
 def test_what_needs_space_says_so_and_leaves_nothing(small: EngineProcess, here: str, busybox_tar: bytes) -> None:
-    inputs = {"import": busybox_tar, "build": b"FROM busybox\nRUN echo new > /new\n"}
+    archive = tar_of(docker_archive([layer("new")], ["new:latest"]))
+    inputs = {"import": busybox_tar, "load": archive, "build": b"FROM busybox\nRUN echo new > /new\n"}
     before, files = objects_of(small), files_of(small)
     with filled(small):
         for arguments, words in REFUSED:
@@ -178,6 +183,14 @@ def test_what_needs_space_says_so_and_leaves_nothing(small: EngineProcess, here:
             assert small.docker(*arguments).stdout, arguments
         assert objects_of(small) == before
         assert {path for path in files_of(small) - files if "upper" not in path.parts} == set()
+
+
+def test_an_archive_that_is_larger_than_the_disk(small: EngineProcess) -> None:
+    before, files = objects_of(small), files_of(small)
+    fits, large = layer("fits"), layer("large", 32 << 20)
+    refused = small.docker("load", stdin=tar_of(docker_archive([fits, large], ["new:latest"])), check=False)
+    assert (refused.returncode, "staging: No space left on device" in refused.stderr.decode()) == (1, True), refused
+    assert (objects_of(small), files_of(small)) == (before, files)
 
 
 def test_a_log_without_space_loses_lines_and_says_so(small: EngineProcess) -> None:
@@ -210,3 +223,24 @@ def test_a_log_without_space_loses_lines_and_says_so(small: EngineProcess) -> No
     assert len(logged) - len(kept + last) <= len(b"20000\n")  # what there was room for of the line that breaks off
     small.docker("rm", "-f", "writes")
     writer.communicate()
+
+
+def test_a_pull_goes_on_where_the_disk_was_full(small: EngineProcess) -> None:
+    with FaultyRegistry() as registry:
+        layer = layer_tar("big", random.Random(7).randbytes(6_000_000))
+        digest = registry.put_image("test/app:1", [layer])["layers"][0]["digest"]
+        name = f"{registry.address}/test/app:1"
+        downloads = small.data_root / "cache/downloads"
+        places = ("blobs/sha256", "layers", "staging")
+        before = {path for place in places for path in (small.data_root / place).iterdir()}
+        with filled(small):
+            os.truncate(small.data_root / "filler", (small.data_root / "filler").stat().st_size - 3_000_000)
+            refused = small.docker("pull", name, check=False)
+            assert (refused.returncode, "no space left" in refused.stderr.decode().lower()) == (1, True), refused
+            assert {path for place in places for path in (small.data_root / place).iterdir()} <= before
+            kept = (downloads / f"{digest.removeprefix('sha256:')}.partial").stat().st_size
+            assert kept > 1_000_000
+        small.docker("pull", "-q", name)
+        assert [line.partition(" bytes=")[2] for line in registry.requests if digest in line] == ["", f"{kept}-"]
+        assert list(downloads.iterdir()) == []
+        small.docker("rmi", name)

@@ -27,8 +27,10 @@ from tare.api.routes import (
     images,
     networks,
     reachability,
+    serving,
     system,
     tare,
+    transfers,
     volume_copies,
     volume_files,
     volumes,
@@ -54,9 +56,10 @@ Route = tuple[str, str, Handler]
 def all_routes() -> list[Route]:
     """Every route as (method, path without version, handler)."""
     of_containers = (containers, container_io, container_files, container_stats, execs)
-    own = (tare, debugging, audits, catalogue, fsck)
+    own = (tare, debugging, audits, catalogue, fsck, serving)
     of_volumes = (volumes, volume_copies, volume_files)
-    groups = (system, *of_containers, image_archives, images, builds, networks, reachability, *of_volumes, *own)
+    of_images = (image_archives, images, transfers)
+    groups = (system, *of_containers, *of_images, builds, networks, reachability, *of_volumes, *own)
     return [route for group in groups for route in group.ROUTES]
 
 

@@ -25,7 +25,7 @@ from tare.build.events import (
     VertexStarted,
 )
 from tare.build.failures import BuildStepFailed
-from tare.engine.progress import StatusLines
+from tare.engine.progress import StatusLines, transfer_message
 from tare.errors import TareError
 
 SHORT_ID = 12
@@ -67,8 +67,8 @@ class ClassicLog:
                     self._fail(step)
             case StepExplained():
                 pass  # Docker's clients have no place for it
-            case Notice(text=text, id=name):
-                self._notice(text, name)
+            case Notice() as notice:
+                self._notice(notice)
             case Finding():
                 self._emit(f"[Warning] {event.short}\n")
             case BuildFinished():
@@ -101,14 +101,18 @@ class ClassicLog:
                 self._emit(text)
             step.kept.clear()
 
-    def _notice(self, text: str, name: str) -> None:
+    def _notice(self, notice: Notice) -> None:
+        text, name = notice.text, notice.id
         step = self._steps.get(name)
         if step is not None and not step.done:
             self._say(step, f"{text}\n")
         elif self._quiet:
             return
         elif name:  # about an image that is being fetched: a progress line of its own, as pulls have it
-            self._status(name, text)
+            if notice.total:
+                self._report(transfer_message(name, text, notice.current, notice.total))
+            else:
+                self._status(name, text)
         else:
             self._emit(f"{text}\n")
 

@@ -89,11 +89,16 @@ class StepExplained:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that the user should read; ``id`` names the step or object that it is about (may be empty)."""
+    """Something that the user should read; ``id`` names the step or object that it is about (may be empty).
+
+    ``current`` of ``total`` bytes have been transferred, where it is about a transfer.
+    """
 
     text: str
     id: str = ""
     level: Literal["info", "warning"] = "info"
+    current: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)

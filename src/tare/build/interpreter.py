@@ -283,11 +283,11 @@ class StageState:
         found: list[str] = []
         for word in instruction.ports:
             for text in expand_words(word, self.variables, self.around.escape):
-                found.extend(_expand_port(text))
+                found.extend(expand_port(text))
         return found
 
 
-def _expand_port(text: str) -> list[str]:
+def expand_port(text: str) -> list[str]:
     """The ports that ``[[address:]host-port:]port[-port][/protocol]`` exposes; what is before the port says nothing."""
     given, _, protocol = text.partition("/")
     protocol = (protocol or "tcp").lower()

@@ -115,8 +115,8 @@ class Planning:
         request = self.request
         return await asyncio.to_thread(open_context, request.context, request.ignore_text, request.dockerfile_name)
 
-    def _progress(self, name: str, text: str) -> None:
-        self.observe(Notice(text, id=name))
+    def _progress(self, name: str, text: str, current: int = 0, total: int = 0, /) -> None:
+        self.observe(Notice(text, id=name, current=current, total=total))
 
     async def _resolve(self, reference: Reference, platform: Platform) -> Image:
         image = await self.sources.resolve(reference, platform, self._progress, refresh=self.request.pull)

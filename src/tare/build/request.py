@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -16,8 +16,13 @@ from tare.model.assembly import Assembled, Assembly
 from tare.oci.image import Descriptor
 from tare.store.images import Image
 
-Progress = Callable[[str, str], None]
-"""``progress(id, text)``: something long is under way; called on the event loop."""
+
+class Progress(Protocol):
+    """Something long is under way; called on the event loop."""
+
+    def __call__(self, identifier: str, text: str, current: int = 0, total: int = 0, /) -> None:
+        """``text`` is the state of ``identifier``; a transfer also tells its bytes (0: not known)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

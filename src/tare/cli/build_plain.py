@@ -54,6 +54,7 @@ class PlainView(QuietView):
         self._numbers: dict[str, int] = {}
         self._running: dict[str, None] = {}
         self._partial: dict[tuple[str, str], str] = {}
+        self._noticed: dict[str, str] = {}
 
     def __exit__(self, *exception: object) -> None:
         for identifier in list(self._running):
@@ -103,6 +104,9 @@ class PlainView(QuietView):
                 self._line(identifier, rest)
 
     def _notice(self, event: Event) -> None:
+        if event.get("total") or self._noticed.get(event["id"]) == event["text"]:
+            return  # a step of a transfer, or what was said before
+        self._noticed[event["id"]] = event["text"] if event["id"] else ""
         text = f"WARNING: {event['text']}" if event["level"] == "warning" else event["text"]
         if event["id"] in self.names:
             self._line(event["id"], text)

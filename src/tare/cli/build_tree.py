@@ -5,17 +5,22 @@ from __future__ import annotations
 import threading
 import time
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from tare.cli.build_layout import final_lines, tree_lines
 from tare.cli.build_plain import Event, QuietView
 from tare.cli.build_steps import Board
+from tare.cli.transfer_board import RUNNING, WAITING
+from tare.cli.transfer_board import Board as Transfers
+from tare.cli.transfer_layout import live_lines
+from tare.client.progress import Progress
 
 _REFRESH = 12  # drawings per second
 _PIPED_WIDTH = 120  # columns where there is no terminal
 _NOTES = 3
+_PULL_ROWS = 10
 
 
 class TreeView(QuietView):
@@ -33,6 +38,7 @@ class TreeView(QuietView):
         self._changing = threading.Lock()  # drawing happens in a thread of its own
         self._notes: dict[str, Text] = {}
         self._began = time.monotonic()
+        self._transfers = Transfers(self._began)
         self._ended: float | None = None
         self._live = Live(
             console=self._console,
@@ -61,7 +67,12 @@ class TreeView(QuietView):
     def _take(self, event: Event) -> None:
         super().show(event)
         self._board.take(event, time.monotonic())
-        if event["event"] == "notice" and (event["id"] not in self._board.steps or event["level"] == "warning"):
+        if event["event"] != "notice" or (event["id"] in self._board.steps and event["level"] != "warning"):
+            return
+        progress = Progress(event["text"], event["id"], event.get("current", 0), event.get("total", 0))
+        if event["level"] == "info" and self._transfers.is_about(progress):
+            self._transfers.take(progress, time.monotonic())
+        else:
             text = f"{event['id']}: {event['text']}" if event["id"] else event["text"]
             self._note(event["id"] or text, Text(text, style="yellow" if event["level"] == "warning" else "dim"))
 
@@ -76,6 +87,12 @@ class TreeView(QuietView):
         with self._changing:
             return self._drawn()
 
+    def _pulling(self, now: float, size: ConsoleDimensions) -> list[Text]:
+        """The layers of a base image, while they come."""
+        if not self._transfers.of(RUNNING, WAITING):
+            return []
+        return live_lines(self._transfers, width=size.width, height=min(_PULL_ROWS, size.height // 2), now=now)
+
     def _drawn(self) -> RenderableType:
         now = self._ended or time.monotonic()
         board, size = self._board, self._console.size
@@ -87,6 +104,7 @@ class TreeView(QuietView):
         for note in notes:
             note.truncate(max(size.width - 1, 1), overflow="ellipsis")
         if self._ended is None:
+            notes += self._pulling(now, size)
             lines = tree_lines(board, width=size.width, height=size.height - 2 - len(notes), now=now)
         else:
             lines = final_lines(board, width=size.width, height=size.height - 1)

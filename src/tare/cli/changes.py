@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tare.cli.copy_paths import check_output
+from tare.cli.options import BooleanValues
 from tare.cli.session import Session, pass_session
 from tare.cli.streams_to_files import pour, write_file
 from tare.cli.unpersisted import show_unpersisted
@@ -57,7 +58,7 @@ def export(session: Session, container: str, output: str) -> None:
     session.run(work)
 
 
-@click.command(short_help="Make an image from what a container changed.")
+@click.command(cls=BooleanValues, short_help="Make an image from what a container changed.")
 @click.argument("container")
 @click.argument("name", required=False, default="")
 @click.option("-a", "--author", default="", help="Author of the image.")

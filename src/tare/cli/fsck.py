@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -14,6 +15,8 @@ from tare.errors import TareError
 
 _COULD_NOT_CHECK = 2
 _COLOURS = {"found": "yellow", "repaired": "green", "left": "red"}
+
+_DIGEST = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]{52}")
 
 Document = dict[str, Any]
 
@@ -67,10 +70,11 @@ async def _run(client: Any, *, repair: bool, deep: bool, show: bool, quiet: bool
 
 
 def describe(problem: Document) -> str:
-    """A problem in a few lines."""
+    """A problem in a few lines; digests as they are typed, those of commands whole."""
     state = problem["state"]
     mark = click.style(f"{state:<8}", fg=_COLOURS.get(state))
-    lines = [f"{mark} {problem['kind']} {problem['object']}: {problem['cause']} [{problem['code']}]"]
+    what = _DIGEST.sub(r"\1", f"{problem['kind']} {problem['object']}: {problem['cause']}")
+    lines = [f"{mark} {what} [{problem['code']}]"]
     details = {
         "used by": ", ".join(problem["used_by"]),
         {"found": "--repair", "repaired": "repair"}.get(state, ""): problem["repair"],

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
-from tare.cli.copy_paths import check_output
+from tare.cli.pulling import show_transfer
 from tare.cli.session import Session, pass_session
 from tare.cli.streams_to_files import pour, write_file
+from tare.cli.transfer_views import PlainTransfer, TransferView, counted, transfer_view
 from tare.client.client import Client
-from tare.errors import InternalError, InvalidArgument, NotFound
+from tare.client.progress import Progress
+from tare.errors import InvalidArgument, NotFound
 
 _CHUNK = 1 << 20
+_NO_FILES = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a symbolic link directly",
+    stat.S_IFCHR: "a character device file",
+    stat.S_IFBLK: "a block device file",
+    stat.S_IFIFO: "a named pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 @click.command(short_help="Write images into a tar archive.")
@@ -32,19 +44,32 @@ def save(session: Session, names: tuple[str, ...], output: str, platform: str) -
     if not output and sys.stdout.isatty():
         raise InvalidArgument("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     if output:
-        try:
-            check_output(output)
-        except InvalidArgument as error:
-            raise InvalidArgument(f"failed to save image: {error.message}") from error
+        _check_output(output)
 
     async def work(client: Client) -> None:
         async with await client.images.save(names, platform=platform) as response:
             if output:
-                await write_file(response.chunks(), Path(output))
+                view = transfer_view(quiet=not sys.stderr.isatty(), to_stderr=True)
+                await write_file(counted(response.chunks(), view, "Saving", Path(output).name), Path(output))
             else:
                 await pour(response.chunks(), sys.stdout.buffer)
 
     session.run(work)
+
+
+def _check_output(path: str) -> None:
+    """Refuse, in Docker's words, what cannot be replaced by an archive. Raises InvalidArgument."""
+    problem = ""
+    directory = os.path.dirname(path) or "."  # noqa: PTH120 - as it was typed
+    try:
+        os.lstat(f"{directory}/.")
+        kind = stat.S_IFMT(os.lstat(path).st_mode)
+        problem = f"cannot write to {_NO_FILES[kind]}" if kind in _NO_FILES else ""
+    except OSError as error:
+        if not Path(directory).is_dir():
+            problem = f"invalid output path: stat {directory}: {(error.strerror or '').lower()}"
+    if problem:
+        raise InvalidArgument(f"failed to save image: {problem}")
 
 
 @click.command(short_help="Load images from a tar archive.")
@@ -60,12 +85,12 @@ def load(session: Session, source: str, platform: str, quiet: bool) -> None:
     elif sys.stdin.isatty():
         raise InvalidArgument("requested load from stdin, but stdin is empty")
 
+    live = sys.stdout.isatty() and not quiet
+
     async def work(client: Client, stream: BinaryIO) -> None:
-        view = _View(live=sys.stdout.isatty() and not quiet)
-        async for message in client.images.load(_chunks(stream), platform=platform, quiet=not view.live):
-            if "error" in message:
-                raise InternalError(str(message["error"]), code="engine")
-            view.show(message)
+        view = transfer_view() if live else PlainTransfer(sys.stdout)
+        body = _sent(stream, view, Path(source).name or "archive") if live else _chunks(stream)
+        await show_transfer(client.images.load(body, platform=platform, quiet=not live), view, "load")
 
     with Path(source).open("rb") if source else nullcontext(sys.stdin.buffer) as opened:
         session.run(lambda client: work(client, opened))
@@ -76,23 +101,13 @@ async def _chunks(stream: BinaryIO) -> AsyncIterator[bytes]:
         yield data
 
 
-class _View:
-    """Lines of what has come; on a terminal one for each layer besides, drawn anew as its bytes arrive."""
-
-    def __init__(self, *, live: bool) -> None:
-        self.live = live
-        self._layers: list[str] = []
-
-    def show(self, message: dict[str, Any]) -> None:
-        """Draw one message of the engine."""
-        text = str(message.get("stream", ""))
-        identifier = str(message.get("id", ""))
-        if identifier and self.live:
-            if identifier not in self._layers:
-                self._layers.append(identifier)
-                sys.stdout.write("\n")
-            up = len(self._layers) - self._layers.index(identifier)
-            line = f"{identifier}: {message.get('status', '')} {message.get('progress', '')}"
-            sys.stdout.write(f"\x1b[{up}A\x1b[2K\r{line}\x1b[{up}B\r")
-        sys.stdout.write(text)
-        sys.stdout.flush()
+async def _sent(stream: BinaryIO, view: TransferView, name: str) -> AsyncIterator[bytes]:
+    """The archive, while ``view`` shows how much of it has been sent: its layers are told when all of it has."""
+    kind = os.fstat(stream.fileno())
+    total = kind.st_size if stat.S_ISREG(kind.st_mode) else 0
+    moved = 0
+    async for data in _chunks(stream):
+        yield data
+        moved += len(data)
+        view.show(Progress("Sending", name, moved, total))
+    view.show(Progress("Sent", name))

@@ -5,18 +5,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
 from tare.cli.filters import read_filters
+from tare.cli.options import BooleanValues
 from tare.cli.pulling import pull_reference, push_reference, read_name, split_name
 from tare.cli.session import Session, pass_session
 from tare.cli.tables import listing, short_id, shorten, write
 from tare.cli.units import ago, human_size, local_time
 from tare.client.client import Client
-from tare.errors import InternalError, NotFound
+from tare.errors import InternalError, InvalidArgument, NotFound
+from tare.model import Reference
 
 _NONE = "<none>"
 _TITLES = {
@@ -28,6 +31,9 @@ _TITLES = {
     "CreatedAt": "CREATED AT",
     "Size": "SIZE",
     "Containers": "CONTAINERS",
+    "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
+    "VirtualSize": "SIZE",
 }
 _COLUMNS = ("Repository", "Tag", "ID", "CreatedSince", "Size")
 _HISTORY = {"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT"}
@@ -71,8 +77,11 @@ def images(
     write(listing(rows, _TITLES, columns, template))
 
 
-def image_rows(image: dict[str, Any], now: float, *, full: bool, digests: bool) -> list[dict[str, str]]:
-    """A row for each name; with ``digests`` for each digest that a registry knows the name by, as Docker has it."""
+def image_rows(image: dict[str, Any], now: float, *, full: bool, digests: bool = False) -> list[dict[str, str]]:
+    """The columns of an image, once for each of its names; ``now`` is seconds since 1970.
+
+    With ``digests`` once for each digest that a registry knows the name by, as Docker has it.
+    """
     common = {
         "ID": image["Id"] if full else short_id(image["Id"]),
         "CreatedSince": ago(image["Created"], now),
@@ -80,6 +89,9 @@ def image_rows(image: dict[str, Any], now: float, *, full: bool, digests: bool) 
         "Size": human_size(image["Size"]),
         "Digest": _NONE,
         "Containers": str(image["Containers"]) if image.get("Containers", -1) >= 0 else "N/A",
+        "SharedSize": "N/A",
+        "UniqueSize": "N/A",
+        "VirtualSize": human_size(image["Size"], 4),
     }
     known: dict[str, list[str]] = {}
     for name in image.get("RepoDigests") or []:
@@ -166,7 +178,7 @@ def remove(session: Session, names: tuple[str, ...], force: bool, no_prune: bool
     session.each(names, act)
 
 
-@click.command(short_help="Show the steps of an image.")
+@click.command(cls=BooleanValues, short_help="Show the steps of an image.")
 @click.argument("name")
 @click.option("-q", "--quiet", is_flag=True, help="Only show image IDs.")
 @click.option("--no-trunc", is_flag=True, help="Don't shorten the output.")
@@ -204,26 +216,44 @@ def history(
 @click.argument("name", required=False, default="")
 @click.option("-c", "--change", "changes", multiple=True, help="Apply a Dockerfile instruction.")
 @click.option("-m", "--message", default="", help="Comment of the image.")
+@click.option("--platform", default="", help="Platform that the image is for, such as linux/arm64.")
 @pass_session
-def import_image(session: Session, source: str, name: str, changes: tuple[str, ...], message: str) -> None:
-    """Make an image of a root file system's tar: a file, or - for standard input."""
+def import_image(
+    session: Session, *, source: str, name: str, changes: tuple[str, ...], message: str, platform: str
+) -> None:
+    """Make an image of a root file system's tar: a file, an http(s) address that the engine fetches, or - for standard
+    input.
+    """
+    if name and Reference.parse(name).digest is not None:
+        raise InvalidArgument("cannot import digest reference", hint="a digest follows from the content; give a tag")
     repository, label = split_name(name) if name else ("", "")
-    if source != "-" and not Path(source).is_file():
+    remote = source.startswith(("http://", "https://"))
+    if source != "-" and not remote and not Path(source).is_file():
         raise NotFound(f"open {source}: no such file or directory")
 
-    async def work(client: Client, stream: BinaryIO) -> str:
+    async def work(client: Client, stream: BinaryIO | None) -> None:
         messages = client.images.import_tar(
-            _chunks(stream), repository=repository, tag=label, message=message, changes=list(changes)
+            _chunks(stream) if stream is not None else None,
+            source=source if remote else "-",
+            repository=repository,
+            tag=label,
+            message=message,
+            changes=list(changes),
+            platform=platform,
         )
-        status = ""
         async for document in messages:
             if "error" in document:
                 raise InternalError(str(document["error"]), code="engine")
-            status = str(document.get("status", status))
-        return status
+            print(document.get("status", ""), flush=True)
 
-    with sys.stdin.buffer if source == "-" else Path(source).open("rb") as opened:
-        print(session.run(lambda client: work(client, opened)))
+    with _opened(source, remote=remote) as opened:
+        session.run(lambda client: work(client, opened))
+
+
+def _opened(source: str, *, remote: bool) -> AbstractContextManager[BinaryIO | None]:
+    if remote:
+        return nullcontext()
+    return nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb")
 
 
 async def _chunks(stream: BinaryIO) -> AsyncIterator[bytes]:

@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+_OTHER_NAMES = {"list": "ls", "remove": "rm"}
+"""What some commands of objects are called as well, in Docker, too; listings leave them out."""
+
 
 class UnknownCommand(click.UsageError):
     """A command that is not there; the exit status is 1 as in Docker."""
@@ -29,6 +32,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load the command."""
         place = self._places.get(cmd_name)
+        if place is None and "ls" in self._places:
+            place = self._places.get(_OTHER_NAMES.get(cmd_name, ""))
         if place is None:
             return super().get_command(ctx, cmd_name)
         module, _, attribute = place.partition(":")

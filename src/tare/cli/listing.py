@@ -72,7 +72,7 @@ def ps(
 
     found = session.run(work)
     now = time.time()
-    rows = [_row(one, now, full=no_trunc) for one in found]
+    rows = [container_row(one, now, full=no_trunc) for one in found]
     if quiet and not template:
         write("".join(f"{row['ID']}\n" for row in rows))
         return
@@ -92,7 +92,8 @@ class _Row(dict[str, Any]):
         return self.labels.get(name, "")
 
 
-def _row(document: dict[str, Any], now: float, *, full: bool) -> _Row:
+def container_row(document: dict[str, Any], now: float, *, full: bool) -> _Row:
+    """The columns of a container, nothing shortened if ``full``; ``now`` is seconds since 1970."""
     command = document["Command"]
     image = document["Image"]
     mounts = [mount.get("Name") or mount.get("Source", "") for mount in document.get("Mounts") or []]

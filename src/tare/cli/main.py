@@ -101,8 +101,11 @@ _VOLUME: Mapping[str, str] = {
     "snapshot": "volume_copies:snapshot",
     "unprotect": "volume_copies:unprotect",
 }
+_REGISTRY: Mapping[str, str] = {
+    "serve": "registry_serve:serve",
+}
 _SYSTEM: Mapping[str, str] = {
-    "df": "system:disk_usage",
+    "df": "space:disk_usage",
     "events": "system:events",
     "info": "system:info",
     "prune": "prune:prune_system",
@@ -160,6 +163,7 @@ for _name, _places, _text in (
     ("image", _IMAGE, "Manage images."),
     ("network", _NETWORK, "Manage networks."),
     ("volume", _VOLUME, "Manage volumes."),
+    ("registry", _REGISTRY, "Offer images to other clients."),
     ("system", _SYSTEM, "Manage the engine."),
 ):
     cli.add_command(LazyGroup(_name, places=_places, help=_text))

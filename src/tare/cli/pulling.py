@@ -8,12 +8,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from tare.cli.registry_auth import stored_auth
-from tare.cli.transfer_views import TransferView, transfer_view
 from tare.client.client import Client
 from tare.client.progress import Progress
 from tare.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from tare.cli.transfer_views import TransferView
     from tare.model import Reference
 
 
@@ -56,6 +56,8 @@ async def pull_reference(
     client: Client, reference: Reference, *, platform: str = "", quiet: bool = False, to_stderr: bool = False
 ) -> None:
     """Pull an image, or all of a repository. Raises what the engine says when it cannot."""
+    from tare.cli.transfer_views import transfer_view
+
     repository, tag = _parts(reference)
     messages = client.images.pull(repository, tag, platform=platform, auth=stored_auth(reference))
     await show_transfer(messages, transfer_view(quiet=quiet, to_stderr=to_stderr), f"pull of {reference.familiar()}")
@@ -63,6 +65,8 @@ async def pull_reference(
 
 async def push_reference(client: Client, reference: Reference, *, platform: str = "", quiet: bool = False) -> None:
     """Push an image, or all of a repository. Raises InvalidArgument, what the engine says when it cannot."""
+    from tare.cli.transfer_views import transfer_view
+
     repository, tag = _parts(reference)
     if reference.digest:
         raise InvalidArgument("cannot push a digest reference", hint="name a tag", code="transfer")

@@ -1,4 +1,4 @@
-"""``version``, ``info``, ``events``, ``system df``."""
+"""``version``, ``info``, ``events``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import click
 from tare import __version__
 from tare.cli.filters import read_filters
 from tare.cli.session import Session, pass_session, tell
-from tare.cli.tables import align, write
 from tare.cli.template import Template, to_json
-from tare.cli.units import human_binary, human_size, local_time, parse_moment
+from tare.cli.units import human_binary, local_time, parse_moment
 from tare.client.client import Client
 from tare.errors import TareError
 
@@ -153,51 +152,3 @@ def event_text(event: dict[str, Any]) -> str:
     actor = event["Actor"]
     attributes = ", ".join(f"{key}={value}" for key, value in sorted((actor["Attributes"] or {}).items()))
     return f"{stamp} {event['Type']} {event['Action']} {actor['ID']}" + (f" ({attributes})" if attributes else "")
-
-
-@click.command("df", short_help="Show what takes how much space.")
-@_format
-@pass_session
-def disk_usage(session: Session, template: str) -> None:
-    """Show how much space images, containers, volumes and the build cache take."""
-    usage = session.run(lambda client: client.system.disk_usage())
-    if template:
-        print(_formatted(usage, template))
-        return
-    images, containers, volumes = usage["Images"] or [], usage["Containers"] or [], usage["Volumes"] or []
-    idle_images = [one for one in images if one.get("Containers", 0) <= 0]
-    used = sum(one["Size"] - one["SharedSize"] for one in images if one.get("Containers", 0) > 0)  # as Docker reckons
-    idle_containers = [one for one in containers if one["State"] not in ("running", "paused", "restarting")]
-    idle_volumes = [one for one in volumes if not one["UsageData"]["RefCount"]]
-    lines = [
-        _usage_line("Images", images, idle_images, usage["LayersSize"], usage["LayersSize"] - used),
-        _usage_line(
-            "Containers", containers, idle_containers, *(_total(x, "SizeRw") for x in (containers, idle_containers))
-        ),
-        _usage_line(
-            "Local Volumes",
-            volumes,
-            idle_volumes,
-            *(sum(max(one["UsageData"]["Size"], 0) for one in some) for some in (volumes, idle_volumes)),
-        ),
-        _cache_line(usage.get("BuildCache") or []),
-    ]
-    write(align([["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"], *lines]))
-
-
-def _cache_line(records: list[dict[str, Any]]) -> list[str]:
-    """What only the build cache has; bytes that images have, too, are counted there."""
-    used = [one for one in records if one["InUse"]]
-    size, kept = (sum(one["Size"] for one in some if not one["Shared"]) for some in (records, used))
-    return ["Build Cache", str(len(records)), str(len(used)), human_size(size, 4), human_size(size - kept, 4)]
-
-
-def _total(objects: list[dict[str, Any]], name: str) -> int:
-    return sum(int(one.get(name) or 0) for one in objects)
-
-
-def _usage_line(kind: str, everything: list[Any], idle: list[Any], size: int, reclaimable: int) -> list[str]:
-    reclaimable = min(size, reclaimable)
-    share = f" ({100 * reclaimable // size}%)" if size else ""
-    active = len(everything) - len(idle)
-    return [kind, str(len(everything)), str(active), human_size(size, 4), human_size(reclaimable, 4) + share]

@@ -12,10 +12,11 @@ WAITING, RUNNING, DONE, ENDED = "waiting", "running", "done", "ended"
 _WINDOW = 5.0  # seconds over which a rate is taken
 _SETTLED = 0.5  # seconds before which a rate says nothing
 _WAITING = ("Pulling fs layer", "Waiting", "Preparing")
-_DONE = ("Pull complete", "Already exists", "Pushed", "Layer already exists", "Skipped foreign layer", "Loaded")
+_DONE = ("Pull complete", "Already exists", "Pushed", "Layer already exists", "Skipped foreign layer", "Sent")
 _DONE_BEGINNINGS = ("Mounted from ",)
-_MOVING = ("Downloading", "Pushing", "Loading layer", "Saving layer")
-"""What moves bytes from here to there, as against extracting them."""
+_MOVING = ("Downloading", "Pushing", "Sending", "Saving")
+"""What moves bytes from here to there, as against unpacking them."""
+_LOADING = "Loading layer"  # out of an archive, of which the bytes are counted when it is sent
 _HEADINGS = ("Pulling from ", "Assembling from ")
 
 
@@ -50,6 +51,7 @@ class Part:
     total: int = 0
     moved: int = 0  # bytes that have come or gone, over all of its states
     size: int = 0  # bytes that will have, when known
+    counts: bool = False  # whether they are part of the sum
     meter: Meter = field(default_factory=Meter)
 
     def take(self, progress: Progress, now: float) -> None:
@@ -63,8 +65,11 @@ class Part:
         if in_bytes:
             self.meter.add(now, self.current)
         if progress.status in _MOVING:
-            self.size = max(self.size, self.total)
+            self.size = max(self.size, self.total or self.current)
             self.moved = max(self.moved, self.current)
+            self.counts = True
+        elif progress.status == _LOADING:
+            self.size = self.total
         elif progress.status not in _WAITING:
             self.moved = self.size
         self.state = self._state()
@@ -72,7 +77,7 @@ class Part:
     def _state(self) -> str:
         if self.status in _WAITING:
             return WAITING
-        loaded = self.status in ("Loading layer", "Saving layer") and self.total > 0 and self.current == self.total
+        loaded = self.status == _LOADING and self.total > 0 and self.current == self.total
         done = self.status in _DONE or self.status.startswith(_DONE_BEGINNINGS) or loaded
         return DONE if done else RUNNING
 
@@ -102,6 +107,11 @@ class Board:
             if progress.status in _MOVING:
                 self._meter.add(now, self.moved)
 
+    def is_about(self, progress: Progress) -> bool:
+        """Whether it is about a transfer: a layer that is known, or a layer's first words."""
+        known = progress.status in (*_WAITING, *_DONE) or progress.status.startswith((_HEADINGS[0], *_DONE_BEGINNINGS))
+        return bool(progress.id) and (progress.id in self.parts or known)
+
     def is_heading(self, progress: Progress) -> bool:
         """Whether it begins something: the first words about an image."""
         return progress.status.startswith(_HEADINGS) or not (progress.id or self.parts or self.headings)
@@ -125,12 +135,12 @@ class Board:
     @property
     def moved(self) -> int:
         """Bytes that have come or gone."""
-        return sum(part.moved for part in self.parts.values())
+        return sum(part.moved for part in self.parts.values() if part.counts)
 
     @property
     def size(self) -> int:
         """Bytes in all, as far as known."""
-        return sum(part.size for part in self.parts.values())
+        return sum(part.size for part in self.parts.values() if part.counts)
 
     @property
     def is_size_known(self) -> bool:
@@ -149,4 +159,4 @@ class Board:
 
 def has_bytes(parts: Iterable[Part]) -> bool:
     """Whether any of them has moved bytes."""
-    return any(part.size for part in parts)
+    return any(part.size and part.counts for part in parts)

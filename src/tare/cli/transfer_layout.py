@@ -86,7 +86,7 @@ def _part(part: Part, width: int, now: float) -> Text:
         padding = min(max(_STATUS_WIDTH - len(status), 0), max(room, 0))
         line.pad_right(padding)
         room -= padding
-    if part.total and room > _BAR_NARROWEST and width >= _BAR_FROM:
+    if part.state == RUNNING and part.total and room > _BAR_NARROWEST and width >= _BAR_FROM:
         line.append_text(_bar(part.current / part.total, min(room - 1, _BAR_WIDEST)))
     for fact in facts:
         line.append(f"  {fact}", style="dim")
@@ -101,7 +101,7 @@ def _facts(part: Part, now: float) -> list[str]:
     """What is known in numbers, the most important first."""
     if part.state == DONE and part.size:
         return [human_size(part.size)]
-    if part.state != RUNNING or not part.current:
+    if part.state != RUNNING or not (part.current or part.total):
         return []
     facts = [human_size(part.current) + (f"/{human_size(part.total)}" if part.total else "")]
     if (rate := part.meter.rate(now)) > 0:
@@ -120,7 +120,8 @@ def _summary(board: Board, now: float, width: int) -> Text:
     done, parts = len(board.of(DONE)), len(board.parts)
     words = [f"{done}/{parts} done"] if parts else ["working"]
     if has_bytes(board.parts.values()):
-        words.append(f"{human_size(board.moved)}/{human_size(board.size)}{'' if board.is_size_known else '+'}")
+        size = "" if board.moved == board.size else f"/{human_size(board.size)}"
+        words.append(f"{human_size(board.moved)}{size}{'' if board.is_size_known else '+'}")
     if (rate := board.rate(now)) > 0 and board.moved < board.size:
         words.append(f"{human_size(rate)}/s")
         if (left := board.seconds_left(now)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol, TextIO
 
 from tare.client.progress import Progress
@@ -25,15 +26,30 @@ class TransferView(Protocol):
 
 
 def transfer_view(*, quiet: bool = False, to_stderr: bool = False) -> TransferView:
-    """The view for a transfer whose messages go to standard output, or to standard error."""
+    """The view for a transfer whose messages go to standard output, or to standard error.
+
+    A terminal whose encoding lacks the symbols of the drawing gets lines.
+    """
     stream = sys.stderr if to_stderr else sys.stdout
     if quiet:
         return QuietTransfer()
-    if not stream.isatty():
+    if not stream.isatty() or (stream.encoding or "").lower().replace("-", "") != "utf8":
         return PlainTransfer(stream)
     from tare.cli.transfer_live import LiveTransfer
 
     return LiveTransfer(stream)
+
+
+async def counted(
+    chunks: AsyncIterator[bytes], view: TransferView, doing: str, name: str
+) -> AsyncGenerator[bytes, None]:
+    """``chunks``, while ``view`` shows how many bytes have gone by: something of which the size is not known."""
+    moved = 0
+    with view:
+        async for chunk in chunks:
+            moved += len(chunk)
+            view.show(Progress(doing, name, moved))
+            yield chunk
 
 
 class QuietTransfer:

@@ -19,6 +19,7 @@ from tare.client.networks import Networks
 from tare.client.reachability import Reachability
 from tare.client.registries import Registries
 from tare.client.registry_auth import RegistryAuth
+from tare.client.serving import Serving
 from tare.client.steps import Steps
 from tare.client.system import System
 from tare.client.volumes import Volumes
@@ -43,6 +44,7 @@ class Client:
         self.audits = Audits(self)
         self.builds = Builds(self)
         self.catalogue = Catalogue(self)
+        self.serving = Serving(self)
         self.steps = Steps(self)
         self.debugging = Debugging(self)
         self.networks = Networks(self)

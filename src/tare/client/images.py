@@ -118,18 +118,36 @@ class Images(Group):
         query: Values = {"names": [*names], "platform": platform_text(platform)}
         return await self._caller.open("GET", "/images/get", query=query)
 
-    async def load(self, body: Body, *, platform: str = "", quiet: bool = False) -> AsyncIterator[Document]:
-        """Load the images of an archive; yields messages, with ``stream`` where an image has come."""
+    async def load(self, body: Body, *, platform: str = "", quiet: bool = False) -> AsyncGenerator[Progress, None]:
+        """Load the images of an archive; with ``quiet`` only that an image has come is told, not how its layers do."""
         query: Values = {"quiet": quiet, "platform": platform_text(platform)}
         async with await self._caller.open("POST", "/images/load", query=query, body=body) as response:
-            async for document in response.documents():
-                yield document
+            async for progress in read_progress(response.documents()):
+                yield progress
 
     async def import_tar(
-        self, body: Body, *, repository: str = "", tag: str = "", message: str = "", changes: Sequence[str] = ()
+        self,
+        body: Body | None,
+        *,
+        source: str = "-",
+        repository: str = "",
+        tag: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
     ) -> AsyncIterator[Document]:
-        """Make an image of a root file system's tar; yields messages, the last one's ``status`` is its identifier."""
-        query: Values = {"fromSrc": "-", "repo": repository, "tag": tag, "message": message, "changes": [*changes]}
+        """Make an image of a root file system's tar; yields messages, the last one's ``status`` is its identifier.
+
+        The tar is ``body``, or what the engine finds at ``source``, an http(s) address.
+        """
+        query: Values = {
+            "fromSrc": source,
+            "repo": repository,
+            "tag": tag,
+            "message": message,
+            "changes": [*changes],
+            "platform": platform,
+        }
         async with await self._caller.open("POST", "/images/create", query=query, body=body) as response:
             async for document in response.documents():
                 yield document

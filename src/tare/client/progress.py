@@ -30,7 +30,7 @@ class Progress:
     @property
     def is_step(self) -> bool:
         """Whether it says only how far something is."""
-        return self.current > 0
+        return self.current > 0 or self.total > 0
 
     @classmethod
     def read(cls, message: dict[str, Any]) -> Progress:

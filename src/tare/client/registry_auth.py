@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -59,6 +58,8 @@ def config_headers(credentials: Mapping[str, RegistryAuth]) -> dict[str, str]:
 
 def _encoded(document: object) -> str:
     """URL-safe base64 of the JSON text (RFC 4648, 5), as the API wants headers to be."""
+    import base64  # every command imports this module, few have credentials
+
     return base64.urlsafe_b64encode(json.dumps(document, separators=(",", ":")).encode()).decode()
 
 

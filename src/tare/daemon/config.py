@@ -22,6 +22,10 @@
     [debug]
     image = "tare.local/distroless/static:debug"    # tools of "tare debug" where none are named
 
+    [images]
+    max_layer_bytes = 68719476736    # what a layer from a registry or an archive may unpack to
+    max_layer_ratio = 200            # unpacked to compressed
+
     [archive]
     mirrors = []                # default: the host's apt sources
     suites = []
@@ -79,6 +83,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tare.archive.expansion import ExpansionLimits
 from tare.build.cache.policy import CacheLimits
 from tare.build.sources.limits import SourceLimits
 from tare.engine.id_ranges import DEFAULT_COUNT, DEFAULT_FIRST
@@ -97,6 +102,7 @@ DEFAULT_CONFIG = Path("/etc/tare/tare.toml")
 
 
 _LIMITS = SourceLimits()
+_EXPANSION = ExpansionLimits()
 _Amount = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -122,6 +128,18 @@ class BuildSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def cache_limits(self) -> CacheLimits:
         """What the collection of the build cache keeps to. Raises InvalidArgument."""
         return CacheLimits.parse(self.cache_limit, self.cache_keep_recent)
+
+
+class ImagesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section ``images``: how far layers from registries may grow when they are unpacked."""
+
+    max_layer_bytes: _Amount = _EXPANSION.size
+    max_layer_ratio: _Amount = _EXPANSION.ratio
+
+    @property
+    def layer_limits(self) -> ExpansionLimits:
+        """As the store takes them."""
+        return ExpansionLimits(size=self.max_layer_bytes, ratio=self.max_layer_ratio)
 
 
 class DebugSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -217,6 +235,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     socket: str = ""
     runtime: str = ""
     build: BuildSettings = BuildSettings()
+    images: ImagesSection = ImagesSection()
     debug: DebugSection = DebugSection()
     archive: ArchiveSection = ArchiveSection()
     network: NetworkSection = NetworkSection()

@@ -8,7 +8,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tare.archive.expansion import ExpansionLimits
 from tare.base.locks import KeyedLocks
 from tare.build.builder import Builder
 from tare.build.kept import KeepPolicy
@@ -41,6 +40,7 @@ from tare.engine.health_records import HealthRecords
 from tare.engine.id_ranges import IdRanges
 from tare.engine.image_archives.loading import ImageLoader
 from tare.engine.image_archives.saving import ImageSaver
+from tare.engine.image_import import ImageImports
 from tare.engine.images import Images
 from tare.engine.isolation import Isolation
 from tare.engine.launch import Launcher
@@ -48,10 +48,13 @@ from tare.engine.lifecycle import Lifecycle
 from tare.engine.links import Links
 from tare.engine.live import LiveContainers
 from tare.engine.log_keeping import LogKeeping
+from tare.engine.looking_up import LookUps
 from tare.engine.mounts import ContainerMounts
 from tare.engine.networks import Networks
 from tare.engine.oom import OomWatch
 from tare.engine.paths import EnginePaths
+from tare.engine.pulling import Pulls
+from tare.engine.pushing import Pushes
 from tare.engine.quiesce import Quiescer
 from tare.engine.reachability import Reachability
 from tare.engine.records import ContainerRecords
@@ -59,6 +62,7 @@ from tare.engine.recovery import Recovery
 from tare.engine.registry_logins import RegistryLogins
 from tare.engine.removal import Remover
 from tare.engine.sandbox import Sandboxes
+from tare.engine.serving import Serving
 from tare.engine.shells import Shells
 from tare.engine.stats import Stats
 from tare.engine.system import System
@@ -194,16 +198,14 @@ def _wire(settings: Settings, paths: EnginePaths, store: Store, runtimes: Runtim
         failures=Failures(store=store, paths=paths, facts=facts, logs=logs),
         logs=logs,
         links=links,
-        registries=_registries(settings, paths),
+        registries=RegistryClient(_registries(settings), paths.cache / "downloads"),
     )
     return _engine(parts)
 
 
-def _registries(settings: Settings, paths: EnginePaths) -> RegistryClient:
-    known = Registries(
-        settings.registries, certificate_directories=settings.registry.certificates, environment=os.environ
-    )
-    return RegistryClient(known, paths.cache / "downloads")
+def _registries(settings: Settings) -> Registries:
+    directories = settings.registry.certificates
+    return Registries(settings.registries, certificate_directories=directories, environment=os.environ)
 
 
 def _engine(parts: _Parts) -> Engine:
@@ -226,12 +228,13 @@ def _engine(parts: _Parts) -> Engine:
         updates=_updates(parts, lifecycle),
         execs=_execs(parts),
         images=images,
-        image_loader=ImageLoader(parts.store, parts.events, ExpansionLimits()),
+        image_loader=ImageLoader(parts.store, parts.events, parts.settings.images.layer_limits),
         image_saver=ImageSaver(parts.store, parts.events),
         audits=Audits(store=parts.store, records=parts.records),
         builds=_builds(parts, builder, images, build_cache),
         build_cache=build_cache,
         catalogue=Catalogue(parts.store),
+        serving=Serving(parts.store, images, parts.paths.cache / "served"),
         debugging=_debugging(parts, builder, executor, images),
         networks=_networks(parts),
         registry_logins=RegistryLogins(parts.registries),
@@ -407,14 +410,26 @@ def _container_files(parts: _Parts, lifecycle: Lifecycle) -> ContainerFiles:
 def _images(parts: _Parts, executor: StepExecutor, lifecycle: Lifecycle) -> Images:
     catalogue = DebianCatalogue(parts.store, executor, _archive_settings(parts.settings), parts.paths.cache)
     weigher = Weigher(parts.store, parts.paths.cache / "weights")
+    registries = parts.registries
+    limits = parts.settings.images.layer_limits
     return Images(
         store=parts.store,
         records=parts.records,
         catalogue=catalogue,
         weigher=weigher,
         boms=BillsOfMaterials(parts.store),
+        pulls=Pulls(store=parts.store, registries=registries, events=parts.events, limits=limits),
+        pushes=Pushes(store=parts.store, registries=registries, events=parts.events),
+        look_ups=LookUps(registries),
+        registries=registries,
         events=parts.events,
         settle=lifecycle.settle,
+        imports=ImageImports(
+            store=parts.store,
+            events=parts.events,
+            scratch=parts.paths.data_root / "staging",
+            limits=_source_limits(parts.settings),
+        ),
     )
 
 

@@ -222,6 +222,8 @@ class DebianCatalogue:
             image = await self._store.images.create_from(note.document.encode(), tag=reference, beside=True)
         except NotFound:
             return None  # its layer was removed meanwhile
+        if not await self._store.is_whole(image):
+            return None  # damaged: assembled anew it is whole again
         return Assembled(image=image, pins=note.pins)
 
 

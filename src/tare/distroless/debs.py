@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tare.distroless.fetch import Downloader, gather
+from tare.base.together import together
+from tare.distroless.fetch import Downloader
 from tare.distroless.packages import Package
 from tare.store.database import Database
 
@@ -55,7 +56,7 @@ class DebCache:
             done += package.size
             progress("packages", f"{package.name} {package.version} ({done / 1e6:.1f} of {total / 1e6:.1f} MB)")
 
-        await gather(*(one(package) for package in missing))
+        await together(*(one(package) for package in missing))
         await self._record(packages)
 
     async def _record(self, packages: Sequence[Package]) -> None:

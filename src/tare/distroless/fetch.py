@@ -122,14 +122,3 @@ def _check_status(url: str, status: int) -> None:
     if status in (404, 410):
         raise NotFound(f"{url}: not found ({status})", code=ARCHIVE_404)
     raise Unavailable(f"{url}: the server answered {status}", hint="try again later or choose another mirror")
-
-
-async def gather(*parts: Awaitable[T]) -> list[T]:
-    """All results; the first error cancels the others and is raised as it is."""
-    tasks = [asyncio.ensure_future(part) for part in parts]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from tare.base.atomic import write_atomic
-from tare.distroless.fetch import Downloader, gather
+from tare.base.together import together
+from tare.distroless.fetch import Downloader
 from tare.distroless.packages import PackageIndex, encode_compact, load_compact, parse_packages, store_compact
 from tare.distroless.release import RELEASE_LIMIT, IndexFile, Release, check_validity, parse_release, verify_signature
 from tare.distroless.settings import ArchiveSettings, ArchiveSource, DebianRelease
@@ -68,7 +69,7 @@ class Archive:
                 errors[source] = error
                 return None
 
-        results = await gather(*(verified(source) for source in sources))
+        results = await together(*(verified(source) for source in sources))
         suites = tuple(suite for suite in results if suite is not None)
         covered = {suite.source.suite for suite in suites}
         for source, error in errors.items():
@@ -129,7 +130,7 @@ class Archive:
             for suite in suites
             for component in suite.source.components
         ]
-        compacts = await gather(
+        compacts = await together(
             *(self._compact(downloader, suite, file) for suite, _, file in wanted if file is not None)
         )
         if not compacts:

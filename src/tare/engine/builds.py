@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -14,7 +15,7 @@ from tare.build.events import BuildEvent, Notice
 from tare.build.listing import ContextEntry, ContextListing, ContextSummary
 from tare.build.ops.context import open_context
 from tare.build.reasons.history import project_key
-from tare.build.request import BuildRequest, BuildResult, ForecastLine
+from tare.build.request import BuildRequest, BuildResult, ForecastLine, Progress
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.build_contexts import BuildContexts
 from tare.engine.events import Events
@@ -23,12 +24,13 @@ from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, Unavailable, Unsupported
 from tare.model import Platform, Reference
 from tare.model.assembly import Assembled, Assembly
+from tare.registry.credentials import Credentials
 from tare.store.images import Image
 
 _LISTED = 1000  # paths of a context that are told at a time
+_credentials: ContextVar[Mapping[str, Credentials]] = ContextVar("credentials of the build")
 T = TypeVar("T")
 Observe = Callable[[BuildEvent], None]
-Progress = Callable[[str, str], None]
 
 
 class ImageSources:
@@ -41,7 +43,10 @@ class ImageSources:
         self, reference: Reference, platform: Platform, progress: Progress, *, refresh: bool = False
     ) -> Image:
         """See ``build.request.SourceResolver``."""
-        return await self._images.resolve_or_pull(reference, platform, refresh=refresh, progress=progress)
+        credentials = _credentials.get().get(reference.domain)
+        return await self._images.resolve_or_pull(
+            reference, platform, refresh=refresh, progress=progress, credentials=credentials
+        )
 
     async def assemble_packages(
         self, assembly: Assembly, platform: Platform, progress: Progress, *, lease: str
@@ -140,6 +145,7 @@ class Builds:
 
     async def _request(self, job: BuildJob, observe: Observe, stack: AsyncExitStack) -> BuildRequest:
         """What the builder is asked; the context is there until ``stack`` is closed."""
+        _credentials.set(job.credentials)
         context = await self._contexts.open(job, observe, stack)
         return BuildRequest(
             context=context.directory,

@@ -18,13 +18,16 @@ _HEALTH = ("none", "starting", "healthy", "unhealthy")
 Predicate = Callable[[Container, str], bool]
 
 
-def select(containers: Sequence[Container], filters: Filters, *, running_only: bool) -> list[Container]:
+def select(
+    containers: Sequence[Container], filters: Filters, *, running_only: bool, ancestors: Collection[str] = ()
+) -> list[Container]:
     """The containers that pass every filter (any value of one filter suffices, but all labels must fit).
 
-    A ``status`` or ``exited`` filter looks at containers in any state. Raises InvalidArgument for an unknown filter.
+    A ``status`` or ``exited`` filter looks at containers in any state. ``ancestors`` are the IDs of the images that the
+    filter ``ancestor`` stands for. Raises InvalidArgument for an unknown filter.
     """
     for name, values in filters.items():
-        if name not in _PREDICATES and name not in ("label", "before", "since"):
+        if name not in _PREDICATES and name not in ("label", "before", "since", "ancestor"):
             raise InvalidArgument(f"invalid filter '{name}'")
         for value in values if name in _CHECKED and containers else ():
             _PREDICATES[name](containers[0], value)  # a wrong value is one whichever containers are left
@@ -36,6 +39,8 @@ def select(containers: Sequence[Container], filters: Filters, *, running_only: b
             chosen = [item for item in chosen if has_labels(item.config.labels or {}, values)]
         elif name in ("before", "since") and values:
             chosen = _by_age(containers, chosen, name, values[0])
+        elif name == "ancestor" and values:
+            chosen = [item for item in chosen if item.image_id in ancestors]
         elif name in _PREDICATES and values:
             predicate = _PREDICATES[name]
             chosen = [item for item in chosen if any(predicate(item, value) for value in values)]
@@ -109,11 +114,6 @@ def _is_task(_: Container, wanted: str) -> bool:
     return wanted.lower() in ("0", "false")
 
 
-def _ancestor(container: Container, wanted: str) -> bool:
-    names = {container.image_name, container.image_name.removesuffix(":latest")}
-    return wanted in names or container.image_id.removeprefix("sha256:").startswith(wanted.removeprefix("sha256:"))
-
-
 def _volume(container: Container, wanted: str) -> bool:
     return any(wanted in (mount.name, mount.source, mount.destination) for mount in container.mounts)
 
@@ -147,7 +147,6 @@ _PREDICATES: dict[str, Predicate] = {
     "name": lambda item, value: _fits(value, item.name) or _fits(value, f"/{item.name}"),
     "status": _status,
     "exited": _exited,
-    "ancestor": _ancestor,
     "volume": _volume,
     "network": lambda item, value: value in item.networking or value == item.host_config.network_mode,
     "publish": _publishes,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable, Sequence
 
 from tare.base.locks import KeyedLocks
 from tare.engine.container_filters import select, select_for_prune
 from tare.engine.container_maker import ContainerMaker
 from tare.engine.endings import check_end_is_stored
+from tare.engine.image_parents import descendants, parents
 from tare.engine.lifecycle import Lifecycle
 from tare.engine.live import WAIT_CONDITIONS, LiveContainers
 from tare.engine.names import NAME
@@ -265,9 +266,25 @@ class Containers:
 
     async def list(self, *, all: bool = False, filters: Filters | None = None, limit: int = 0) -> list[Container]:  # noqa: A002
         """Containers, newest first: running ones, or all; ``limit`` > 0 gives the newest of all states."""
-        containers = await self._records.list()
-        chosen = select(containers, filters or {}, running_only=not all and limit <= 0)
+        containers, given = await self._records.list(), filters or {}
+        ancestors = await self._ancestors(given["ancestor"]) if given.get("ancestor") else set()
+        chosen = select(containers, given, running_only=not all and limit <= 0, ancestors=ancestors)
         return chosen[:limit] if limit > 0 else chosen
+
+    async def _ancestors(self, names: Iterable[str]) -> set[str]:
+        """The IDs of the images with these names, and of those that were committed from them."""
+        found = set().union(*(await self._store.images.ids(names)).values())
+        return {str(one) for one in descendants(found, parents(await self._store.images.list()))}
+
+    async def image_names(self, containers: Sequence[Container]) -> dict[str, str]:
+        """What listings call the containers' images, by container: what they were made of, or its ID once that is
+        another image's name, or nobody's.
+        """
+        known = await self._store.images.ids(item.image_name for item in containers)
+        return {
+            item.id: item.image_name if item.image_id in map(str, known.get(item.image_name, ())) else item.image_id
+            for item in containers
+        }
 
 
 def _check_signal(signal: str | None, prefix: str) -> None:

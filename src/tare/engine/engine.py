@@ -31,6 +31,7 @@ from tare.engine.paths import EnginePaths
 from tare.engine.reachability import Reachability
 from tare.engine.recovery import Recovery
 from tare.engine.registry_logins import RegistryLogins
+from tare.engine.serving import Serving
 from tare.engine.stats import Stats
 from tare.engine.system import System
 from tare.engine.unpersisted import UnpersistedService
@@ -64,6 +65,7 @@ class Engine:
     builds: Builds
     build_cache: BuildCacheService
     catalogue: Catalogue
+    serving: Serving
     debugging: Debugging
     networks: Networks
     registry_logins: RegistryLogins
@@ -93,12 +95,13 @@ class Engine:
         await self.builds.recover()  # before snapshots without an owner are looked for: they must not be mounted
         await self.recovery.run()
         await self.store.collect()
+        await self.images.start()
         self.build_cache.collect_soon()
 
     async def stop(self, *, containers_too: bool = False) -> None:
         """Let go. Containers go on, unless ``containers_too``: then nothing of this engine is left in the kernel."""
         await self.builds.close()
-        await self.registry_logins.close()
+        await self.images.close()
         await self.debugging.close()
         await self.build_cache.close()
         if containers_too:

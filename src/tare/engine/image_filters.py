@@ -7,7 +7,7 @@ range of time, and a range that such an image bounds is open.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from tare.build.dockerfile.globs import PathPattern
@@ -15,7 +15,7 @@ from tare.engine.clock import to_nanoseconds
 from tare.engine.prune_filters import check_names, has_labels, labels_fit, until_limit, until_moment
 from tare.engine.requests import Filters
 from tare.errors import InvalidArgument, NotFound
-from tare.model import Reference
+from tare.model import Digest, Reference
 from tare.store.images import Image
 
 _LISTED = ("dangling", "label", "reference", "before", "since", "until")
@@ -23,8 +23,19 @@ _PRUNED = ("dangling", "label", "label!", "until")
 _ESCAPED_OR_STARS = re.compile(r"(\\.)|\*+", re.DOTALL)
 
 
-def select(images: Sequence[Image], filters: Filters, now: float) -> list[tuple[Image, list[Reference]]]:
-    """The images that pass every filter, with the names and digests that the listing shows.
+def select(
+    images: Sequence[Image],
+    filters: Filters,
+    now: float,
+    *,
+    everything: bool = False,
+    parents: Collection[Digest] = (),
+) -> list[tuple[Image, list[Reference]]]:
+    """The images that pass every filter, the youngest first, with the names and digests that the listing shows.
+
+    Of ``parents``, from which others were committed, only those with a name are listed, unless ``everything`` is; they
+    are never dangling.
+
 
     ``now`` is in seconds since the epoch. ``reference`` takes any of its patterns, ``label`` must fit in all values,
     times are narrowed by each. An image that only registries know, by its digest, is listed both as dangling and as
@@ -42,19 +53,25 @@ def select(images: Sequence[Image], filters: Filters, now: float) -> list[tuple[
             for name in (*image.tags, *image.digests)
             if not patterns or any(_names(pattern, name) for pattern in patterns)
         ]
+        inner = image.id in parents and not (image.tags or image.digests)
         if (
             _fits(image, dangling=dangling)
+            and not (inner and (dangling or not everything))
             and (last is None or (moment is not None and moment < last))
             and (first is None or (moment is not None and moment > first))
             and has_labels(image.config.config.labels or {}, filters.get("label") or [])
             and (names or not patterns)
         ):
             chosen.append((image, names))
-    return chosen
+    return sorted(chosen, key=lambda one: _created(one[0]) or 0.0, reverse=True)
 
 
-def select_for_prune(images: Sequence[Image], filters: Filters, now: float) -> list[Image]:
+def select_for_prune(
+    images: Sequence[Image], filters: Filters, now: float, parents: Collection[Digest] = ()
+) -> list[Image]:
     """The images that ``prune`` may remove as far as its filters go: without a name, unless ``dangling`` is false.
+
+    Of ``parents``, from which others were committed, those without a name stay.
 
     ``until``: made then or before. ``label`` must fit in all values; ``label!`` keeps what has all of its values, as in
     Docker. Raises InvalidArgument.
@@ -67,6 +84,7 @@ def select_for_prune(images: Sequence[Image], filters: Filters, now: float) -> l
         moment = _created(image)
         if (
             (dangling is False or not image.tags)
+            and not (not image.tags and image.id in parents)
             and (until is None or (moment is not None and moment <= until))
             and labels_fit(image.config.config.labels or {}, filters)
         ):
@@ -121,7 +139,10 @@ def _find(images: Sequence[Image], name: str) -> Image:
 
 def _pattern(text: str) -> PathPattern:
     """Go's ``path.Match``, where several stars are one."""
-    return PathPattern.parse(_ESCAPED_OR_STARS.sub(lambda match: match[1] or "*", text))
+    try:
+        return PathPattern.parse(_ESCAPED_OR_STARS.sub(lambda match: match[1] or "*", text))
+    except InvalidArgument as error:
+        raise InvalidArgument("syntax error in pattern", hint=f"{text!r}: {error.hint}") from error
 
 
 def _names(pattern: PathPattern, tag: Reference) -> bool:
@@ -137,3 +158,9 @@ def _created(image: Image) -> float | None:
         return to_nanoseconds(text) / 1_000_000_000
     except ValueError:
         return None  # whoever wrote the configuration may have put anything there
+
+
+def name_filter(patterns: Sequence[str]) -> Callable[[Reference], bool]:
+    """Whether a name fits any of the patterns of filter ``reference``; all do where there are none."""
+    parsed = [_pattern(text) for text in patterns]
+    return lambda name: not parsed or any(_names(pattern, name) for pattern in parsed)

@@ -94,6 +94,15 @@ def plant(images: Sequence[Image], sizes: Mapping[str, int]) -> ImageTree:
     return tree
 
 
+def shared_sizes(images: Sequence[Image], sizes: Mapping[str, int]) -> dict[str, int]:
+    """For each image the bytes of its layers that other images have as well; ``sizes`` as for :func:`plant`."""
+    owners = Counter(diff_id for image in images for diff_id in set(image.config.rootfs.diff_ids))
+    return {
+        str(image.id): sum(sizes.get(diff_id, 0) for diff_id in image.config.rootfs.diff_ids if owners[diff_id] > 1)
+        for image in images
+    }
+
+
 def _grow(tree: ImageTree, images: Sequence[Image], sizes: Mapping[str, int], owners: Mapping[str, int]) -> None:
     """Add the branches: images are told apart layer by layer, from the bottom, without recursion."""
     pending: list[tuple[int | None, int, list[Image]]] = [(None, 0, list(images))]

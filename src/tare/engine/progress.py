@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 Tell = Callable[[dict[str, Any]], None]
+
+_BAR = 50  # characters of Docker's bar
+_INTERVAL = 0.1  # seconds between two messages about the bytes of one transfer, as in Docker
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class StatusLines:
@@ -29,22 +35,67 @@ class StatusLines:
         self._tell(message)
 
 
-_BAR = 50  # characters
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+def transfer_message(identifier: str, status: str, current: int = 0, total: int = 0) -> dict[str, Any]:
+    """What Docker says of a transfer: ``current`` of ``total`` bytes, with the bar that its older clients print."""
+    detail = {name: value for name, value in (("current", current), ("total", total)) if value > 0}
+    message: dict[str, Any] = {"status": status, "progressDetail": detail}
+    if detail:
+        message["progress"] = _bar(current, total)
+    return {**message, "id": identifier}
 
 
-def transferred(status: str, identifier: str, current: int, total: int) -> dict[str, Any]:
-    """The message that ``current`` of ``total`` bytes are there, with the bar that Docker's daemon draws into it."""
-    full = min(_BAR, int(current / total * 100) // 2) if total else _BAR
-    bar = f"[{'=' * full}>{' ' * (_BAR - full)}] {_decimal(current):>8}/{_decimal(total)}"
-    detail = {"current": current, "total": total}
-    return {"status": status, "progressDetail": detail, "progress": bar, "id": identifier}
+def _bar(current: int, total: int) -> str:
+    """As ``JSONProgress.String`` of moby's jsonmessage for 200 columns."""
+    if total <= 0:
+        return f"{_size(current):>8}"
+    filled = min(int(current / total * 100) // 2, _BAR)
+    numbers = f"{_size(current):>8}" if current > total else f"{_size(current):>8}/{_size(total)}"
+    return f"[{'=' * filled}>{' ' * (_BAR - filled)}] {numbers}"
 
 
-def _decimal(size: float) -> str:
-    """Bytes with four significant digits, as go-units' HumanSize."""
-    index = 0
-    while size >= 1000 and index < len(_UNITS) - 1:
-        size /= 1000
-        index += 1
-    return f"{size:.4g}{_UNITS[index]}"
+def _size(count: float) -> str:
+    """As ``HumanSize`` of go-units: four digits, powers of 1000."""
+    unit = 0
+    while count >= 1000 and unit < len(_UNITS) - 1:
+        count, unit = count / 1000, unit + 1
+    return f"{count:.4g}{_UNITS[unit]}"
+
+
+class Transfer:
+    """How one blob's transfer goes, told to all who wait for it; who comes later is told the present state first."""
+
+    def __init__(self, identifier: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._identifier = identifier
+        self._clock = clock
+        self._audience: list[Tell] = []
+        self._last: dict[str, Any] | None = None
+        self._moved = -_INTERVAL
+
+    def say(self, status: str) -> None:
+        """A new state."""
+        self._tell(transfer_message(self._identifier, status))
+
+    def move(self, status: str, current: int, total: int) -> None:
+        """``current`` of ``total`` bytes; told once in a while, and when it is done."""
+        if self._clock() - self._moved < _INTERVAL and current != total:
+            return
+        self._moved = self._clock()
+        message = transfer_message(self._identifier, status, current, total)
+        if message != self._last:
+            self._tell(message)
+
+    @contextmanager
+    def told(self, tell: Tell) -> Iterator[None]:
+        """Let ``tell`` hear of it for the time of the block."""
+        self._audience.append(tell)
+        try:
+            if self._last is not None:
+                tell(self._last)
+            yield
+        finally:
+            self._audience.remove(tell)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        self._last = message
+        for tell in self._audience:
+            tell(message)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from tare.errors import InvalidArgument
-from tare.model.reference import DEFAULT_DOMAIN, is_domain
+from tare.model.reference import DEFAULT_DOMAIN, is_domain, normal_domain
 from tare.registry.client import RegistryClient
 from tare.registry.credentials import Credentials, domain_of
-
-_LEGACY_DOMAIN = "index.docker.io"  # of https://index.docker.io/v1/, under which clients know the default registry
 
 
 class RegistryLogins:
@@ -24,10 +22,6 @@ class RegistryLogins:
         """
         return await self._registries.check_login(server_domain(server), credentials)
 
-    async def close(self) -> None:
-        """End the connections to registries; idempotent."""
-        await self._registries.close()
-
 
 def server_domain(server: str) -> str:
     """The registry that an AuthConfig's ``serveraddress`` means. Raises InvalidArgument."""
@@ -39,7 +33,7 @@ def server_domain(server: str) -> str:
         raise _no_address(server) from error
     if not is_domain(domain):
         raise _no_address(server)
-    return DEFAULT_DOMAIN if domain == _LEGACY_DOMAIN else domain
+    return normal_domain(domain)
 
 
 def _no_address(server: str) -> InvalidArgument:

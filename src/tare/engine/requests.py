@@ -11,6 +11,7 @@ from tare.build.request import OutputRequest, Ulimit
 from tare.errors import Diagnosis
 from tare.model.container import EndpointSettings
 from tare.network.request import PoolRequest
+from tare.registry.credentials import Credentials
 
 Filters = Mapping[str, list[str]]
 """The Engine API's ``filters``: name to the accepted values."""
@@ -115,14 +116,20 @@ class ExecState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSummary:
-    """An image in a listing; ``containers`` counts the containers made from it."""
+    """An image in a listing; ``containers`` counts the containers made from it.
+
+    ``parent`` is the ID of the image that it was committed from. ``size`` in bytes, ``shared_size`` those of them in
+    layers that other images have as well, -1 where nobody asked.
+    """
 
     id: str
     tags: tuple[str, ...]
     digests: tuple[str, ...]
+    parent: str = ""
     created: str | None
     size: int
-    labels: Mapping[str, str]
+    shared_size: int = -1
+    labels: Mapping[str, str] | None
     containers: int
 
 
@@ -132,7 +139,8 @@ class BuildJob:
 
     ``dockerfile_text`` is a Dockerfile that does not lie in the context; without a context it is all that there is.
     ``notes`` are warnings about the request itself. The other fields are those of
-    :class:`tare.build.request.BuildRequest` before their texts are read.
+    :class:`tare.build.request.BuildRequest` before their texts are read. ``credentials`` are for the registries that
+    base images come from, by domain.
     """
 
     context: Path | None = None
@@ -168,6 +176,7 @@ class BuildJob:
     budget: int = 0
     lock_text: str | None = None
     update_lock: bool = False
+    credentials: Mapping[str, Credentials] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -136,11 +136,12 @@ class System:
         wanted = types or USAGE_TYPES
         found: dict[str, Any] = {}
         if "image" in wanted:
-            found["images"] = await self._images.list(all=True)
+            found["images"] = await self._images.list(shared_size=True)
             found["layers_size"] = await self._images.layers_size()
         if "container" in wanted:
             containers = await self._containers.list(all=True)
-            found["containers"] = [(item, await self._containers.sizes(item.id)) for item in containers]
+            names = await self._containers.image_names(containers)
+            found["containers"] = [(one, await self._containers.sizes(one.id), names[one.id]) for one in containers]
         if "volume" in wanted:
             volumes = await self._volumes.usages(size=True)
             found["volumes"] = [(one.volume, one.size + one.snapshots_size) for one in volumes]

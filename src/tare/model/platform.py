@@ -23,8 +23,10 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Platform:
-        """Read ``os/arch[/variant]`` or ``arch``; raises InvalidArgument."""
+        """Read ``os/arch[/variant]``, ``arch`` or ``linux``, which is this machine's; raises InvalidArgument."""
         parts = text.lower().split("/")
+        if parts == ["linux"]:
+            return cls.host()
         if len(parts) == 1 and parts[0]:
             return cls("linux", _ARCHITECTURES.get(parts[0], parts[0]))
         if len(parts) not in (2, 3) or not all(parts):

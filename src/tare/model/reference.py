@@ -19,6 +19,8 @@ _DOMAIN = re.compile(
     r"(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
     r"(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 )
+_ID = re.compile(r"[a-f0-9]{64}")
+_INVALID = "invalid reference format"
 _TAG = re.compile(r"[\w][\w.-]{0,127}", re.ASCII)
 
 
@@ -40,6 +42,10 @@ class Reference:
 
         Raises InvalidArgument with Docker's wording (``invalid reference format``).
         """
+        if _ID.fullmatch(text):
+            raise InvalidArgument(
+                f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings", hint="that is an ID"
+            )
         rest, _, digest_text = text.partition("@")
         digest = _parse_digest(text, digest_text) if "@" in text else None
         name, tag = rest, ""
@@ -47,16 +53,16 @@ class Reference:
         if colon > rest.rfind("/"):
             name, tag = rest[:colon], rest[colon + 1 :]
             if not _TAG.fullmatch(tag):
-                raise InvalidArgument(f"invalid reference format: {text!r} has the invalid tag {tag!r}")
+                raise InvalidArgument(_INVALID, hint=f"{text!r} has the invalid tag {tag!r}")
         domain, path = _split_domain(name)
         if path != path.lower():
             raise InvalidArgument(f"invalid reference format: repository name ({path}) must be lowercase")
         if not path or not all(_PATH_COMPONENT.fullmatch(part) for part in path.split("/")):
-            raise InvalidArgument(f"invalid reference format: {text!r} is not an image name")
+            raise InvalidArgument(_INVALID, hint=f"{text!r} is not an image name")
         if not _DOMAIN.fullmatch(domain):
-            raise InvalidArgument(f"invalid reference format: {text!r} has the invalid registry {domain!r}")
+            raise InvalidArgument(_INVALID, hint=f"{text!r} has the invalid registry {domain!r}")
         if len(domain) + 1 + len(path) > NAME_LIMIT:
-            raise InvalidArgument(f"invalid reference format: the name is longer than {NAME_LIMIT} characters")
+            raise InvalidArgument(_INVALID, hint=f"the name is longer than {NAME_LIMIT} characters")
         if not tag and digest is None:
             tag = default_tag
         return cls(domain, path, tag, digest)
@@ -102,7 +108,12 @@ def _parse_digest(text: str, digest_text: str) -> Digest:
     try:
         return Digest.parse(digest_text)
     except InvalidArgument as error:
-        raise InvalidArgument(f"invalid reference format: {text!r} has an invalid digest") from error
+        raise InvalidArgument(_INVALID, hint=f"{text!r} has an invalid digest") from error
+
+
+def normal_domain(domain: str) -> str:
+    """The domain as references have it: the default one has a second name in old credentials."""
+    return DEFAULT_DOMAIN if domain == "index.docker.io" else domain
 
 
 def _split_domain(name: str) -> tuple[str, str]:
@@ -111,8 +122,7 @@ def _split_domain(name: str) -> tuple[str, str]:
         domain, path = DEFAULT_DOMAIN, name
     else:
         domain, path = head, tail
-    if domain == "index.docker.io":
-        domain = DEFAULT_DOMAIN
+    domain = normal_domain(domain)
     if domain == DEFAULT_DOMAIN and path and "/" not in path:
         path = f"{DEFAULT_NAMESPACE}/{path}"
     return domain, path

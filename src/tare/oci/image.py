@@ -67,12 +67,16 @@ class History(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
 
 
 class ImageConfig(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
-    """The image configuration; the sha256 of its bytes is the image ID. ``created`` is RFC 3339."""
+    """The image configuration; the sha256 of its bytes is the image ID. ``created`` is RFC 3339.
+
+    ``docker_version`` is in images that an engine committed or imported; Tare writes none.
+    """
 
     architecture: str
     os: str
     created: str | None = None
     author: str = ""
+    docker_version: str = ""
     variant: str = ""
     config: ExecutionConfig = ExecutionConfig()
     rootfs: RootFS = RootFS()

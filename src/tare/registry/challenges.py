@@ -43,11 +43,9 @@ def _parse(header: str) -> list[Challenge]:
         if scheme is None:
             break
         found.append(Challenge(scheme[1].lower()))
-        position = scheme.end()
-        token = _TOKEN68.match(header, position)
-        if token is not None and _PARAMETER.match(header, position) is None:
-            position = token.end()
-        position = _skip(header, position)
+        # "Negotiate dG9rZW4=": behind a scheme may stand one word of base64, up to the comma
+        token = _TOKEN68.match(header, scheme.end())
+        position = _skip(header, scheme.end() if token is None else token.end())
     return found
 
 

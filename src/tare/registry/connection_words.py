@@ -50,11 +50,24 @@ def dial_failure(error: BaseException, url: str) -> str:
     return str(error) or type(error).__name__
 
 
+def dial_fix(error: BaseException, domain: str) -> str:
+    """What helps against ``error``, where that is a setting of the registry ``domain``; else empty."""
+    tls = tls_cause(error)
+    if isinstance(tls, ssl.SSLCertVerificationError) and tls.verify_code in _UNKNOWN_AUTHORITY:
+        return f'name its authority: [registries."{domain}"] ca = "FILE", or /etc/tare/certs.d/{domain}/ca.crt'
+    if tls is not None and any(word in (tls.reason or "") for word in _PLAIN_ANSWERS):
+        return f'if you trust the network, set [registries."{domain}"] insecure = true'
+    return ""
+
+
 def lasts(error: BaseException) -> bool:
     """Whether another attempt would meet the same: certificates do not change in seconds."""
-    return isinstance(error, ssl.SSLCertVerificationError) or (
-        (tls := tls_cause(error)) is not None and not isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-    )
+    import aiohttp
+
+    if isinstance(error, aiohttp.InvalidURL):
+        return True
+    tls = tls_cause(error)
+    return tls is not None and not isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError)
 
 
 def tls_cause(error: BaseException) -> ssl.SSLError | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -13,12 +14,16 @@ from tare.errors import InvalidArgument
 
 
 class _AuthConfig(msgspec.Struct, rename="lower"):
-    username: str = ""
-    password: str = ""
-    auth: str = ""
-    serveraddress: str = ""
-    identitytoken: str = ""
-    registrytoken: str = ""
+    # In Go null is the zero value.
+    username: str | None = ""
+    password: str | None = ""
+    auth: str | None = ""
+    serveraddress: str | None = ""
+    identitytoken: str | None = ""
+    registrytoken: str | None = ""
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +44,18 @@ class Credentials:
 
     @classmethod
     def from_header(cls, header: str) -> Credentials | None:
-        """What ``X-Registry-Auth`` holds, in base64url; None without credentials. Raises InvalidArgument.
+        """What ``X-Registry-Auth`` holds, in base64url; None without credentials.
 
-        As Docker does, ``auth`` (base64 of ``name:password``) is not read: clients send the two apart.
+        As in Docker, a header that cannot be read stands for nobody, and ``auth`` (base64 of ``name:password``) is not
+        read: clients send the two apart.
         """
-        if not header:
-            return None
         try:
             # Go's encoder pads and some clients do not; some use the alphabet of plain base64
             text = header.strip().rstrip("=").replace("+", "-").replace("/", "_")
-            found = cls.from_json(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        except (binascii.Error, ValueError) as error:
-            raise InvalidArgument(
-                "invalid X-Registry-Auth header: expected JSON in base64url", code="registry-auth-header"
-            ) from error
+            found = cls.from_json(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+        except (binascii.Error, ValueError, InvalidArgument):
+            logger.warning("X-Registry-Auth is not an AuthConfig in base64url: going on without credentials")
+            return None
         return found or None
 
     @classmethod
@@ -67,10 +70,10 @@ class Credentials:
         if read is None:
             return cls()
         return cls(
-            username=read.username,
-            password=read.password,
-            identity_token=read.identitytoken,
-            registry_token=read.registrytoken,
+            username=read.username or "",
+            password=read.password or "",
+            identity_token=read.identitytoken or "",
+            registry_token=read.registrytoken or "",
         )
 
 

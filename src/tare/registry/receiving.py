@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from tare.base.shielding import to_end
 from tare.errors import DataCorrupt
+from tare.model import Reference
 from tare.registry.downloads import Incoming
 from tare.registry.refusals import Refusal
 from tare.registry.retrying import Attempts, Interrupted
@@ -22,15 +24,19 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 class Receiver:
-    """Gets the rest of ``incoming`` from ``session``."""
+    """Gets the rest of ``incoming``, a blob of the repository ``name``, from ``session``."""
 
-    def __init__(self, session: EndpointSession, path: str, scope: str, incoming: Incoming, attempts: Attempts) -> None:
+    def __init__(
+        self, session: EndpointSession, name: Reference, scope: str, incoming: Incoming, attempts: Attempts
+    ) -> None:
         self._session = session
-        self._path = path
+        self._name = name
+        self._path = f"{name.path}/blobs/{incoming.blob.digest}"
         self._scope = scope
         self._incoming = incoming
         self._attempts = attempts
         self._best = incoming.offset
+        incoming.kept = incoming.offset  # what another endpoint sent may be wrong as well
 
     async def run(self) -> None:
         """Return when the blob is whole and its digest right.
@@ -45,7 +51,7 @@ class Receiver:
                 await self._attempts.run(self._once)
                 await self._incoming.verify()
             except Refusal as refusal:
-                raise refusal.error() from refusal
+                raise refusal.blob_error(self._name) from refusal
             except DataCorrupt:
                 if not kept or self._incoming.kept:
                     raise
@@ -71,9 +77,10 @@ class Receiver:
 
     async def _align(self, response: ClientResponse) -> None:
         """Make the answer's first byte the one that is written next; refuse an answer of another size."""
-        incoming, size = self._incoming, self._incoming.blob.size
+        incoming, size, partly = self._incoming, self._incoming.blob.size, False
         if response.status == 206:
             match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            partly = match is not None and match[3] in ("*", str(size))  # a server may send less than the rest
             if match is None or int(match[1]) != incoming.offset:
                 await incoming.restart()
                 raise Interrupted(
@@ -88,18 +95,19 @@ class Receiver:
                 f"{incoming.expected}: the registry sends more than the {size} bytes of the manifest",
                 code="blob-oversize",
             )
-        if announced is not None and incoming.offset + announced < size:
+        if announced is not None and incoming.offset + announced < size and not partly:
             raise self._short(incoming.offset + announced)
 
     async def _copy(self, response: ClientResponse) -> None:
         """Write what arrives, one chunk being written while the next comes in; all that came stays on a break."""
         writing: asyncio.Task[None] | None = None
         try:
-            async for chunk in _chunks(response):
-                if writing is not None:
-                    await writing
-                    self._note()
-                writing = asyncio.create_task(self._incoming.write(chunk))
+            async with aclosing(_chunks(response)) as chunks:
+                async for chunk in chunks:
+                    if writing is not None:
+                        await writing
+                        self._note()
+                    writing = asyncio.create_task(self._incoming.write(chunk))
         finally:
             if writing is not None:
                 await to_end(writing)
@@ -118,7 +126,7 @@ class Receiver:
         )
 
 
-async def _chunks(response: ClientResponse) -> AsyncIterator[bytearray]:
+async def _chunks(response: ClientResponse) -> AsyncGenerator[bytearray, None]:
     """The body in pieces that are worth a thread; what came before a break is given before the error is raised."""
     import aiohttp
 

@@ -59,6 +59,7 @@ _KINDS: dict[str, type[TareError]] = {
 }
 _BY_STATUS = {401: UNAUTHORIZED, 403: DENIED, 429: TOO_MANY_REQUESTS}
 _BEARER_ERRORS = {"invalid_token": UNAUTHORIZED, "insufficient_scope": DENIED}
+_SHOWN = 2000  # characters of an answer
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -93,10 +94,10 @@ class Refusal(Exception):
         if self._text:
             return self._text
         name = self.code.lower().replace("_", " ")
-        return name if self.bare else f"{name}: {self.message}".rstrip()
+        return name if self.bare else f"{name}: {self.message}"
 
     def error(self) -> TareError:
-        """For everything but pulls of manifests: the registry's words as they are."""
+        """For everything but pulls: the registry's words as they are."""
         kind = _KINDS.get(self.code, Unavailable)
         return kind(self.words, code=error_code(self.code))
 
@@ -115,6 +116,12 @@ class Refusal(Exception):
             return self.error()
         return NotFound(f"{text}: {self.words}", code=error_code(self.code))
 
+    def blob_error(self, name: Reference) -> TareError:
+        """For blobs of a pull: one that is not there is unknown, all else is as with the manifest."""
+        if self.status == 404:
+            return NotFound("unknown blob", code=error_code("BLOB_UNKNOWN"))
+        return self.pull_error(name)
+
 
 def error_code(registry_code: str) -> str:
     """The machine-readable name of a registry's error code: ``registry-manifest-unknown``."""
@@ -125,19 +132,21 @@ def read_refusal(status: int, body: bytes, challenges: Sequence[Challenge]) -> R
     """The refusal that an answer with ``status`` (400 or more) and ``body`` is."""
     if status >= 500:
         return Refusal(status, UNAVAILABLE, "", text=f"received unexpected HTTP status: {status} {_phrase(status)}")
+    if status == 401:  # the only status with which the header tells more than the body
+        for challenge in challenges:
+            code = _BEARER_ERRORS.get(challenge.parameters.get("error", ""))
+            if challenge.scheme == "bearer" and code is not None:
+                description = _shown(challenge.parameters.get("error_description", ""))
+                return Refusal(status, code, description or _MESSAGES[code])
     if not body and status in _BY_STATUS:  # an answer to HEAD
         return Refusal(status, _BY_STATUS[status], _MESSAGES[_BY_STATUS[status]])
-    for challenge in challenges:
-        code = _BEARER_ERRORS.get(challenge.parameters.get("error", ""))
-        if challenge.scheme == "bearer" and code is not None and not _entries(body):
-            return Refusal(status, code, challenge.parameters.get("error_description") or _MESSAGES[code])
     by_status = _BY_STATUS.get(status, UNKNOWN)
     try:
         read = msgspec.json.decode(body, type=_Body)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return Refusal(status, by_status, _printable(body))
     if read.details:
-        return Refusal(status, by_status, read.details)
+        return Refusal(status, by_status, _shown(read.details))
     if not read.errors:
         text = (
             f"error parsing HTTP {status} response body: no error details found in HTTP response body: "
@@ -147,14 +156,7 @@ def read_refusal(status: int, body: bytes, challenges: Sequence[Challenge]) -> R
     first = read.errors[0]
     code = first.code if first.code in _MESSAGES else UNKNOWN
     bare = first.detail is None and first.message in ("", _MESSAGES[code])
-    return Refusal(status, code, first.message or _MESSAGES[code], bare=bare)
-
-
-def _entries(body: bytes) -> list[_Entry]:
-    try:
-        return msgspec.json.decode(body, type=_Body).errors or []
-    except (msgspec.DecodeError, msgspec.ValidationError):
-        return []
+    return Refusal(status, code, _shown(first.message) or _MESSAGES[code], bare=bare)
 
 
 def _phrase(status: int) -> str:
@@ -165,6 +167,9 @@ def _phrase(status: int) -> str:
 
 
 def _printable(body: bytes) -> str:
-    """A body as text of one error message: bounded, without what would change a terminal."""
-    text = body[:2000].decode(errors="replace")
-    return "".join(character if character.isprintable() else " " for character in text).strip()
+    return _shown(body[:_SHOWN].decode(errors="replace"))
+
+
+def _shown(text: str) -> str:
+    """``text`` as part of an error message: bounded, without what would change a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text[:_SHOWN]).strip()

@@ -235,10 +235,8 @@ class Repository:
             return data, urljoin(str(response.url), match[1]) if match is not None else ""
 
     async def _receive(self, incoming: Incoming) -> None:
-        path = f"{self.name.path}/blobs/{incoming.blob.digest}"
-
         async def receive(session: EndpointSession) -> None:
-            await Receiver(session, path, self._scope, incoming, self._make_attempts()).run()
+            await Receiver(session, self.name, self._scope, incoming, self._make_attempts()).run()
 
         async with self._slots:
             await self._each(receive)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,6 +12,8 @@ from email.utils import parsedate_to_datetime
 from typing import Protocol, TypeVar
 
 from tare.errors import TareError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -67,14 +70,17 @@ class Interrupted(Exception):
     """An attempt failed in a way that another may not.
 
     ``error`` is what to raise when there is none, ``wish`` the server's ``Retry-After`` in seconds. One that is
-    ``lasting`` would meet another attempt as well.
+    ``lasting`` would meet another attempt as well. ``connected`` is false when there was nobody to talk to.
     """
 
-    def __init__(self, error: TareError, wish: float | None = None, *, lasting: bool = False) -> None:
+    def __init__(
+        self, error: TareError, wish: float | None = None, *, lasting: bool = False, connected: bool = True
+    ) -> None:
         super().__init__(error.message)
         self.error = error
         self.wish = wish
         self.lasting = lasting
+        self.connected = connected
 
 
 class Attempts:
@@ -99,6 +105,7 @@ class Attempts:
                 if interrupted.lasting or self._failures >= self._policy.attempts:
                     raise interrupted.error from interrupted
                 pause = self._policy.pause(self._failures, interrupted.wish)
+                logger.info("%s; trying again in %.1f s", interrupted.error.message, pause)
             await self._clock.sleep(pause)
 
 

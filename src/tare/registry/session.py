@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from tare.errors import TareError, Unauthorized
 from tare.registry.authentication import Authenticator
@@ -49,7 +50,7 @@ class EndpointSession:
     async def base(self) -> str:
         """The URL in front of ``/v2/``; the first call finds out which of the endpoint's answers.
 
-        Raises Interrupted when none does: for good, as a name that cannot be reached at first is most often wrong.
+        Raises Interrupted when none does; lasting when none takes connections, as such a name is most often wrong.
         """
         async with self._contact:
             if not self._base:
@@ -75,21 +76,27 @@ class EndpointSession:
         base = await self.base()
         url = urljoin(base + "/", path) if "://" in path or path.startswith("/") else f"{base}/v2/{path}"
         scopes = tuple(scopes)
+        endpoint, own = self.endpoint, origin(url) == origin(base)
+        if not own:  # uploads may go to a storage, whose URLs say who may: it sees neither token nor certificate
+            endpoint = replace(endpoint, trust=replace(endpoint.trust, identities=()))
         for last in (False, True):
-            authorization = ""
-            if origin(url) == origin(base):  # uploads may go to a storage, whose URLs say who may
-                authorization = await self._authorize(shown or method, url, base, scopes)
+            authorization = await self._authorize(shown or method, url, base, scopes) if own else ""
             request = Request(method, url, headers=headers or {}, authorization=authorization, body=body)
-            async with self._transport.open(request, self.endpoint) as response:
+            async with self._transport.open(request, endpoint) as response:
                 if response.status < 400:
                     yield response
                     return
-                found = parse_challenges(response.headers.getall("WWW-Authenticate", []))
-                if response.status != 401 or last or not self._may_try_again(found, authorization, scopes):
+                found = _challenges(response)
+                heeded = response.status == 401 and origin(str(response.url)) == origin(base)
+                if not heeded or last or not self._may_try_again(found, authorization, scopes):
                     await self._refuse(response, found)
 
     def _may_try_again(self, found: list[Challenge], authorization: str, scopes: tuple[str, ...]) -> bool:
-        """After a 401: with a new token, or with what the registry has asked for only now."""
+        """After a 401: with a new token, or with what the registry has asked for only now.
+
+        What a storage asks for, to which the registry redirects, is never heeded: it would name a token server of its
+        own, and be sent the registry's password.
+        """
         if found:
             self.challenges = found
         self._authenticator.forget(self.challenges, self.credentials, scopes)
@@ -103,15 +110,10 @@ class EndpointSession:
         raise refusal
 
     async def _authorize(self, method: str, url: str, base: str, scopes: tuple[str, ...]) -> str:
-        try:
+        with _on_behalf_of(method, url):
             return await self._authenticator.authorization(
                 self.challenges, self.credentials, scopes, self.endpoint, base
             )
-        except TareError as error:
-            raise _about(error, method, url) from error
-        except Interrupted as interrupted:
-            about = _about(interrupted.error, method, url)
-            raise Interrupted(about, interrupted.wish, lasting=interrupted.lasting) from interrupted
 
     async def log_in(self) -> str:
         """Ask the registry whether it knows the user; returns an identity token, or nothing.
@@ -123,12 +125,10 @@ class EndpointSession:
         authorization, identity = "", ""
         bearer = next((found for found in self.challenges if found.scheme == "bearer"), None)
         if bearer is not None and not self.credentials.registry_token:
-            try:
+            with _on_behalf_of("Get", url):
                 authorization, identity = await self._authenticator.log_in(
                     bearer, self.credentials, self.endpoint, base
                 )
-            except TareError as error:
-                raise _about(error, "Get", url) from error
         elif self.challenges:
             authorization = await self._authorize("Get", url, base, ())
         async with self._transport.open(Request("GET", url, authorization=authorization), self.endpoint) as response:
@@ -146,16 +146,45 @@ class EndpointSession:
             try:
                 async with self._transport.open(Request("GET", f"{base}/v2/"), self.endpoint) as response:
                     if response.status == 401:
-                        self.challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+                        self.challenges = _challenges(response)
                     elif response.status in RETRIED:
                         logger.info("%s/v2/ answered %d", base, response.status)
-                    return base
+                    return _encrypted(base, str(response.url))
             except Interrupted as interrupted:
                 failure = interrupted
         assert failure is not None
-        raise Interrupted(failure.error, lasting=True) from failure
+        lasting = failure.lasting or not failure.connected
+        raise Interrupted(failure.error, failure.wish, lasting=lasting) from failure
 
 
-def _about(error: TareError, method: str, url: str) -> TareError:
-    """``error`` as that of the request on whose behalf somebody else was asked, as Go's programs word it."""
-    return type(error)(f'{method.title()} "{url}": {error.message}', hint=error.hint, code=error.code)
+@contextmanager
+def _on_behalf_of(method: str, url: str) -> Iterator[None]:
+    """Errors of asking a token server are those of the request that needs the token, as Go's programs word them."""
+
+    def about(error: TareError) -> TareError:
+        return type(error)(f'{method.title()} "{url}": {error.message}', hint=error.hint, code=error.code)
+
+    try:
+        yield
+    except TareError as error:
+        raise about(error) from error
+    except Interrupted as interrupted:
+        raise Interrupted(
+            about(interrupted.error),
+            interrupted.wish,
+            lasting=interrupted.lasting,
+            connected=interrupted.connected,
+        ) from interrupted
+
+
+def _challenges(response: ClientResponse) -> list[Challenge]:
+    return parse_challenges(response.headers.getall("WWW-Authenticate", []))
+
+
+def _encrypted(base: str, answered: str) -> str:
+    """``base``, with https where a plain endpoint sends everybody there: credentials do not follow a redirect."""
+    upgraded = "https:" + base.removeprefix("http:") if base.startswith("http:") else base
+    same_host = urlsplit(upgraded).hostname == urlsplit(answered).hostname
+    if answered.startswith("https:") and same_host and answered.endswith("/v2/"):
+        return answered.removesuffix("/v2/")
+    return base

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from tare.errors import DataCorrupt, InvalidArgument, Unavailable
-from tare.registry.connection_words import dial_failure, lasts, shown_url
+from tare.registry.connection_words import dial_failure, dial_fix, lasts, shown_url
 from tare.registry.retrying import Interrupted
 from tare.registry.settings import Endpoint, Trust
 
@@ -31,6 +32,7 @@ UNREACHABLE = "registry-unreachable"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REDIRECT_LIMIT = 10
 _READ_BUFFER = 1 << 20
+_URL_CHARACTERS = "%!#$&'()*+,/:;=?@[]~"  # RFC 3986, 2.2, the percent sign and the tilde
 _POOL = 16  # connections to one host
 
 
@@ -61,6 +63,7 @@ class Transport:
         self._timeouts = timeouts or Timeouts()
         self._session: ClientSession | None = None
         self._contexts: dict[tuple[Trust, tuple[int, ...]], ssl.SSLContext] = {}
+        self._making = threading.Lock()
 
     async def close(self) -> None:
         """End all connections; idempotent, and what is asked afterwards opens new ones."""
@@ -84,7 +87,11 @@ class Transport:
             place = shown_url(request.url)
             cause = dial_failure(error, place)
             message = f'{request.method.title()} "{place}": {cause}'
-            raise Interrupted(Unavailable(message, code=UNREACHABLE), lasting=lasts(error)) from error
+            raise Interrupted(
+                Unavailable(message, hint=dial_fix(error, endpoint.domain), code=UNREACHABLE),
+                lasting=lasts(error),
+                connected=not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError),
+            ) from error
 
     async def _follow(self, request: Request, endpoint: Endpoint, stack: AsyncExitStack) -> ClientResponse:
         trust = endpoint.trust
@@ -116,15 +123,19 @@ class Transport:
         return replace(endpoint.trust, identities=())
 
     async def _send(self, request: Request, endpoint: Endpoint, trust: Trust) -> Any:
+        from yarl import URL
+
         headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **request.headers}
         if request.authorization:
             headers["Authorization"] = request.authorization
         context: ssl.SSLContext | bool = True
         if request.url.startswith("https:"):
             context = await asyncio.to_thread(self._context, trust)
+        # Signed URLs of storages are right in the form in which they came; only what no URL may hold is quoted.
+        url = URL(quote(request.url, safe=_URL_CHARACTERS), encoded=True)
         return self._open_session().request(
             request.method,
-            request.url,
+            url,
             headers=headers,
             data=None if request.body is None else request.body(),
             ssl=context,
@@ -153,10 +164,11 @@ class Transport:
         """The TLS context for ``trust``, made anew when one of its files has changed."""
         files = (*trust.authorities, *(path for pair in trust.identities for path in pair))
         key = (trust, tuple(_changed(path) for path in files))
-        if key not in self._contexts:
-            self._contexts = {known: context for known, context in self._contexts.items() if known[0] != trust}
-            self._contexts[key] = _make_context(trust)
-        return self._contexts[key]
+        with self._making:
+            if key not in self._contexts:
+                self._contexts = {known: context for known, context in self._contexts.items() if known[0] != trust}
+                self._contexts[key] = _make_context(trust)
+            return self._contexts[key]
 
 
 def origin(url: str) -> tuple[str, str, int]:

@@ -111,13 +111,16 @@ class Uploader:
         path = f"{self._repository}/blobs/uploads/"
         async with self._ask("POST", path, {"Content-Length": "0"}) as response:
             self._location = next_location(response)
+            least = response.headers.get("OCI-Chunk-Min-Length", "")
+            if least.isascii() and least.isdigit() and self._chunk:
+                self._chunk = max(self._chunk, int(least))
         self._move(0)
 
     async def _resume(self) -> None:
         """Ask what the registry has of the upload; one that it does not know any more begins anew."""
         try:
             async with self._ask("GET", self._location, {}) as response:
-                self._location = next_location(response) if "Location" in response.headers else self._location
+                self._location = next_location(response, self._location)
                 self._move(_received(response, 0))
         except Refusal as refusal:
             if refusal.status not in (400, 404, 405, 416):
@@ -133,17 +136,22 @@ class Uploader:
             headers["Content-Range"] = f"{begin}-{begin + length - 1}"
         try:
             async with self._ask("PATCH", self._location, headers, lambda: self._read(begin, length)) as response:
-                self._location = next_location(response)
+                self._location = next_location(response, self._location)
                 reached = _received(response, begin + length)
         except Refusal as refusal:
             if not chunked or refusal.status not in _CHUNKS_REFUSED:
                 raise
             self._chunk, self._location = 0, ""
             raise Interrupted(refusal.error()) from refusal
-        self._move(min(reached, self._source.size))
+        end = begin + length
+        self._move(reached if begin < reached < end else end)  # what makes no sense is ignored: the digest decides
         if self._offset > self._best:
             self._best = self._offset
             self._attempts.progressed()
+        if self._offset < end:
+            raise Interrupted(
+                DataCorrupt(f"{self._source.digest}: the registry takes less than it is sent", code="upload-short")
+            )
 
     async def _finish(self) -> None:
         self._finishing = True
@@ -179,13 +187,15 @@ class Uploader:
         self._progress(offset)
 
 
-def next_location(response: ClientResponse) -> str:
-    """Where an upload goes on. Raises Interrupted without a Location.
+def next_location(response: ClientResponse, otherwise: str = "") -> str:
+    """Where an upload goes on: the answer's Location, or ``otherwise``. Raises Interrupted without either.
 
     Registries behind a proxy that ends TLS sometimes call themselves http: what began encrypted stays so.
     """
     location = response.headers.get("Location", "")
     if not location:
+        if otherwise:
+            return otherwise
         raise Interrupted(
             DataCorrupt(
                 f"{response.url.host}: the registry does not say where the upload goes", code="upload-location"
@@ -200,12 +210,12 @@ def next_location(response: ClientResponse) -> str:
 
 
 def _received(response: ClientResponse, otherwise: int) -> int:
-    """The bytes that the header ``Range`` (``0-<last>``) says are there; registries say ``0-0`` for one and none."""
+    """The bytes that the header ``Range`` (``0-<last>``) says are there; ``0-0`` says nothing: lazy servers send it."""
     match = _RANGE.fullmatch(response.headers.get("Range", "").strip())
     if match is None:
         return otherwise
     last = int(match[1])
-    return last + 1 if last else min(otherwise, 1)
+    return last + 1 if last else otherwise
 
 
 class _Positioned:

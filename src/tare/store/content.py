@@ -79,16 +79,28 @@ class ContentStore:
             raise NotFound(f"no such blob: {digest}") from error
         if Digest.of(data) != digest:
             raise DataCorrupt(
-                f"{self.path(digest)}: content does not match its name", hint="remove the image and get it again"
+                f"{self.path(digest)}: content does not match its name", hint="`tare fsck` says how to get it again"
             )
         return data
+
+    async def typed(self, digest: Digest) -> tuple[str, bytes]:
+        """The blob's media type and bytes, verified. Raises NotFound, DataCorrupt."""
+        row = await self._db.read(
+            lambda connection: connection.execute(
+                "SELECT media_type FROM blobs WHERE digest = ?", (str(digest),)
+            ).fetchone()
+        )
+        if row is None:
+            raise NotFound(f"no such blob: {digest}")
+        return row[0], await self.read(digest)
 
     async def _install(self, staged: StagedFile, media_type: str, lease: str | None) -> Digest:
         digest = str(staged.digest)
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?)", (digest, staged.size, media_type, time.time())
+                "INSERT INTO blobs VALUES (?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET size = excluded.size",
+                (digest, staged.size, media_type, time.time()),
             )
             if lease is not None:
                 insert_reference(connection, lease, "blob", digest)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import queue
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -36,8 +37,10 @@ class StagedFile:
     size: int
 
     def install(self, target: Path) -> None:
-        """Give it its final name, durably; a file that is there already has the same bytes."""
+        """Give it its final name, durably; a file that is there already has the same bytes, or is damaged."""
         with disk_errors(target.parent):
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)  # nothing of ours
             self.path.replace(target)
             fsync_directory(target.parent)
 
@@ -193,20 +196,32 @@ class HashingSink:
 
 
 async def stage(
-    directory: Path, produce: Callable[[BinaryIO], None], *, what: str, expected: Digest | None = None
+    directory: Path,
+    produce: Callable[[BinaryIO], None],
+    *,
+    what: str,
+    expected: Digest | None = None,
+    durable: bool = True,
 ) -> StagedFile:
     """Write what ``produce`` gives, in a thread, into a temporary file in ``directory``.
 
-    Raises DataCorrupt when its digest is not ``expected``, Exhausted without space; nothing is left then, nor when
-    the caller is cancelled.
+    A file that is not to stay need not be ``durable``. Raises DataCorrupt when its digest is not ``expected``,
+    Exhausted without space; nothing is left then, nor when the caller is cancelled.
     """
     return await run_undoable(
-        lambda abort: stage_file(directory, produce, abort, what=what, expected=expected), StagedFile.discard
+        lambda abort: stage_file(directory, produce, abort, what=what, expected=expected, durable=durable),
+        StagedFile.discard,
     )
 
 
 def stage_file(
-    directory: Path, produce: Callable[[BinaryIO], None], abort: Abort, *, what: str, expected: Digest | None = None
+    directory: Path,
+    produce: Callable[[BinaryIO], None],
+    abort: Abort,
+    *,
+    what: str,
+    expected: Digest | None = None,
+    durable: bool = True,
 ) -> StagedFile:
     """As :func:`stage`, in the thread of the caller, who may ask for an end through ``abort``."""
     fd, name = tempfile.mkstemp(prefix="stage-", dir=directory)
@@ -218,7 +233,8 @@ def stage_file(
                 produce(cast(BinaryIO, sink))
                 sink.flush()
                 os.fchmod(raw.fileno(), 0o644)
-                os.fsync(raw.fileno())
+                if durable:
+                    os.fsync(raw.fileno())
             digest = sink.digest
         if expected is not None and digest != expected:
             raise DataCorrupt(f"{what}: digest {digest}, expected {expected}")

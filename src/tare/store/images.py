@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sqlite3
 import time
@@ -18,6 +19,8 @@ from tare.store.content import ContentStore
 from tare.store.database import Database
 from tare.store.leases import Leases
 
+logger = logging.getLogger(__name__)
+
 _HEX_ID = re.compile(r"[0-9a-f]{1,64}")
 
 
@@ -25,8 +28,8 @@ _HEX_ID = re.compile(r"[0-9a-f]{1,64}")
 class Image:
     """A stored image; ``id`` is the digest of its configuration, ``size`` the sum of its layer tars in bytes.
 
-    ``created`` is when it came into this store, in seconds since the epoch. ``digests`` are the names with a digest
-    that registries know it by.
+    ``created`` is when it came into this store, ``tagged`` when it got the latest of its names, in seconds since the
+    epoch; None without a name. ``digests`` are the names with a digest that registries know it by.
     """
 
     id: Digest
@@ -35,6 +38,7 @@ class Image:
     size: int
     created: float
     digests: tuple[Reference, ...] = ()
+    tagged: float | None = None
 
     @property
     def platform(self) -> Platform:
@@ -75,6 +79,7 @@ class _Row:
     created: float
     tags: tuple[Reference, ...]
     digests: tuple[Reference, ...]
+    tagged: float | None
 
 
 class ImageStore:
@@ -201,37 +206,101 @@ class ImageStore:
 
         await self._db.write(update)
 
-    async def resolve(self, name: str, platform: Platform | None = None) -> Image:
+    async def resolve(self, name: str, platform: Platform | None = None, *, damaged: bool = False) -> Image:
         """The image that a user means: ``name[:tag]``, ``name@digest``, an ID or the start of one; a name wins.
 
         Where a name stands for several platforms it is the image for ``platform``, else for this machine, else the
-        youngest one: the result may be for another platform than the one asked for. Raises NotFound and, for a start
-        that several IDs have, Conflict.
+        youngest one: the result may be for another platform than the one asked for. With ``damaged`` an image whose
+        configuration cannot be read is found as well, with an empty one: enough to remove it. Raises NotFound,
+        DataCorrupt and, for a start that several IDs have, Conflict.
         """
         rows = await self._db.read(lambda connection: _resolve(connection, name))
         if len(rows) == 1:
-            return await self._load(rows[0])
-        return _choose([await self._load(row) for row in rows], platform)
+            return await self._load(rows[0], damaged=damaged)
+        return _choose([await self._load(row, damaged=damaged) for row in rows], platform)
 
-    async def named(self, reference: Reference) -> list[Image]:
-        """All images that have this name, for different platforms, the last one that got it first."""
+    async def named(self, reference: Reference, *, damaged: bool = False) -> list[Image]:
+        """All images that have this name, for different platforms, the last one that got it first.
+
+        ``damaged``: see :meth:`resolve`.
+        """
         rows = await self._db.read(lambda connection: _tagged(connection, reference))
-        return [await self._load(row) for row in rows]
+        return [await self._load(row, damaged=damaged) for row in rows]
 
     async def _beside(self, reference: Reference, platform: Platform) -> list[Digest]:
-        return [image.id for image in await self.named(reference) if image.platform != platform]
+        return [image.id for image in await self.named(reference, damaged=True) if image.platform != platform]
 
-    async def get(self, digest: Digest) -> Image:
-        """The image with this ID. Raises NotFound."""
+    async def get(self, digest: Digest, *, damaged: bool = False) -> Image:
+        """The image with this ID. Raises NotFound, DataCorrupt; ``damaged``: see :meth:`resolve`."""
         row = await self._db.read(lambda connection: _one(connection, str(digest)))
         if row is None:
             raise NotFound(f"No such image: {digest}")
-        return await self._load(row)
+        return await self._load(row, damaged=damaged)
+
+    async def names(self) -> list[tuple[Reference, Digest]]:
+        """Every name with the image that has it, sorted by name."""
+        rows = await self._db.read(
+            lambda connection: connection.execute("SELECT reference, image FROM tags ORDER BY reference").fetchall()
+        )
+        return [(Reference.parse(text, default_tag=""), Digest.parse(image)) for text, image in rows]
+
+    async def in_repository(self, name: str) -> tuple[list[tuple[Reference, Digest]], bool]:
+        """The tags of a repository (domain and path) with their images, and whether it has any tag or digest here."""
+
+        def query(connection: sqlite3.Connection) -> tuple[list[tuple[Reference, Digest]], bool]:
+            found = connection.execute(
+                "SELECT reference, image FROM tags WHERE substr(reference, 1, length(:name) + 1) = :name || ':'"
+                " ORDER BY reference",
+                {"name": name},
+            ).fetchall()
+            digests = connection.execute("SELECT 1 FROM image_digests WHERE repository = ?", (name,)).fetchone()
+            tags = [(Reference.parse(text), Digest.parse(image)) for text, image in found]
+            return tags, bool(tags or digests)
+
+        return await self._db.read(query)
+
+    async def ids(self, names: Iterable[str]) -> dict[str, set[Digest]]:
+        """The IDs of all images that each of these names stands for; what names none is left out."""
+
+        def look(connection: sqlite3.Connection) -> dict[str, set[Digest]]:
+            found = {}
+            for name in set(names):
+                try:
+                    found[name] = {row.id for row in _resolve(connection, name)}
+                except (NotFound, InvalidArgument, Conflict):
+                    continue
+            return found
+
+        return await self._db.read(look)
+
+    async def related(self, image: Image) -> list[Image]:
+        """All images whose bottom layer is the image's, and those without layers: its parents and children are here."""
+        if not image.diff_ids:
+            return await self.list()
+
+        def look(connection: sqlite3.Connection) -> list[_Row]:
+            found = connection.execute(
+                "SELECT image FROM image_layers WHERE position = 0 AND diff_id = ?"
+                " UNION SELECT id FROM images WHERE id NOT IN (SELECT image FROM image_layers)",
+                (str(image.diff_ids[0]),),
+            ).fetchall()
+            wanted = {key for (key,) in found}
+            return [row for row in _rows(connection, "%") if str(row.id) in wanted]
+
+        return await self._load_whole(await self._db.read(look))
+
+    async def _load_whole(self, rows: Iterable[_Row]) -> list[Image]:
+        found = []
+        for row in rows:
+            try:
+                found.append(await self._load(row))
+            except (NotFound, DataCorrupt) as error:
+                logger.warning("image %s is left out: %s; see `tare fsck`", row.id, error)
+        return found
 
     async def list(self) -> list[Image]:
-        """All images, newest first."""
-        rows = await self._db.read(lambda connection: _rows(connection, "%"))
-        return [await self._load(row) for row in rows]
+        """All images, newest first; without those whose configuration is damaged, which must not hide the others."""
+        return await self._load_whole(await self._db.read(lambda connection: _rows(connection, "%")))
 
     async def remove(self, digest: Digest) -> None:
         """Delete an image and its tags; its layers go with the next collection.
@@ -268,9 +337,22 @@ class ImageStore:
 
         await self._db.write(delete, durable=False)
 
-    async def _load(self, row: _Row) -> Image:
-        config = _decode(await self._content.read(row.id), str(row.id))
-        return Image(id=row.id, config=config, tags=row.tags, size=row.size, created=row.created, digests=row.digests)
+    async def _load(self, row: _Row, *, damaged: bool = False) -> Image:
+        try:
+            config = _decode(await self._content.read(row.id), str(row.id))
+        except (NotFound, DataCorrupt):
+            if not damaged:
+                raise
+            config = ImageConfig(architecture="", os="")
+        return Image(
+            id=row.id,
+            config=config,
+            tags=row.tags,
+            size=row.size,
+            created=row.created,
+            digests=row.digests,
+            tagged=row.tagged,
+        )
 
 
 def _decode(document: bytes, what: str) -> ImageConfig:
@@ -344,13 +426,14 @@ def _set_digest(connection: sqlite3.Connection, known_as: KnownAs, image: Digest
 def _rows(connection: sqlite3.Connection, pattern: str) -> list[_Row]:
     found = connection.execute(
         "SELECT id, size, created, (SELECT json_group_array(reference) FROM tags WHERE image = images.id),"
-        " (SELECT json_group_array(repository || '@' || digest) FROM image_digests WHERE image = images.id)"
+        " (SELECT json_group_array(repository || '@' || digest) FROM image_digests WHERE image = images.id),"
+        " (SELECT max(updated) FROM tags WHERE image = images.id)"
         " FROM images WHERE id LIKE ? ORDER BY created DESC, rowid DESC",
         (pattern,),
     ).fetchall()
     return [
-        _Row(Digest.parse(key), size, created, _references(tags), _references(digests))
-        for key, size, created, tags, digests in found
+        _Row(Digest.parse(key), size, created, _references(tags), _references(digests), tagged)
+        for key, size, created, tags, digests, tagged in found
     ]
 
 
@@ -368,7 +451,7 @@ def _resolve(connection: sqlite3.Connection, name: str) -> list[_Row]:
         raise InvalidArgument("invalid reference format: the image name is empty")
     by_id = name.removeprefix("sha256:")
     if (name.startswith("sha256:") or len(by_id) == 64) and _HEX_ID.fullmatch(by_id):
-        return [_by_prefix(connection, by_id, name)]
+        return [_by_prefix(connection, by_id, f"sha256:{by_id}" if len(by_id) == 64 else name)]
     try:
         reference = Reference.parse(name)
     except InvalidArgument:

@@ -29,13 +29,16 @@ class LayerBlobs:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def add(self, diff_id: Digest, blob: LayerBlob) -> None:
-        """Remember that a repository has the layer in this form. A layer that is not in the store is passed over."""
+    async def add(self, *blobs: tuple[Digest, LayerBlob]) -> None:
+        """Remember in which forms repositories have layers, by diffID. What is not in the store is passed over."""
+        rows = [
+            (blob.repository, str(blob.digest), blob.size, blob.media_type, time.time(), str(diff_id))
+            for diff_id, blob in blobs
+        ]
 
         def insert(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT OR REPLACE INTO layer_blobs SELECT diff_id, ?, ?, ?, ?, ? FROM layers WHERE diff_id = ?",
-                (blob.repository, str(blob.digest), blob.size, blob.media_type, time.time(), str(diff_id)),
+            connection.executemany(
+                "INSERT OR REPLACE INTO layer_blobs SELECT diff_id, ?, ?, ?, ?, ? FROM layers WHERE diff_id = ?", rows
             )
 
         await self._db.write(insert, durable=False)

@@ -6,16 +6,17 @@ import asyncio
 import sqlite3
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from tare.archive.compression import decompress
+from tare.archive.compression import Compression, compressor, decompress
 from tare.archive.expansion import Counted, Expanded, ExpansionLimits
 from tare.base.locks import KeyedLocks
-from tare.base.readers import Readable
+from tare.base.readers import Readable, VerifyingReader, copy_stream
 from tare.errors import DataCorrupt, InvalidArgument, NotFound
 from tare.model import Digest
 from tare.store.database import Database
@@ -66,10 +67,16 @@ class LayerStore:
         """
         try:
             layer = await self.get(diff_id)
-            status = await asyncio.to_thread(self.path(diff_id).stat)
-        except (NotFound, OSError):
+        except NotFound:
             return False
-        return stat.S_ISREG(status.st_mode) and status.st_size == layer.size
+        return await asyncio.to_thread(self._has_file, diff_id, layer.size)
+
+    def _has_file(self, diff_id: Digest, size: int) -> bool:
+        try:
+            status = self.path(diff_id).lstat()
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == size
 
     async def import_stream(self, stream: Readable, expected: Digest | None, *, lease: str | None = None) -> Layer:
         """Store an uncompressed tar that comes from outside.
@@ -124,11 +131,52 @@ class LayerStore:
         members.settle(staged)
         return await self.install(staged, lease)
 
+    @asynccontextmanager
+    async def compressed(
+        self, diff_id: Digest, kind: Compression, observe: Callable[[int], None] | None = None
+    ) -> AsyncIterator[StagedFile]:
+        """The layer in a compressed form, for the time of the block; the same bytes each time.
+
+        ``observe`` is told the bytes read of the tar, in a thread. Raises NotFound, DataCorrupt for a tar that is not
+        what its name says, Exhausted.
+        """
+        what = f"layer {diff_id}"
+
+        def produce(sink: BinaryIO) -> None:
+            with self.path(diff_id).open("rb", buffering=0) as file, compressor(sink, kind) as stream:
+                reader = VerifyingReader(Counted(file, observe), what=what)
+                copy_stream(reader, stream)
+                reader.verify(sha256=diff_id.hex)
+
+        try:
+            staged = await stage(self._staging, produce, what=what, durable=False)
+        except FileNotFoundError as error:
+            raise NotFound(f"no such layer: {diff_id}") from error
+        except DataCorrupt as error:
+            path = self.path(diff_id)
+            raise DataCorrupt(
+                f"{path}: {error.message}", hint="remove the image and get it again", code="layer-damaged"
+            ) from error
+        try:
+            yield staged
+        finally:
+            await asyncio.to_thread(staged.discard)
+
     async def hold(self, diff_id: Digest, lease: str) -> bool:
         """Let ``lease`` hold a layer; False where the store has none."""
+        return await self._hold(diff_id, lease, whole=False)
 
+    async def hold_whole(self, diff_id: Digest, lease: str) -> bool:
+        """As :meth:`hold`, but False also for a layer whose file is gone or has another size.
+
+        For those who would get the layer if it were not here: so they heal it.
+        """
+        return await self._hold(diff_id, lease, whole=True)
+
+    async def _hold(self, diff_id: Digest, lease: str, *, whole: bool) -> bool:
         def insert(connection: sqlite3.Connection) -> bool:
-            if connection.execute("SELECT 1 FROM layers WHERE diff_id = ?", (str(diff_id),)).fetchone() is None:
+            row = connection.execute("SELECT size FROM layers WHERE diff_id = ?", (str(diff_id),)).fetchone()
+            if row is None or (whole and not self._has_file(diff_id, row[0])):
                 return False
             insert_reference(connection, lease, "layer", str(diff_id))
             return True
@@ -171,7 +219,8 @@ class LayerStore:
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT OR IGNORE INTO layers (diff_id, size, created) VALUES (?, ?, ?)",
+                "INSERT INTO layers (diff_id, size, created) VALUES (?, ?, ?)"
+                " ON CONFLICT (diff_id) DO UPDATE SET size = excluded.size",
                 (diff_id, staged.size, time.time()),
             )
             if lease is not None:

@@ -52,5 +52,7 @@ class Leases:
 
     async def _drop(self, lease: str) -> None:
         await self._db.write(
-            lambda connection: connection.execute("DELETE FROM leases WHERE id = ?", (lease,)), durable=False
+            lambda connection: connection.execute("DELETE FROM leases WHERE id = ?", (lease,)),
+            durable=False,
+            freeing=True,
         )

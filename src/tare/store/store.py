@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tare.base.locks import KeyedLocks
+from tare.errors import DataCorrupt, NotFound
 from tare.model import Digest
 from tare.store import gc
 from tare.store.content import ContentStore
 from tare.store.database import Database
-from tare.store.fsck.blobs import remove_any
+from tare.store.fsck.blobs import DAMAGED, remove_any
 from tare.store.fsck.check import StoreCheck
 from tare.store.fsck.run import Parts
 from tare.store.images import ImageStore
@@ -87,6 +88,17 @@ class Store:
         """Close the database; idempotent."""
         await self.db.close()
 
+    async def is_whole(self, image: Digest) -> bool:
+        """Whether an image's configuration can be read and each of its layers has all of its file.
+
+        For those who would get it: an image that is not is had again and thereby healed.
+        """
+        try:
+            found = await self.images.get(image)
+        except (NotFound, DataCorrupt):
+            return False
+        return all([await self.layers.is_whole(diff_id) for diff_id in set(found.diff_ids)])
+
     async def collect(self) -> int:
         """Delete what nothing refers to; returns the bytes of the files that went.
 
@@ -110,7 +122,8 @@ class Store:
             query = f"SELECT 1 FROM {table} WHERE {column} = ?"  # noqa: S608 - names from the pair above
             if await self.db.read(lambda connection: connection.execute(query, (node.name,)).fetchone()) is not None:
                 return 0  # written again meanwhile
-            await asyncio.to_thread(remove_any, path)
+            for one in (path, path.with_suffix(DAMAGED)):
+                await asyncio.to_thread(remove_any, one)
         return size
 
     async def _recover(self) -> None:

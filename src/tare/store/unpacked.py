@@ -266,7 +266,9 @@ class UnpackedSnapshotter:
         async with self._locks.hold(f"snapshot {lower}"):
             snapshot = await self._db.read(lambda connection: _require_lower(connection, lower))
             if snapshot.diff_id is not None:
-                return Digest.parse(snapshot.diff_id)
+                known = Digest.parse(snapshot.diff_id)
+                if snapshot.kind == "layer" or await self._layers.is_whole(known):
+                    return known
             upper = self.content_path(snapshot.id, snapshot.kind)
 
             def produce(sink: BinaryIO) -> None:

@@ -134,6 +134,9 @@ class FakeContainers:
     on_start: Callable[[], None] | None = None
     start_gate: asyncio.Event | None = None
 
+    async def image_names(self, containers: Sequence[Container]) -> dict[str, str]:
+        return {one.id: one.image_name for one in containers}
+
     def add(self, container: Container) -> Container:
         self.known[container.id] = container
         return container
@@ -281,6 +284,7 @@ class FakeImage:
     created: float
     diff_ids: tuple[Digest, ...]
     digests: tuple[Reference, ...] = ()
+    tagged: float | None = 1_700_000_000.0
 
 
 def make_image() -> FakeImage:
@@ -302,7 +306,13 @@ class FakeImages:
     image: FakeImage = field(default_factory=make_image)
     calls: list[tuple[str, Any]] = field(default_factory=list)
 
-    async def list(self, all: bool, filters: dict[str, list[str]]) -> list[ImageSummary]:  # noqa: A002
+    async def list(
+        self,
+        all: bool,  # noqa: A002
+        filters: dict[str, list[str]],
+        *,
+        shared_size: bool,
+    ) -> list[ImageSummary]:
         self.calls.append(("list", (all, filters)))
         names = tuple(tag.familiar() for tag in self.image.tags)
         return [
@@ -312,6 +322,7 @@ class FakeImages:
                 digests=(),
                 created=CREATED,
                 size=12345,
+                shared_size=45 if shared_size else -1,
                 labels={"k": "v"},
                 containers=1,
             )
@@ -323,6 +334,12 @@ class FakeImages:
             return self.image
         raise NotFound(f"No such image: {ref}")
 
+    async def parent(self, image: FakeImage) -> str:
+        return f"sha256:{'b' * 64}"
+
+    async def lineage(self, image: FakeImage) -> list[FakeImage]:
+        return [image]
+
     async def history(self, ref: str) -> list[tuple[History, int]]:
         return [(step, 3) for step in reversed(self.image.config.history)]
 
@@ -333,14 +350,15 @@ class FakeImages:
         self.calls.append(("remove", tuple(platforms)))
         return [{"Untagged": "app:1"}, {"Deleted": f"sha256:{IMAGE_ID}"}]
 
-    async def pull(self, reference: str, platform: str, progress: Callable[[dict[str, Any]], None]) -> Digest:
+    async def pull(
+        self, reference: str, platform: str, progress: Callable[[dict[str, Any]], None], credentials: object
+    ) -> None:
         self.calls.append(("pull", (reference, platform)))
         if "missing" in reference:
             raise NotFound(f"pull access denied for {reference}, repository does not exist")
         progress({"status": "Pulling", "id": reference})
         if "broken" in reference:
             raise Conflict("the archive changed while it was read")
-        return self.image.id
 
     async def weigh(self, ref: str, *, depth: int) -> dict[str, Any]:
         await self.get(ref)
@@ -509,8 +527,8 @@ class FakeSystem:
     async def df(self, types: Collection[str] = ()) -> dict[str, Any]:
         volume = await FakeVolumes().create("data", "local", {}, {})
         found = {
-            "image": {"images": await FakeImages().list(all=True, filters={}), "layers_size": 500},
-            "container": {"containers": [(make_container(), (10, 1000))]},
+            "image": {"images": await FakeImages().list(all=True, filters={}, shared_size=True), "layers_size": 500},
+            "container": {"containers": [(make_container(), (10, 1000), "app:1")]},
             "volume": {"volumes": [(volume, 77)]},
             "build-cache": {"build_cache": await FakeBuildCache().list({})},
         }

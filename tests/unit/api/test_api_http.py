@@ -371,7 +371,8 @@ async def test_disk_usage(http: Http) -> None:
     async with http.get("/system/df") as response:
         usage = await document(response)
     assert usage["LayersSize"] == 500
-    assert usage["Containers"][0]["SizeRw"] == 10
+    assert (usage["Containers"][0]["SizeRw"], usage["Containers"][0]["Image"]) == (10, "app:1")
+    assert (usage["Images"][0]["SharedSize"], usage["Images"][0]["Containers"]) == (45, 1)
     assert usage["Volumes"][0]["UsageData"] == {"Size": 77, "RefCount": 0}
     assert usage["BuilderSize"] == 70
     assert usage["BuildCache"][0] == {
@@ -423,7 +424,6 @@ async def test_pruning_with_nonsense(engine: FakeEngine, http: Http, query: str)
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/images/app:1/push"),
         ("GET", "/images/search?term=a"),
         ("POST", "/session"),
         ("POST", "/build?version=2"),

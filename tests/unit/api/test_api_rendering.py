@@ -11,8 +11,11 @@ from tare.api.buildlog import ClassicLog
 from tare.api.schema.changes import config_from_changes
 from tare.api.schema.container import render_inspect, render_summary, summary_ports
 from tare.api.schema.images import render_history
+from tare.api.schema.images import render_inspect as render_image
+from tare.api.schema.images import render_summary as render_image_summary
 from tare.api.wording import format_time, human_duration, parse_time, status_text
 from tare.build.events import Notice, PlanMade, PlannedStep, VertexDone, VertexFailed, VertexOutput, VertexStarted
+from tare.engine.requests import ImageSummary
 from tare.errors import InvalidArgument
 from tare.model.container import ContainerState, MountPoint, PortBinding
 
@@ -101,13 +104,45 @@ def test_summary_command_is_quoted() -> None:
 def test_history_names_only_the_newest_step() -> None:
     image = make_image()
     step = image.config.history[0]
-    newest, oldest = render_history(image, [(step, 5), (step, 0)])  # type: ignore[arg-type]
+    newest, oldest = render_history([image], [(step, 5), (step, 0)])  # type: ignore[arg-type]
     assert (newest["Id"], newest["Tags"], newest["Size"]) == (
         f"sha256:{IMAGE_ID}",
         ["app:1", "tare.local/debian:12"],
         5,
     )
     assert (oldest["Id"], oldest["Tags"], oldest["Comment"]) == ("<missing>", None, "made here")
+
+
+def test_history_names_the_steps_of_parents() -> None:
+    step = make_image().config.history[0]
+    steps = render_history([make_image(), make_image()], [(step, 5), (step, 0), (step, 1)])  # type: ignore[list-item]
+    assert [item["Id"] for item in steps] == [f"sha256:{IMAGE_ID}", f"sha256:{IMAGE_ID}", "<missing>"]
+
+
+@pytest.mark.parametrize(
+    ("version", "members"),
+    [
+        ((1, 51), set()),
+        ((1, 50), set()),
+        ((1, 49), {"Hostname", "Tty"}),
+        ((1, 44), {"Hostname", "Tty", "ContainerConfig"}),
+        ((1, 43), {"Hostname", "Tty", "ContainerConfig", "VirtualSize"}),
+    ],
+)
+def test_what_older_clients_get_of_an_image(version: tuple[int, int], members: set[str]) -> None:
+    document = render_image(make_image(), "", version)  # type: ignore[arg-type]
+    old = {"Hostname", "Tty", "ContainerConfig", "VirtualSize"}
+    assert (document.keys() | document["Config"].keys()) & old == members
+    assert document["Config"].items() >= {"Cmd": ["sh"], "Entrypoint": None, "Env": ["A=b"], "Volumes": None}.items()
+
+
+def test_summaries_of_images_by_version() -> None:
+    summary = ImageSummary(id="sha256:1", tags=(), digests=(), created=None, size=7, labels=None, containers=2)
+    newest, older, oldest = (render_image_summary(summary, version) for version in ((1, 51), (1, 50), (1, 42)))
+    assert (newest["Containers"], older["Containers"]) == (2, -1)
+    assert (newest["RepoTags"], newest["RepoDigests"], newest["Labels"]) == ([], [], None)
+    assert (oldest["RepoTags"], oldest["RepoDigests"]) == (["<none>:<none>"], ["<none>@<none>"])
+    assert ("VirtualSize" in newest, oldest["VirtualSize"]) == (False, 7)
 
 
 def test_changes_of_an_import() -> None:
@@ -128,11 +163,28 @@ def test_changes_of_an_import() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [("RUN x", "RUN is not a valid change"), ("NOPE", "NOPE is not a valid change")]
+    ("change", "message"),
+    [
+        ("RUN x", "RUN is not a valid change"),
+        ("nope", "nope is not a valid change"),
+        (" ", "file with no instructions"),
+        ("ENV a", "^ENV must have two arguments"),
+        ("EXPOSE x", "Invalid containerPort: x"),
+        ("STOPSIGNAL x", "invalid signal: x"),
+    ],
 )
 def test_changes_that_do_not_fit(change: str, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         config_from_changes([change])
+
+
+def test_workdirs_of_changes_stand_on_each_other() -> None:
+    assert (
+        config_from_changes(["WORKDIR a", "WORKDIR $B", "WORKDIR ../d"], ["B=b/c"], "/root").working_dir
+        == "/root/a/b/d"
+    )
+    assert config_from_changes(["WORKDIR a"]).working_dir == "/a"
+    assert config_from_changes(["EXPOSE 80-81/udp"]).exposed_ports == {"80/udp": {}, "81/udp": {}}
 
 
 def plan(*texts: str) -> PlanMade:
@@ -201,3 +253,9 @@ def test_notices() -> None:
         {"status": "fetching", "id": "base:1"}, {"stream": "mind the gap\n"}, {"stream": "slow\n"},
     ]  # fmt: skip
     assert log_of(plan("A"), Notice("fetching", id="base:1"), Notice("slow", id="A"), quiet=True) == []
+    (moving,) = log_of(Notice("Downloading", id="aa", current=1, total=2))
+    assert (moving["status"], moving["id"], moving["progressDetail"]) == (
+        "Downloading",
+        "aa",
+        {"current": 1, "total": 2},
+    )

@@ -64,7 +64,7 @@ ENTRIES = st.one_of(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(ENTRIES, max_size=8))
 @example([member("a", Kind.SYMLINK, target="b"), member("b", Kind.DIRECTORY), member("a/a", data=b"x")])
 @example([member("a/b", data=b"x"), member(".wh.a"), member("a", data=b"y")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -161,6 +162,41 @@ def test_notes_are_kept_by_what_they_are_about() -> None:
     notes = [line.rstrip() for line in screen.getvalue().splitlines() if ": of" in line]
     assert [note[:7] for note in notes] == ["c: of c", "a: of a", "d: of d"]
     assert all(len(note) < 60 for note in notes)
+
+
+def pulled(*messages: tuple[str, str, int, int]) -> list[dict[str, Any]]:
+    return [
+        {"event": "notice", "id": name, "text": text, "level": "info", "current": current, "total": total}
+        for name, text, current, total in messages
+    ]
+
+
+def test_layers_of_a_base_image_have_lines_while_they_come() -> None:
+    screen = io.StringIO()
+    with TreeView(Console(file=screen, width=80, height=24, force_terminal=True, color_system=None)) as view:
+        for event in pulled(
+            ("1", "Pulling from app", 0, 0), ("aa", "Pulling fs layer", 0, 0), ("bb", "Waiting", 0, 0),
+            ("aa", "Downloading", 5_000_000, 20_000_000),
+        ):  # fmt: skip
+            view.show(event)
+        view._live.refresh()
+        running = screen.getvalue()
+        for event in pulled(("aa", "Pull complete", 0, 0), ("bb", "Already exists", 0, 0), ("", "Digest: x", 0, 0)):
+            view.show(event)
+    assert re.search(r"1: Pulling from app\n  \S aa Downloading .*━+─+ +5MB/20MB\n  · bb Waiting\n0/2 done", running)
+    final = screen.getvalue()[len(running) :]
+    assert "Digest: x" in final
+    assert "aa" not in final[final.rindex("build 0/0 steps") :], "what is here is not told any more"
+
+
+def test_lines_of_a_pull_tell_each_state_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with PlainView() as view:
+        for event in pulled(
+            ("aa", "Waiting", 0, 0), ("aa", "Waiting", 0, 0), ("aa", "Downloading", 1, 9),
+            ("aa", "Pull complete", 0, 0), ("", "note", 0, 0), ("", "note", 0, 0),
+        ):  # fmt: skip
+            view.show(event)
+    assert capsys.readouterr().err == "aa: Waiting\naa: Pull complete\nnote\nnote\n"
 
 
 def test_steps_without_a_prefix_keep_their_names() -> None:

@@ -18,7 +18,7 @@ from tare.cli.pulling import read_name, show_transfer
 from tare.cli.transfer_board import DONE, ENDED, RUNNING, Board, Meter
 from tare.cli.transfer_layout import final_lines, live_lines, short_time
 from tare.cli.transfer_live import LiveTransfer
-from tare.cli.transfer_views import PlainTransfer, QuietTransfer, transfer_view
+from tare.cli.transfer_views import PlainTransfer, QuietTransfer, counted, transfer_view
 from tare.client.failures import is_answer
 from tare.client.progress import Progress
 from tare.client.transport import drive
@@ -227,6 +227,29 @@ def test_short_times(seconds: float, text: str) -> None:
     assert short_time(seconds) == text
 
 
+def test_what_is_loaded_has_no_last_word_of_its_own() -> None:
+    board = board_of([moving("a", 1, 10, "Loading layer"), moving("a", 10, 10, "Loading layer"), Progress("Loaded: x")])
+    assert [part.state for part in board.parts.values()] == [DONE]
+    assert (board.notes, board.size) == (["Loaded: x"], 0), "the archive's bytes were counted when it was sent"
+    assert "━" not in shown(board)[0]
+
+
+def test_bytes_of_something_that_does_not_say_how_large_it_is() -> None:
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        for data in (b"1234", b"567"):
+            yield data
+
+    async def work(view: QuietTransfer) -> bytes:
+        return b"".join([chunk async for chunk in counted(chunks(), view, "Saving", "a.tar")])
+
+    view = Remembering()
+    assert drive(work(view)) == b"1234567"
+    assert view.seen == [Progress("Saving", "a.tar", 4), Progress("Saving", "a.tar", 7)]
+    board = board_of(view.seen, step=1.0)
+    assert shown(board, now=1.0)[0][4:].split() == ["a.tar", "Saving", "7B", "3B/s"]
+    assert shown(board, now=1.0)[1].split("  ") == ["0/1 done", "7B", "1.0s"]
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 0.0
@@ -294,9 +317,17 @@ def test_interrupted_transfer_says_so(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == "pull of app:1 canceled\n"
 
 
-def test_view_fits_the_stream() -> None:
+class _Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_view_fits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(transfer_view(quiet=True)) is QuietTransfer
     assert type(transfer_view()) is PlainTransfer
+    for encoding, kind in (("utf-8", LiveTransfer), ("UTF8", LiveTransfer), ("ascii", PlainTransfer)):
+        monkeypatch.setattr("sys.stderr", _Terminal(io.BytesIO(), encoding=encoding))
+        assert type(transfer_view(to_stderr=True)) is kind, encoding
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tare.registry.credentials import Credentials
 from tare.registry.manifests import RawManifest, parse
 from tare.registry.settings import RegistrySettings
 from tare.registry.uploads import CHUNK
+from token_server import token_server
 
 ANN = Credentials("ann", "secret")
 
@@ -89,6 +92,31 @@ async def test_mounts_between_repositories(plain_registry: RegistryServer, make_
     assert not await target.mount_blob(Digest.of(b"nowhere"), "app/from")
 
 
+async def skopeo(*arguments: str) -> bytes:
+    """What skopeo, a client of other hands, prints."""
+    done = await asyncio.to_thread(subprocess.run, ["skopeo", *arguments], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+async def test_skopeo_reads_what_is_pushed_and_pushes_what_is_read(
+    plain_registry: RegistryServer, make_client: ClientMaker, tmp_path: Path
+) -> None:
+    client, domain, layer = make_client(), plain_registry.address, Blob(os.urandom(100_000))
+    raw = await push(client, domain, "app/ours", layer)
+    ours, theirs, place = (
+        f"docker://{domain}/app/ours:one",
+        f"docker://{domain}/app/theirs:one",
+        f"dir:{tmp_path}/image",
+    )
+    assert await skopeo("inspect", "--tls-verify=false", "--raw", ours) == raw.data
+    await skopeo("--insecure-policy", "copy", "--src-tls-verify=false", ours, place)  # verifies all digests
+    await skopeo("--insecure-policy", "copy", "--preserve-digests", "--dest-tls-verify=false", place, theirs)
+    source = client.repository(repository_name(domain, "app/theirs"))
+    assert await source.manifest("one") == raw
+    assert (await source.download(layer.descriptor, nothing)).read_bytes() == layer.data
+
+
 async def test_the_registrys_words(plain_registry: RegistryServer, make_client: ClientMaker) -> None:
     client, domain = make_client(), plain_registry.address
     await push(client, domain, "app/words")
@@ -107,7 +135,7 @@ async def test_the_registrys_words(plain_registry: RegistryServer, make_client: 
     assert unknown.value.message == (
         f"repository {domain}/app/none not found: name unknown: repository name not known to registry"
     )
-    with pytest.raises(NotFound, match="blob unknown"):
+    with pytest.raises(NotFound, match="unknown blob"):
         await known.download(Blob(b"absent").descriptor, nothing)
 
 
@@ -143,6 +171,7 @@ async def test_certificates_decide(
     assert strict.message == (
         f'Get "https://{domain}/v2/": tls: failed to verify certificate: x509: certificate signed by unknown authority'
     )
+    assert strict.hint.endswith(f"/etc/tare/certs.d/{domain}/ca.crt")
     # loopback may be unverified, as in Docker
     assert isinstance(await failure(make_client(), domain, ANN), NotFound)
     place = tmp_path / "certs.d" / domain
@@ -167,3 +196,28 @@ async def test_client_certificates(authority: Authority, make_client: ClientMake
             ca=str(authority.certificate), certificate=str(shown.certificate), key=str(shown.key)
         )
         assert isinstance(await failure(make_client({domain: settings}), domain), NotFound)
+
+
+async def test_tokens_that_a_real_registry_verifies(make_client: ClientMaker, tmp_path: Path) -> None:
+    async with token_server(tmp_path) as tokens:
+        tokens.allowed = {"app/from": frozenset({"pull", "push"}), "app/to": frozenset({"pull", "push"})}
+        with RegistryServer(environment=tokens.environment) as server:
+            domain, client, blob = server.address, make_client(), Blob(b"to be mounted")
+            raw = await push(client, domain, "app/from", blob, who=ANN)
+            assert await client.repository(repository_name(domain, "app/from"), ANN).manifest("one") == raw
+            target = client.repository(repository_name(domain, "app/to"), ANN, push=True)
+            assert await target.mount_blob(blob.digest, "app/from")
+            assert await client.check_login(domain, ANN) == ""
+            tokens.allowed = {"app/read": frozenset({"pull"})}
+            with pytest.raises(TareError) as denied:
+                await push(client, domain, "app/read", who=ANN)
+            assert denied.value.message == "denied: requested access to the resource is denied"
+            with pytest.raises(NotFound) as hidden:
+                await client.repository(repository_name(domain, "app/none"), ANN).manifest("one")
+            assert hidden.value.message == (
+                f"pull access denied for {domain}/app/none, repository does not exist or may require 'docker login': "
+                "denied: requested access to the resource is denied"
+            )
+            # one token for what is pushed, one for what is read, one for both repositories of the mount, one to log in,
+            # and for each refused request one more attempt
+            assert len(tokens.server.requests("GET", "/token")) == 8

@@ -61,6 +61,8 @@ async def test_a_layer_whose_file_is_cut_short_is_not_unpacked(store: Store) -> 
     assert await store.layers.is_whole(diff_id)
     store.layers.path(diff_id).write_bytes(data[:1024])  # ends where a member does: no reader of tars would notice
     assert not await store.layers.is_whole(diff_id)
+    async with store.leases.hold() as lease:
+        assert await store.layers.hold(diff_id, lease) and not await store.layers.hold_whole(diff_id, lease)
     with pytest.raises(DataCorrupt, match=rf"1024 bytes, expected {len(data)} \(`tare fsck --repair`") as caught:
         await store.snapshots.ensure_layer(diff_id)
     assert caught.value.code == "layer-damaged"
@@ -70,7 +72,40 @@ async def test_a_layer_whose_file_is_cut_short_is_not_unpacked(store: Store) -> 
     assert missing.value.code == "layer-missing"
     await keep(store, data)
     assert await store.layers.is_whole(diff_id)
+    async with store.leases.hold() as lease:
+        assert await store.layers.hold_whole(diff_id, lease)
     await store.snapshots.ensure_layer(diff_id)
+
+
+async def test_a_damaged_configuration_hides_no_other_image(store: Store) -> None:
+    await keep(store, tar_of(a=b"1"))
+    await keep(store, tar_of(b=b"2"))
+    first, second = await store.images.list()
+    assert await store.is_whole(first.id) and await store.is_whole(second.id)
+    store.content.path(first.id).write_bytes(b"rot")
+    assert [one.id for one in await store.images.list()] == [second.id]
+    assert not await store.is_whole(first.id)
+    with pytest.raises(DataCorrupt, match="does not match its name"):
+        await store.images.get(first.id)
+    found = await store.images.resolve(first.id.hex, damaged=True)
+    assert (found.id, found.size, found.diff_ids) == (first.id, first.size, ())
+    store.content.path(first.id).unlink()
+    assert [one.id for one in await store.images.list()] == [second.id]
+    store.layers.path(second.diff_ids[0]).unlink()
+    assert not await store.is_whole(second.id) and not await store.is_whole(Digest.of(b"none"))
+
+
+async def test_what_a_step_has_left_is_written_again_when_its_layer_is_gone(store: Store) -> None:
+    await store.snapshots.prepare("step", ())
+    (await store.snapshots.upper_path("step") / "made").write_bytes(b"by a RUN")
+    lower = await store.snapshots.commit("step")
+    diff_id = await store.snapshots.write_layer(lower)
+    tar = store.layers.path(diff_id)
+    written, when = tar.read_bytes(), tar.stat().st_mtime_ns
+    assert await store.snapshots.write_layer(lower) == diff_id and tar.stat().st_mtime_ns == when
+    tar.unlink()
+    assert await store.snapshots.write_layer(lower) == diff_id
+    assert tar.read_bytes() == written
 
 
 async def test_rows_that_name_nothing_do_not_keep_the_store_from_collecting(store: Store) -> None:

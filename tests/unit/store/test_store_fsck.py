@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from stored_things import Things, fill
+from stored_things import Things, copy_of, filled_store
 from tare.store.fsck.findings import State
-from tare.store.store import Store
 
 pytestmark = pytest.mark.root
 
 
+@pytest.fixture(scope="module")
+def template() -> Iterator[Things]:
+    with filled_store() as filled:
+        yield filled
+
+
 @pytest.fixture
-async def things(tmp_path: Path) -> AsyncIterator[Things]:
-    store = await Store.open(tmp_path / "data")
-    yield await fill(store)
-    await store.close()
+async def things(template: Things) -> AsyncIterator[Things]:
+    async with copy_of(template) as opened:
+        yield opened
 
 
 async def test_nothing_is_wrong_with_a_store_that_is_whole(things: Things) -> None:

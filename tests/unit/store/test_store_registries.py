@@ -127,13 +127,13 @@ async def test_forms_of_a_layer_go_with_it(store: Store) -> None:
     data = tar_of(b"x")
     layer = Digest.of(data)
     blob = LayerBlob(digest=Digest.of(b"gz"), size=2, media_type="m", repository="reg.test/app")
-    await store.layer_blobs.add(layer, blob)  # no such layer
+    await store.layer_blobs.add((layer, blob))  # no such layer
     assert await store.layer_blobs.of_layer(layer) == []
     async with store.leases.hold() as lease:
         await store.layers.import_stream(io.BytesIO(data), layer, lease=lease)
         other = LayerBlob(digest=Digest.of(b"zst"), size=3, media_type="m", repository="reg.test/other")
         for one in (blob, other):
-            await store.layer_blobs.add(layer, one)
+            await store.layer_blobs.add((layer, one))
         assert await store.layer_blobs.of_layer(layer) == [other, blob]
         assert await store.layer_blobs.layer_of(blob.digest) == layer
         await store.layer_blobs.forget(layer, other)

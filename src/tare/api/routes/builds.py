@@ -14,6 +14,7 @@ from tare.api.context import cancellable, engine_of
 from tare.api.jsonstream import JsonStream
 from tare.api.respond import json_response
 from tare.api.schema.cache import read_prune, render_pruned
+from tare.api.schema.registries import read_config
 from tare.build.request import Ulimit
 from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, Unsupported
@@ -68,6 +69,7 @@ def read_job(query: MultiMapping[str], request: web.Request) -> BuildJob:
         quiet=params.flag(query, "q"),
         ulimits=_ulimits(query),
         notes=_ignored_limits(query),
+        credentials=read_config(request.headers.get("X-Registry-Config", "")),
     )
 
 

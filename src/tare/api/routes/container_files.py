@@ -65,6 +65,8 @@ async def commit(request: web.Request) -> web.StreamResponse:
     document = await params.body_document(request, optional=True)
     config = execution_config(read_config(document)) if document else ExecutionConfig()
     environment = (container.config.env or []) + (config.env or [])
+    directory = config.working_dir or container.config.working_dir
+    changed = config_from_changes(query.getall("changes", []), environment, directory)
     name = query.get("repo", "")
     image = await engine.commits.commit(
         container.id,
@@ -72,7 +74,8 @@ async def commit(request: web.Request) -> web.StreamResponse:
             name=Reference.parse(f"{name}:{query['tag']}" if query.get("tag") else name) if name else None,
             author=query.get("author", ""),
             comment=query.get("comment", ""),
-            changes=merge(config, config_from_changes(query.getall("changes", []), environment)),
+            changes=merge(config, changed),
+            replacing=bool(document),
             pause=params.flag(query, "pause", default=True),
         ),
     )

@@ -50,14 +50,17 @@ async def list_containers(request: web.Request) -> web.StreamResponse:
         all=params.flag(query, "all"), filters=params.filters(query), limit=params.number(query, "limit") or 0
     )
     now, with_size = time.time(), params.flag(query, "size")
-    names = await engine.links.names()
+    names, images = await engine.links.names(), await engine.containers.image_names(containers)
     return json_response(
-        [await _summary(engine, one, names.get(one.id, ()), now=now, with_size=with_size) for one in containers]
+        [
+            await _summary(engine, one, names.get(one.id, ()), images[one.id], now=now, with_size=with_size)
+            for one in containers
+        ]
     )
 
 
 async def _summary(
-    engine: Engine, container: Container, link_names: Sequence[str], *, now: float, with_size: bool
+    engine: Engine, container: Container, link_names: Sequence[str], image: str, *, now: float, with_size: bool
 ) -> dict[str, Any]:
     return render_summary(
         container,
@@ -66,6 +69,7 @@ async def _summary(
         now=now,
         sizes=await engine.containers.sizes(container.id) if with_size else None,
         link_names=link_names,
+        image=image,
     )
 
 

@@ -7,13 +7,16 @@ from typing import Any
 from aiohttp import web
 
 from tare.api import params
-from tare.api.context import cancellable, engine_of
+from tare.api.context import VERSION, cancellable, engine_of
 from tare.api.jsonstream import JsonStream
 from tare.api.respond import json_response
+from tare.api.routes import transfers
 from tare.api.schema.changes import config_from_changes
 from tare.api.schema.images import render_history, render_inspect, render_summary
 from tare.api.uploads import UploadReader
+from tare.engine.image_import import ImportRequest
 from tare.errors import InvalidArgument, Unsupported
+from tare.model import Reference
 
 
 def name_of(request: web.Request) -> str:
@@ -24,22 +27,26 @@ def name_of(request: web.Request) -> str:
 async def list_images(request: web.Request) -> web.StreamResponse:
     """``GET /images/json``."""
     query = request.query
-    images = await engine_of(request).images.list(all=params.flag(query, "all"), filters=params.filters(query))
-    return json_response([render_summary(image) for image in images])
+    images = await engine_of(request).images.list(
+        all=params.flag(query, "all"),
+        filters=params.filters(query),
+        shared_size=params.flag(query, "shared-size"),
+    )
+    return json_response([render_summary(image, request[VERSION]) for image in images])
 
 
 async def inspect(request: web.Request) -> web.StreamResponse:
     """``GET /images/{name}/json``."""
-    return json_response(
-        render_inspect(await engine_of(request).images.get(name_of(request), params.platform(request.query)))
-    )
+    images = engine_of(request).images
+    image = await images.get(name_of(request), params.platform(request.query))
+    return json_response(render_inspect(image, await images.parent(image), request[VERSION]))
 
 
 async def history(request: web.Request) -> web.StreamResponse:
     """``GET /images/{name}/history``."""
     images = engine_of(request).images
     image = await images.get(name_of(request), params.platform(request.query))
-    return json_response(render_history(image, await images.history(str(image.id))))
+    return json_response(render_history(await images.lineage(image), await images.history(str(image.id))))
 
 
 async def tag(request: web.Request) -> web.StreamResponse:
@@ -68,34 +75,23 @@ async def create(request: web.Request) -> web.StreamResponse:
     """``POST /images/create``: pull (``fromImage``) or import a root file system (``fromSrc``)."""
     if request.query.get("fromSrc"):
         return await _import(request)
-    return await _pull(request)
-
-
-async def _pull(request: web.Request) -> web.StreamResponse:
-    query = request.query
-    name, tag_or_digest = query.get("fromImage", ""), query.get("tag", "")
-    if not name:
-        raise InvalidArgument("query parameter fromImage or fromSrc is missing")
-    reference = name
-    if tag_or_digest:
-        reference = f"{name}{'@' if ':' in tag_or_digest else ':'}{tag_or_digest}"
-    stream = JsonStream(request)
-    pulled = engine_of(request).images.pull(reference, query.get("platform", ""), stream.report)
-    return await stream.run(pulled, lambda _: [])
+    return await transfers.pull(request)
 
 
 async def _import(request: web.Request) -> web.StreamResponse:
     query = request.query
-    if query["fromSrc"] != "-":
-        raise Unsupported("importing from a URL is not supported; send the archive: fetch it and pipe it in")
-    stream = JsonStream(request)
-    imported = engine_of(request).images.import_tar(
-        UploadReader(request.content),
-        query.get("repo", ""),
-        query.get("tag", ""),
-        query.get("message", ""),
-        config_from_changes(query.getall("changes", [])),
+    repository, tag, source = query.get("repo", ""), query.get("tag", ""), query["fromSrc"]
+    asked = ImportRequest(
+        name=Reference.parse(f"{repository}:{tag}" if tag else repository) if repository else None,
+        message=query.get("message", ""),
+        config=config_from_changes(query.getall("changes", [])),
+        platform=query.get("platform", ""),
     )
+    stream, imports = JsonStream(request), engine_of(request).images.imports
+    if source == "-":
+        imported = imports.import_tar(UploadReader(request.content), asked)
+    else:
+        imported = imports.import_url(source, asked, stream.report)
     return await stream.run(imported, lambda digest: [{"status": str(digest)}])
 
 
@@ -103,11 +99,6 @@ async def prune(request: web.Request) -> web.StreamResponse:
     """``POST /images/prune``."""
     removed, reclaimed = await engine_of(request).images.prune(params.filters(request.query))
     return json_response({"ImagesDeleted": list(removed), "SpaceReclaimed": reclaimed})
-
-
-async def push(request: web.Request) -> web.StreamResponse:
-    """``POST /images/{name}/push``."""
-    raise Unsupported("pushing to a registry is not supported yet")
 
 
 async def search(request: web.Request) -> web.StreamResponse:
@@ -123,6 +114,6 @@ ROUTES: list[Any] = [
     ("GET", "/images/{name:.*}/json", inspect),
     ("GET", "/images/{name:.*}/history", history),
     ("POST", "/images/{name:.*}/tag", tag),
-    ("POST", "/images/{name:.*}/push", push),
+    ("POST", "/images/{name:.*}/push", transfers.push),
     ("DELETE", "/images/{name:.*}", remove),
 ]

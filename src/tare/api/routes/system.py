@@ -15,7 +15,7 @@ from tare.api.schema.events import render_event
 from tare.api.schema.registries import read_auth
 from tare.api.schema.system import render_info, render_version
 from tare.api.schema.usage import render_usage
-from tare.errors import InvalidArgument, Unsupported
+from tare.errors import InvalidArgument
 
 _CLASSIC_BUILDER = "1"
 """Builder-Version: makes Docker's CLI send builds to ``POST /build`` and not ask for BuildKit's gRPC session."""
@@ -71,11 +71,6 @@ async def auth(request: web.Request) -> web.StreamResponse:
     return json_response({"IdentityToken": token, "Status": "Login Succeeded"})
 
 
-async def distribution(request: web.Request) -> web.StreamResponse:
-    """``GET /distribution/{name}/json``."""
-    raise Unsupported("image manifests cannot be read from a registry yet")
-
-
 async def swarm(request: web.Request) -> web.StreamResponse:
     """Swarm routes: this engine is no swarm node, in the words that clients know."""
     return json_response({"message": "This node is not a swarm manager."}, status=503)
@@ -89,7 +84,6 @@ ROUTES: list[Any] = [
     ("GET", "/events", events),
     ("GET", "/system/df", disk_usage),
     ("POST", "/auth", auth),
-    ("GET", "/distribution/{name:.*}/json", distribution),
     ("GET", "/swarm", swarm),
     ("GET", "/services", swarm),
     ("GET", "/nodes", swarm),

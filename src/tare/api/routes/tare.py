@@ -9,6 +9,7 @@ same body and lists the context: documents ``paths`` with some paths each, the l
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ from tare.api.schema.builds import (
     render_result,
 )
 from tare.api.schema.cache import render_record
+from tare.api.schema.registries import read_config
 from tare.api.schema.unpersisted import render_unpersisted
 from tare.build.events import BuildEvent
 from tare.engine.requests import BuildJob
@@ -108,6 +110,11 @@ async def build(request: web.Request) -> web.StreamResponse:
 
 
 async def _job(request: web.Request) -> BuildJob:
+    credentials = read_config(request.headers.get("X-Registry-Config", ""))
+    return replace(await _read_job(request), credentials=credentials)
+
+
+async def _read_job(request: web.Request) -> BuildJob:
     if request.content_type != params.FRAMED:
         return read_build(await params.body_document(request))
     document = await params.framed_document(request)

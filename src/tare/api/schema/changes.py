@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from typing import Any
 
+from tare.build.dockerfile.errors import DockerfileError
 from tare.build.dockerfile.expansion import expand
 from tare.build.dockerfile.instructions import (
     Cmd,
@@ -13,6 +15,7 @@ from tare.build.dockerfile.instructions import (
     Env,
     Expose,
     Healthcheck,
+    Instruction,
     Label,
     Onbuild,
     StopSignal,
@@ -22,8 +25,9 @@ from tare.build.dockerfile.instructions import (
 )
 from tare.build.dockerfile.parser import parse_nodes
 from tare.build.dockerfile.typed import to_instruction
-from tare.build.interpreter import healthcheck_of
+from tare.build.interpreter import expand_port, healthcheck_of
 from tare.errors import InvalidArgument
+from tare.model.signals import parse_signal
 from tare.oci.image import ExecutionConfig
 
 INSTRUCTIONS = frozenset(
@@ -35,55 +39,85 @@ INSTRUCTIONS = frozenset(
 _SHELL = ("/bin/sh", "-c")
 
 
-def config_from_changes(changes: Sequence[str], environment: Sequence[str] = ()) -> ExecutionConfig:
+def config_from_changes(
+    changes: Sequence[str], environment: Sequence[str] = (), working_dir: str = ""
+) -> ExecutionConfig:
     """The configuration that ``changes`` describe; they may refer to variables of ``environment`` (``NAME=value``).
 
-    Raises InvalidArgument for an instruction that does not fit here.
+    A relative WORKDIR starts at ``working_dir``. Raises InvalidArgument for an instruction that is wrong, or does not
+    fit here.
     """
-    values: dict[str, Any] = {}
-    known = dict(item.partition("=")[::2] for item in environment)
     if not changes:
         return ExecutionConfig()
-    parsed = parse_nodes("\n".join(changes), "change")
-    for node in parsed.nodes:
-        if node.name.upper() not in INSTRUCTIONS:
-            raise InvalidArgument(f"{node.name.upper()} is not a valid change command")
-        instruction = to_instruction(node, parsed.source, parsed.directives.escape)
+    if not "".join(changes).strip():
+        raise InvalidArgument("file with no instructions", hint="--change takes one, such as ENV NAME=value")
+    reader = _Changes(environment, working_dir)
+    try:
+        parsed = parse_nodes("\n".join(changes), "change")
+        for node in parsed.nodes:
+            if node.name.upper() not in INSTRUCTIONS:
+                raise InvalidArgument(
+                    f"{node.original.split()[0]} is not a valid change command",
+                    hint=f"known are {', '.join(sorted(INSTRUCTIONS))}",
+                )
+            reader.apply(to_instruction(node, parsed.source, parsed.directives.escape))
+    except DockerfileError as error:
+        raise InvalidArgument(error.reason, hint=error.hint, code=error.code) from error
+    return ExecutionConfig(**reader.values)
+
+
+class _Changes:
+    """Takes instructions one by one; :attr:`values` are the members of the configuration so far."""
+
+    def __init__(self, environment: Sequence[str], working_dir: str) -> None:
+        self.values: dict[str, Any] = {}
+        self._known = dict(item.partition("=")[::2] for item in environment)
+        self._directory = working_dir or "/"
+
+    def apply(self, instruction: Instruction) -> None:
+        """Add what the instruction says. Raises InvalidArgument."""
+        values, word = self.values, self._word
         match instruction:
             case Cmd(command=command):
                 values["cmd"] = _words(command)
             case Entrypoint(command=command):
                 values["entrypoint"] = _words(command)
             case Env(pairs=pairs):
-                given = {expand(name, known): expand(value, known) for name, value in pairs}
+                given = {word(name): word(value) for name, value in pairs}
                 values.setdefault("env", []).extend(f"{name}={value}" for name, value in given.items())
-                known |= given
+                self._known |= given
             case Label(pairs=pairs):
-                values.setdefault("labels", {}).update(
-                    {expand(name, known): expand(value, known) for name, value in pairs}
-                )
+                values.setdefault("labels", {}).update({word(name): word(value) for name, value in pairs})
             case Expose(ports=ports):
-                values.setdefault("exposed_ports", {}).update({_port(expand(port, known)): {} for port in ports})
+                exposed = values.setdefault("exposed_ports", {})
+                exposed.update({port: {} for text in ports for port in _ports(word(text))})
             case Volume(paths=paths):
-                values.setdefault("volumes", {}).update({expand(path, known): {} for path in paths})
+                values.setdefault("volumes", {}).update({word(path): {} for path in paths})
             case User(user=user):
-                values["user"] = expand(user, known)
+                values["user"] = word(user)
             case Workdir(path=path):
-                values["working_dir"] = expand(path, known)
+                self._directory = posixpath.normpath(posixpath.join(self._directory, word(path)))
+                values["working_dir"] = self._directory
             case StopSignal(signal=signal):
-                values["stop_signal"] = expand(signal, known)
+                values["stop_signal"] = word(signal)
+                parse_signal(values["stop_signal"])
             case Onbuild(expression=expression):
                 values.setdefault("on_build", []).append(expression)
             case Healthcheck():
                 values["healthcheck"] = healthcheck_of(instruction)
             case _:
-                raise InvalidArgument(f"{node.name} is not a valid change command")
-    return ExecutionConfig(**values)
+                raise InvalidArgument(f"{type(instruction).__name__.upper()} is not a valid change command")
+
+    def _word(self, text: str) -> str:
+        return expand(text, self._known)
 
 
 def _words(command: Command) -> list[str]:
     return [*_SHELL, *command.args] if command.shell else list(command.args)
 
 
-def _port(port: str) -> str:
-    return port if "/" in port else f"{port}/tcp"
+def _ports(text: str) -> list[str]:
+    try:
+        return expand_port(text)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"Invalid containerPort: {text}", hint=error.hint) from error

@@ -203,12 +203,13 @@ def render_summary(
     now: float,
     sizes: tuple[int, int] | None = None,
     link_names: Sequence[str] = (),
+    image: str = "",
 ) -> dict[str, Any]:
-    """ContainerSummary; ``now`` is seconds since 1970, ``link_names`` are what others call it."""
+    """ContainerSummary; ``now`` is seconds since 1970, ``link_names`` are what others call it, ``image`` its image."""
     document: dict[str, Any] = {
         "Id": container.id,
         "Names": [f"/{container.name}", *link_names],
-        "Image": container.image_name or container.image_id,
+        "Image": image or container.image_name or container.image_id,
         "ImageID": container.image_id,
         "Command": shlex.join([container.path, *container.args]) if container.args else container.path,
         "Created": int(parse_time(container.created)),

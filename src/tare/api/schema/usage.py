@@ -9,6 +9,9 @@ from tare.api.schema.cache import render_record
 from tare.api.schema.container import render_summary as render_container
 from tare.api.schema.images import render_summary as render_image
 from tare.api.schema.volumes import render_volume
+from tare.api.versions import API_VERSION, parse_version
+
+_COUNTING = parse_version(API_VERSION)  # here images have always had their containers counted
 
 
 def render_usage(usage: Mapping[str, Any], *, now: float) -> dict[str, Any]:
@@ -20,10 +23,13 @@ def render_usage(usage: Mapping[str, Any], *, now: float) -> dict[str, Any]:
     cache = None if records is None else [render_record(record) for record in records]
     return {
         "LayersSize": usage.get("layers_size", 0),
-        "Images": None if images is None else [{**render_image(image), "SharedSize": 0} for image in images],
+        "Images": None if images is None else [render_image(image, _COUNTING) for image in images],
         "Containers": None
         if containers is None
-        else [render_container(container, {}, {}, now=now, sizes=sizes) for container, sizes in containers],
+        else [
+            render_container(container, {}, {}, now=now, sizes=sizes, image=image)
+            for container, sizes, image in containers
+        ],
         "Volumes": None
         if volumes is None
         else [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import posixpath
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -38,6 +38,7 @@ _ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}  # hex digits
 _ETAG, _MODIFIED, _DIGEST = "etag", "modified", "digest"
 
 Secrets = Mapping[str, bytes]
+_NO_SECRETS: Secrets = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,9 @@ class HttpFiles:
         """
 
         async def make(place: Path) -> Facts:
-            digest, facts = await self._download(file.address, secrets, {}, place / "content", file.digest)
+            algorithm = file.digest.partition(":")[0]
+            target = place / "content"
+            digest, facts = await download(file.address, target, self._limits, secrets=secrets, algorithm=algorithm)
             if digest != file.digest:
                 raise _mismatch(file, digest)
             return facts
@@ -106,7 +109,8 @@ class HttpFiles:
     async def _fetch(self, address: HttpAddress, secrets: Secrets, known: Facts) -> Facts | None:
         """Facts about the file, which is in the store then; None when it is still the known one."""
         async with self._store.scratch() as scratch:
-            digest, facts = await self._download(address, secrets, known, scratch / "content", "sha256:")
+            target = scratch / "content"
+            digest, facts = await download(address, target, self._limits, secrets=secrets, known=known)
             if not digest:
                 return None
 
@@ -117,54 +121,69 @@ class HttpFiles:
             async with self._store.get(f"http:{digest}", make):
                 return facts
 
-    async def _download(
-        self, address: HttpAddress, secrets: Secrets, known: Facts, target: Path, digest: str
-    ) -> tuple[str, Facts]:
-        """The digest by ``digest``'s algorithm, and the facts; both empty when the file is still the known one."""
-        import aiohttp
 
-        timeout = aiohttp.ClientTimeout(
-            total=self._limits.seconds, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS
-        )
-        headers = {**_authorization(address, secrets), **_conditions(known)}
-        try:
-            async with (
-                aiohttp.ClientSession(trust_env=True, timeout=timeout) as session,
-                session.get(address.url, headers=headers) as response,
-            ):
-                if _is_known(response, known):
-                    return "", {}
-                if response.status != 200:
-                    raise _refused(address, response)
-                found = await self._save(address, response, target, digest.partition(":")[0])
-                facts = {
-                    _ETAG: response.headers.get("ETag", ""),
-                    _MODIFIED: response.headers.get("Last-Modified", ""),
-                    _DIGEST: found,
-                }
-                return found, facts
-        except (aiohttp.ClientError, TimeoutError) as error:
-            cause = str(error) or f"no answer within {self._limits.seconds} seconds"
-            raise Unavailable(
-                f"{address.shown}: {cause}", hint="check the address and the network", code="http-failed"
-            ) from error
+async def download(
+    address: HttpAddress,
+    target: Path,
+    limits: SourceLimits,
+    *,
+    secrets: Secrets = _NO_SECRETS,
+    known: Facts | None = None,
+    algorithm: str = "sha256",
+    begun: Callable[[], None] = lambda: None,
+) -> tuple[str, Facts]:
+    """Fetch a file into ``target``; returns its digest by ``algorithm`` and what the server said about it.
 
-    async def _save(self, address: HttpAddress, response: ClientResponse, target: Path, algorithm: str) -> str:
-        hashed, size = hashlib.new(algorithm), 0
-        sink = await asyncio.to_thread(target.open, "wb")
-        try:
-            async for chunk in response.content.iter_chunked(_CHUNK):
-                size += len(chunk)
-                if size > self._limits.download:
-                    raise Exhausted(
-                        f"{address.shown}: larger than {self._limits.download} bytes",
-                        hint="raise max_download_bytes in the section build of the configuration",
-                        code="download-too-large",
-                    )
-                await asyncio.to_thread(_write, sink, hashed, chunk)
-        finally:
-            await asyncio.to_thread(sink.close)
-        return f"{algorithm}:{hashed.hexdigest()}"
+    Both are empty when the server calls it unchanged against ``known``. ``begun`` is called when the content comes.
+    Raises NotFound, Unauthorized, Forbidden, Unavailable naming the URL and the answer, Exhausted.
+    """
+    import aiohttp
+
+    known = known or {}
+    timeout = aiohttp.ClientTimeout(total=limits.seconds, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
+    headers = {**_authorization(address, secrets), **_conditions(known)}
+    try:
+        async with (
+            aiohttp.ClientSession(trust_env=True, timeout=timeout) as session,
+            session.get(address.url, headers=headers) as response,
+        ):
+            if _is_known(response, known):
+                return "", {}
+            if response.status != 200:
+                raise _refused(address, response)
+            begun()
+            found = await _save(address, response, target, algorithm, limits)
+            facts = {
+                _ETAG: response.headers.get("ETag", ""),
+                _MODIFIED: response.headers.get("Last-Modified", ""),
+                _DIGEST: found,
+            }
+            return found, facts
+    except (aiohttp.ClientError, TimeoutError) as error:
+        cause = str(error) or f"no answer within {limits.seconds} seconds"
+        raise Unavailable(
+            f"{address.shown}: {cause}", hint="check the address and the network", code="http-failed"
+        ) from error
+
+
+async def _save(
+    address: HttpAddress, response: ClientResponse, target: Path, algorithm: str, limits: SourceLimits
+) -> str:
+    hashed, size = hashlib.new(algorithm), 0
+    sink = await asyncio.to_thread(target.open, "wb")
+    try:
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            size += len(chunk)
+            if size > limits.download:
+                raise Exhausted(
+                    f"{address.shown}: larger than {limits.download} bytes",
+                    hint="raise max_download_bytes in the section build of the configuration",
+                    code="download-too-large",
+                )
+            await asyncio.to_thread(_write, sink, hashed, chunk)
+    finally:
+        await asyncio.to_thread(sink.close)
+    return f"{algorithm}:{hashed.hexdigest()}"
 
 
 def check_digest(text: str) -> str:

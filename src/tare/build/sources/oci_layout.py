@@ -82,9 +82,9 @@ class _Blob:
 
 async def _layer(diff_id: Digest, blob: _Blob, store: Store, lease: str) -> int:
     """Have the layer in the store; returns its bytes."""
-    try:
+    if await store.layers.hold_whole(diff_id, lease):
         layer = await store.layers.get(diff_id)
-    except NotFound:
+    else:
         stream = await asyncio.to_thread(blob.open)
         try:
             compressed = Counted(stream)
@@ -93,8 +93,6 @@ async def _layer(diff_id: Digest, blob: _Blob, store: Store, lease: str) -> int:
             layer = await to_end(store.layers.import_stream(within, diff_id, lease=lease))
         finally:
             stream.close()
-    else:
-        await store.leases.add(lease, "layer", str(diff_id))
     return layer.size
 
 

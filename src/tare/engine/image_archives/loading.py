@@ -13,7 +13,7 @@ from tare.base.shielding import finish
 from tare.engine.events import Events
 from tare.engine.image_archives.contents import FoundImage, read_images
 from tare.engine.image_archives.receiving import Received, Receiver, StagedLayer
-from tare.engine.progress import transferred
+from tare.engine.progress import transfer_message
 from tare.errors import DataCorrupt
 from tare.model import Digest, Platform, Reference
 from tare.store.images import NewImage
@@ -47,8 +47,9 @@ class ImageLoader:
     ) -> list[LoadedImage]:
         """Read an archive to its end and store its images; names move from images that have them.
 
-        Of an image for several platforms it is the one for ``platform``, else for this host. Raises DataCorrupt,
-        InvalidArgument, Unsupported, NotFound (``platform-missing``) and Exhausted; the store is unchanged then.
+        Images for several platforms have their name together; with ``platform`` only that one comes. Raises
+        DataCorrupt, InvalidArgument, Unsupported, NotFound (``platform-missing``), Exhausted; the store is unchanged
+        then.
         """
         try:
             async with self._store.leases.hold() as lease:
@@ -80,7 +81,7 @@ class ImageLoader:
 
         def tell(name: str, current: int, total: int) -> None:
             if progress is not None:
-                loop.call_soon_threadsafe(progress, transferred("Loading layer", name, current, total))
+                loop.call_soon_threadsafe(progress, transfer_message(name, "Loading layer", current, total))
 
         def work(abort: Abort) -> Received:
             watcher = None if progress is None else tell
@@ -90,7 +91,7 @@ class ImageLoader:
 
     async def _held(self, digest: Digest, lease: str) -> int | None:
         """Bytes of a layer that the store has and keeps for ``lease``."""
-        if not await self._store.layers.hold(digest, lease):
+        if not await self._store.layers.hold_whole(digest, lease):
             return None
         return (await self._store.layers.get(digest)).size
 
@@ -104,7 +105,7 @@ class ImageLoader:
         }
         for image in images:
             for position, diff_id in enumerate(image.diff_ids):
-                if diff_id not in staged and not await self._store.layers.hold(diff_id, lease):
+                if diff_id not in staged and not await self._store.layers.hold_whole(diff_id, lease):
                     raise DataCorrupt(
                         f"layer {position} ({diff_id}) of image {image.id} is not in the archive",
                         hint="the archive is incomplete: make it again",
@@ -117,5 +118,5 @@ class ImageLoader:
                         code=fault.code or "layer-damaged",
                     )
         for diff_id, member in staged.items():
-            if not await self._store.layers.hold(diff_id, lease):
+            if not await self._store.layers.hold_whole(diff_id, lease):
                 await self._store.layers.install(member.file, lease)

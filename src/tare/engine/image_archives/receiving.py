@@ -36,7 +36,7 @@ _LINKS = 40  # symbolic links in a row, as the kernel has it
 _TOLD_BYTES = 512 * 1024  # between two messages about a layer, at most this and at most a hundredth, as Docker has it
 _TOLD_SECONDS = 0.1
 _ENDLESS = 1 << 62
-_HINT = "the archive is damaged, was cut short, or is none of `docker save`: make or send it again"
+_HINT = "it is damaged, was cut short, or is no image archive: make or send it again"
 
 Tell = Callable[[str, int, int], None]
 """Called with a layer's name (hexadecimal digits), the bytes of it that have come, and all of them."""
@@ -192,7 +192,7 @@ class Receiver:
                 plain = decompress(compressed)
             # What arrives has been sent: only what a compressed archive unpacks to needs a limit.
             source = Expanded(plain, compressed, replace(self._limits, size=_ENDLESS), _refusal("the archive"))
-            members = iter_entries(source, limits=Limits(members=_MEMBERS))
+            members = iter_entries(source, limits=Limits(members=_MEMBERS), allow_absolute=False)
             while (member := _next(members)) is not None:
                 self._abort.check()
                 self._add(received, documents, *member)

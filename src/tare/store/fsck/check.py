@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from tare.store.fsck.blobs import DAMAGED, check_blobs
+from tare.store.fsck.blobs import DAMAGED, check_blobs, remove_any
 from tare.store.fsck.database import read_faults
 from tare.store.fsck.findings import Observe, Options, Problem, Report
 from tare.store.fsck.images import check_containers, check_images, read_configurations
@@ -50,9 +50,9 @@ class StoreCheck:
             return run.report()
         sizes = await run.read("SELECT (SELECT total(size) FROM blobs) + (SELECT total(size) FROM layers)")
         run.total = int(float(sizes[0][0]))
+        await check_strays(run, await find_violations(run), await _configured(run))
         await check_blobs(run)
         await check_layers(run)
-        await check_strays(run, await find_violations(run), await _configured(run))
         await check_foreign_keys(run)
         configured = await read_configurations(run)
         await check_images(run, configured)
@@ -155,14 +155,14 @@ async def _set_aside(run: Run, lost: Lost) -> None:
         return
 
     def rename() -> None:
-        if seen.identity in (_identity(), Seen("").identity):
-            path.rename(path.with_suffix(DAMAGED))
-
-    def _identity() -> tuple[int, int, int, int] | None:
         try:
-            return identity(path.lstat())
+            now = identity(path.lstat())
         except FileNotFoundError:
-            return None
+            return
+        if seen.identity in (now, Seen("").identity):
+            aside = path.with_suffix(DAMAGED)
+            remove_any(aside)
+            path.rename(aside)
 
     async with run.parts.locks.hold(f"{lost.node.kind} {lost.node.name}"):
         await asyncio.to_thread(rename)  # what has come in its place meanwhile stays

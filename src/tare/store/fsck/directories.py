@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tare.errors import Exhausted, TareError
 from tare.kernel.filesystem import exchange
 from tare.kernel.mounts import MountEntry, mount_table
 from tare.model import Digest
@@ -30,9 +31,18 @@ class Replacement:
 async def replace_directory(run: Run, wanted: Replacement) -> str:
     """Unpack the layer and exchange the snapshot's directory; the caller holds the layer's lock.
 
-    Returns what must be done first where the directory is in use: what is mounted must not change under its users. The
-    tar has been verified. Raises DataCorrupt for a layer that cannot be unpacked, Exhausted.
+    Returns what keeps it from being done, first of all that the directory is in use: what is mounted must not change
+    under its users. The tar has been verified. Raises Exhausted.
     """
+    try:
+        return await _replace(run, wanted)
+    except Exhausted:
+        raise
+    except (TareError, OSError) as error:
+        return f"the repair failed: {error}"
+
+
+async def _replace(run: Run, wanted: Replacement) -> str:
     snapshots = run.parts.snapshots
     content = snapshots.content_path(wanted.snapshot, wanted.kind)
     async with snapshots.unpacking(wanted.diff_id, wanted.size, content.name) as (staging, size):

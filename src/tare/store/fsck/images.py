@@ -41,6 +41,9 @@ async def read_configurations(run: Run) -> dict[str, list[str]]:
 
 async def check_images(run: Run, configured: dict[str, list[str]]) -> None:
     """Every image's rows beside its configuration."""
+    for (image,) in await run.read("SELECT id FROM images ORDER BY id"):
+        if image not in configured and not run.is_lost("blob", image):
+            await _check_configuration(run, image)
     for image, layers in configured.items():
         run.checked["images"] += 1
         rows = await run.parts.db.read(lambda connection, image=image: _read(connection, image))  # type: ignore[misc]
@@ -50,6 +53,18 @@ async def check_images(run: Run, configured: dict[str, list[str]]) -> None:
             await _correct_layers(run, image, layers, rows)
         elif rows.layers_size not in (None, rows.size) and (run.options.repair or run.corrected.isdisjoint(layers)):
             await _correct_size(run, image, rows)
+
+
+async def _check_configuration(run: Run, image: str) -> None:
+    """An image that has come meanwhile, whose blob is told of elsewhere, or is no configuration."""
+    try:
+        msgspec.json.decode(await run.parts.content.read(Digest.parse(image)), type=ImageConfig)
+    except (TareError, OSError):
+        return
+    except msgspec.DecodeError as error:
+        fix = f"remove it: `tare rmi -f {image}`"
+        cause = f"its configuration is none: {error}"
+        run.leave(Problem(code="image-configuration", kind="image", object=image, cause=cause, fix=fix))
 
 
 def _read(connection: sqlite3.Connection, image: str) -> _Rows | None:

@@ -13,9 +13,9 @@ import msgspec
 from tare.archive.diff import write_upper
 from tare.archive.expected import ExpectedTree
 from tare.archive.tar_writer import TarWriter
-from tare.errors import DataCorrupt, TareError
+from tare.errors import Exhausted, TareError
 from tare.model import Digest
-from tare.store.fsck.blobs import DAMAGED, broken, forget_damaged, remove_any, wrong_size
+from tare.store.fsck.blobs import DAMAGED, broken, forget_damaged, wrong_size
 from tare.store.fsck.directories import Replacement, replace_directory
 from tare.store.fsck.findings import Problem, State
 from tare.store.fsck.reading import Seen, examine
@@ -142,10 +142,7 @@ async def _check_directory(run: Run, diff_id: Digest, number: int, seen: Seen | 
     if not run.options.repair:
         run.tell(problem)
         return
-    try:
-        fix = await replace_directory(run, Replacement(diff_id, size, number, "layer"))
-    except DataCorrupt as error:
-        fix = str(error)
+    fix = await replace_directory(run, Replacement(diff_id, size, number, "layer"))
     if fix:
         run.leave(msgspec.structs.replace(problem, fix=fix))
     else:
@@ -177,10 +174,15 @@ async def _sources(run: Run, diff_id: Digest) -> list[str]:
 
 
 async def restore(run: Run, diff_id: Digest) -> bool:
-    """Write a tar, and its row, anew from a directory with its content, if that makes exactly the same bytes."""
+    """Write a tar, and its row, anew from a directory with its content, if that makes exactly the same bytes.
+
+    Raises Exhausted: without space nobody knows whether it would.
+    """
     for key in await _sources(run, diff_id):
         try:
             await _restore_from(run, diff_id, key)
+        except Exhausted:
+            raise
         except (TareError, OSError):
             continue  # another tar comes of it, or the directory is damaged, too
         return True
@@ -197,7 +199,4 @@ async def _restore_from(run: Run, diff_id: Digest, key: str) -> None:
             write_upper(directory, writer)
             writer.finish()
 
-        target = run.parts.layers.path(diff_id)
-        if await asyncio.to_thread(target.is_dir):
-            await asyncio.to_thread(remove_any, target)  # no file can be renamed to its name
         await run.parts.layers.write(produce, lease=lease, expected=diff_id)

@@ -20,7 +20,7 @@ from tare.store.fsck.uses import how_to_get, image_name
 from tare.store.gc import Node
 from tare.store.threads import run_undoable
 
-_PROTECTING_NOTHING = ("tags", "kept_steps", "volume_protections")
+_PROTECTING_NOTHING = ("tags", "image_digests", "kept_steps", "volume_protections")
 """Tables whose rows would keep what they name, which is gone: there is nothing to keep any more."""
 
 _KINDS = {
@@ -34,6 +34,8 @@ _KINDS = {
     "images": "image",
     "image_layers": "image",
     "image_origins": "image",
+    "image_digests": "image",
+    "layer_blobs": "layer",
     "snapshots": "snapshot",
     "snapshot_lowers": "snapshot",
     "volume_snapshots": "volume-snapshot",

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from tare.errors import DataCorrupt
 from tare.model import Digest
 from tare.store.fsck.blobs import remove_any
 from tare.store.fsck.directories import Replacement, replace_directory
@@ -66,11 +65,8 @@ async def _heal(run: Run, problem: Problem, number: int, kind: str, diff_id: str
         run.tell(problem)
         return
     async with run.parts.locks.hold(f"layer {diff_id}"):
-        try:
-            wanted = Replacement(Digest.parse(diff_id), int(layers[0][0]), number, kind)
-            fix = await replace_directory(run, wanted)
-        except DataCorrupt as error:
-            fix = str(error)
+        wanted = Replacement(Digest.parse(diff_id), int(layers[0][0]), number, kind)
+        fix = await replace_directory(run, wanted)
     if fix:
         run.leave(msgspec.structs.replace(problem, fix=fix))
     else:

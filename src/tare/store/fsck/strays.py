@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from tare.errors import InvalidArgument
 from tare.model import Digest
 from tare.oci.image import MEDIA_TYPE_CONFIG
@@ -111,9 +113,11 @@ async def _take_up(run: Run, kind: _Kind, digest: Digest, size: int) -> None:
         repair="writes the row anew",
     )
 
+    media_type = await asyncio.to_thread(_media_type, kind.path(run, digest)) if kind.name == "blob" else ""
+
     def insert(connection: sqlite3.Connection) -> None:
         if kind.name == "blob":
-            row = (str(digest), size, MEDIA_TYPE_CONFIG, time.time())
+            row = (str(digest), size, media_type, time.time())
             connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?)", row)
         else:
             connection.execute(
@@ -123,3 +127,15 @@ async def _take_up(run: Run, kind: _Kind, digest: Digest, size: int) -> None:
 
     run.promised.add((kind.table, str(digest)))
     await run.heal(problem, lambda: run.change(insert))
+
+
+class _Document(msgspec.Struct, rename={"media_type": "mediaType"}):
+    media_type: str = MEDIA_TYPE_CONFIG  # configurations do not say what they are
+
+
+def _media_type(path: Path) -> str:
+    """What a blob says that it is. Blocks."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Document).media_type
+    except (OSError, msgspec.DecodeError):
+        return MEDIA_TYPE_CONFIG

@@ -79,7 +79,8 @@ class Graph:
 def find_uses(connection: sqlite3.Connection, graph: Graph, node: Node) -> Uses:
     """Who needs ``node``, inside a transaction."""
     above = graph.above(node)
-    images = sorted(item.name for item in above if item.kind == "image")
+    found = (item.name for item in above if item.kind == "image")
+    images = sorted(found, key=lambda image: image_name(connection, image))
     snapshots = sorted(int(item.name) for item in above if item.kind == "snapshot")
     names = [f"image {image_name(connection, image)}" for image in images]
     names += [f"container {name}" for name in _containers(connection, snapshots, images)]
@@ -103,6 +104,10 @@ def how_to_get(connection: sqlite3.Connection, image: str, node: Node | None = N
         if tag.is_virtual:
             return f"assemble it again with `tare pull {tag.familiar()}`"
     name = tags[0].familiar() if tags else short_id(image)
+    query = "SELECT repository, digest FROM image_digests WHERE image = ? ORDER BY updated DESC"
+    for repository, digest in connection.execute(query, (image,)):
+        with suppress(InvalidArgument):
+            return f"pull it again with `tare pull {Reference.parse(f'{repository}@{digest}').familiar()}`"
     row = connection.execute("SELECT document FROM image_origins WHERE image = ?", (image,)).fetchone()
     if row is not None:
         with suppress(msgspec.DecodeError):

@@ -1,0 +1,354 @@
+"""Pulls and pushes during which the engine, the registry or the network ends at a random moment.
+
+::
+
+    python tests/transfer_storm.py [ROUNDS [SEED]]      # as root
+
+After each blow the store is looked at from outside (rows, files, digests, what the collector would find) and by ``tare
+fsck``, the transfer is done again, and must succeed without fetching or sending again what was complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import http.client
+import json
+import random
+import shutil
+import socket
+import sqlite3
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal
+
+from engine_process import EngineProcess, UnixConnection
+from faulty_registry import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, layer_tar, sha256
+from registry_server import RegistryServer
+from tare.store import gc
+
+Victim = Literal["engine", "registry", "network"]
+Kind = Literal["pull", "push"]
+
+REPOSITORY = "storm/app"
+LAYERS = (900_000, 2_500_000, 300_000, 1_500_000, 40_000, 700_000)
+_CHUNK = 16 << 10
+
+
+class Wire:
+    """A network to a server: it counts what passes, can be cut, and is mended by who comes and finds it cut."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._ends: set[socket.socket] = set()
+        self._passed = 0
+        self._blow: tuple[int, Callable[[], None]] | None = None
+        self._cut = False
+        self._fallen = threading.Event()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def strike_after(self, count: int, blow: Callable[[], None]) -> None:
+        """Call ``blow`` once when as many bytes more have passed."""
+        self._fallen.clear()
+        with self._lock:
+            self._blow = (self._passed + count, blow)
+
+    def spare(self) -> bool:
+        """Take the blow back; False when it has fallen, and has done what it does."""
+        with self._lock:
+            pending, self._blow = self._blow, None
+        return pending is not None or not self._fallen.wait(60)
+
+    def cut(self) -> None:
+        """Break all connections; the next one is refused, and finds the network mended afterwards."""
+        with self._lock:
+            self._cut = True
+            ends, self._ends = self._ends, set()
+        for end in ends:
+            _shut(end)
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _shut(self._listener)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                refused, self._cut = self._cut, False
+            try:
+                far = None if refused else socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                far = None
+            if far is None:
+                near.close()
+                continue
+            with self._lock:
+                self._ends |= {near, far}
+            self._threads.append(threading.Thread(target=self._connect, args=(near, far)))
+            self._threads[-1].start()
+
+    def _connect(self, near: socket.socket, far: socket.socket) -> None:
+        back = threading.Thread(target=self._pump, args=(far, near))
+        back.start()
+        self._pump(near, far)
+        back.join()
+        with self._lock:
+            self._ends -= {near, far}
+        near.close()
+        far.close()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(_CHUNK):
+                sink.sendall(data)
+                self._count(len(data))
+        for end in (source, sink):
+            _shut(end)
+
+    def _count(self, count: int) -> None:
+        with self._lock:
+            self._passed += count
+            due = self._blow is not None and self._passed >= self._blow[0]
+            blow, self._blow = (self._blow, None) if due else (None, self._blow)
+        if blow is not None:
+            blow[1]()
+            self._fallen.set()
+
+
+def _shut(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+
+
+@dataclass
+class Storm:
+    """One engine, a registry to pull from and one to push to, each behind a network of its own."""
+
+    engine: EngineProcess
+    source: RegistryServer
+    target: RegistryServer
+    source_wire: Wire
+    target_wire: Wire
+    chance: random.Random
+    image: str = ""
+    digest: str = ""
+    last: list[object] = field(default_factory=list)
+    blows: Counter[str] = field(default_factory=Counter)
+
+    def prepare(self) -> None:
+        """Put an image of several layers into the registry that is pulled from."""
+        layers = [layer_tar(f"file{size}", self.chance.randbytes(size)) for size in LAYERS]
+        packed = [gzip.compress(layer, 1, mtime=0) for layer in layers]
+        rootfs = {"type": "layers", "diff_ids": [sha256(layer) for layer in layers]}
+        config = json.dumps({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}).encode()
+        for blob in (config, *packed):
+            _upload(self.source, blob)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {"mediaType": OCI_CONFIG, "size": len(config), "digest": sha256(config)},
+            "layers": [{"mediaType": OCI_LAYER, "size": len(one), "digest": sha256(one)} for one in packed],
+        }
+        data = json.dumps(manifest).encode()
+        with _asked(
+            self.source, "PUT", f"/v2/{REPOSITORY}/manifests/1", data, {"Content-Type": OCI_MANIFEST}
+        ) as answer:
+            assert answer.status == 201, answer.read()
+        self.image, self.digest = sha256(config), sha256(data)
+
+    def round(self, kind: Kind, victim: Victim) -> None:
+        """One transfer with a blow to ``victim``, and the same again."""
+        server, wire = (self.source, self.source_wire) if kind == "pull" else (self.target, self.target_wire)
+        name = f"{wire.address}/{REPOSITORY}"
+        path = f"/images/create?fromImage={name}&tag=1" if kind == "pull" else f"/images/{name}/push?tag=1"
+        if kind == "push":
+            assert self._transfer(f"/images/create?fromImage={self.source_wire.address}/{REPOSITORY}&tag=1")
+            self.engine.docker("tag", f"{self.source_wire.address}/{REPOSITORY}:1", f"{name}:1")
+        begun = len(server.requests())
+        finished: set[str] = set()
+        wire.strike_after(self.chance.randrange(2000, sum(LAYERS)), lambda: self._strike(victim, server, wire))
+        with ThreadPoolExecutor(1) as threads:
+            done = threads.submit(self._transfer, path).result()
+        struck = not wire.spare()
+        self.blows[f"{kind} {victim} {'' if struck else 'not '}struck, {'done' if done else 'failed'}"] += 1
+        if victim == "engine" and struck:
+            finished = self._complete_downloads()
+            self.engine.kill()  # which collects what is left of the process
+            self.engine.start()
+        self._check_store()
+        middle = len(server.requests())
+        if not done:
+            finished = finished or self._complete_downloads()
+            assert not self._has(f"{name}:1") or kind == "push"
+            assert self._transfer(path), self.last
+        again = [line for line in server.requests()[middle:] if line.startswith("GET ")]
+        assert not [line for line in again if any(digest in line for digest in finished)], (finished, again)
+        self._check_result(kind, name, server, begun)
+        ids = set(self.engine.text("images", "-aq", "--no-trunc").split())
+        self.engine.docker("rmi", "-f", *ids)
+        self._check_store()
+        if kind == "push":
+            server.stop()
+            shutil.rmtree(server.content)
+            server.start()
+
+    def _strike(self, victim: Victim, server: RegistryServer, wire: Wire) -> None:
+        if victim == "engine":
+            assert self.engine.process is not None
+            self.engine.process.kill()
+        elif victim == "network":
+            wire.cut()
+        else:
+            server.kill()
+            server.start()
+
+    def _transfer(self, path: str) -> bool:
+        """Whether it went well; an answer that ends early is a failure."""
+        connection = UnixConnection(self.engine.socket)
+        try:
+            connection.request("POST", f"/v1.51{path}", headers={"X-Registry-Auth": "e30="})
+            answer = connection.getresponse()
+            messages = [json.loads(line) for line in answer.read().splitlines() if line]
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.last = [repr(error)]
+            return False
+        finally:
+            connection.close()
+        self.last = messages[-3:]
+        return answer.status == 200 and not any("error" in message for message in messages)
+
+    def _check_store(self) -> None:
+        """What is looked at from outside, and what ``tare fsck`` says."""
+        check_store(self.engine)
+        connection = UnixConnection(self.engine.socket)
+        try:
+            connection.request("POST", "/tare/fsck", b'{"deep": true}', {"Content-Type": "application/json"})
+            events = [json.loads(line) for line in connection.getresponse().read().splitlines() if line]
+        finally:
+            connection.close()
+        assert events[-1]["clean"], events
+
+    def _complete_downloads(self) -> set[str]:
+        place = self.engine.data_root / "cache/downloads"
+        return {path.name for path in place.iterdir() if not path.suffix} if place.is_dir() else set()
+
+    def _has(self, name: str) -> bool:
+        return self.engine.docker("inspect", name, check=False).returncode == 0
+
+    def _check_result(self, kind: Kind, name: str, server: RegistryServer, begun: int) -> None:
+        found = json.loads(self.engine.text("image", "inspect", f"{name}:1"))[0]
+        assert found["Id"] == self.image
+        digests = {text.partition("@")[2] for text in found["RepoDigests"] if text.startswith(f"{name}@")}
+        assert not self._complete_downloads()
+        if kind == "pull":
+            assert digests == {self.digest}
+            return
+        with _asked(server, "GET", f"/v2/{REPOSITORY}/manifests/1", headers={"Accept": OCI_MANIFEST}) as answer:
+            manifest = answer.read()
+        assert digests == {sha256(manifest)}
+        for blob in (json.loads(manifest)["config"], *json.loads(manifest)["layers"]):
+            with _asked(server, "GET", f"/v2/{REPOSITORY}/blobs/{blob['digest']}") as answer:
+                assert sha256(answer.read()) == blob["digest"]
+        sent = Counter(
+            line.partition("digest=")[2].split()[0]
+            for line in server.requests()[begun:]
+            if line.startswith("PUT ") and "/blobs/uploads/" in line and line.endswith(" 201") and "digest=" in line
+        )
+        assert all(count == 1 for count in sent.values()), sent
+
+
+def check_store(engine: EngineProcess) -> None:
+    """Rows and files agree, every digest is right, and the collector would find nothing."""
+    with contextlib.closing(sqlite3.connect(f"file:{engine.data_root}/tare.db?mode=ro", uri=True)) as database:
+        assert gc.plan(database) == set()
+        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert database.execute("SELECT count(*) FROM leases").fetchone() == (0,)
+        blobs = {row[0] for row in database.execute("SELECT digest FROM blobs")}
+        layers = {row[0] for row in database.execute("SELECT diff_id FROM layers")}
+    for place, names, suffix in (("blobs/sha256", blobs, ""), ("layers", layers, ".tar")):
+        files = {path.name.removesuffix(suffix): path for path in (engine.data_root / place).iterdir()}
+        assert {f"sha256:{name}" for name in files} == names
+        for name, path in files.items():
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == name
+    assert list((engine.data_root / "staging").iterdir()) == []
+
+
+@contextlib.contextmanager
+def _asked(
+    server: RegistryServer, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> Iterator[http.client.HTTPResponse]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        connection.request(method, path, body, headers or {})
+        yield connection.getresponse()
+    finally:
+        connection.close()
+
+
+def _upload(server: RegistryServer, data: bytes) -> None:
+    with _asked(server, "POST", f"/v2/{REPOSITORY}/blobs/uploads/") as answer:
+        location = answer.headers["Location"].removeprefix(server.url)
+    separator = "&" if "?" in location else "?"
+    headers = {"Content-Type": "application/octet-stream"}
+    with _asked(server, "PUT", f"{location}{separator}digest={sha256(data)}", data, headers) as answer:
+        assert answer.status == 201, answer.read()
+
+
+@contextlib.contextmanager
+def storm(engine: EngineProcess, seed: int) -> Iterator[Storm]:
+    """A storm around ``engine``, which has no images when it begins."""
+    with contextlib.ExitStack() as stack:
+        source, target = (stack.enter_context(RegistryServer()) for _ in range(2))
+        wires = [stack.enter_context(Wire(server.port)) for server in (source, target)]
+        made = Storm(engine, source, target, *wires, chance=random.Random(seed))
+        made.prepare()
+        yield made
+
+
+def main(rounds: int, seed: int) -> None:
+    """As many rounds as asked for, by chance."""
+    engine = EngineProcess.make()
+    try:
+        with storm(engine, seed) as made:
+            for number in range(rounds):
+                kind, victim = made.chance.choice(KINDS), made.chance.choice(VICTIMS)
+                print(f"{number + 1}/{rounds}: {kind}, {victim}", flush=True)
+                made.round(kind, victim)
+        for line, count in sorted(made.blows.items()):
+            print(f"{count:4} {line}")
+    finally:
+        engine.end()
+        shutil.rmtree(engine.root)
+
+
+KINDS: tuple[Kind, ...] = ("pull", "push")
+VICTIMS: tuple[Victim, ...] = ("engine", "registry", "network")
+
+if __name__ == "__main__":
+    main(*(int(text) for text in (sys.argv[1:] + ["100", "7"][len(sys.argv) - 1 :])))
