@@ -158,6 +158,22 @@ def test_what_was_pulled_is_healed_by_the_command_that_is_named(built: EnginePro
         built.docker("rmi", "-f", built.text("images", "-q", name))
 
 
+def test_an_image_without_its_configuration_is_loaded_again_or_removed(built: EngineProcess) -> None:
+    identifier = built.docker("import", "-", "torn", stdin=foreign_tar()).stdout.decode().strip()
+    archive = built.docker("save", "torn").stdout
+    blob = built.data_root / "blobs/sha256" / identifier.removeprefix("sha256:")
+    blob.write_bytes(b"rot")
+    assert "busybox" in built.text("images", "--format", "{{.Repository}}").split()
+    status, (problem,), _ = check(built, "--repair")
+    assert (status, problem["code"], problem["used_by"]) == (1, "blob-damaged", ["image torn:latest"])
+    built.docker("load", stdin=archive)
+    status, problems, _ = check(built)
+    assert problems == [] and status == 0 and blob.is_file()
+    blob.unlink()
+    assert f"Deleted: {identifier}" in built.text("rmi", "torn")
+    assert check(built)[:2] == (0, [])
+
+
 def test_exit_statuses_when_nothing_can_be_checked(built: EngineProcess, tmp_path: Path) -> None:
     nobody = [*built.tare_command("fsck")]
     nobody[nobody.index(built.host)] = f"unix://{tmp_path}/none"

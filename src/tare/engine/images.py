@@ -93,7 +93,7 @@ class Images:
 
     async def lineage(self, image: Image) -> list[Image]:
         """The image, the one that it was committed from, and so on, as far as they are here."""
-        images = {one.id: one for one in await self._store.images.list()}
+        images = {one.id: one for one in await self._store.images.related(image)}
         ancestry = parents(list(images.values()))
         line = [image]
         while (parent := ancestry.get(line[-1].id)) is not None:
@@ -212,10 +212,6 @@ class Images:
                 raise
             raise NotFound(f"{missing.message}, and {error.message}", hint=error.hint, code=error.code) from error
 
-    async def assemble_nameless(self, reference: Reference, platform: Platform, *, lease: str) -> Digest:
-        """An image of ``tare.local`` that gets no name, held by ``lease``: see ``DebianCatalogue``."""
-        return await self._catalogue.assemble_nameless(reference, platform, lambda *_: None, lease=lease)
-
     async def assemble_packages(
         self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None], *, lease: str
     ) -> Assembled:
@@ -284,4 +280,4 @@ class Images:
 
     async def parent(self, image: Image) -> str:
         """The ID of the image that it was committed from, empty where there is none or it is gone."""
-        return str(parents(await self._store.images.list()).get(image.id, ""))
+        return str(parents(await self._store.images.related(image)).get(image.id, ""))

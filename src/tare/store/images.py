@@ -206,32 +206,36 @@ class ImageStore:
 
         await self._db.write(update)
 
-    async def resolve(self, name: str, platform: Platform | None = None) -> Image:
+    async def resolve(self, name: str, platform: Platform | None = None, *, damaged: bool = False) -> Image:
         """The image that a user means: ``name[:tag]``, ``name@digest``, an ID or the start of one; a name wins.
 
         Where a name stands for several platforms it is the image for ``platform``, else for this machine, else the
-        youngest one: the result may be for another platform than the one asked for. Raises NotFound and, for a start
-        that several IDs have, Conflict.
+        youngest one: the result may be for another platform than the one asked for. With ``damaged`` an image whose
+        configuration cannot be read is found as well, with an empty one: enough to remove it. Raises NotFound,
+        DataCorrupt and, for a start that several IDs have, Conflict.
         """
         rows = await self._db.read(lambda connection: _resolve(connection, name))
         if len(rows) == 1:
-            return await self._load(rows[0])
-        return _choose([await self._load(row) for row in rows], platform)
+            return await self._load(rows[0], damaged=damaged)
+        return _choose([await self._load(row, damaged=damaged) for row in rows], platform)
 
-    async def named(self, reference: Reference) -> list[Image]:
-        """All images that have this name, for different platforms, the last one that got it first."""
+    async def named(self, reference: Reference, *, damaged: bool = False) -> list[Image]:
+        """All images that have this name, for different platforms, the last one that got it first.
+
+        ``damaged``: see :meth:`resolve`.
+        """
         rows = await self._db.read(lambda connection: _tagged(connection, reference))
-        return [await self._load(row) for row in rows]
+        return [await self._load(row, damaged=damaged) for row in rows]
 
     async def _beside(self, reference: Reference, platform: Platform) -> list[Digest]:
-        return [image.id for image in await self.named(reference) if image.platform != platform]
+        return [image.id for image in await self.named(reference, damaged=True) if image.platform != platform]
 
-    async def get(self, digest: Digest) -> Image:
-        """The image with this ID. Raises NotFound."""
+    async def get(self, digest: Digest, *, damaged: bool = False) -> Image:
+        """The image with this ID. Raises NotFound, DataCorrupt; ``damaged``: see :meth:`resolve`."""
         row = await self._db.read(lambda connection: _one(connection, str(digest)))
         if row is None:
             raise NotFound(f"No such image: {digest}")
-        return await self._load(row)
+        return await self._load(row, damaged=damaged)
 
     async def names(self) -> list[tuple[Reference, Digest]]:
         """Every name with the image that has it, sorted by name."""
@@ -255,29 +259,48 @@ class ImageStore:
 
         return await self._db.read(query)
 
-    async def ids(self, names: Iterable[str]) -> dict[str, Digest]:
-        """The IDs of the images that these names stand for, as :meth:`resolve` has it; what names none is left out."""
+    async def ids(self, names: Iterable[str]) -> dict[str, set[Digest]]:
+        """The IDs of all images that each of these names stands for; what names none is left out."""
 
-        def look(connection: sqlite3.Connection) -> dict[str, Digest]:
+        def look(connection: sqlite3.Connection) -> dict[str, set[Digest]]:
             found = {}
             for name in set(names):
                 try:
-                    found[name] = _resolve(connection, name)[0].id
+                    found[name] = {row.id for row in _resolve(connection, name)}
                 except (NotFound, InvalidArgument, Conflict):
                     continue
             return found
 
         return await self._db.read(look)
 
-    async def list(self) -> list[Image]:
-        """All images, newest first; without those whose configuration is damaged, which must not hide the others."""
+    async def related(self, image: Image) -> list[Image]:
+        """All images whose bottom layer is the image's, and those without layers: its parents and children are here."""
+        if not image.diff_ids:
+            return await self.list()
+
+        def look(connection: sqlite3.Connection) -> list[_Row]:
+            found = connection.execute(
+                "SELECT image FROM image_layers WHERE position = 0 AND diff_id = ?"
+                " UNION SELECT id FROM images WHERE id NOT IN (SELECT image FROM image_layers)",
+                (str(image.diff_ids[0]),),
+            ).fetchall()
+            wanted = {key for (key,) in found}
+            return [row for row in _rows(connection, "%") if str(row.id) in wanted]
+
+        return await self._load_whole(await self._db.read(look))
+
+    async def _load_whole(self, rows: Iterable[_Row]) -> list[Image]:
         found = []
-        for row in await self._db.read(lambda connection: _rows(connection, "%")):
+        for row in rows:
             try:
                 found.append(await self._load(row))
             except (NotFound, DataCorrupt) as error:
                 logger.warning("image %s is left out: %s; see `tare fsck`", row.id, error)
         return found
+
+    async def list(self) -> list[Image]:
+        """All images, newest first; without those whose configuration is damaged, which must not hide the others."""
+        return await self._load_whole(await self._db.read(lambda connection: _rows(connection, "%")))
 
     async def remove(self, digest: Digest) -> None:
         """Delete an image and its tags; its layers go with the next collection.
@@ -314,8 +337,13 @@ class ImageStore:
 
         await self._db.write(delete, durable=False)
 
-    async def _load(self, row: _Row) -> Image:
-        config = _decode(await self._content.read(row.id), str(row.id))
+    async def _load(self, row: _Row, *, damaged: bool = False) -> Image:
+        try:
+            config = _decode(await self._content.read(row.id), str(row.id))
+        except (NotFound, DataCorrupt):
+            if not damaged:
+                raise
+            config = ImageConfig(architecture="", os="")
         return Image(
             id=row.id,
             config=config,

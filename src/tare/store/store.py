@@ -14,7 +14,7 @@ from tare.model import Digest
 from tare.store import gc
 from tare.store.content import ContentStore
 from tare.store.database import Database
-from tare.store.fsck.blobs import remove_any
+from tare.store.fsck.blobs import DAMAGED, remove_any
 from tare.store.fsck.check import StoreCheck
 from tare.store.fsck.run import Parts
 from tare.store.images import ImageStore
@@ -122,7 +122,8 @@ class Store:
             query = f"SELECT 1 FROM {table} WHERE {column} = ?"  # noqa: S608 - names from the pair above
             if await self.db.read(lambda connection: connection.execute(query, (node.name,)).fetchone()) is not None:
                 return 0  # written again meanwhile
-            await asyncio.to_thread(remove_any, path)
+            for one in (path, path.with_suffix(DAMAGED)):
+                await asyncio.to_thread(remove_any, one)
         return size
 
     async def _recover(self) -> None:

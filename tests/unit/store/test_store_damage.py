@@ -87,6 +87,8 @@ async def test_a_damaged_configuration_hides_no_other_image(store: Store) -> Non
     assert not await store.is_whole(first.id)
     with pytest.raises(DataCorrupt, match="does not match its name"):
         await store.images.get(first.id)
+    found = await store.images.resolve(first.id.hex, damaged=True)
+    assert (found.id, found.size, found.diff_ids) == (first.id, first.size, ())
     store.content.path(first.id).unlink()
     assert [one.id for one in await store.images.list()] == [second.id]
     store.layers.path(second.diff_ids[0]).unlink()
