@@ -17,7 +17,7 @@ import docker as docker_py
 import pytest
 
 from engine_process import EngineProcess, UnixConnection
-from image_archives import Layout, config, digest, docker_archive, layer, tar_of
+from image_archives import Layout, digest, docker_archive, layer, tar_of
 from tare.client.progress import Progress
 from tare.client.sync import connect
 from tare.errors import NotFound
@@ -174,15 +174,22 @@ def test_the_api(host: EngineProcess, built: str) -> None:
     )
 
 
-def test_other_platforms_are_told(host: EngineProcess) -> None:
+def test_several_platforms(host: EngineProcess) -> None:
     made = Layout()
-    images = [made.image([SMALL], architecture=name) for name in ("arm64", "amd64")]
+    images = [made.image([SMALL], architecture=name) for name in ("amd64", "arm64")]
     made.name(made.index(images), full="docker.io/library/archived:1")
-    told = host.docker("load", stdin=tar_of(made.all())).stdout.decode()
-    assert told == "Loaded image: archived:1\nNot loaded, as they are for other platforms: linux/arm64\n"
-    told = host.docker("load", "--platform", "linux/arm64", stdin=tar_of(made.all())).stdout.decode()
-    assert told.endswith("Loaded image: archived:1\nNot loaded, as they are for other platforms: linux/amd64\n")
-    host.docker("rmi", "archived:1", digest(config([SMALL])))
+    archive = tar_of(made.all())
+    told = host.docker("load", "--platform", "linux/arm64", stdin=archive).stdout.decode()
+    assert told == "Loaded image: archived:1\nNot loaded, as they are for other platforms: linux/amd64\n"
+    one = host.docker("save", "archived:1").stdout
+    assert host.docker("load", stdin=archive).stdout == b"Loaded image: archived:1\n"
+    assert len(host.text("images", "-q", "archived").split()) == 2
+    assert host.tare("save", "--platform", "linux/arm64", "archived:1").stdout == one
+    both = host.tare("save", "archived:1").stdout
+    host.docker("rmi", "archived:1")
+    assert host.docker("load", stdin=both).stdout == b"Loaded image: archived:1\n"
+    assert len(host.text("images", "-q", "archived").split()) == 2
+    host.docker("rmi", "archived:1")
 
 
 def test_a_client_that_goes_in_the_middle(host: EngineProcess) -> None:

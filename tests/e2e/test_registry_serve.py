@@ -269,6 +269,13 @@ def test_tls_users_and_compressed_layers(images: EngineProcess, tmp_path: Path) 
                 "/v2/serve-app/manifests/1", context, Authorization=credentials, Accept=DOCKER
             )
             assert only_docker.status == (200 if kind == "gzip" else 404)
+            layer = json.loads((tmp_path / kind / "manifest.json").read_bytes())["layers"][0]
+            whole = (tmp_path / kind / layer["digest"].partition(":")[2]).read_bytes()
+            for wanted, part in (("0-9", whole[:10]), ("100-", whole[100:]), ("-7", whole[-7:]), ("99999-", b"")):
+                path, asked = f"/v2/serve-app/blobs/{layer['digest']}", {"Range": f"bytes={wanted}"}
+                answer = registry.ask_tls(path, context, Authorization=credentials, **asked)
+                assert (answer.status, answer.body) == (206 if part else 416, part)
+                assert answer.headers["Content-Range"].endswith(f"/{len(whole)}")
         manifest = (tmp_path / kind / "manifest.json").read_bytes()
         (layer,) = json.loads(manifest)["layers"]
         assert layer["mediaType"] == f"application/vnd.oci.image.layer.v1.tar+{kind}"
@@ -306,16 +313,12 @@ def test_an_image_is_found_by_the_digest_that_a_registry_gave_it(images: EngineP
 
 def test_what_is_refused_at_the_start(images: EngineProcess, plain: ServedRegistry, tmp_path: Path) -> None:
     (tmp_path / "users").write_text("ann:plain\n")
-    (tmp_path / "empty").touch()
     for arguments, said in (
         (["--address", "0.0.0.0:0"], b"without TLS"),
         (["--address", plain.address], b"Address already in use"),
-        (["--address", "nowhere.example:1"], b"invalid address"),
         (["--htpasswd", str(tmp_path / "users")], b"htpasswd line 1"),
-        (["--htpasswd", str(tmp_path / "empty")], b"the file is empty"),
         (["--htpasswd", str(tmp_path / "missing")], b"No such file"),
         (["--tls-cert", str(tmp_path / "users")], b"the key is missing"),
-        (["--tls-cert", str(tmp_path / "users"), "--tls-key", str(tmp_path / "users")], b"cannot be used"),
         (["--image", "[a"], b"pattern"),
     ):
         done = images.tare("registry", "serve", "--address", "127.0.0.1:0", *arguments, check=False)
@@ -335,6 +338,7 @@ def test_the_port_closes_with_the_command(images: EngineProcess) -> None:
 
 
 @pytest.mark.network
+@pytest.mark.timeout(180)
 def test_images_of_the_catalogue_are_assembled_when_they_are_asked_for(engine: EngineProcess) -> None:
     had = engine.text("images", "-q", "tare.local/distroless/static:12")
     try:
@@ -359,25 +363,19 @@ def test_images_of_the_catalogue_are_assembled_when_they_are_asked_for(engine: E
 
 
 def _check_platforms(engine: EngineProcess) -> None:
-    """An index whose other image has no name here, and goes with the registry."""
+    """A name that stands for two platforms is an index."""
     before = _image_id(engine, "tare.local/distroless/static:12")
     with ServedRegistry(engine, "--platform", "linux/amd64", "--platform", "arm64") as registry:
         index = registry.ask("/v2/distroless/static/manifests/12")
         platforms = {entry["platform"]["architecture"]: entry["digest"] for entry in index.document["manifests"]}
         assert set(platforms) == {"amd64", "arm64"}
-        assert (
-            registry.ask(f"/v2/distroless/static/manifests/{index.headers['Docker-Content-Digest']}").body == index.body
-        )
+        digest = index.headers["Docker-Content-Digest"]
+        assert registry.ask(f"/v2/distroless/static/manifests/{digest}").body == index.body
         address = f"docker://{registry.address}/distroless/static:12"
         shown = json.loads(skopeo("inspect", "--tls-verify=false", "--override-arch=arm64", address).stdout)
         assert shown["Architecture"] == "arm64"
         alone = registry.ask("/v2/distroless/static/manifests/12", Accept=OCI)
         assert alone.headers["Docker-Content-Digest"] == platforms["amd64"]
-        other = registry.ask(f"/v2/distroless/static/manifests/{platforms['arm64']}").document["config"]["digest"]
-        assert _image_id(engine, other)
         assert _image_id(engine, "tare.local/distroless/static:12") == before
-        with watching(engine.data_root / "blobs" / "sha256", IN_DELETE) as events:
-            assert registry.end() == 0
-            while (engine.data_root / "blobs" / "sha256" / other.partition(":")[2]).exists():
-                events.wait()
-    assert engine.docker("image", "inspect", other, check=False).returncode == 1
+    with ServedRegistry(engine, "--no-virtual") as registry:
+        assert registry.ask("/v2/distroless/static/manifests/12").body == index.body, "and stands for both here, too"

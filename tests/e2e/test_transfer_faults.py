@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,6 +250,23 @@ def test_a_pull_ends_with_its_client(host: EngineProcess, registry: FaultyRegist
     assert state(host) == before
 
 
+def test_what_a_registry_claims_of_layers_that_are_here_is_not_believed(
+    host: EngineProcess, registry: FaultyRegistry
+) -> None:
+    """A manifest that names other blobs for an image that is here must not come into what is pushed later."""
+    manifest = registry.put_image("test/app:1", [GOOD, BIG])
+    names = [f"{registry.address}/test/app:1", f"{registry.address}/other/app:1"]
+    claimed = [layer | {"digest": NOWHERE} for layer in manifest["layers"]]
+    registry.put_manifest("other/app:1", OCI_MANIFEST, manifest | {"layers": claimed})
+    for name in names:
+        host.docker("pull", "-q", name)
+    with contextlib.closing(sqlite3.connect(f"file:{host.data_root}/tare.db?mode=ro", uri=True)) as database:
+        query = "SELECT DISTINCT repository, digest FROM layer_blobs WHERE repository LIKE ?"
+        known = set(database.execute(query, (f"{registry.address}/%",)).fetchall())
+    assert known == {(names[0].rpartition(":")[0], layer["digest"]) for layer in manifest["layers"]}
+    host.docker("rmi", *names)
+
+
 def test_an_image_for_another_platform_is_pulled_with_a_warning(host: EngineProcess, registry: FaultyRegistry) -> None:
     registry.put_image("test/app:1", [GOOD], config={"architecture": "arm64"})
     name = f"{registry.address}/test/app:1"
@@ -258,7 +278,7 @@ def test_an_image_for_another_platform_is_pulled_with_a_warning(host: EngineProc
     host.docker("rmi", name)
 
 
-def test_the_image_for_a_platform_is_chosen(host: EngineProcess, registry: FaultyRegistry) -> None:
+def test_the_image_for_a_platform_is_chosen(host: EngineProcess, registry: FaultyRegistry, tmp_path: Path) -> None:
     entries = []
     for architecture in ("amd64", "arm64"):
         manifest = registry.put_image(f"test/app:{architecture}", [GOOD], config={"architecture": architecture})
@@ -273,4 +293,11 @@ def test_the_image_for_a_platform_is_chosen(host: EngineProcess, registry: Fault
         assert host.text("inspect", "-f", "{{.Os}}/{{.Architecture}} {{.RepoDigests}}", name) == (
             f"{platform} [{registry.address}/test/app@{digest}]"
         )
-    host.docker("rmi", "-f", *host.text("images", "-aq", "--no-trunc", f"{registry.address}/test/app").split())
+    ids = host.text("images", "-aq", "--no-trunc", f"{registry.address}/test/app").split()
+    host.docker("rmi", "-f", *ids)
+
+    host.docker("pull", "-q", name)  # a build for the other platform gets the other image
+    (tmp_path / "Dockerfile").write_text(f"FROM --platform=linux/arm64 {name}\nLABEL a=b\n")
+    built = host.text("build", "-q", str(tmp_path))
+    assert host.text("inspect", "-f", "{{.Architecture}}", built) == "arm64"
+    host.docker("rmi", "-f", built, *ids)

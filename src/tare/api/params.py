@@ -101,10 +101,10 @@ def platforms(query: MultiMapping[str], name: str = "platform") -> list[Platform
 
 def platform(query: MultiMapping[str]) -> Platform | None:
     """The one platform of the query, if there is one; see :func:`platforms`."""
-    found = platforms(query)
-    if len(found) > 1:
+    texts = [text for text in query.getall("platform", []) if text]
+    if len(texts) > 1:
         raise InvalidArgument("multiple platform parameters not supported")
-    return found[0] if found else None
+    return _platform(texts[0]) if texts else None
 
 
 def _platform(text: str) -> Platform:

@@ -13,7 +13,7 @@ class SingleFlight(Generic[T]):
     """Callers with one key share one running operation and its result or error.
 
     A caller that is cancelled leaves the operation running for the others; when the last one has left, the operation
-    is cancelled too.
+    is cancelled too, and has ended when that caller goes on: nothing is under way behind its back.
     """
 
     def __init__(self) -> None:
@@ -39,6 +39,7 @@ class SingleFlight(Generic[T]):
                     # Forgotten at once: whoever asks while it is dying starts a new one.
                     del self._tasks[key], self._waiters[key]
                     task.cancel()
+                    await asyncio.wait([task])
 
     def _forget(self, key: str, task: asyncio.Task[T]) -> None:
         if self._tasks.get(key) is task:

@@ -84,13 +84,6 @@ class DebianCatalogue:
         done = await self._flights.do(f"{reference} {platform}", lambda: self._assemble(order, progress))
         return done.image
 
-    async def assemble_nameless(
-        self, reference: Reference, platform: Platform, progress: Progress, *, lease: str
-    ) -> Digest:
-        """As :meth:`assemble`, but without a tag: the name stays with the image that has it. ``lease`` holds it."""
-        order = replace(order_of_reference(reference, platform), reference=None)
-        return (await self._held(order, progress, lease)).image
-
     async def assemble_packages(
         self, assembly: Assembly, platform: Platform, progress: Progress, *, lease: str
     ) -> Assembled:
@@ -103,10 +96,6 @@ class DebianCatalogue:
         order = order_of_assembly(assembly, platform)
         if order.pins is not None:
             check_pins(order.pins, order.architecture)
-        return await self._held(order, progress, lease)
-
-    async def _held(self, order: Order, progress: Progress, lease: str) -> Assembled:
-        """The image without a name, held by ``lease``."""
         while True:
             done = await self._flights.do(_identity(order), lambda: self._assemble(order, progress))
             await self._store.leases.add(lease, "image", str(done.image))

@@ -26,12 +26,16 @@ from tare.store.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRequest:
-    """What to make; ``changes`` is laid over the container's own configuration. ``pause`` freezes it meanwhile."""
+    """What to make; ``changes`` is laid over the container's own configuration. ``pause`` freezes it meanwhile.
+
+    ``replacing``: ``changes`` is a configuration of its own, whose variables come before those of the container.
+    """
 
     name: Reference | None = None
     author: str = ""
     comment: str = ""
     changes: ExecutionConfig = field(default_factory=ExecutionConfig)
+    replacing: bool = False
     pause: bool = True
 
 
@@ -112,7 +116,7 @@ def _document(parent: ImageConfig, container: Container, request: CommitRequest,
         variant=parent.variant,
         created=moment,
         author=request.author,
-        config=merge(execution_config(container.config), request.changes),
+        config=merge(execution_config(container.config), request.changes, leading=request.replacing),
         rootfs=RootFS(diff_ids=layers),
         history=[*parent.history, step],
     )
@@ -137,10 +141,13 @@ def execution_config(config: ContainerConfig) -> ExecutionConfig:
     )
 
 
-def merge(base: ExecutionConfig, changes: ExecutionConfig) -> ExecutionConfig:
-    """``base`` after Dockerfile instructions that gave ``changes``; an entrypoint without a command drops that."""
-    named = {item.partition("=")[0]: item for item in base.env or []}
-    named |= {item.partition("=")[0]: item for item in changes.env or []}
+def merge(base: ExecutionConfig, changes: ExecutionConfig, *, leading: bool = False) -> ExecutionConfig:
+    """``base`` after Dockerfile instructions that gave ``changes``; an entrypoint without a command drops that.
+
+    With ``leading`` the variables of ``changes`` come first.
+    """
+    known, given = ({item.partition("=")[0]: item for item in one.env or []} for one in (base, changes))
+    named = given | {name: item for name, item in known.items() if name not in given} if leading else known | given
     directory = changes.working_dir and posixpath.normpath(posixpath.join(base.working_dir or "/", changes.working_dir))
     return ExecutionConfig(
         user=changes.user or base.user,

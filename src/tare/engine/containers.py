@@ -273,8 +273,8 @@ class Containers:
 
     async def _ancestors(self, names: Iterable[str]) -> set[str]:
         """The IDs of the images with these names, and of those that were committed from them."""
-        found = await self._store.images.ids(names)
-        return {str(one) for one in descendants(found.values(), parents(await self._store.images.list()))}
+        found = set().union(*(await self._store.images.ids(names)).values())
+        return {str(one) for one in descendants(found, parents(await self._store.images.list()))}
 
     async def image_names(self, containers: Sequence[Container]) -> dict[str, str]:
         """What listings call the containers' images, by container: what they were made of, or its ID once that is
@@ -282,7 +282,7 @@ class Containers:
         """
         known = await self._store.images.ids(item.image_name for item in containers)
         return {
-            item.id: item.image_name if str(known.get(item.image_name)) == item.image_id else item.image_id
+            item.id: item.image_name if item.image_id in map(str, known.get(item.image_name, ())) else item.image_id
             for item in containers
         }
 

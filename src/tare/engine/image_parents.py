@@ -48,3 +48,23 @@ def descendants(ancestors: Iterable[Digest], parents_of: Mapping[Digest, Digest]
                 found.add(child)
                 grey.append(child)
     return found
+
+
+class Family:
+    """Who comes from whom among some images, while one after the other is removed."""
+
+    def __init__(self, images: Sequence[Image]) -> None:
+        self._parents = parents(images)
+
+    def parent(self, image: Digest) -> Digest | None:
+        """What the image was committed from."""
+        return self._parents.get(image)
+
+    @property
+    def parents(self) -> set[Digest]:
+        """The images from which others were committed."""
+        return set(self._parents.values())
+
+    def forget(self, image: Digest) -> None:
+        """The image is gone."""
+        self._parents.pop(image, None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from tare.engine.events import Events
 from tare.engine.image_filters import select_for_prune
-from tare.engine.image_parents import parents
+from tare.engine.image_parents import Family
 from tare.engine.image_platforms import find
 from tare.engine.records import ContainerRecords
 from tare.engine.requests import Filters
@@ -77,20 +77,24 @@ class ImageRemoval:
             records.extend(record for record in found if record not in records)  # the name is the same
         return records
 
-    async def _remove_image(self, image: Image, *, force: bool, prune: bool) -> Records:
+    async def _remove_image(self, image: Image, *, force: bool, prune: bool, family: Family | None = None) -> Records:
         records: Records = []
-        await self._check(image, force=force, several=not _is_single(_names(image)))
+        family = family or Family(await self._store.images.related(image))
+        await self._check(image, family, force=force, several=not _is_single(_names(image)))
         await self._untag(image, _names(image), records)
         image = await self._store.images.get(image.id, damaged=True)
-        await self._delete(image, records, prune=prune, quiet=False, force=force)
+        await self._delete(image, family, records, prune=prune, quiet=False, force=force)
         return records
 
-    async def _remove_name(self, image: Image, name: Reference, *, force: bool, prune: bool) -> Records:
+    async def _remove_name(
+        self, image: Image, name: Reference, *, force: bool, prune: bool, family: Family | None = None
+    ) -> Records:
         records: Records = []
         await self._untag(image, _going(image, name), records)
         image = await self._store.images.get(image.id, damaged=True)
         if not _names(image):
-            await self._delete(image, records, prune=prune, quiet=True, force=force)
+            family = family or Family(await self._store.images.related(image))
+            await self._delete(image, family, records, prune=prune, quiet=True, force=force)
         return records
 
     async def prune(self, filters: Filters) -> tuple[Records, int]:
@@ -103,16 +107,17 @@ class ImageRemoval:
         before = await self._store.layers.sizes()
         doomed: set[str] = set()
         images = await self._store.images.list()
-        for image in select_for_prune(images, filters, time.time(), set(parents(images).values())):
+        family = Family(images)
+        for image in select_for_prune(images, filters, time.time(), family.parents):
             if await self.users(image):
                 continue
             try:
                 if len(names := _names(image)) > 1:
                     for name in names:
                         if name in _names(await self._store.images.get(image.id)):  # digests go with their last tag
-                            records.extend(await self._remove_name(image, name, force=False, prune=True))
+                            records.extend(await self._remove_name(image, name, force=False, prune=True, family=family))
                 else:
-                    records.extend(await self._remove_image(image, force=False, prune=True))
+                    records.extend(await self._remove_image(image, force=False, prune=True, family=family))
             except (Conflict, NotFound):
                 continue  # a container took it meanwhile, or somebody removed it
             doomed.update(image.config.rootfs.diff_ids)
@@ -137,10 +142,10 @@ class ImageRemoval:
             attributes = {**(image.config.config.labels or {}), "name": str(image.id)}
             self._events.publish("image", "untag", str(image.id), attributes)
 
-    async def _check(self, image: Image, *, force: bool, several: bool) -> None:
+    async def _check(self, image: Image, family: Family, *, force: bool, several: bool) -> None:
         """Raises Conflict in Docker's order of reasons; the last two only where nothing is forced."""
         shown = short_id(str(image.id))
-        if image.id in parents(await self._store.images.list()).values():
+        if image.id in family.parents:
             raise Conflict(
                 f"conflict: unable to delete {shown} (cannot be forced) - image has dependent child images",
                 hint="remove the images that were committed from it, or take its names away one by one",
@@ -170,13 +175,14 @@ class ImageRemoval:
                 code="image-in-use",
             )
 
-    async def _delete(self, image: Image, records: Records, *, prune: bool, quiet: bool, force: bool) -> None:
+    async def _delete(
+        self, image: Image, family: Family, records: Records, *, prune: bool, quiet: bool, force: bool
+    ) -> None:
         """Remove an image without a name, with its layers and parents; ``quiet`` lets it be where it is needed."""
         try:
-            await self._check(image, force=force, several=True)
+            await self._check(image, family, force=force, several=True)
             if await self.users(image):
                 return
-            ancestry = parents(await self._store.images.list())
             await self._store.images.remove(image.id)
         except Conflict:
             if quiet:
@@ -189,11 +195,12 @@ class ImageRemoval:
         left = await self._store.layers.sizes()
         layers = _chains(image.config.rootfs.diff_ids)
         records.extend({"Deleted": chain} for chain, diff_id in layers if diff_id not in left)
-        parent = ancestry.get(image.id)
+        parent = family.parent(image.id)
+        family.forget(image.id)
         if prune and parent is not None:
             above = await self._store.images.get(parent)
             if not _names(above):
-                await self._delete(above, records, prune=True, quiet=True, force=False)
+                await self._delete(above, family, records, prune=True, quiet=True, force=False)
 
 
 def _runs(status: str) -> bool:

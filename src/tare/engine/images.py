@@ -93,7 +93,7 @@ class Images:
 
     async def lineage(self, image: Image) -> list[Image]:
         """The image, the one that it was committed from, and so on, as far as they are here."""
-        images = {one.id: one for one in await self._store.images.list()}
+        images = {one.id: one for one in await self._store.images.related(image)}
         ancestry = parents(list(images.values()))
         line = [image]
         while (parent := ancestry.get(line[-1].id)) is not None:
@@ -181,13 +181,18 @@ class Images:
         progress: BuildProgress | None = None,
         credentials: Credentials | None = None,
     ) -> Image:
-        """The image from the store, else from outside; ``refresh`` asks outside first."""
-        missing = None
+        """The image from the store, else from outside; ``refresh`` asks outside first.
+
+        An image of a registry that is here for another platform is asked for there; it has to do when nobody answers.
+        """
+        missing, here = None, None
         if not refresh:
             try:
-                return await self._store.images.resolve(str(reference), platform)
+                here = await self._store.images.resolve(str(reference), platform)
             except NotFound as error:
                 missing = error
+        if here is not None and (here.platform.satisfies(platform) or not here.digests):
+            return here
         tell = progress or (lambda *_: None)
 
         def told(message: dict[str, Any]) -> None:
@@ -201,13 +206,11 @@ class Images:
         try:
             return await self._pulls.pull(reference, platform, credentials=credentials, tell=told)
         except Unavailable as error:
+            if here is not None:
+                return here
             if missing is None or error.code != "registry-not-configured":
                 raise
             raise NotFound(f"{missing.message}, and {error.message}", hint=error.hint, code=error.code) from error
-
-    async def assemble_nameless(self, reference: Reference, platform: Platform, *, lease: str) -> Digest:
-        """An image of ``tare.local`` that gets no name, held by ``lease``: see ``DebianCatalogue``."""
-        return await self._catalogue.assemble_nameless(reference, platform, lambda *_: None, lease=lease)
 
     async def assemble_packages(
         self, assembly: Assembly, platform: Platform, progress: Callable[[str, str], None], *, lease: str
@@ -277,4 +280,4 @@ class Images:
 
     async def parent(self, image: Image) -> str:
         """The ID of the image that it was committed from, empty where there is none or it is gone."""
-        return str(parents(await self._store.images.list()).get(image.id, ""))
+        return str(parents(await self._store.images.related(image)).get(image.id, ""))

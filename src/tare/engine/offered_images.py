@@ -17,7 +17,7 @@ from tare.model import Digest, Platform, Reference
 from tare.oci.image import Manifest
 from tare.registry.manifests import RawManifest, parse
 from tare.registry.server.documents import Accepted, Document, Form, LayerForm, index, manifest
-from tare.registry.server.handling import Blob
+from tare.registry.server.files import Blob
 from tare.registry.server.layer_forms import LayerForms
 from tare.registry.server.names import Repository, names_of
 from tare.store.images import Image
@@ -63,12 +63,11 @@ class OfferedImages:
         self._holds = ImageHolds(store)
         self._parts: OrderedDict[Digest, _Parts] = OrderedDict()
         self._indexes: OrderedDict[Digest, tuple[Document, tuple[Digest, ...]]] = OrderedDict()
-        self._catalogue = OfferedCatalogue(store, images, platforms)
+        self._catalogue = OfferedCatalogue(images, platforms)
 
     async def close(self) -> None:
         """Let go of what clients were fetching."""
         await self._holds.close()
-        await self._catalogue.close()
 
     async def repositories(self) -> list[str]:
         """The names of all repositories, sorted; an image may be in several."""
@@ -104,7 +103,7 @@ class OfferedImages:
             images = {own: images[own]}
         async with AsyncExitStack() as stack:
             documents: dict[Platform, Document] = {}
-            for platform, image in images.items():
+            for platform, image in sorted(images.items(), key=lambda one: str(one[0])):
                 found = await stack.enter_async_context(self._holds.using(image, repository.name))
                 document = (await self._take_apart(found)).documents.get(accept.form)
                 if document is None:
@@ -185,22 +184,22 @@ class OfferedImages:
 
     async def _find(self, repository: Repository, tag: str) -> dict[Platform, Digest]:
         """What a tag names, by platform; assembled when it is of ``tare.local`` and not up to date."""
-        fitting = [
-            (rank, reference, image)
-            for reference, image in await self._named()
-            if reference.tag == tag and (rank := repository.rank(reference)) is not None
-        ]
-        best = min(fitting, key=lambda one: (one[0], str(one[1])), default=None)
-        if best is not None and not (best[1].is_virtual and self._virtual):
-            return {Platform.host(): best[2]}
-        virtual = best[1] if best is not None else self._virtual_reference(repository, tag)
-        if virtual is None:
+        fitting: dict[Reference, int] = {}
+        for reference, _ in await self._named():
+            if reference.tag == tag and (rank := repository.rank(reference)) is not None:
+                fitting[reference] = rank
+        best = min(fitting, key=lambda one: (fitting[one], str(one)), default=None)
+        images = {image.platform: image.id for image in await self._store.images.named(best)} if best else {}
+        if images and best is not None and not (best.is_virtual and self._virtual):
+            return images
+        virtual = best if best is not None else self._virtual_reference(repository, tag)
+        if virtual is None or not (virtual.is_virtual and self._virtual):
             raise NotFound(
                 f"{repository.name}:{tag} is not here",
                 hint="tags/list and _catalog tell what is",
                 code="MANIFEST_UNKNOWN",
             )
-        return await self._catalogue.get(virtual, best[2] if best is not None else None)
+        return await self._catalogue.get(virtual, images)
 
     def _virtual_reference(self, repository: Repository, tag: str) -> Reference | None:
         reference = repository.virtual(tag)
@@ -229,8 +228,8 @@ class OfferedImages:
         try:
             found = await self._store.images.get(image)
             layers = [await self._forms.known(diff_id) for diff_id in found.diff_ids]
-        except NotFound:
-            return None  # it went in this moment
+        except (NotFound, DataCorrupt):
+            return None  # it went in this moment, or is damaged: the others are there all the same
         known = [layer for layer in layers if layer is not None]
         return await self._join(found, known) if len(known) == len(layers) else None
 

@@ -67,7 +67,7 @@ class _Layers:
 
     async def get(self, job: _Job, blob: Descriptor, diff_id: Digest) -> None:
         """Have the layer, held by the job's lease. Raises what the registry says, DataCorrupt, Exhausted."""
-        key = f"{job.reference.name} {diff_id}"
+        key = f"{job.reference.name} {blob.digest} {diff_id}"
         async with self._transfer(key, blob) as transfer:
             with transfer.told(job.tell):
                 while not await self._store.layers.hold_whole(diff_id, job.lease):
@@ -99,6 +99,7 @@ class _Layers:
                 except (DataCorrupt, InvalidArgument):
                     await repository.discard(Digest.parse(blob.digest))  # no attempt would be better
                     raise
+            await self._store.layer_blobs.add((diff_id, blob_of(blob, repository.name.name)))
 
     @asynccontextmanager
     async def _transfer(self, key: str, blob: Descriptor) -> AsyncIterator[Transfer]:
@@ -178,6 +179,11 @@ class Pulls:
             if not (await self._name_known(job, config) and await self._store.is_whole(config)):
                 await self._create(job, manifest)
             image = await self._store.images.get(config)
+            # what was not transferred is the registry's word only
+            forms = zip(image.diff_ids, manifest.layers, strict=False)
+            await self._store.layer_blobs.confirm(
+                *((diff_id, blob_of(blob, reference.name)) for diff_id, blob in forms)
+            )
         tell({"status": f"Digest: {top.digest}"})
         labels = image.config.config.labels or {}
         self._events.publish("image", "pull", reference.familiar(), {**labels, "name": reference.familiar_name})
@@ -215,8 +221,6 @@ class Pulls:
         layers = list(zip(diff_ids, manifest.layers, strict=True))
         await self._get_layers(job, layers)
         await self._store.images.create_from(document, tag=job.tag, known_as=job.known_as)
-        forms = ((diff_id, blob_of(blob, job.known_as.repository)) for diff_id, blob in layers)
-        await self._store.layer_blobs.add(*forms)
         for digest in {blob.digest for blob in (manifest.config, *manifest.layers)}:
             await self._layers.forget(job.repository, digest)
 

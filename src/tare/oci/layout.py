@@ -66,13 +66,6 @@ def platform_of(document: Mapping[str, Any] | None) -> Platform | None:
     return Platform(*(text if isinstance(text, str) else "" for text in texts))
 
 
-def is_for(platform: Platform, wanted: Platform) -> bool:
-    """Whether what is made for ``platform`` is what is wanted; a variant counts where one is asked for."""
-    same = (platform.os, platform.architecture) == (wanted.os, wanted.architecture)
-    implied = "v8" if platform.architecture == "arm64" else ""
-    return same and wanted.variant in ("", platform.variant or implied)
-
-
 def is_attestation(descriptor: Descriptor) -> bool:
     """Whether it describes an image beside it and is none itself (BuildKit: platform ``unknown/unknown``)."""
     platform = platform_of(descriptor.platform)
@@ -86,7 +79,7 @@ def choose(manifests: Sequence[Descriptor], wanted: Platform) -> tuple[Descripto
     others: list[Platform] = []
     for item in images:
         platform = platform_of(item.platform)
-        if found is None and (platform is None or is_for(platform, wanted)):
+        if found is None and (platform is None or platform.satisfies(wanted)):
             found = item
         elif platform is not None:
             others.append(platform)

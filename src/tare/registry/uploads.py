@@ -143,10 +143,15 @@ class Uploader:
                 raise
             self._chunk, self._location = 0, ""
             raise Interrupted(refusal.error()) from refusal
-        self._move(min(reached, self._source.size))
+        end = begin + length
+        self._move(reached if begin < reached < end else end)  # what makes no sense is ignored: the digest decides
         if self._offset > self._best:
             self._best = self._offset
             self._attempts.progressed()
+        if self._offset < end:
+            raise Interrupted(
+                DataCorrupt(f"{self._source.digest}: the registry takes less than it is sent", code="upload-short")
+            )
 
     async def _finish(self) -> None:
         self._finishing = True
@@ -205,12 +210,12 @@ def next_location(response: ClientResponse, otherwise: str = "") -> str:
 
 
 def _received(response: ClientResponse, otherwise: int) -> int:
-    """The bytes that the header ``Range`` (``0-<last>``) says are there; registries say ``0-0`` for one and none."""
+    """The bytes that the header ``Range`` (``0-<last>``) says are there; ``0-0`` says nothing: lazy servers send it."""
     match = _RANGE.fullmatch(response.headers.get("Range", "").strip())
     if match is None:
         return otherwise
     last = int(match[1])
-    return last + 1 if last else min(otherwise, 1)
+    return last + 1 if last else otherwise
 
 
 class _Positioned:

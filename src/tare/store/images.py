@@ -259,29 +259,48 @@ class ImageStore:
 
         return await self._db.read(query)
 
-    async def ids(self, names: Iterable[str]) -> dict[str, Digest]:
-        """The IDs of the images that these names stand for, as :meth:`resolve` has it; what names none is left out."""
+    async def ids(self, names: Iterable[str]) -> dict[str, set[Digest]]:
+        """The IDs of all images that each of these names stands for; what names none is left out."""
 
-        def look(connection: sqlite3.Connection) -> dict[str, Digest]:
+        def look(connection: sqlite3.Connection) -> dict[str, set[Digest]]:
             found = {}
             for name in set(names):
                 try:
-                    found[name] = _resolve(connection, name)[0].id
+                    found[name] = {row.id for row in _resolve(connection, name)}
                 except (NotFound, InvalidArgument, Conflict):
                     continue
             return found
 
         return await self._db.read(look)
 
-    async def list(self) -> list[Image]:
-        """All images, newest first; without those whose configuration is damaged, which must not hide the others."""
+    async def related(self, image: Image) -> list[Image]:
+        """All images whose bottom layer is the image's, and those without layers: its parents and children are here."""
+        if not image.diff_ids:
+            return await self.list()
+
+        def look(connection: sqlite3.Connection) -> list[_Row]:
+            found = connection.execute(
+                "SELECT image FROM image_layers WHERE position = 0 AND diff_id = ?"
+                " UNION SELECT id FROM images WHERE id NOT IN (SELECT image FROM image_layers)",
+                (str(image.diff_ids[0]),),
+            ).fetchall()
+            wanted = {key for (key,) in found}
+            return [row for row in _rows(connection, "%") if str(row.id) in wanted]
+
+        return await self._load_whole(await self._db.read(look))
+
+    async def _load_whole(self, rows: Iterable[_Row]) -> list[Image]:
         found = []
-        for row in await self._db.read(lambda connection: _rows(connection, "%")):
+        for row in rows:
             try:
                 found.append(await self._load(row))
             except (NotFound, DataCorrupt) as error:
                 logger.warning("image %s is left out: %s; see `tare fsck`", row.id, error)
         return found
+
+    async def list(self) -> list[Image]:
+        """All images, newest first; without those whose configuration is damaged, which must not hide the others."""
+        return await self._load_whole(await self._db.read(lambda connection: _rows(connection, "%")))
 
     async def remove(self, digest: Digest) -> None:
         """Delete an image and its tags; its layers go with the next collection.

@@ -29,7 +29,6 @@ DIFFERENCES = {
     "run --rm --cpus 1000 differential/busybox:1 true": "more CPUs than there are limit nothing",
     "run --rm cc-image:1 ls /etc": _INIT,
     "run --rm -u nobody differential/busybox:1 true": "what helps follows Docker's words",
-    "rmi cc-image:1": "Docker names each parent image of the same content",
 }
 """Commands that Tare answers otherwise on purpose, and why."""
 

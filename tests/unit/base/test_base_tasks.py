@@ -157,6 +157,8 @@ async def test_a_caller_that_comes_while_the_operation_dies_starts_a_new_one() -
     first.cancel()
     await dying.wait()
     assert await flight.do("k", operation) == "second"
+    await settle()
+    assert not first.done()  # as long as something of it is under way
     may_die.set()
     with pytest.raises(asyncio.CancelledError):
         await first

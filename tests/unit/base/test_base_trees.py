@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from tare.base.trees import remove_tree, scan_directory, try_to_remove_tree
+from tare.kernel import mounts
 from tare.store.usage import disk_usage
 
 
@@ -30,19 +32,48 @@ def tree(tmp_path: Path) -> Path:
     (tmp_path / "kept").write_text("kept")
     (top / "link").symlink_to(tmp_path)
     (top / "a" / "b").mkdir(parents=True)
-    (top / "a" / "a.0").mkdir()
+    (top / "a" / "c").mkdir()
     return top
 
 
-@pytest.mark.parametrize("name", ["a", "n" * 255, "ü" * 100])
-def test_deep_trees_are_deleted_and_links_not_followed(tree: Path, name: str) -> None:
-    (tree / (name[:40] + ".0")).mkdir(exist_ok=True)  # names that the deeper ones get when they are moved up
-    make_deep(tree / "a" / "b", 1500, name)
-    make_deep(tree / "a" / "a.0", 200, name)
+@pytest.mark.parametrize(("name", "levels"), [("a", 1200), ("n" * 255, 100), ("ü" * 100, 70)])
+def test_deep_trees_are_deleted_and_links_not_followed(tree: Path, name: str, levels: int) -> None:
+    make_deep(tree / "a" / "b", levels, name)
+    make_deep(tree / "a" / "c", 70, name)
     used = len(os.listdir("/proc/self/fd"))
     remove_tree(tree)
     assert sorted(os.listdir(tree.parent)) == ["kept"]
     assert len(os.listdir("/proc/self/fd")) == used
+
+
+def test_wide_trees_are_deleted_by_several_threads(tree: Path) -> None:
+    for number in range(100):
+        place = tree / f"d{number % 7}" / f"e{number}"
+        place.mkdir(parents=True)
+        for name in ("x", "y"):
+            (place / name).write_text(name)
+            (place / f"to-{name}").symlink_to(tree.parent / "kept")
+    used, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    remove_tree(tree)
+    assert sorted(os.listdir(tree.parent)) == ["kept"]
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (used, threads)
+
+
+@pytest.mark.root
+def test_what_cannot_go_is_named_and_nothing_stays_open(tree: Path) -> None:
+    for number in range(100):
+        (tree / f"d{number}").mkdir()
+    busy = tree / "d50" / "busy"
+    busy.mkdir()
+    mounts.mount_tmpfs(busy, size=1 << 20)
+    used, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    try:
+        with pytest.raises(OSError, match="busy"):
+            remove_tree(tree)
+    finally:
+        mounts.unmount(busy)
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (used, threads)
+    remove_tree(tree)
 
 
 def test_what_is_no_directory_is_refused(tree: Path) -> None:

@@ -129,7 +129,9 @@ async def test_an_archive_of_an_old_docker(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    "pack", [gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress], ids=str
+    "pack",
+    [gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress],
+    ids=["gzip", "bzip2", "xz", "zstd"],
 )
 async def test_a_compressed_archive(host: Host, pack: Callable[[bytes], bytes]) -> None:
     assert shown(await host.load(pack(tar_of(docker_archive([A], ["app:1"]))))) == [(digest(config([A])), ["app:1"])]
@@ -181,15 +183,46 @@ def several_platforms() -> Layout:
     return made
 
 
-async def test_the_platform_of_an_index(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_platforms_of_an_index(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    (image,) = await host.load(tar_of(several_platforms().all()))
-    assert (image.id, image.others) == (Digest.of(config([A])), (ARM,))
-    assert len(await host.store.layers.sizes()) == 1  # the other one's layer did not stay
+    arm, here = Digest.of(config([B], architecture="arm64")), Digest.of(config([A]))
     (image,) = await host.load(tar_of(several_platforms().all()), platform=Platform("linux", "arm64", "v8"))
-    assert (image.id, image.others) == (Digest.of(config([B], architecture="arm64")), (Platform(),))
-    assert (await host.store.images.resolve("app:1")).id == image.id
-    assert image.renamed == {Reference.parse("app:1"): Digest.of(config([A]))}
+    assert (image.id, image.others) == (arm, (Platform(),))
+    assert len(await host.store.layers.sizes()) == 1  # the other one's layer did not stay
+    loaded = await host.load(tar_of(several_platforms().all()))
+    assert [(image.id, image.others, image.renamed) for image in loaded] == [(arm, (), {}), (here, (), {})]
+    assert (await host.store.images.resolve("app:1")).id == here
+    assert (await host.store.images.resolve("app:1", ARM)).id == arm
+    (image,) = await host.load(tar_of(docker_archive([C], ["app:1"])))
+    assert image.renamed.keys() == {Reference.parse("app:1")}
+    assert [found.id for found in await host.store.images.named(Reference.parse("app:1"))] == [image.id]
+
+
+async def test_saving_several_platforms(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    arm, here = config([B], architecture="arm64"), config([A])
+    await host.load(tar_of(several_platforms().all()))
+    members = await members_of(host, "app:1")
+    assert [(item["Config"], item["RepoTags"]) for item in json.loads(members["manifest.json"])] == [
+        (f"blobs/sha256/{sha(here)}", ["app:1"])
+    ]
+    assert json.loads(members["repositories"]) == {"app": {"1": sha(A)}}
+    (entry,) = json.loads(members["index.json"])["manifests"]
+    assert entry["annotations"]["io.containerd.image.name"] == "docker.io/library/app:1"
+    inner = json.loads(members[f"blobs/sha256/{entry['digest'][7:]}"])
+    assert [item["platform"] for item in inner["manifests"]] == [
+        {"architecture": name, "os": "linux"} for name in ("amd64", "arm64")
+    ]
+    one = await host.save("app:1", platform=ARM)
+    saved = await host.save("app")
+    other = await host_at(tmp_path / "other")
+    try:
+        assert shown(await other.load(saved)) == [(digest(data), ["app:1"]) for data in (here, arm)]
+        assert await other.save("app:1") == saved  # whichever came last
+        await other.store.images.untag(Reference.parse("app:1"), Digest.of(here))
+        assert await other.save("app:1") == one
+    finally:
+        await other.store.close()
 
 
 async def test_a_platform_that_is_not_there(host: Host) -> None:
@@ -214,7 +247,7 @@ async def test_an_index_that_names_more_than_there_is(host: Host) -> None:
     made.name(made.index(images), full="docker.io/library/app:1")
     del made.members[f"blobs/sha256/{images[1]['digest'][7:]}"]
     (image,) = await host.load(tar_of(made.all()))
-    assert (image.id, image.others) == (Digest.of(config([B], architecture="s390x")), ())
+    assert (image.id, image.others) == (Digest.of(config([B], architecture="s390x")), (Platform(),))
 
 
 async def test_two_at_the_same_time(host: Host) -> None:

@@ -87,6 +87,7 @@ async def test_bytes_behind_the_end_of_the_archive_belong_to_it(imports: ImageIm
         (gzip.compress(ROOTFS)[:-200], "damaged gzip stream"),
         (tar(("../../etc/passwd", b"")), "leads outside"),
     ],
+    ids=["no tar", "cut", "cut gzip", "outside"],
 )
 async def test_what_is_no_root_file_system_leaves_nothing(
     imports: ImageImports, store: Store, tmp_path: Path, data: bytes, words: str

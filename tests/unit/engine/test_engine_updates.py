@@ -179,4 +179,5 @@ def test_changes_are_laid_over_a_configuration() -> None:
     assert (changed.cmd, changed.working_dir, changed.user) == (["sh"], "/srv/sub", "app")
     assert (changed.labels, changed.exposed_ports) == ({"k": "v", "l": ""}, {"80/tcp": {}})
     assert merge(base, ExecutionConfig(entrypoint=["/x"])).cmd is None
+    assert merge(base, ExecutionConfig(env=["B=3", "A=2"]), leading=True).env == ["B=3", "A=2", "PATH=/bin"]
     assert merge(base, ExecutionConfig(entrypoint=["/x"], cmd=["y"])).cmd == ["y"]

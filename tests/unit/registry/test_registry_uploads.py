@@ -303,6 +303,37 @@ async def test_a_killed_registry(make_client: ClientMaker) -> None:
         assert path.read_bytes() == blob.data
 
 
+async def test_a_registry_that_always_says_the_same_range(
+    server: HostileRegistry, uploads: Uploads, target: Repository, make_client: ClientMaker
+) -> None:
+    async def lazy(request: web.Request) -> web.StreamResponse:
+        response = await uploads.patch(request)
+        response.headers["Range"] = "0-0"
+        return response
+
+    server.on("PATCH", UPLOADS + "1", lazy)
+    await target.upload_blob(BLOB, nothing)
+    assert uploads.stored == [BLOB.data]
+    assert make_client.clock.pauses == []
+    assert len(server.requests("PATCH")) == 3
+
+
+async def test_a_registry_that_takes_less_than_it_is_sent(
+    server: HostileRegistry, uploads: Uploads, target: Repository, make_client: ClientMaker
+) -> None:
+    async def takes_half(request: web.Request) -> web.StreamResponse:
+        response = await uploads.patch(request)
+        half = len(uploads.received["1"]) - 20_000
+        del uploads.received["1"][half:]
+        response.headers["Range"] = f"0-{half - 1}"
+        return response
+
+    server.on("PATCH", UPLOADS + "1", takes_half, uploads.patch)
+    await target.upload_blob(BLOB, nothing)
+    assert uploads.stored == [BLOB.data]
+    assert len(make_client.clock.pauses) == 1
+
+
 async def test_chunks_as_large_as_the_registry_wants(
     server: HostileRegistry, uploads: Uploads, target: Repository
 ) -> None:

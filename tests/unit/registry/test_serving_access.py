@@ -20,7 +20,8 @@ from tare.cli.registry_serve import line_of
 from tare.errors import Conflict, DataCorrupt, InvalidArgument, Unauthorized
 from tare.model import Digest
 from tare.registry.server import listener, passwords
-from tare.registry.server.handling import Blob, Content, Handling, Visit
+from tare.registry.server.files import Blob
+from tare.registry.server.handling import Content, Handling, Visit
 from tare.registry.server.listener import _BUSY, Address, Listener, _bind, tls_context
 from tare.registry.server.names import Repository
 from tare.registry.server.passwords import Passwords

@@ -35,68 +35,64 @@ class Archive:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.asked: list[str] = []
-        self.error: Exception | None = None
+        self.errors: dict[Platform, Exception] = {}
         self.author = "first"
-
-    async def _make(self, platform: Platform, *, tag: Reference | None) -> Image:
-        self.asked.append(str(platform))
-        await asyncio.sleep(0)
-        if self.error is not None:
-            raise self.error
-        config = ImageConfig(architecture=platform.architecture, os=platform.os, author=self.author)
-        return await self.store.images.get(await self.store.images.create(config, tag=tag))
 
     async def resolve_or_pull(self, reference: Reference, platform: Platform, *, refresh: bool) -> Image:
         assert refresh
-        return await self._make(platform, tag=reference)
+        self.asked.append(str(platform))
+        await asyncio.sleep(0)
+        if platform in self.errors:
+            raise self.errors[platform]
+        config = ImageConfig(architecture=platform.architecture, os=platform.os, author=self.author)
+        image = await self.store.images.create(config)
+        await self.store.images.tag(image, reference, beside=True)
+        return await self.store.images.get(image)
 
-    async def assemble_nameless(self, reference: Reference, platform: Platform, *, lease: str) -> Digest:
-        image = await self._make(platform, tag=None)
-        await self.store.leases.add(lease, "image", str(image.id))
-        return image.id
+    async def present(self) -> dict[Platform, Digest]:
+        return {image.platform: image.id for image in await self.store.images.named(STATIC)}
 
 
 def catalogue(archive: Archive, *platforms: Platform) -> OfferedCatalogue:
-    return OfferedCatalogue(archive.store, cast(Images, archive), platforms)
+    return OfferedCatalogue(cast(Images, archive), platforms)
 
 
 async def test_it_is_assembled_once_in_a_while(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = Archive(store)
     offered = catalogue(archive)
-    both = await asyncio.gather(offered.get(STATIC, None), offered.get(STATIC, None))
-    image = both[0][Platform.host()]
-    assert both[1] == {Platform.host(): image} == await offered.get(STATIC, image)
+    both = await asyncio.gather(offered.get(STATIC, {}), offered.get(STATIC, {}))
+    present = await archive.present()
+    assert list(present) == [Platform.host()] and both[0] == both[1] == present == await offered.get(STATIC, present)
     asked = len(archive.asked)
-    assert await offered.get(STATIC, Digest("0" * 64)) == {Platform.host(): image}, "replaced meanwhile"
-    await offered.get(STATIC, None)
+    assert await offered.get(STATIC, {Platform.host(): Digest("0" * 64)}) == present, "replaced meanwhile"
+    assert await offered.get(STATIC, {}) == present, "removed meanwhile"
     assert len(archive.asked) == asked + 2
     monkeypatch.setattr(offered_catalogue, "FRESH_SECONDS", 0.0)
     archive.author = "second"
-    assert (await offered.get(STATIC, image))[Platform.host()] != image
+    assert await offered.get(STATIC, present) == await archive.present() != present
 
 
 async def test_what_is_here_is_served_when_the_archive_is_away(store: Store) -> None:
-    archive = Archive(store)
-    archive.error = Unavailable("no route")
+    archive, here = Archive(store), {Platform.host(): Digest("0" * 64)}
+    archive.errors[Platform.host()] = Unavailable("no route")
     offered = catalogue(archive)
-    assert await offered.get(STATIC, Digest("0" * 64)) == {Platform.host(): Digest("0" * 64)}
+    assert await offered.get(STATIC, here) == here
     with pytest.raises(Unavailable):
-        await offered.get(STATIC, None)
-    archive.error = Conflict("packages contradict each other")
+        await offered.get(STATIC, {})
+    archive.errors[Platform.host()] = Conflict("packages contradict each other")
     with pytest.raises(Conflict):
-        await offered.get(STATIC, Digest("0" * 64))
-    archive.error = Unsupported("Debian has no packages for plan9/amd64")
+        await offered.get(STATIC, here)
+    archive.errors[Platform.host()] = Unsupported("Debian has no packages for plan9/amd64")
     with pytest.raises(NotFound) as raised:
-        await offered.get(STATIC, None)
+        await offered.get(STATIC, {})
     assert raised.value.code == "MANIFEST_UNKNOWN"
 
 
-async def test_images_for_other_platforms_go_unless_somebody_named_them(store: Store) -> None:
+async def test_images_for_several_platforms(store: Store) -> None:
     archive = Archive(store)
+    archive.errors[Platform("linux", "s390x")] = Unsupported("Debian has no packages for it")
     offered = catalogue(archive, Platform.host(), OTHER, Platform("linux", "s390x"))
-    images = await offered.get(STATIC, None)
-    assert list(images) == [Platform.host(), OTHER, Platform("linux", "s390x")]
-    await store.images.tag(images[OTHER], Reference.parse("kept:1"))
-    await offered.close()
-    assert {image.id for image in await store.images.list()} == {images[Platform.host()], images[OTHER]}
-    await offered.close()
+    images = await offered.get(STATIC, {})
+    assert list(images) == [Platform.host(), OTHER] and images == await archive.present()
+    old = {Platform("linux", "arm64"): Digest("1" * 64)}
+    assert await offered.get(STATIC, {**old, **images}) == {**old, **images}, "what the name stands for here stays in"

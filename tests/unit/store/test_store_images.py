@@ -312,3 +312,24 @@ async def test_opening_deletes_what_a_crash_left(tmp_path: Path) -> None:
 async def test_one_engine_at_a_time(store: Store) -> None:
     with pytest.raises(Conflict, match="another engine"):
         await Store.open(store.root)
+
+
+async def test_related_images_have_the_same_bottom_layer_or_none(store: Store) -> None:
+    one, two, three = [await layer(store, text) for text in ("one", "two", "three")]
+    ids = [
+        await store.images.create(ImageConfig(architecture="amd64", os="linux", author=f"{number}", rootfs=rootfs))
+        for number, rootfs in enumerate(
+            RootFS(diff_ids=[str(diff_id) for diff_id in stack])
+            for stack in ([one], [one, two], [two, one], [], [three, two])
+        )
+    ]
+    loaded = [await store.images.get(identifier) for identifier in ids]
+    assert {image.id for image in await store.images.related(loaded[1])} == {ids[0], ids[1], ids[3]}
+    assert {image.id for image in await store.images.related(loaded[2])} == {ids[2], ids[3]}
+    assert {image.id for image in await store.images.related(loaded[3])} == set(ids)
+
+
+async def test_ids_of_names(store: Store) -> None:
+    image = await store.images.create(ImageConfig(architecture="amd64", os="linux"), tag=Reference.parse("a:1"))
+    found = await store.images.ids(["a:1", "a", "BAD NAME", "", str(image), image.hex[:8], "docker.io/library/a:1"])
+    assert found == {"a:1": {image}, str(image): {image}, image.hex[:8]: {image}, "docker.io/library/a:1": {image}}

@@ -75,6 +75,7 @@ async def commit(request: web.Request) -> web.StreamResponse:
             author=query.get("author", ""),
             comment=query.get("comment", ""),
             changes=merge(config, changed),
+            replacing=bool(document),
             pause=params.flag(query, "pause", default=True),
         ),
     )

@@ -29,7 +29,7 @@ async def load(request: web.Request) -> web.StreamResponse:
         platform=platform,
         progress=None if params.flag(request.query, "quiet") else stream.report,
     )
-    return await stream.run(loading, lambda images: [line for image in images for line in _lines(image)] or [{}])
+    return await stream.run(loading, lambda images: _lines(images) or [{}])
 
 
 @cancellable
@@ -49,21 +49,23 @@ async def _save(request: web.Request, names: list[str]) -> web.StreamResponse:
     return await send_tar(request, pieces, {})
 
 
-def _lines(image: LoadedImage) -> list[dict[str, Any]]:
-    """What Docker says of a loaded image; the platforms that were left out are Tare's addition."""
+def _lines(images: list[LoadedImage]) -> list[dict[str, Any]]:
+    """What Docker says of loaded images; the platforms that were left out are Tare's addition."""
     lines = []
-    for name in image.names:
-        if (before := image.renamed.get(name)) is not None:
-            lines.append(
-                f"The image {name.familiar()} already exists, renaming the old one with ID {before} to empty string"
-            )
-        lines.append(f"Loaded image: {name.familiar()}")
-    if not image.names:
-        lines.append(f"Loaded image ID: {image.id}")
-    if image.others:
-        others = ", ".join(str(platform) for platform in image.others)
-        lines.append(f"Not loaded, as they are for other platforms: {others}")
-    return [{"stream": f"{line}\n"} for line in lines]
+    for image in images:
+        for name in image.names:
+            if (before := image.renamed.get(name)) is not None:
+                lines.append(
+                    f"The image {name.familiar()} already exists, renaming the old one with ID {before} to empty string"
+                )
+            lines.append(f"Loaded image: {name.familiar()}")
+        if not image.names:
+            lines.append(f"Loaded image ID: {image.id}")
+        if image.others:
+            others = ", ".join(str(platform) for platform in image.others)
+            lines.append(f"Not loaded, as they are for other platforms: {others}")
+    # images for several platforms have a name together, which is told once
+    return [{"stream": f"{line}\n"} for line in dict.fromkeys(lines)]
 
 
 def _platform(request: web.Request) -> Platform | None:

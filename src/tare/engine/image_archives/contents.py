@@ -47,8 +47,9 @@ class FoundImage:
 def read_images(received: Received, platform: Platform | None) -> list[FoundImage]:
     """The images of an archive, each with layers that match its configuration; blocks.
 
-    Of several platforms of one name it is ``platform``, else the host's. Raises DataCorrupt for what is missing or does
-    not match, InvalidArgument for names, Unsupported for what is no image of Linux, NotFound for the platform.
+    Of several platforms of one name all are read, or only the one for ``platform``. Raises DataCorrupt for what is
+    missing or does not match, InvalidArgument for names, Unsupported for what is no image of Linux, NotFound for the
+    platform.
     """
     docker = _optional(received, layout.DOCKER_MANIFEST_FILE)
     index = _optional(received, layout.INDEX_FILE)
@@ -112,45 +113,44 @@ class _Reader:
         """The images of an OCI layout; one that several descriptors name is found once, with all names."""
         index = layout.decode_index(document, layout.INDEX_FILE)
         found: dict[Digest, FoundImage] = {}
-        for group in _groups(index.manifests):
-            chosen, others = self._choose(group)
-            for descriptor in chosen:
-                name = _annotated_name(descriptor)
-                image = self._image(descriptor, (name,) if name else (), others)
-                if image is None:
-                    continue
+        for name, group in _groups(index.manifests):
+            chosen, others = self._choose(self._expanded(group, layout.DEPTH))
+            images = [image for item in chosen if (image := self._image(item, name, others)) is not None]
+            for image in images:
                 known = found.get(image.id)
                 found[image.id] = image if known is None else _joined(known, image)
         return self._some(list(found.values()), bool(index.manifests))
 
-    def _choose(self, group: Sequence[Descriptor]) -> tuple[Sequence[Descriptor], tuple[Platform, ...]]:
-        """Of descriptors with one name: those for several platforms are a choice, as an index is."""
-        if len(group) == 1 or any(item.platform is None for item in group):
-            return [item for item in group if not layout.is_attestation(item)], ()
-        chosen, others = layout.choose(group, self.platform or Platform.host())
-        if chosen is None:
-            self._seen += others
-            return (), ()
-        return (chosen,), tuple(others)
+    def _expanded(self, items: Sequence[Descriptor], depth: int) -> list[Descriptor]:
+        """The manifests that descriptors lead to, through indexes, without what describes other images."""
+        found: list[Descriptor] = []
+        for item in items:
+            if item.media_type in layout.INDEX_TYPES:
+                if not depth:
+                    raise DataCorrupt(f"{item.digest}: too many indexes in indexes", code="archive-damaged")
+                found += self._expanded(layout.decode_index(self._blob(item), item.digest).manifests, depth - 1)
+            elif not layout.is_attestation(item):
+                found.append(item)
+        return found
 
-    def _image(
-        self, descriptor: Descriptor, names: tuple[Reference, ...], others: tuple[Platform, ...]
-    ) -> FoundImage | None:
-        """What a descriptor leads to; None when it is not for the platform that is wanted."""
-        for _ in range(layout.DEPTH):
-            if descriptor.media_type not in layout.INDEX_TYPES:
-                break
-            index = layout.decode_index(self._blob(descriptor), descriptor.digest)
-            images = [item for item in index.manifests if not layout.is_attestation(item)]
-            # An index may name what its writer did not have, as where Docker has pulled one platform.
-            images = [item for item in images if self.received.find(layout.blob_path(item.digest))] or images
-            chosen, rest = layout.choose(images, self.platform or Platform.host())
-            if chosen is None and len(images) == 1 and self.platform is None:
-                chosen, rest = images[0], []  # the only one there is, as of an archive without an index
-            if chosen is None:
-                self._seen += rest
-                return None
-            descriptor, others = chosen, (*others, *rest)
+    def _choose(self, items: Sequence[Descriptor]) -> tuple[list[Descriptor], tuple[Platform, ...]]:
+        """What is loaded of the manifests of one name: all for Linux, or the one for a platform; and the others."""
+        # An index may name what its writer did not have, as where Docker has pulled one platform.
+        present = [item for item in items if self.received.find(layout.blob_path(item.digest))] or items
+        if self.platform is not None and len(items) > 1:
+            one, _ = layout.choose(present, self.platform)
+            chosen = [] if one is None else [one]
+        else:
+            chosen = [item for item in present if _is_linux(item)] or list(present)
+        others = tuple(
+            platform for item in items if item not in chosen and (platform := layout.platform_of(item.platform))
+        )
+        if not chosen:
+            self._seen += others
+        return chosen, others
+
+    def _image(self, descriptor: Descriptor, name: Reference | None, others: tuple[Platform, ...]) -> FoundImage | None:
+        """What the descriptor of a manifest leads to; None when it is not for the platform that is wanted."""
         if descriptor.media_type not in layout.MANIFEST_TYPES:
             raise _unknown_type("manifest", descriptor)
         manifest = _decode(self._blob(descriptor), Manifest, descriptor.digest)
@@ -165,13 +165,13 @@ class _Reader:
             if item.media_type not in layout.LAYER_TYPES:
                 raise _unknown_type("layer", item)
             layers.append((item.digest, self._checked(item)))
-        return FoundImage(data, config, _layers(config, layers), names, others)
+        return FoundImage(data, config, _layers(config, layers), (name,) if name else (), others)
 
     def _wants(self, config: ImageConfig) -> bool:
         if config.os != "linux":
             raise Unsupported(f"cannot load {config.os or 'unknown'} image on linux", code="platform-unsupported")
         own = Platform(config.os, config.architecture, config.variant)
-        if self.platform is None or layout.is_for(own, self.platform):
+        if self.platform is None or own.satisfies(self.platform):
             return True
         self._seen.append(own)
         return False
@@ -179,11 +179,9 @@ class _Reader:
     def _some(self, found: list[FoundImage], expected: bool) -> list[FoundImage]:
         if found or not expected:
             return found
-        wanted = self.platform or Platform.host()
         names = ", ".join(dict.fromkeys(str(platform) for platform in self._seen)) or "none"
-        raise NotFound(
-            f"no suitable image found for platform {wanted}", hint=f"the archive has {names}", code="platform-missing"
-        )
+        text = f"no suitable image found for platform {self.platform}"
+        raise NotFound(text, hint=f"the archive has {names}", code="platform-missing")
 
     def _checked(self, item: Descriptor) -> Member | None:
         """The blob that a descriptor names, if it is there. Raises DataCorrupt when it is another."""
@@ -203,13 +201,18 @@ class _Reader:
         return _bytes(self.received, self._checked(item), layout.blob_path(item.digest))
 
 
-def _groups(manifests: Iterable[Descriptor]) -> list[list[Descriptor]]:
+def _groups(manifests: Iterable[Descriptor]) -> list[tuple[Reference | None, list[Descriptor]]]:
     """Descriptors by the name that they are annotated with, in the order of the first; without one each by itself."""
-    groups: dict[str, list[Descriptor]] = {}
+    groups: dict[object, tuple[Reference | None, list[Descriptor]]] = {}
     for number, item in enumerate(manifests):
         name = _annotated_name(item)
-        groups.setdefault(str(name) if name else f"#{number}", []).append(item)
+        groups.setdefault(name or number, (name, []))[1].append(item)
     return list(groups.values())
+
+
+def _is_linux(item: Descriptor) -> bool:
+    platform = layout.platform_of(item.platform)
+    return platform is None or platform.os == "linux"
 
 
 def _joined(first: FoundImage, second: FoundImage) -> FoundImage:

@@ -47,8 +47,9 @@ class ImageLoader:
     ) -> list[LoadedImage]:
         """Read an archive to its end and store its images; names move from images that have them.
 
-        Of an image for several platforms it is the one for ``platform``, else for this host. Raises DataCorrupt,
-        InvalidArgument, Unsupported, NotFound (``platform-missing``) and Exhausted; the store is unchanged then.
+        Images for several platforms have their name together; with ``platform`` only that one comes. Raises
+        DataCorrupt, InvalidArgument, Unsupported, NotFound (``platform-missing``), Exhausted; the store is unchanged
+        then.
         """
         try:
             async with self._store.leases.hold() as lease:

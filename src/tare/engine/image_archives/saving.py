@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tare.archive.entry import Entry, Kind
 from tare.archive.tar_writer import BLOCK, member_header
 from tare.base.readers import CHUNK
@@ -59,15 +61,16 @@ class ImageSaver:
     async def save(self, names: Sequence[str], *, platform: Platform | None = None) -> AsyncGenerator[bytes, None]:
         """The archive, piece by piece; close the iterator, which keeps the images from going.
 
-        A repository without a tag stands for all its tags, an identifier for the image without a name. Raises NotFound,
+        A repository without a tag stands for all its tags, a name for its images of all platforms (or of ``platform``),
+        an identifier for the image without a name. Raises NotFound,
         Conflict for an ambiguous identifier, InvalidArgument, DataCorrupt, before there is an iterator.
         """
         stack = AsyncExitStack()
         try:
             lease = await self._lease(stack)
-            saved = await self._find(names)
+            saved = await self._find(names, platform)
             for item in saved:
-                await self._keep(item.image, platform, lease)
+                await self._keep(item.image, lease)
             files = await self._files(saved)
         except BaseException:
             await stack.aclose()
@@ -79,16 +82,25 @@ class ImageSaver:
         await anext(pieces)  # the iterator has the lease from here on
         return pieces
 
-    async def _find(self, names: Sequence[str]) -> list[_Saved]:
+    async def _find(self, names: Sequence[str], platform: Platform | None) -> list[_Saved]:
         found: dict[Digest, _Saved] = {}
         for name in names:
-            for image, reference in await self._meant(name):
+            several = await self._meant(name)
+            meant = [item for item in several if platform is None or item[0].platform.satisfies(platform)]
+            if not meant:
+                raise NotFound(
+                    f"no suitable export target found for platform {platform}",
+                    hint=f"{name} is for {', '.join(sorted({str(image.platform) for image, _ in several}))}",
+                    code="platform-missing",
+                )
+            for image, reference in meant:
                 saved = found.setdefault(image.id, _Saved(image))
                 if reference is not None and reference not in saved.names:
                     saved.names.append(reference)
         return list(found.values())
 
     async def _meant(self, name: str) -> list[tuple[Image, Reference | None]]:
+        """The images that a name stands for: of several platforms all, in the order of these."""
         images = self._store.images
         by_id = name.removeprefix("sha256:")
         if name.startswith("sha256:") or (len(by_id) == 64 and not by_id.strip("0123456789abcdef")):
@@ -100,14 +112,17 @@ class ImageSaver:
         if reference.digest is not None:
             return [(await images.resolve(name), None)]
         if reference.tag:
-            try:
-                return [(await images.resolve(name), reference)]
-            except NotFound as error:
-                raise NotFound("reference does not exist", hint=f"there is no image {name}") from error
-        named = {tag: image for image in await images.list() for tag in image.tags if tag.name == reference.name}
-        if not named:
-            return [(await images.resolve(name), None)]
-        return [(named[tag], tag) for tag in sorted(named, key=str)]
+            tags = [reference]
+        else:
+            tags = sorted({tag for tag, _ in (await images.in_repository(reference.name))[0]}, key=str)
+        found = [
+            (image, tag)
+            for tag in tags
+            for image in sorted(await images.named(tag), key=lambda item: (str(item.platform), item.id))
+        ]
+        if not found and reference.tag:
+            raise NotFound("reference does not exist", hint=f"there is no image {name}")
+        return [*found] or [(await images.resolve(name), None)]
 
     async def _lease(self, stack: AsyncExitStack) -> str | None:
         """A lease; None on a full disk, where archives are wanted most: then an image that is removed breaks off."""
@@ -116,20 +131,13 @@ class ImageSaver:
         except Exhausted:
             return None
 
-    async def _keep(self, image: Image, platform: Platform | None, lease: str | None) -> None:
-        """Let the lease hold what an image is made of. Raises NotFound for another platform, DataCorrupt."""
-        own = Platform(image.config.os, image.config.architecture, image.config.variant)
-        if platform is not None and not layout.is_for(own, platform):
-            raise NotFound(
-                f"no suitable export target found for platform {platform}",
-                hint=f"the image is for {own}",
-                code="platform-missing",
-            )
+    async def _keep(self, image: Image, lease: str | None) -> None:
+        """Let the lease hold what an image is made of. Raises NotFound, DataCorrupt."""
         if lease is not None:
             await self._store.leases.add(lease, "blob", str(image.id))
         for diff_id in image.diff_ids:
-            if lease is not None and not await self._store.layers.hold(diff_id, lease):
-                raise NotFound(f"No such image: {image.id}")  # it went in between
+            if lease is not None:
+                await self._store.leases.add(lease, "layer", str(diff_id))
             path, layer = self._store.layers.path(diff_id), await self._store.layers.get(diff_id)
             if await asyncio.to_thread(_size, path) != layer.size:
                 raise _damaged(path)
@@ -137,9 +145,10 @@ class ImageSaver:
     async def _files(self, saved: Sequence[_Saved]) -> dict[str, _File]:
         """All members by path, but for the directories."""
         files: dict[str, _File] = {}
-        manifests: list[Descriptor] = []
+        described: dict[Digest, Descriptor] = {}
         items: list[dict[str, Any]] = []
         repositories: dict[str, dict[str, str]] = {}
+        bearers = _bearers(saved)
         for item in saved:
             image, created = item.image, _time(item.image)
             layers = []
@@ -149,16 +158,16 @@ class ImageSaver:
                 files.setdefault(layout.blob_path(str(diff_id)), _File(size, created, layer=diff_id))
             document = await self._store.content.read(image.id)
             config = Descriptor(media_type=oci.MEDIA_TYPE_CONFIG, digest=str(image.id), size=len(document))
-            media_type = oci.MEDIA_TYPE_MANIFEST
-            manifest = encode(Manifest(schema_version=2, media_type=media_type, config=config, layers=layers))
-            described = Descriptor(media_type=media_type, digest=str(Digest.of(manifest)), size=len(manifest))
+            manifest = Manifest(schema_version=2, media_type=oci.MEDIA_TYPE_MANIFEST, config=config, layers=layers)
             files[layout.blob_path(config.digest)] = _File(len(document), created, document)
-            files[layout.blob_path(described.digest)] = _File(len(manifest), 0, manifest)
-            manifests += _named(described, item.names)
-            items.append(_docker_item(config, layers, item.names))
-            for name in item.names if layers else ():
+            described[image.id] = _add(files, oci.MEDIA_TYPE_MANIFEST, encode(manifest))
+            # Docker's form knows no platforms: there a name stands for the image that is run here.
+            names = [name for name in item.names if _preferred(bearers[name]).id == image.id]
+            if names or not item.names:
+                items.append(_docker_item(config, layers, names))
+            for name in names if layers else ():
                 repositories.setdefault(name.familiar_name, {})[name.tag] = image.diff_ids[-1].hex
-        index = Index(schema_version=2, media_type=oci.MEDIA_TYPE_INDEX, manifests=manifests)
+        index = _index(saved, bearers, described, files)
         documents = {
             layout.INDEX_FILE: encode(index),
             layout.DOCKER_MANIFEST_FILE: _json(items or None),
@@ -223,17 +232,57 @@ def _time(image: Image) -> int:
     return max(int(to_seconds(image.config.created or "")), 0)
 
 
-def _named(manifest: Descriptor, names: Sequence[Reference]) -> list[Descriptor]:
-    """The manifest once for each name, or once without any."""
-    return [
-        Descriptor(
-            media_type=manifest.media_type,
-            digest=manifest.digest,
-            size=manifest.size,
-            annotations={layout.CONTAINERD_NAME: str(name), layout.REF_NAME: name.tag},
-        )
-        for name in names
-    ] or [manifest]
+def _bearers(saved: Sequence[_Saved]) -> dict[Reference, list[Image]]:
+    """The images that have a name, one for each platform, by name."""
+    found: dict[Reference, list[Image]] = {}
+    for item in saved:
+        for name in item.names:
+            found.setdefault(name, []).append(item.image)
+    return found
+
+
+def _preferred(images: Sequence[Image]) -> Image:
+    """The image for this machine, else the first."""
+    return next((image for image in images if image.platform.satisfies(Platform.host())), images[0])
+
+
+def _add(files: dict[str, _File], media_type: str, document: bytes) -> Descriptor:
+    """Add a manifest or index; Docker gives these no time."""
+    digest = str(Digest.of(document))
+    files[layout.blob_path(digest)] = _File(len(document), 0, document)
+    return Descriptor(media_type=media_type, digest=digest, size=len(document))
+
+
+def _index(
+    saved: Sequence[_Saved],
+    bearers: Mapping[Reference, Sequence[Image]],
+    described: Mapping[Digest, Descriptor],
+    files: dict[str, _File],
+) -> Index:
+    """``index.json``: each name with its manifest, or with an index of several, which is added to the files."""
+    entries: list[Descriptor] = []
+    for item in saved:
+        if not item.names:
+            entries.append(described[item.image.id])
+        for name in item.names:
+            images = bearers[name]
+            if len(images) == 1:
+                entries.append(_named(described[item.image.id], name))
+            elif images[0] is item.image:
+                manifests = [_with_platform(described[image.id], image.platform) for image in images]
+                inner = Index(schema_version=2, media_type=oci.MEDIA_TYPE_INDEX, manifests=manifests)
+                entries.append(_named(_add(files, oci.MEDIA_TYPE_INDEX, encode(inner)), name))
+    return Index(schema_version=2, media_type=oci.MEDIA_TYPE_INDEX, manifests=entries)
+
+
+def _named(item: Descriptor, name: Reference) -> Descriptor:
+    annotations = {layout.CONTAINERD_NAME: str(name), layout.REF_NAME: name.tag}
+    return msgspec.structs.replace(item, annotations=annotations)
+
+
+def _with_platform(item: Descriptor, platform: Platform) -> Descriptor:
+    members = {"architecture": platform.architecture, "os": platform.os, "variant": platform.variant}
+    return msgspec.structs.replace(item, platform={key: value for key, value in members.items() if value})
 
 
 def _docker_item(config: Descriptor, layers: Sequence[Descriptor], names: Sequence[Reference]) -> dict[str, Any]:

@@ -8,18 +8,17 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 
-from tare.errors import DataCorrupt, TareError, Unsupported, as_tare_error
+from tare.errors import TareError, Unsupported, as_tare_error
 from tare.model import Digest
 from tare.oci.image import MEDIA_TYPE_INDEX
 from tare.registry.server.documents import Accepted, Document, accepted, no_referrers
 from tare.registry.server.failures import answer_of
+from tare.registry.server.files import Blob, file_response
 from tare.registry.server.names import Repository
 from tare.registry.server.passwords import Passwords
 from tare.registry.server.requests import Wanted, page, read_request
@@ -32,14 +31,6 @@ _READ = ("GET", "HEAD")
 _WORD_LIMIT = 80  # of what clients say about themselves
 _READ_ONLY = "this registry is read-only: it offers what an engine has"
 _READ_ONLY_HINT = "load, build or tag the image at that engine, or push to another registry"
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A file to be sent."""
-
-    path: Path
-    digest: Digest
 
 
 class Content(Protocol):
@@ -162,7 +153,7 @@ class Handling:
                 return await _send(request, _manifest_response(document), visit)
         assert digest is not None
         async with self._content.blob(repository, digest) as blob:
-            return await _send(request, await _file_response(blob), visit)
+            return await _send(request, await file_response(request, blob), visit)
 
     async def _list(
         self, request: web.BaseRequest, member: str, names: list[str], document: dict[str, object], visit: Visit
@@ -189,20 +180,6 @@ def _manifest_response(document: Document) -> web.Response:
     return web.Response(body=document.data, content_type=document.media_type, headers=headers)
 
 
-class _File(web.FileResponse):
-    """A file that is sent once: aiohttp prepares every response again, and this one would start over."""
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        return None if self.prepared else await super().prepare(request)
-
-
-async def _file_response(blob: Blob) -> web.FileResponse:
-    if not await asyncio.to_thread(blob.path.is_file):
-        raise DataCorrupt(f"{blob.digest}: its file is missing", hint="get the image again at the engine")
-    headers = {"Docker-Content-Digest": str(blob.digest), "Content-Type": "application/octet-stream"}
-    return _File(blob.path, headers=headers)
-
-
 async def _send(request: web.BaseRequest, response: web.StreamResponse, visit: Visit) -> web.StreamResponse:
     """Send it to its end, here, so that what it is made of stays in the store meanwhile."""
     response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
@@ -215,11 +192,7 @@ async def _send(request: web.BaseRequest, response: web.StreamResponse, visit: V
     except ConnectionError as error:
         raise ConnectionError(_GONE) from error
     except OSError as error:  # a client that takes nothing any more, or a disk that does not read
-        raise ConnectionError(f"cut off: {error.strerror}") from error
-    except Exception as error:
-        if request.transport is not None and not request.transport.is_closing():
-            raise
-        raise ConnectionError(_GONE) from error  # asyncio's sendfile over TLS trips over connections that are lost
+        raise ConnectionError(f"cut off: {error.strerror or error}") from error
     visit.number = response.status
     visit.size = response.content_length or 0 if request.method != "HEAD" else 0
     visit.digest = response.headers.get("Docker-Content-Digest", "")
