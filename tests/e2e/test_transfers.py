@@ -261,6 +261,20 @@ def test_run_create_and_build_get_what_is_missing(host: EngineProcess, registry:
     assert host.docker("run", "--rm", derived, "cat", "/hello").stdout == b"hello\n"
 
 
+def test_a_build_pushes_what_it_has_made(host: EngineProcess, registry: RegistryServer, tmp_path: Path) -> None:
+    names = [f"{registry.address}/test/pushed:{tag}" for tag in ("1", "2")]
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    built = host.tare("build", "-q", "--push", "-t", names[0], "-t", names[1], str(tmp_path)).stdout.decode().strip()
+    forget(host, registry)
+    for name in names:
+        host.docker("pull", "-q", name)
+        assert identifier(host, name) == built
+    refused = host.tare("build", "-q", "--push", "-t", "127.0.0.1:1/test/pushed", str(tmp_path), check=False)
+    assert (refused.returncode, b"connection refused" in refused.stderr) == (1, True), refused
+    host.docker("rmi", "127.0.0.1:1/test/pushed")
+    forget(host, registry)
+
+
 def test_events_tell_of_pull_and_push(host: EngineProcess, app: str) -> None:
     since = host.docker("info", "-f", "{{.SystemTime}}").stdout.decode().strip()
     host.docker("pull", "-q", app)
