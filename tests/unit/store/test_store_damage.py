@@ -119,13 +119,15 @@ async def test_a_store_whose_database_is_damaged_deletes_nothing(tmp_path: Path)
     await opened.close()
 
     with sqlite3.connect(root / "tare.db") as connection:
-        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'layers'").fetchone()
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_layers_1'"
+        ).fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
     with (root / "tare.db").open("r+b") as file:
         file.seek((page - 1) * size)
-        file.write(b"\x0d\x00\x00\x00\x00\x00\x00\x00")  # a leaf with no cell: the table has lost its rows
+        file.write(b"\x0a\x00\x00\x00\x00\x00\x00\x00")  # a leaf without cells: the index has lost its rows
     again = await Store.open(root)
     await again.close()
     assert path.exists()
