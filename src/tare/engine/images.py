@@ -212,8 +212,11 @@ class Images:
         return await self._catalogue.assemble_packages(assembly, platform, progress, lease=lease)
 
     async def prune(self, filters: Filters | None = None) -> tuple[list[dict[str, str]], int]:
-        """See :meth:`ImageRemoval.prune`."""
-        return await self._removal.prune(filters or {})
+        """See :meth:`ImageRemoval.prune`; when all unused ones go, what broken pulls have downloaded goes as well."""
+        records, freed = await self._removal.prune(filters or {})
+        if filters is not None and filters.keys() == {"dangling"} and "false" in filters["dangling"]:
+            freed += await self._pulls.remove_downloads()
+        return records, freed
 
     async def layers_size(self) -> int:
         """Bytes on disk of all layers that images have, shared ones once: their tars, and their unpacked trees."""

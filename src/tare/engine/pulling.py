@@ -34,6 +34,7 @@ from tare.store.store import Store
 
 AT_ONCE = 4  # downloads; the others are told to wait
 _UNPACKED_AT_ONCE = 2
+_FRESH_SECONDS = 60.0  # a download as young as that may be one that is looked at
 _DEPTH = 8  # indexes in indexes
 _CONFIG_LIMIT = 8 << 20  # bytes of a configuration
 
@@ -121,6 +122,7 @@ class Pulls:
         self._registries = registries
         self._events = events
         self._layers = _Layers(store, limits)
+        self._running = 0
 
     async def pull(
         self,
@@ -162,6 +164,10 @@ class Pulls:
         tell({"status": _conclusion(reference.familiar_name, news=news)})
         return images
 
+    async def remove_downloads(self) -> int:
+        """Delete what broken pulls have downloaded, unless one runs; returns the bytes that it had."""
+        return 0 if self._running else await self._registries.downloads.remove_stale(_FRESH_SECONDS)
+
     async def _one(
         self, repository: Repository, reference: Reference, platform: Platform | None, tell: Tell
     ) -> tuple[Image, bool]:
@@ -192,11 +198,14 @@ class Pulls:
     @asynccontextmanager
     async def _nothing_half_made(self) -> AsyncIterator[None]:
         """What was stored goes again when the rest cannot be had."""
+        self._running += 1
         try:
             yield
         except BaseException:
             await finish(self._store.collect(), what="delete what a pull has left")
             raise
+        finally:
+            self._running -= 1
 
     async def _is_named(self, reference: Reference, image: Digest) -> bool:
         """Whether the name stands for this image by now, for others beside it or not."""
