@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -267,3 +268,26 @@ def test_a_tree_survives_a_round_trip(inside: Path, tmp_path: Path) -> None:
     again.mkdir()
     extract_layer(io.BytesIO(first), again)
     assert rewrite(write_tree, again) == first
+
+
+def test_the_last_of_many_files_with_one_name_wins_by_whatever_way_it_is_named(inside: Path) -> None:
+    """Small files are made by several threads: each waits for what has its place, or the one that it is linked to."""
+    members = [entry("d", Kind.DIRECTORY), entry("l", Kind.SYMLINK, mode=0o777, target="d")]
+    for number in range(60):
+        members.append(entry(f"d/f{number}", size=number + 1))
+        members.append(entry(f"l/f{number}", size=number + 2))
+        members.append(entry(f"l/h{number}", Kind.HARDLINK, target=f"d/f{number}"))
+    members.append(entry("large", size=400_000))
+    extract_layer(layer(*members, data=b"x" * 400_000), inside)
+    assert {path.name: path.stat().st_size for path in (inside / "d").iterdir()} == {
+        f"{letter}{number}": number + 2 for number in range(60) for letter in "fh"
+    }
+    assert (inside / "large").stat().st_size == 400_000
+
+
+def test_what_cannot_be_written_is_named_and_the_rest_is_left(inside: Path) -> None:
+    used, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    members = [entry("bad", xattrs={"user.a": b"x" * 70_000}), *(entry(f"f{number}") for number in range(500))]
+    with pytest.raises(DataCorrupt, match="'bad' cannot be unpacked"):
+        extract_layer(layer(*members), inside)
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == (used, threads)

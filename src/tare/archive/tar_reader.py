@@ -6,10 +6,12 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 from tare.archive.confined import open_beneath
 from tare.archive.entry import Entry, Kind
+from tare.archive.file_writers import FileWriters
 from tare.archive.tar_stream import DEFAULT_LIMITS, Limits, iter_entries
 from tare.base.readers import CHUNK, Readable
 from tare.base.trees import remove_tree
@@ -24,6 +26,7 @@ OPAQUE_XATTR = "trusted.overlay.opaque"
 _OVERLAY_XATTRS = "trusted.overlay."  # a layer must not steer the overlay file system
 _PATH_FD = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_SMALL = 256 << 10  # bytes of a file that one of several threads makes
 _XATTR_SPACE = 1 << 20  # bytes; no attribute is larger than 64 kB, xattr(7)
 _FOREIGN_ATTRIBUTE = (errno.ENOTSUP, errno.EPERM, errno.EINVAL, errno.ENODATA)
 
@@ -86,13 +89,16 @@ class _Extractor:
         self._root = -1
         self._parent = -1
         self._parent_path: str | None = None
+        self._parent_inode = 0
         self._directory_times: dict[str, int] = {}
+        self._writers = FileWriters()
 
     def __enter__(self) -> _Extractor:
         self._root = os.open(self._directory, _PATH_FD)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._writers.close()
         self._forget_parent()
         os.close(self._root)
 
@@ -104,12 +110,17 @@ class _Extractor:
             return
         parent_path, _, name = entry.path.rpartition("/")
         parent = self._open_parent(parent_path)
+        self._writers.settle((self._parent_inode, name))
         replaced = self._clear(parent, name, keep_directory=entry.kind is Kind.DIRECTORY)
         if entry.kind is Kind.FILE:
             assert content is not None
-            self._write_file(entry, name, parent, content)
+            if entry.size <= _SMALL:
+                self._write_later(entry, name, parent, content)
+            else:
+                _write_file(entry, name, parent, content)
             return
         if entry.kind is Kind.HARDLINK:
+            self._writers.settle()
             self._link(entry, name, parent)
             return
         if entry.kind is Kind.DIRECTORY:
@@ -131,6 +142,7 @@ class _Extractor:
         parent_path, _, name = entry.path.rpartition("/")
         if not name.startswith(WHITEOUT_PREFIX):
             return False
+        self._writers.settle()
         if name == OPAQUE_MARKER:
             parent = self._open_parent(parent_path)
             self._set_opaque(".", parent)
@@ -152,7 +164,8 @@ class _Extractor:
         return True
 
     def finish(self) -> None:
-        """Set the times of directories, which making their members has changed."""
+        """Wait for the files, and set the times of directories, which making their members has changed."""
+        self._writers.settle()
         for path, mtime in self._directory_times.items():
             try:
                 fd = open_beneath(self._root, path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -168,10 +181,13 @@ class _Extractor:
             return self._parent
         self._forget_parent()
         self._parent = self._open_or_make(path)
-        self._parent_path = path
+        self._parent_path, self._parent_inode = path, os.fstat(self._parent).st_ino
         return self._parent
 
     def _open_or_make(self, path: str) -> int:
+        if (fd := self._try_to_open(path)) is not None:
+            return fd
+        self._writers.settle()  # what seems to be missing may be a file that is being made
         missing: list[str] = []
         while (fd := self._try_to_open(path)) is None:
             path, _, name = path.rpartition("/")
@@ -207,6 +223,7 @@ class _Extractor:
         if stat.S_ISDIR(found.st_mode):
             if keep_directory:
                 return "directory"
+            self._writers.settle()
             remove_tree(name, dir_fd=parent)
             # The cached parent may lie below what was removed by way of a link; the one in use stays open.
             self._parent_path = None
@@ -216,20 +233,23 @@ class _Extractor:
             self._parent_path = None
         return "whiteout" if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0 else "other"
 
-    def _write_file(self, entry: Entry, name: str, parent: int, content: Readable) -> None:
-        fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
-        try:
-            while chunk := content.read(CHUNK):
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(fd, view) :]
-            os.fchown(fd, entry.uid, entry.gid)
-            os.fchmod(fd, entry.mode)
-            for attribute, value in entry.xattrs.items():
-                _set_xattr(fd, attribute, value)
-            os.utime(fd, (entry.mtime, entry.mtime))
-        finally:
-            os.close(fd)
+    def _write_later(self, entry: Entry, name: str, parent: int, content: Readable) -> None:
+        data = BytesIO()
+        while chunk := content.read(_SMALL):
+            data.write(chunk)
+        data.seek(0)
+        directory = os.dup(parent)
+
+        def write(*, wanted: bool) -> None:
+            try:
+                if wanted:
+                    _write_file(entry, name, directory, data)
+            except OSError as error:
+                raise _as_tare_error(entry, error) from error
+            finally:
+                os.close(directory)
+
+        self._writers.add((self._parent_inode, name), write)
 
     def _link(self, entry: Entry, name: str, parent: int) -> None:
         upper, _, target_name = entry.target.rpartition("/")
@@ -255,6 +275,22 @@ class _Extractor:
 
     def _set_opaque(self, name: str, parent: int) -> None:
         os.setxattr(f"/proc/self/fd/{parent}/{name}", OPAQUE_XATTR, b"y")
+
+
+def _write_file(entry: Entry, name: str, parent: int, content: Readable) -> None:
+    fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+    try:
+        while chunk := content.read(CHUNK):
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(fd, view) :]
+        os.fchown(fd, entry.uid, entry.gid)
+        os.fchmod(fd, entry.mode)
+        for attribute, value in entry.xattrs.items():
+            _set_xattr(fd, attribute, value)
+        os.utime(fd, (entry.mtime, entry.mtime))
+    finally:
+        os.close(fd)
 
 
 def _set_xattr(target: int | str, name: str, value: bytes) -> None:
