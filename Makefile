@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbi
 ARGS ?=
 JOBS ?= 3
 
-.PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit fuzz lab lint bench bench-build bench-images bench-assemble parity catalogue-proof clean
+.PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit fsck-damage fuzz lab lint bench bench-build bench-images bench-assemble parity catalogue-proof clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -60,6 +60,9 @@ test-unit: setup ## Run the tests that need neither root nor the network
 
 fuzz: setup ## Tar layers that lie, by other examples each time (ARGS=20000: how many for each test)
 	TARE_FUZZ=$(or $(ARGS),20000) $(VENV)/bin/python -m pytest tests/fuzz/test_fuzz_layers.py --timeout 7200
+
+fsck-damage: setup ## Damage a store at random and repair it, by other examples each time (ARGS=2000: how many)
+	TARE_FSCK_EXAMPLES=$(or $(ARGS),2000) $(VENV)/bin/python -m pytest tests/unit/store/test_store_fsck_random.py --timeout 7200
 
 lint: setup ## Check style, types and import directions
 	$(VENV)/bin/ruff check .

@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
+from urllib.parse import parse_qs, urlsplit
 
 from engine_process import EngineProcess, UnixConnection
 from faulty_registry import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, layer_tar, sha256
@@ -275,12 +276,14 @@ class Storm:
         for blob in (json.loads(manifest)["config"], *json.loads(manifest)["layers"]):
             with _asked(server, "GET", f"/v2/{REPOSITORY}/blobs/{blob['digest']}") as answer:
                 assert sha256(answer.read()) == blob["digest"]
-        sent = Counter(
-            line.partition("digest=")[2].split()[0]
-            for line in server.requests()[begun:]
-            if line.startswith("PUT ") and "/blobs/uploads/" in line and line.endswith(" 201") and "digest=" in line
-        )
-        assert all(count == 1 for count in sent.values()), sent
+        sent: dict[str, set[str]] = {}
+        for line in server.requests()[begun:]:
+            method, uri, status = line.split()
+            if (method, status) == ("PUT", "201") and "/blobs/uploads/" in uri:
+                address = urlsplit(uri)  # an upload may be ended twice, when the first answer was lost
+                (digest,) = parse_qs(address.query)["digest"]
+                sent.setdefault(digest, set()).add(address.path)
+        assert all(len(uploads) == 1 for uploads in sent.values()), sent
 
 
 def check_store(engine: EngineProcess) -> None:

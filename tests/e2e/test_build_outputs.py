@@ -151,7 +151,7 @@ def test_a_layout_in_a_directory(host: EngineProcess, context: Path, tmp_path: P
         (("-o", "type=floppy,dest=x"), "invalid output type"),
         (("-o", "type=oci,dest=x,compresion=gzip"), "did you mean compression?"),
         (("-o", "type=oci,dest=x,compression=rot13"), 'unsupported layer compression type "rot13"'),
-        (("-o", "type=image,push=true"), "push=true is not supported yet"),
+        (("--push",), "tag is needed when pushing to registry"),
         (("-o", "type=tar,dest=/nowhere/x.tar"), "/nowhere: no such directory"),
         (("-o", "type=local,dest=/dev/null"), "/dev/null: is not a directory"),
         (("-o", "out", "--iidfile", "x"), "incompatible with image ID file"),

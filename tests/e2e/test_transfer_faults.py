@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -246,6 +248,23 @@ def test_a_pull_ends_with_its_client(host: EngineProcess, registry: FaultyRegist
     host.docker("pull", "-q", f"{registry.address}/test/app:1")
     host.docker("rmi", f"{registry.address}/test/app:1")
     assert state(host) == before
+
+
+def test_what_a_registry_claims_of_layers_that_are_here_is_not_believed(
+    host: EngineProcess, registry: FaultyRegistry
+) -> None:
+    """A manifest that names other blobs for an image that is here must not come into what is pushed later."""
+    manifest = registry.put_image("test/app:1", [GOOD, BIG])
+    names = [f"{registry.address}/test/app:1", f"{registry.address}/other/app:1"]
+    claimed = [layer | {"digest": NOWHERE} for layer in manifest["layers"]]
+    registry.put_manifest("other/app:1", OCI_MANIFEST, manifest | {"layers": claimed})
+    for name in names:
+        host.docker("pull", "-q", name)
+    with contextlib.closing(sqlite3.connect(f"file:{host.data_root}/tare.db?mode=ro", uri=True)) as database:
+        query = "SELECT DISTINCT repository, digest FROM layer_blobs WHERE repository LIKE ?"
+        known = set(database.execute(query, (f"{registry.address}/%",)).fetchall())
+    assert known == {(names[0].rpartition(":")[0], layer["digest"]) for layer in manifest["layers"]}
+    host.docker("rmi", *names)
 
 
 def test_an_image_for_another_platform_is_pulled_with_a_warning(host: EngineProcess, registry: FaultyRegistry) -> None:

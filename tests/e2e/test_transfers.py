@@ -65,6 +65,11 @@ def digests(host: EngineProcess, name: str) -> list[str]:
     return found
 
 
+def blobs(registry: RegistryServer) -> set[str]:
+    """The hex digests of what a registry has."""
+    return {path.name for path in (registry.content / "docker/registry/v2/blobs/sha256").glob("*/*")}
+
+
 def post(host: EngineProcess, path: str) -> list[dict[str, Any]]:
     """The messages that a pull or push gives."""
     connection = UnixConnection(host.socket)
@@ -114,7 +119,7 @@ def test_an_image_comes_back_as_it_went(host: EngineProcess, registry: RegistryS
     ]  # fmt: skip
     assert (identifier(host, app), digests(host, app)) == (image, known)
     assert host.docker("run", "--rm", app, "cat", "/hello").stdout == b"hello\n"
-    assert list((host.data_root / "cache/downloads").iterdir()) == []
+    assert not {path.name for path in (host.data_root / "cache/downloads").iterdir()} & blobs(registry)
 
     again = host.docker("pull", app).stdout.decode().splitlines()
     assert again[-2:] == [f"Status: Image is up to date for {app}", app]
@@ -162,10 +167,11 @@ def test_digests_name_images(host: EngineProcess, registry: RegistryServer, app:
     assert gone[:3] == [f"Untagged: {repository}:3", f"Untagged: {pinned}", f"Deleted: {image}"]  # and its layers
 
 
-def test_the_manifest_stays_the_one_that_the_image_came_with(
-    host: EngineProcess, registry: RegistryServer, app: str
-) -> None:
+def test_the_manifest_stays_the_one_that_the_image_came_with(host: EngineProcess, registry: RegistryServer) -> None:
     """Foreign tools read what is pushed; an OCI image with zstd layers keeps its digest wherever its blobs are."""
+    app = f"{registry.address}/test/plain:1"  # no layer of it is here before it is pulled
+    build(host, app, "FROM scratch\nCOPY big /big\nCOPY hello /hello\n", big=BIG, hello=b"hello")
+    host.docker("push", "-q", app)
     foreign = f"{registry.address}/foreign/app:1"
     skopeo("copy", "--format", "oci", "--dest-compress-format", "zstd", "--src-tls-verify=false",
            "--dest-tls-verify=false", f"docker://{app}", f"docker://{foreign}")  # fmt: skip
@@ -174,7 +180,6 @@ def test_the_manifest_stays_the_one_that_the_image_came_with(
     forget(host, registry)
     host.docker("pull", "-q", foreign)
     assert digests(host, foreign) == [f"{foreign.rpartition(':')[0]}@{sha256(raw)}"]
-    assert host.docker("run", "--rm", foreign, "cat", "/hello").stdout == b"hello\n"
 
     moved = f"{registry.address}/moved/app:1"
     host.docker("tag", foreign, moved)
@@ -188,6 +193,7 @@ def test_the_manifest_stays_the_one_that_the_image_came_with(
         assert layer_types(found) == {"application/vnd.oci.image.layer.v1.tar+gzip"}
         assert identifier(host, elsewhere) == identifier(host, foreign)
         host.docker("rmi", elsewhere)
+    forget(host, registry)
 
 
 def layer_types(manifest: bytes) -> set[str]:
@@ -253,6 +259,20 @@ def test_run_create_and_build_get_what_is_missing(host: EngineProcess, registry:
     derived = f"{registry.address}/test/derived:1"
     build(host, derived, f"FROM {app}\nLABEL a=b\n")
     assert host.docker("run", "--rm", derived, "cat", "/hello").stdout == b"hello\n"
+
+
+def test_a_build_pushes_what_it_has_made(host: EngineProcess, registry: RegistryServer, tmp_path: Path) -> None:
+    names = [f"{registry.address}/test/pushed:{tag}" for tag in ("1", "2")]
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    built = host.tare("build", "-q", "--push", "-t", names[0], "-t", names[1], str(tmp_path)).stdout.decode().strip()
+    forget(host, registry)
+    for name in names:
+        host.docker("pull", "-q", name)
+        assert identifier(host, name) == built
+    refused = host.tare("build", "-q", "--push", "-t", "127.0.0.1:1/test/pushed", str(tmp_path), check=False)
+    assert (refused.returncode, b"connection refused" in refused.stderr) == (1, True), refused
+    host.docker("rmi", "127.0.0.1:1/test/pushed")
+    forget(host, registry)
 
 
 def test_events_tell_of_pull_and_push(host: EngineProcess, app: str) -> None:

@@ -7,6 +7,7 @@ content.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -21,6 +22,7 @@ from tare.errors import DataCorrupt
 
 _LINKS = 40  # symbolic links followed in one path (path_resolution(7))
 _NEWEST = 1 << 31  # times that every file system can hold, in seconds
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _METADATA_PREFIX = WHITEOUT_PREFIX * 2
 _FORMATS = {
     Kind.FILE: stat.S_IFREG,
@@ -96,34 +98,52 @@ class ExpectedTree:
     def differences(self, directory: Path, check: Callable[[], None] = lambda: None) -> Iterator[Difference]:
         """How ``directory`` differs, in no certain order; content is compared where the digests of it were taken.
 
-        ``check`` is called for every name and ends the work by raising. Blocks.
+        ``check`` is called for every name and ends the work by raising. What lies deeper than a path can tell is passed
+        over. Blocks.
         """
         first_names: dict[int, tuple[int, int]] = {}
         pending = [("", self._root)]
-        while pending:
-            path, member = pending.pop()
-            check()
-            host = f"{os.fspath(directory)}/{path}"
-            try:
-                status = os.lstat(host)
-            except (FileNotFoundError, NotADirectoryError):
-                yield Difference(path, "is missing")
-                continue
-            if (what := _compare(member, status, host, check)) is not None:
-                yield Difference(path, what)
-            if member.linked:
-                identity = (status.st_dev, status.st_ino)
-                if first_names.setdefault(id(member), identity) != identity:
-                    yield Difference(path, "is not the same file as its hard links any more")
-            if member.children is None or not stat.S_ISDIR(status.st_mode):
-                continue
-            known = member.children
-            prefix = f"{path}/" if path else ""
-            pending.extend((prefix + name, child) for name, child in known.items())
-            with os.scandir(host) as found:
-                for item in found:
-                    if item.name not in known:
-                        yield Difference(prefix + item.name, "is not in the layer")
+        top = os.open(directory, _DIRECTORY)
+        try:
+            while pending:
+                path, member = pending.pop()
+                check()
+                try:
+                    yield from self._at(path, member, top, first_names, check)
+                    if member.children is None:
+                        continue
+                    names = _names(path or ".", top)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue  # has been told
+                except OSError as error:
+                    if error.errno != errno.ENAMETOOLONG:
+                        yield Difference(path, f"cannot be looked at: {error.strerror}")
+                    continue
+                known, prefix = member.children, f"{path}/" if path else ""
+                pending.extend((prefix + name, child) for name, child in known.items())
+                yield from (Difference(prefix + name, "is not in the layer") for name in names if name not in known)
+        finally:
+            os.close(top)
+
+    def _at(
+        self,
+        path: str,
+        member: _Member,
+        top: int,
+        first_names: dict[int, tuple[int, int]],
+        check: Callable[[], None],
+    ) -> Iterator[Difference]:
+        """How one name differs; raises OSError for one that cannot be looked at."""
+        try:
+            status = os.stat(path or ".", dir_fd=top, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            yield Difference(path, "is missing")
+            return
+        if (what := _compare(member, status, path or ".", top, check)) is not None:
+            yield Difference(path, what)
+        identity = (status.st_dev, status.st_ino)
+        if member.linked and first_names.setdefault(id(member), identity) != identity:
+            yield Difference(path, "is not the same file as its hard links any more")
 
     def _whiteout(self, entry: Entry, parent_path: str, name: str) -> bool:
         if not name.startswith(WHITEOUT_PREFIX):
@@ -219,11 +239,11 @@ def _describe(member: _Member, entry: Entry) -> None:
     member.device = os.makedev(entry.major, entry.minor)
 
 
-def _compare(member: _Member, status: os.stat_result, host: str, check: Callable[[], None]) -> str | None:
+def _compare(member: _Member, status: os.stat_result, path: str, top: int, check: Callable[[], None]) -> str | None:
     if stat.S_IFMT(status.st_mode) != member.format:
         return "is another kind of file"
     if member.format == stat.S_IFLNK:
-        if os.readlink(host) != member.target:  # noqa: PTH115 - the text as it is
+        if os.readlink(path, dir_fd=top) != member.target:
             return "points elsewhere"
     elif member.format in (stat.S_IFCHR, stat.S_IFBLK) and status.st_rdev != member.device:
         return "is another device"
@@ -235,10 +255,12 @@ def _compare(member: _Member, status: os.stat_result, host: str, check: Callable
         return f"has mode {stat.S_IMODE(status.st_mode):04o}, expected {member.mode:04o}"
     if member.mtime >= 0 and int(status.st_mtime) != member.mtime:
         return "has been written to"
-    if member.children is not None and _is_opaque(host) != member.opaque:
+    if member.children is not None and _is_opaque(path, top) != member.opaque:
         return "shows what it must hide" if member.opaque else "hides what it must show"
     if member.digest:
-        with open(host, "rb", buffering=0) as file:  # noqa: PTH123 - many files
+        with os.fdopen(
+            os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top), "rb", buffering=0
+        ) as file:
             if _digest(file, check) != member.digest:
                 return "has other content"
     return None
@@ -252,8 +274,19 @@ def _digest(content: Readable, check: Callable[[], None]) -> bytes:
     return found.digest()
 
 
-def _is_opaque(host: str) -> bool:
+def _names(path: str, top: int) -> list[str]:
+    fd = os.open(path, _DIRECTORY, dir_fd=top)
     try:
-        return os.getxattr(host, OPAQUE_XATTR, follow_symlinks=False) == b"y"
+        return os.listdir(fd)  # noqa: PTH208 - many short strings
+    finally:
+        os.close(fd)
+
+
+def _is_opaque(path: str, top: int) -> bool:
+    fd = os.open(path, _DIRECTORY, dir_fd=top)
+    try:
+        return os.getxattr(fd, OPAQUE_XATTR) == b"y"
     except OSError:
         return False
+    finally:
+        os.close(fd)

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 @click.option("--rm/--no-rm", "rm", default=True, hidden=True)
 @click.option("--force-rm", is_flag=True, hidden=True)
 @click.option("--load", is_flag=True, hidden=True)
+@click.option("--push", is_flag=True, help="Push the image under its names: --output type=image,push=true.")
 @click.argument("path")
 @pass_session
 def build(session: Session, /, path: str, **given: Any) -> None:
@@ -117,7 +118,7 @@ def build(session: Session, /, path: str, **given: Any) -> None:
         Path(given["iidfile"]).write_text(last["image_id"])
     if given["metadata_file"]:
         Path(given["metadata_file"]).write_text(metadata(last))
-    if given["quiet"] and not document["outputs"]:
+    if given["quiet"] and not given["outputs"]:
         print(last["image_id"])
 
 

@@ -16,6 +16,7 @@ from tare.errors import InvalidArgument, NotFound
 _SECRET_LIMIT = 500 * 1024  # bytes, as BuildKit has it
 _LAYOUT = "oci-layout://"
 _OUTPUTS = ("image", "local", "tar", "oci", "docker", "cacheonly")
+_PUSHED = ("type=image,push=true",)
 
 
 def build_request(context: Context, given: dict[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def build_request(context: Context, given: dict[str, Any], environ: Mapping[str,
         "ssh": read_ssh(given["ssh"], known),
         "allow": list(given["allow"]),
         "no_cache_stages": _commas(given["no_cache_filter"]),
-        "outputs": [read_output(text) for text in given["outputs"]],
+        "outputs": [read_output(text) for text in (*given["outputs"], *_PUSHED[: given["push"]])],
         "annotations": read_annotations(given["annotations"]),
         "ulimits": [{key.lower(): value for key, value in read_ulimit(text).items()} for text in given["ulimits"]],
         "check": given["check"],

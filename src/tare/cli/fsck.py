@@ -17,6 +17,7 @@ _COULD_NOT_CHECK = 2
 _COLOURS = {"found": "yellow", "repaired": "green", "left": "red"}
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{12})[0-9a-f]{52}")
+_SHORT = r"\1"
 
 Document = dict[str, Any]
 
@@ -73,7 +74,7 @@ def describe(problem: Document) -> str:
     """A problem in a few lines; digests as they are typed, those of commands whole."""
     state = problem["state"]
     mark = click.style(f"{state:<8}", fg=_COLOURS.get(state))
-    what = _DIGEST.sub(r"\1", f"{problem['kind']} {problem['object']}: {problem['cause']}")
+    what = _DIGEST.sub(_SHORT, f"{problem['kind']} {problem['object']}: {problem['cause']}")
     lines = [f"{mark} {what} [{problem['code']}]"]
     details = {
         "used by": ", ".join(problem["used_by"]),
@@ -103,9 +104,9 @@ class _ProgressLine:
     def show(self, progress: Document) -> None:
         if not self._shown:
             return
-        share = min(100, 100 * progress["done"] // progress["total"]) if progress["total"] else 0
-        total = human_size(progress["total"])
-        sys.stderr.write(f"\r\x1b[2K{share:3}% of {total}  {progress['what'][:60]}")
+        total = progress["total"]
+        share = f"{min(100, 100 * progress['done'] // total):3}% of {human_size(total)}  " if total else ""
+        sys.stderr.write(f"\r\x1b[2K{share}{_DIGEST.sub(_SHORT, progress['what'])}")
         sys.stderr.flush()
         self._dirty = True
 

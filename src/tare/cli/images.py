@@ -18,8 +18,7 @@ from tare.cli.session import Session, pass_session
 from tare.cli.tables import listing, short_id, shorten, write
 from tare.cli.units import ago, human_size, local_time
 from tare.client.client import Client
-from tare.errors import InternalError, InvalidArgument, NotFound
-from tare.model import Reference
+from tare.errors import InternalError, NotFound
 
 _NONE = "<none>"
 _TITLES = {
@@ -224,9 +223,7 @@ def import_image(
     """Make an image of a root file system's tar: a file, an http(s) address that the engine fetches, or - for standard
     input.
     """
-    if name and Reference.parse(name).digest is not None:
-        raise InvalidArgument("cannot import digest reference", hint="a digest follows from the content; give a tag")
-    repository, label = split_name(name) if name else ("", "")
+    repository, label = split_name(name, "cannot import digest reference") if name else ("", "")
     remote = source.startswith(("http://", "https://"))
     if source != "-" and not remote and not Path(source).is_file():
         raise NotFound(f"open {source}: no such file or directory")

@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from tare.model import Reference
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """Repository and tag or digest of what a user typed (tag ``latest`` when there is none)."""
+def split_name(name: str, digest_refused: str = "refusing to create a tag with a digest reference") -> tuple[str, str]:
+    """Repository and tag (``latest`` when there is none) of a name that an image shall get.
+
+    Raises InvalidArgument, with the words ``digest_refused`` for a digest.
+    """
     from tare.model import Reference
 
-    return _parts(Reference.parse(name))
+    reference = Reference.parse(name)
+    if reference.digest is not None:
+        raise InvalidArgument(digest_refused, hint="a digest follows from the content; give a tag")
+    return _parts(reference)
 
 
 def read_name(name: str, *, all_tags: bool, quiet: bool) -> Reference:

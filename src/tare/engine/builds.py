@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from itertools import islice
@@ -14,12 +14,14 @@ from tare.build.builder import Builder
 from tare.build.events import BuildEvent, Notice
 from tare.build.listing import ContextEntry, ContextListing, ContextSummary
 from tare.build.ops.context import open_context
+from tare.build.outputs.kinds import pushed_names
 from tare.build.reasons.history import project_key
 from tare.build.request import BuildRequest, BuildResult, ForecastLine, Progress
 from tare.engine.build_cache import BuildCacheService
 from tare.engine.build_contexts import BuildContexts
 from tare.engine.events import Events
 from tare.engine.images import Images
+from tare.engine.progress import build_progress
 from tare.engine.requests import BuildJob
 from tare.errors import InvalidArgument, Unavailable, Unsupported
 from tare.model import Platform, Reference
@@ -133,11 +135,24 @@ class Builds:
     async def _build(self, job: BuildJob, observe: Observe) -> BuildResult:
         for note in job.notes:
             observe(Notice(note, level="warning"))
+        pushed = pushed_names(job.outputs, [Reference.parse(tag) for tag in job.tags])
         async with AsyncExitStack() as stack:
             result = await self._builder.build(await self._request(job, observe, stack), observe)
+        if result.image_id is not None and not job.plan_only:
+            await self._push(pushed, job, observe)
         if result.image_id is not None:
             self._events.publish("builder", "build", str(result.image_id), {"name": job.tags[0] if job.tags else ""})
         return result
+
+    async def _push(self, names: Iterable[Reference], job: BuildJob, observe: Observe) -> None:
+        """Push the image that was built under each name."""
+
+        def notice(identifier: str, text: str, current: int = 0, total: int = 0, /) -> None:
+            observe(Notice(text, id=identifier, current=current, total=total))
+
+        for name in names:
+            credentials = job.credentials.get(name.domain)
+            await self._images.push(name.name, name.tag, progress=build_progress(notice), credentials=credentials)
 
     async def _forecast(self, job: BuildJob, observe: Observe) -> tuple[ForecastLine, ...]:
         async with AsyncExitStack() as stack:

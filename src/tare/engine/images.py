@@ -20,7 +20,7 @@ from tare.engine.image_platforms import find
 from tare.engine.image_removal import ImageRemoval
 from tare.engine.image_tree import ImageTree, plant, shared_sizes
 from tare.engine.looking_up import Found, LookUps
-from tare.engine.progress import StatusLines
+from tare.engine.progress import StatusLines, build_progress
 from tare.engine.pulling import Pulls
 from tare.engine.pushing import Pushes
 from tare.engine.records import ContainerRecords
@@ -193,14 +193,7 @@ class Images:
                 missing = error
         if here is not None and (here.platform.satisfies(platform) or not here.digests):
             return here
-        tell = progress or (lambda *_: None)
-
-        def told(message: dict[str, Any]) -> None:
-            detail = message.get("progressDetail") or {}
-            in_bytes = "units" not in detail
-            current, total = (int(detail.get(name, 0)) if in_bytes else 0 for name in ("current", "total"))
-            tell(str(message.get("id", "")), str(message["status"]), current, total)
-
+        told = build_progress(progress or (lambda *_: None))
         if reference.is_virtual:
             return await self._store.images.get(await self._assemble(reference, platform, told))
         try:
@@ -219,8 +212,11 @@ class Images:
         return await self._catalogue.assemble_packages(assembly, platform, progress, lease=lease)
 
     async def prune(self, filters: Filters | None = None) -> tuple[list[dict[str, str]], int]:
-        """See :meth:`ImageRemoval.prune`."""
-        return await self._removal.prune(filters or {})
+        """See :meth:`ImageRemoval.prune`; when all unused ones go, what broken pulls have downloaded goes as well."""
+        records, freed = await self._removal.prune(filters or {})
+        if filters is not None and filters.keys() == {"dangling"} and "false" in filters["dangling"]:
+            freed += await self._pulls.remove_downloads()
+        return records, freed
 
     async def layers_size(self) -> int:
         """Bytes on disk of all layers that images have, shared ones once: their tars, and their unpacked trees."""

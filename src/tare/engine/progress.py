@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tare.build.request import Progress
+
 Tell = Callable[[dict[str, Any]], None]
 
 _BAR = 50  # characters of Docker's bar
@@ -33,6 +35,20 @@ class StatusLines:
             message["progressDetail"] = {"current": self._seen[identifier], "units": "done"}
         self._seen[identifier] += 1
         self._tell(message)
+
+
+def build_progress(tell: Progress) -> Tell:
+    """Takes messages of transfers and tells a build what they say."""
+
+    def told(message: dict[str, Any]) -> None:
+        if "status" not in message:
+            return
+        detail = message.get("progressDetail") or {}
+        in_bytes = "units" not in detail
+        current, total = (int(detail.get(name, 0)) if in_bytes else 0 for name in ("current", "total"))
+        tell(str(message.get("id", "")), str(message["status"]), current, total)
+
+    return told
 
 
 def transfer_message(identifier: str, status: str, current: int = 0, total: int = 0) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from tare.store.store import Store
 
 AT_ONCE = 4  # downloads; the others are told to wait
 _UNPACKED_AT_ONCE = 2
+_FRESH_SECONDS = 60.0  # a download as young as that may be one that is looked at
 _DEPTH = 8  # indexes in indexes
 _CONFIG_LIMIT = 8 << 20  # bytes of a configuration
 
@@ -67,7 +68,7 @@ class _Layers:
 
     async def get(self, job: _Job, blob: Descriptor, diff_id: Digest) -> None:
         """Have the layer, held by the job's lease. Raises what the registry says, DataCorrupt, Exhausted."""
-        key = f"{job.reference.name} {diff_id}"
+        key = f"{job.reference.name} {blob.digest} {diff_id}"
         async with self._transfer(key, blob) as transfer:
             with transfer.told(job.tell):
                 while not await self._store.layers.hold_whole(diff_id, job.lease):
@@ -99,6 +100,7 @@ class _Layers:
                 except (DataCorrupt, InvalidArgument):
                     await repository.discard(Digest.parse(blob.digest))  # no attempt would be better
                     raise
+            await self._store.layer_blobs.add((diff_id, blob_of(blob, repository.name.name)))
 
     @asynccontextmanager
     async def _transfer(self, key: str, blob: Descriptor) -> AsyncIterator[Transfer]:
@@ -120,6 +122,7 @@ class Pulls:
         self._registries = registries
         self._events = events
         self._layers = _Layers(store, limits)
+        self._running = 0
 
     async def pull(
         self,
@@ -161,6 +164,10 @@ class Pulls:
         tell({"status": _conclusion(reference.familiar_name, news=news)})
         return images
 
+    async def remove_downloads(self) -> int:
+        """Delete what broken pulls have downloaded, unless one runs; returns the bytes that it had."""
+        return 0 if self._running else await self._registries.downloads.remove_stale(_FRESH_SECONDS)
+
     async def _one(
         self, repository: Repository, reference: Reference, platform: Platform | None, tell: Tell
     ) -> tuple[Image, bool]:
@@ -178,6 +185,11 @@ class Pulls:
             if not (await self._name_known(job, config) and await self._store.is_whole(config)):
                 await self._create(job, manifest)
             image = await self._store.images.get(config)
+            # what was not transferred is the registry's word only
+            forms = zip(image.diff_ids, manifest.layers, strict=False)
+            await self._store.layer_blobs.confirm(
+                *((diff_id, blob_of(blob, reference.name)) for diff_id, blob in forms)
+            )
         tell({"status": f"Digest: {top.digest}"})
         labels = image.config.config.labels or {}
         self._events.publish("image", "pull", reference.familiar(), {**labels, "name": reference.familiar_name})
@@ -186,11 +198,14 @@ class Pulls:
     @asynccontextmanager
     async def _nothing_half_made(self) -> AsyncIterator[None]:
         """What was stored goes again when the rest cannot be had."""
+        self._running += 1
         try:
             yield
         except BaseException:
             await finish(self._store.collect(), what="delete what a pull has left")
             raise
+        finally:
+            self._running -= 1
 
     async def _is_named(self, reference: Reference, image: Digest) -> bool:
         """Whether the name stands for this image by now, for others beside it or not."""
@@ -215,8 +230,6 @@ class Pulls:
         layers = list(zip(diff_ids, manifest.layers, strict=True))
         await self._get_layers(job, layers)
         await self._store.images.create_from(document, tag=job.tag, known_as=job.known_as)
-        forms = ((diff_id, blob_of(blob, job.known_as.repository)) for diff_id, blob in layers)
-        await self._store.layer_blobs.add(*forms)
         for digest in {blob.digest for blob in (manifest.config, *manifest.layers)}:
             await self._layers.forget(job.repository, digest)
 

@@ -30,7 +30,10 @@ class LayerBlobs:
         self._db = db
 
     async def add(self, *blobs: tuple[Digest, LayerBlob]) -> None:
-        """Remember in which forms repositories have layers, by diffID. What is not in the store is passed over."""
+        """Remember in which forms repositories have layers, by diffID, as somebody has seen who looked at the bytes.
+
+        What is not in the store is passed over.
+        """
         rows = [
             (blob.repository, str(blob.digest), blob.size, blob.media_type, time.time(), str(diff_id))
             for diff_id, blob in blobs
@@ -39,6 +42,19 @@ class LayerBlobs:
         def insert(connection: sqlite3.Connection) -> None:
             connection.executemany(
                 "INSERT OR REPLACE INTO layer_blobs SELECT diff_id, ?, ?, ?, ?, ? FROM layers WHERE diff_id = ?", rows
+            )
+
+        await self._db.write(insert, durable=False)
+
+    async def confirm(self, *blobs: tuple[Digest, LayerBlob]) -> None:
+        """As :meth:`add` for forms that somebody claims: only those that are known from elsewhere are taken."""
+        rows = [(blob.repository, time.time(), str(diff_id), str(blob.digest)) for diff_id, blob in blobs]
+
+        def insert(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "INSERT OR REPLACE INTO layer_blobs SELECT diff_id, ?, digest, size, media_type, ? FROM layer_blobs"
+                " WHERE diff_id = ? AND digest = ? LIMIT 1",
+                rows,
             )
 
         await self._db.write(insert, durable=False)

@@ -128,10 +128,18 @@ class Store:
 
     async def _recover(self) -> None:
         await self.leases.drop_all()
+        fault = await self.db.read(_fault)
+        if fault:
+            logger.error("the database is damaged, so no file is deleted: %s; see `tare fsck`", fault)
+            return
+        # Rows are read from the tables: an index that has lost some would have whole layers deleted.
         blobs, layers = await self.db.read(
             lambda connection: (
-                {row[0].partition(":")[2] for row in connection.execute("SELECT digest FROM blobs")},
-                {f"{row[0].partition(':')[2]}.tar" for row in connection.execute("SELECT diff_id FROM layers")},
+                {row[0].partition(":")[2] for row in connection.execute("SELECT digest FROM blobs NOT INDEXED")},
+                {
+                    f"{row[0].partition(':')[2]}.tar"
+                    for row in connection.execute("SELECT diff_id FROM layers NOT INDEXED")
+                },
             )
         )
         for directory, known in ((self._staging, set()), (self._blobs, blobs), (self._layer_files, layers)):
@@ -149,6 +157,15 @@ def _make_root(root: Path) -> Path:
             # No user of the host may start a layer's setuid programs or open its device nodes (as in CVE-2021-41091).
             (root / name).chmod(0o700)
     return root
+
+
+def _fault(connection: sqlite3.Connection) -> str:
+    """What is wrong with the database file's structure, if anything."""
+    try:
+        (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if answer == "ok" else str(answer)
 
 
 def _sweep(directory: Path, known: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from tare.archive.entry import Entry, Kind
 from tare.archive.expected import ExpectedTree, read_expected
 from tare.archive.tar_reader import OPAQUE_XATTR, extract_layer
 from tare.archive.tar_writer import TarWriter
+from tare.base.trees import remove_tree
 from tare.errors import DataCorrupt
 
 pytestmark = pytest.mark.root
@@ -125,6 +126,25 @@ def test_each_damage_is_named(unpacked: Path, damage: Callable[[Path], object], 
     assert list(tree.differences(unpacked)) == []
     damage(unpacked)
     assert said in {str(one) for one in tree.differences(unpacked)}
+
+
+def test_names_at_the_limit_are_compared_and_those_beyond_passed_over(tmp_path: Path) -> None:
+    top = tmp_path / "fs"
+    top.mkdir(mode=0o755)
+    deep = "/".join(["d" * 250] * 16)
+    beyond = "/".join(["e" * 250] * 5)
+    data = tar_of(
+        [member(f"{deep}/file", data=b"deep"), member("link", Kind.SYMLINK, target=deep), member(f"link/{beyond}/file")]
+    )
+    extract_layer(io.BytesIO(data), top)
+    assert list(expected(data).differences(top)) == []
+    fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.unlink(f"{deep}/file", dir_fd=fd)
+    finally:
+        os.close(fd)
+    assert [str(one) for one in expected(data).differences(top)] == [f"/{deep}/file is missing"]
+    remove_tree(top)
 
 
 def test_content_is_compared_when_asked_for(unpacked: Path) -> None:

@@ -21,6 +21,7 @@ BUILD_OPTIONS = {
     "network": "", "hosts": (), "platform": "", "quiet": False, "shm_size": "", "contexts": (), "secrets": (),
     "ssh": (), "allow": (), "no_cache_filter": (), "outputs": (), "annotations": (), "ulimits": (), "check": False,
     "plan": False, "why": False, "debug": False, "budget": "", "update_lock": False,
+    "push": False,
 }  # fmt: skip
 
 

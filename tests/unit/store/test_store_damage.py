@@ -108,6 +108,31 @@ async def test_what_a_step_has_left_is_written_again_when_its_layer_is_gone(stor
     assert tar.read_bytes() == written
 
 
+async def test_a_store_whose_database_is_damaged_deletes_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    opened = await Store.open(root)
+    layer = await keep(opened, tar_of(file=b"x"))
+    async with opened.leases.hold() as lease:
+        await opened.images.create(ImageConfig(architecture="amd64", os="linux", rootfs=RootFS(diff_ids=[str(layer)])))
+        await opened.leases.add(lease, "layer", str(layer))
+    path = opened.layers.path(layer)
+    await opened.close()
+
+    with sqlite3.connect(root / "tare.db") as connection:
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_layers_1'"
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    with (root / "tare.db").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\x0a\x00\x00\x00\x00\x00\x00\x00")  # a leaf without cells: the index has lost its rows
+    again = await Store.open(root)
+    await again.close()
+    assert path.exists()
+
+
 async def test_rows_that_name_nothing_do_not_keep_the_store_from_collecting(store: Store) -> None:
     diff_id = await keep(store, tar_of(a=b"1"))
     await store.snapshots.ensure_layer(diff_id)

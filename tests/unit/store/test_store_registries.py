@@ -7,6 +7,7 @@ import gzip
 import io
 import tarfile
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,10 @@ async def test_forms_of_a_layer_go_with_it(store: Store) -> None:
             await store.layer_blobs.add((layer, one))
         assert await store.layer_blobs.of_layer(layer) == [other, blob]
         assert await store.layer_blobs.layer_of(blob.digest) == layer
+        claimed = [replace(blob, repository="reg.test/new"), replace(blob, digest=Digest.of(b"claimed"))]
+        await store.layer_blobs.confirm(*((layer, one) for one in claimed))
+        assert await store.layer_blobs.of_layer(layer) == [claimed[0], other, blob]
+        await store.layer_blobs.forget(layer, claimed[0])
         await store.layer_blobs.forget(layer, other)
         assert await store.layer_blobs.of_layer(layer) == [blob]
         assert await store.layers.hold(layer, lease)

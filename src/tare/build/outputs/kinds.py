@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tare.archive.compression import Compression
 from tare.build.request import OutputRequest
-from tare.errors import InvalidArgument, Unsupported
+from tare.errors import InvalidArgument
 from tare.model import Reference
 
 _COMPRESSION = ("compression", "compression-level", "force-compression")
@@ -28,15 +28,13 @@ def check_output(output: OutputRequest) -> None:
     known = ATTRIBUTES.get(output.type)
     if known is None:
         raise InvalidArgument(f'unknown output type "{output.type}"', hint=f"use {', '.join(ATTRIBUTES)}")
-    for name, value in output.attributes.items():
+    for name in output.attributes:
         if name.startswith("annotation"):
             continue
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
             raise InvalidArgument(f'output type "{output.type}" has no attribute "{name}"', hint=hint)
-        if name == "push" and _is_true(value):
-            raise Unsupported("--output push=true is not supported yet", hint="write an archive: type=oci,dest=FILE")
     compression_of(output)
     names_of(output)
     if output.type in ("local", "tar", "oci") and not output.destination:
@@ -56,6 +54,21 @@ def compression_of(output: OutputRequest) -> Compression:
     if text not in _KINDS:
         raise InvalidArgument(f'unsupported layer compression type "{text}"', hint=f"use {', '.join(_KINDS)}")
     return _KINDS[text]
+
+
+def pushed_names(outputs: Sequence[OutputRequest], tags: Sequence[Reference]) -> tuple[Reference, ...]:
+    """The names under which the image is pushed, those of its ``tags`` where the output has none of its own.
+
+    Raises InvalidArgument for an output with ``push`` and no name.
+    """
+    found: list[Reference] = []
+    for output in outputs:
+        if output.type == "image" and flag(output, "push", default=False):
+            names = names_of(output) or tuple(tags)
+            if not names:
+                raise InvalidArgument("tag is needed when pushing to registry", hint="name the image with --tag")
+            found.extend(names)
+    return tuple(dict.fromkeys(found))
 
 
 def names_of(output: OutputRequest) -> tuple[Reference, ...]:

@@ -87,7 +87,8 @@ def find_uses(connection: sqlite3.Connection, graph: Graph, node: Node) -> Uses:
     names += [f"kept step step:{name[:8]}" for name in _kept_steps(connection, snapshots)]
     if not names and _is_cached(connection, above):
         names = ["build cache"]
-    fixes = [how_to_get(connection, image, node) for image in images]
+    named = [image for image in images if _tags(connection, image)]
+    fixes = [how_to_get(connection, image, node) for image in named or images]
     return Uses(tuple(names), tuple(dict.fromkeys(fixes)), graph.needs(node))
 
 
