@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(CURDIR)/.tools/bin:$(PATH):/usr/sbin:/sbi
 ARGS ?=
 JOBS ?= 3
 
-.PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit fsck-damage fuzz lab lint bench bench-build bench-assemble parity catalogue-proof clean
+.PHONY: help setup setup-run demo test test-differential test-options test-programs test-unit fsck-damage fuzz lab lint bench bench-build bench-images bench-assemble parity catalogue-proof clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -75,6 +75,9 @@ bench: setup ## Compare containers with another engine's (ARGS="tare=unix://… 
 
 bench-build: setup ## Compare builds with Docker's (ARGS="tare=unix://… docker=unix://…")
 	$(VENV)/bin/python bench/build.py $(ARGS)
+
+bench-images: setup ## Compare load, save, push, pull and rm with Docker's (ARGS="tare=unix://… docker=unix://…")
+	$(VENV)/bin/python bench/images.py $(ARGS)
 
 bench-assemble: setup ## Assemble each image of the catalogue with a warm cache (ARGS="--rounds 9" or names of images)
 	$(VENV)/bin/python bench/assemble.py $(ARGS)

@@ -59,7 +59,9 @@ class Engine:
     def usage(self) -> int:
         """Bytes on disk of all that the engine keeps."""
         root = self("info", "--format", "{{.DockerRootDir}}").strip()
-        return int(subprocess.run(["du", "-sxB1", root], capture_output=True, text=True, check=True).stdout.split()[0])
+        # Files may go while they are counted, which du takes for an error.
+        counted = subprocess.run(["du", "-sxB1", root], capture_output=True, text=True, check=False)
+        return int(counted.stdout.split()[0])
 
 
 @dataclass

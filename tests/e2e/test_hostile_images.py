@@ -83,6 +83,12 @@ def test_devices_of_an_image_cannot_be_opened(host: EngineProcess, busybox_tar: 
         host.docker("rmi", "-f", image)
 
 
+def test_no_user_of_the_host_reaches_what_images_have_and_containers_write(host: EngineProcess) -> None:
+    """Setuid programs above all: CVE-2021-41091 was that of Docker."""
+    for name in ("snapshots", "layers", "blobs", "staging", "volumes", "cache"):
+        assert (host.data_root / name).stat().st_mode & 0o077 == 0, name
+
+
 @pytest.mark.parametrize("kind", ["pipe", "device", "link"])
 def test_the_engine_opens_no_pipe_and_no_device_for_a_list_of_users(
     host: EngineProcess, busybox_tar: bytes, kind: str

@@ -485,8 +485,10 @@ def _volume_catalogue(settings: Settings, paths: EnginePaths, store: Store) -> V
 def _make_directories(paths: EnginePaths) -> None:
     paths.data_root.mkdir(parents=True, exist_ok=True, mode=0o711)
     paths.run_root.mkdir(parents=True, exist_ok=True, mode=0o711)
-    for name in ("containers", "volumes", "cache"):
-        (paths.data_root / name).mkdir(exist_ok=True, mode=0o711)
+    (paths.data_root / "containers").mkdir(exist_ok=True, mode=0o711)
+    for name in ("volumes", "cache"):  # what containers write: no user of the host may start a setuid program of theirs
+        (paths.data_root / name).mkdir(exist_ok=True)
+        (paths.data_root / name).chmod(0o700)
 
 
 def _source_limits(settings: Settings) -> SourceLimits:
