@@ -61,7 +61,7 @@ class Storm:
         rootfs = {"type": "layers", "diff_ids": [sha256(layer) for layer in layers]}
         config = json.dumps({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}).encode()
         for blob in (config, *packed):
-            _upload(self.source, blob)
+            self.source.put_blob(REPOSITORY, blob)
         manifest = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -69,10 +69,7 @@ class Storm:
             "layers": [{"mediaType": OCI_LAYER, "size": len(one), "digest": sha256(one)} for one in packed],
         }
         data = json.dumps(manifest).encode()
-        with _asked(
-            self.source, "PUT", f"/v2/{REPOSITORY}/manifests/1", data, {"Content-Type": OCI_MANIFEST}
-        ) as answer:
-            assert answer.status == 201, answer.read()
+        self.source.put_manifest(REPOSITORY, "1", OCI_MANIFEST, data)
         self.image, self.digest = sha256(config), sha256(data)
 
     def round(self, kind: Kind, victim: Victim) -> None:
@@ -164,11 +161,11 @@ class Storm:
         if kind == "pull":
             assert digests == {self.digest}
             return
-        with _asked(server, "GET", f"/v2/{REPOSITORY}/manifests/1", headers={"Accept": OCI_MANIFEST}) as answer:
+        with server.asked("GET", f"/v2/{REPOSITORY}/manifests/1", headers={"Accept": OCI_MANIFEST}) as answer:
             manifest = answer.read()
         assert digests == {sha256(manifest)}
         for blob in (json.loads(manifest)["config"], *json.loads(manifest)["layers"]):
-            with _asked(server, "GET", f"/v2/{REPOSITORY}/blobs/{blob['digest']}") as answer:
+            with server.asked("GET", f"/v2/{REPOSITORY}/blobs/{blob['digest']}") as answer:
                 assert sha256(answer.read()) == blob["digest"]
         sent: dict[str, set[str]] = {}
         for line in server.requests()[begun:]:
@@ -194,27 +191,6 @@ def check_store(engine: EngineProcess) -> None:
         for name, path in files.items():
             assert hashlib.sha256(path.read_bytes()).hexdigest() == name
     assert list((engine.data_root / "staging").iterdir()) == []
-
-
-@contextlib.contextmanager
-def _asked(
-    server: RegistryServer, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-) -> Iterator[http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    try:
-        connection.request(method, path, body, headers or {})
-        yield connection.getresponse()
-    finally:
-        connection.close()
-
-
-def _upload(server: RegistryServer, data: bytes) -> None:
-    with _asked(server, "POST", f"/v2/{REPOSITORY}/blobs/uploads/") as answer:
-        location = answer.headers["Location"].removeprefix(server.url)
-    separator = "&" if "?" in location else "?"
-    headers = {"Content-Type": "application/octet-stream"}
-    with _asked(server, "PUT", f"{location}{separator}digest={sha256(data)}", data, headers) as answer:
-        assert answer.status == 201, answer.read()
 
 
 @contextlib.contextmanager
