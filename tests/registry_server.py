@@ -12,6 +12,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import http.client
 import json
 import os
 import random
@@ -21,7 +24,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -115,6 +118,34 @@ class RegistryServer:
                 uri = entry["http.request.uri"]
                 found.append(f"{entry['http.request.method']} {uri} {entry['http.response.status']}")
         return found
+
+    @contextlib.contextmanager
+    def asked(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to one plain request, for the time of the block."""
+        connection = http.client.HTTPConnection(self._host, self.port, timeout=START_SECONDS)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            yield connection.getresponse()
+        finally:
+            connection.close()
+
+    def put_blob(self, repository: str, data: bytes) -> None:
+        """Have ``data`` as a blob of a repository."""
+        with self.asked("POST", f"/v2/{repository}/blobs/uploads/") as answer:
+            location = answer.headers["Location"].removeprefix(self.url)
+        separator = "&" if "?" in location else "?"
+        digest = hashlib.sha256(data).hexdigest()
+        headers = {"Content-Type": "application/octet-stream"}
+        with self.asked("PUT", f"{location}{separator}digest=sha256:{digest}", data, headers) as answer:
+            assert answer.status == 201, answer.read()
+
+    def put_manifest(self, repository: str, reference: str, media_type: str, data: bytes) -> None:
+        """Have ``data`` as the manifest that a tag or digest names."""
+        headers = {"Content-Type": media_type}
+        with self.asked("PUT", f"/v2/{repository}/manifests/{reference}", data, headers) as answer:
+            assert answer.status == 201, answer.read()
 
     def start(self) -> None:
         """Start it, and return when it listens."""

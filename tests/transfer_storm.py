@@ -17,134 +17,26 @@ import http.client
 import json
 import random
 import shutil
-import socket
 import sqlite3
 import sys
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 from engine_process import EngineProcess, UnixConnection
 from faulty_registry import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, layer_tar, sha256
 from registry_server import RegistryServer
+from relayed_network import Wire
 from tare.store import gc
 
-Victim = Literal["engine", "registry", "network"]
+Victim = Literal["engine", "registry", "network", "link"]
 Kind = Literal["pull", "push"]
 
 REPOSITORY = "storm/app"
 LAYERS = (900_000, 2_500_000, 300_000, 1_500_000, 40_000, 700_000)
-_CHUNK = 16 << 10
-
-
-class Wire:
-    """A network to a server: it counts what passes, can be cut, and is mended by who comes and finds it cut."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._lock = threading.Lock()
-        self._ends: set[socket.socket] = set()
-        self._passed = 0
-        self._blow: tuple[int, Callable[[], None]] | None = None
-        self._cut = False
-        self._fallen = threading.Event()
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def strike_after(self, count: int, blow: Callable[[], None]) -> None:
-        """Call ``blow`` once when as many bytes more have passed."""
-        self._fallen.clear()
-        with self._lock:
-            self._blow = (self._passed + count, blow)
-
-    def spare(self) -> bool:
-        """Take the blow back; False when it has fallen, and has done what it does."""
-        with self._lock:
-            pending, self._blow = self._blow, None
-        return pending is not None or not self._fallen.wait(60)
-
-    def cut(self) -> None:
-        """Break all connections; the next one is refused, and finds the network mended afterwards."""
-        with self._lock:
-            self._cut = True
-            ends, self._ends = self._ends, set()
-        for end in ends:
-            _shut(end)
-
-    def __enter__(self) -> Wire:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _shut(self._listener)
-        self._listener.close()
-        self.cut()
-        for thread in self._threads:
-            thread.join()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            with self._lock:
-                refused, self._cut = self._cut, False
-            try:
-                far = None if refused else socket.create_connection(("127.0.0.1", self._target))
-            except OSError:
-                far = None
-            if far is None:
-                near.close()
-                continue
-            with self._lock:
-                self._ends |= {near, far}
-            self._threads.append(threading.Thread(target=self._connect, args=(near, far)))
-            self._threads[-1].start()
-
-    def _connect(self, near: socket.socket, far: socket.socket) -> None:
-        back = threading.Thread(target=self._pump, args=(far, near))
-        back.start()
-        self._pump(near, far)
-        back.join()
-        with self._lock:
-            self._ends -= {near, far}
-        near.close()
-        far.close()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(_CHUNK):
-                sink.sendall(data)
-                self._count(len(data))
-        for end in (source, sink):
-            _shut(end)
-
-    def _count(self, count: int) -> None:
-        with self._lock:
-            self._passed += count
-            due = self._blow is not None and self._passed >= self._blow[0]
-            blow, self._blow = (self._blow, None) if due else (None, self._blow)
-        if blow is not None:
-            blow[1]()
-            self._fallen.set()
-
-
-def _shut(end: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass
@@ -169,7 +61,7 @@ class Storm:
         rootfs = {"type": "layers", "diff_ids": [sha256(layer) for layer in layers]}
         config = json.dumps({"architecture": "amd64", "os": "linux", "config": {}, "rootfs": rootfs}).encode()
         for blob in (config, *packed):
-            _upload(self.source, blob)
+            self.source.put_blob(REPOSITORY, blob)
         manifest = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
@@ -177,10 +69,7 @@ class Storm:
             "layers": [{"mediaType": OCI_LAYER, "size": len(one), "digest": sha256(one)} for one in packed],
         }
         data = json.dumps(manifest).encode()
-        with _asked(
-            self.source, "PUT", f"/v2/{REPOSITORY}/manifests/1", data, {"Content-Type": OCI_MANIFEST}
-        ) as answer:
-            assert answer.status == 201, answer.read()
+        self.source.put_manifest(REPOSITORY, "1", OCI_MANIFEST, data)
         self.image, self.digest = sha256(config), sha256(data)
 
     def round(self, kind: Kind, victim: Victim) -> None:
@@ -225,6 +114,8 @@ class Storm:
             self.engine.process.kill()
         elif victim == "network":
             wire.cut()
+        elif victim == "link":
+            wire.unplug()
         else:
             server.kill()
             server.start()
@@ -270,11 +161,11 @@ class Storm:
         if kind == "pull":
             assert digests == {self.digest}
             return
-        with _asked(server, "GET", f"/v2/{REPOSITORY}/manifests/1", headers={"Accept": OCI_MANIFEST}) as answer:
+        with server.asked("GET", f"/v2/{REPOSITORY}/manifests/1", headers={"Accept": OCI_MANIFEST}) as answer:
             manifest = answer.read()
         assert digests == {sha256(manifest)}
         for blob in (json.loads(manifest)["config"], *json.loads(manifest)["layers"]):
-            with _asked(server, "GET", f"/v2/{REPOSITORY}/blobs/{blob['digest']}") as answer:
+            with server.asked("GET", f"/v2/{REPOSITORY}/blobs/{blob['digest']}") as answer:
                 assert sha256(answer.read()) == blob["digest"]
         sent: dict[str, set[str]] = {}
         for line in server.requests()[begun:]:
@@ -303,32 +194,15 @@ def check_store(engine: EngineProcess) -> None:
 
 
 @contextlib.contextmanager
-def _asked(
-    server: RegistryServer, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-) -> Iterator[http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    try:
-        connection.request(method, path, body, headers or {})
-        yield connection.getresponse()
-    finally:
-        connection.close()
-
-
-def _upload(server: RegistryServer, data: bytes) -> None:
-    with _asked(server, "POST", f"/v2/{REPOSITORY}/blobs/uploads/") as answer:
-        location = answer.headers["Location"].removeprefix(server.url)
-    separator = "&" if "?" in location else "?"
-    headers = {"Content-Type": "application/octet-stream"}
-    with _asked(server, "PUT", f"{location}{separator}digest={sha256(data)}", data, headers) as answer:
-        assert answer.status == 201, answer.read()
-
-
-@contextlib.contextmanager
-def storm(engine: EngineProcess, seed: int) -> Iterator[Storm]:
-    """A storm around ``engine``, which has no images when it begins."""
+def storm(seed: int) -> Iterator[Storm]:
+    """A storm around an engine of its own."""
     with contextlib.ExitStack() as stack:
         source, target = (stack.enter_context(RegistryServer()) for _ in range(2))
         wires = [stack.enter_context(Wire(server.port)) for server in (source, target)]
+        config = source.directory / "tare.toml"
+        config.write_text("".join(f'[registries."{wire.address}"]\ninsecure = true\n' for wire in wires))
+        engine = EngineProcess.make("--config", str(config))
+        stack.callback(engine.stop)
         made = Storm(engine, source, target, *wires, chance=random.Random(seed))
         made.prepare()
         yield made
@@ -336,22 +210,17 @@ def storm(engine: EngineProcess, seed: int) -> Iterator[Storm]:
 
 def main(rounds: int, seed: int) -> None:
     """As many rounds as asked for, by chance."""
-    engine = EngineProcess.make()
-    try:
-        with storm(engine, seed) as made:
-            for number in range(rounds):
-                kind, victim = made.chance.choice(KINDS), made.chance.choice(VICTIMS)
-                print(f"{number + 1}/{rounds}: {kind}, {victim}", flush=True)
-                made.round(kind, victim)
-        for line, count in sorted(made.blows.items()):
-            print(f"{count:4} {line}")
-    finally:
-        engine.end()
-        shutil.rmtree(engine.root)
+    with storm(seed) as made:
+        for number in range(rounds):
+            kind, victim = made.chance.choice(KINDS), made.chance.choice(VICTIMS)
+            print(f"{number + 1}/{rounds}: {kind}, {victim}", flush=True)
+            made.round(kind, victim)
+    for line, count in sorted(made.blows.items()):
+        print(f"{count:4} {line}")
 
 
 KINDS: tuple[Kind, ...] = ("pull", "push")
-VICTIMS: tuple[Victim, ...] = ("engine", "registry", "network")
+VICTIMS: tuple[Victim, ...] = ("engine", "registry", "network", "link")
 
 if __name__ == "__main__":
     main(*(int(text) for text in (sys.argv[1:] + ["100", "7"][len(sys.argv) - 1 :])))

@@ -150,16 +150,17 @@ def test_what_there_is(plain: ServedRegistry) -> None:
 
 def test_what_is_not_there(images: EngineProcess, plain: ServedRegistry) -> None:
     layer = _layers(images, "serve-app:1")[0]
-    hidden = _layers(images, images.import_busybox(_tar(b"hidden")))[0]
+    images.docker("import", "-", "hidden-app:1", stdin=_tar(b"hidden"))
+    hidden = _layers(images, "hidden-app:1")[0]
     for path, status, code in (
         ("/v2/serve-app/manifests/3", 404, "MANIFEST_UNKNOWN"),
         (f"/v2/serve-app/manifests/{NOWHERE}", 404, "MANIFEST_UNKNOWN"),
         (f"/v2/serve-app/blobs/{NOWHERE}", 404, "BLOB_UNKNOWN"),
         (f"/v2/serve-team/app/blobs/{layer}", 404, "BLOB_UNKNOWN"),
         (f"/v2/serve-app/blobs/{hidden}", 404, "BLOB_UNKNOWN"),
-        ("/v2/busybox/manifests/latest", 404, "MANIFEST_UNKNOWN"),
-        (f"/v2/busybox/blobs/{hidden}", 404, "BLOB_UNKNOWN"),
-        ("/v2/busybox/tags/list", 404, "NAME_UNKNOWN"),
+        ("/v2/hidden-app/manifests/latest", 404, "MANIFEST_UNKNOWN"),
+        (f"/v2/hidden-app/blobs/{hidden}", 404, "BLOB_UNKNOWN"),
+        ("/v2/hidden-app/tags/list", 404, "NAME_UNKNOWN"),
         ("/v2/distroless/static/manifests/12", 404, "MANIFEST_UNKNOWN"),
         ("/v2/SERVE-APP/manifests/1", 400, "NAME_INVALID"),
         ("/v2/serve-app/blobs/sha256:1", 400, "DIGEST_INVALID"),
@@ -168,6 +169,7 @@ def test_what_is_not_there(images: EngineProcess, plain: ServedRegistry) -> None
     ):
         answer = plain.ask(path)
         assert (answer.status, answer.code) == (status, code), path
+    images.docker("rmi", "hidden-app:1")
     for method, path in (
         ("POST", "/v2/serve-app/blobs/uploads/"),
         ("PATCH", "/v2/serve-app/blobs/uploads/1"),

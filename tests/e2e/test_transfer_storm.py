@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine_process import EngineProcess
 from faulty_registry import FaultyRegistry, layer_tar
 from transfer_storm import KINDS, VICTIMS, Kind, Storm, Victim, storm
 
@@ -18,12 +17,8 @@ SEED = 11
 
 @pytest.fixture(scope="module")
 def weather() -> Iterator[Storm]:
-    engine = EngineProcess.make()
-    try:
-        with storm(engine, SEED) as made:
-            yield made
-    finally:
-        engine.stop()
+    with storm(SEED) as made:
+        yield made
 
 
 @pytest.mark.parametrize("victim", VICTIMS)

@@ -15,7 +15,7 @@ import pytest
 
 from certificates import Authority
 from engine_process import EngineProcess, UnixConnection
-from faulty_registry import sha256
+from faulty_registry import OCI_INDEX, OCI_MANIFEST, sha256
 from registry_server import RegistryServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -238,6 +238,36 @@ def test_what_a_registry_has_is_looked_up(host: EngineProcess, app: str, client:
     assert data.has_platform("linux/amd64")
 
 
+def test_what_refers_to_an_image_is_listed(host: EngineProcess, registry: RegistryServer, app: str) -> None:
+    """A bill of materials that somebody attached, by the tag that registries without the referrers API have."""
+    name, repository = app, app.rpartition(":")[0].partition("/")[2]
+    subject = digests(host, app)[0].partition("@")[2]
+    assert host.tare("image", "referrers", name).stdout.decode() == f"{subject}\n"
+    empty, layer = b"{}", b'{"spdxVersion": "SPDX-2.3"}'
+    for blob in (empty, layer):
+        registry.put_blob(repository, blob)
+    kind = "application/spdx+json"
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": kind,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "size": len(empty), "digest": sha256(empty)},
+        "layers": [{"mediaType": kind, "size": len(layer), "digest": sha256(layer)}],
+    }
+    document = json.dumps(manifest).encode()
+    entry = {"mediaType": OCI_MANIFEST, "size": len(document), "digest": sha256(document), "artifactType": kind}
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
+    registry.put_manifest(repository, sha256(document), OCI_MANIFEST, document)
+    registry.put_manifest(repository, subject.replace(":", "-"), OCI_INDEX, json.dumps(index).encode())
+    told = host.tare("image", "referrers", name).stdout.decode().splitlines()
+    assert told[0] == subject
+    assert told[2].split() == [kind, "-", f"{len(document)}B", sha256(document)]
+    found = json.loads(host.tare("image", "referrers", "--json", "--artifact-type", "text/plain", name).stdout)
+    assert found == {"subject": subject, "referrers": []}
+    missing = host.tare("image", "referrers", f"{name}0", check=False)
+    assert missing.returncode == 1 and b"manifest unknown" in missing.stderr
+
+
 def test_docker_py_pulls_and_pushes(
     host: EngineProcess, registry: RegistryServer, app: str, client: docker_py.DockerClient
 ) -> None:
@@ -333,11 +363,10 @@ def test_a_name_for_several_platforms_goes_as_an_index(host: EngineProcess, regi
     first = json.loads(manifest)
     _, config = asked(registry, "GET", f"/v2/test/app/blobs/{first['config']['digest']}")
     foreign = json.dumps(json.loads(config) | {"architecture": "riscv64"}).encode()
-    place, _ = asked(registry, "POST", "/v2/test/app/blobs/uploads/")
-    asked(registry, "PUT", f"{place.removeprefix(registry.url)}&digest={sha256(foreign)}", foreign)
+    registry.put_blob("test/app", foreign)
     second = first | {"config": first["config"] | {"digest": sha256(foreign), "size": len(foreign)}}
     data = json.dumps(second).encode()
-    asked(registry, "PUT", f"/v2/test/app/manifests/{sha256(data)}", data, first["mediaType"])
+    registry.put_manifest("test/app", sha256(data), first["mediaType"], data)
     entries = [
         {
             "mediaType": first["mediaType"],
@@ -349,7 +378,7 @@ def test_a_name_for_several_platforms_goes_as_an_index(host: EngineProcess, regi
     ]
     listing = "application/vnd.docker.distribution.manifest.list.v2+json"
     index = json.dumps({"schemaVersion": 2, "mediaType": listing, "manifests": entries}).encode()
-    asked(registry, "PUT", "/v2/test/app/manifests/both", index, listing)
+    registry.put_manifest("test/app", "both", listing, index)
 
     for platform, conclusion in (
         ("linux/riscv64", "Downloaded newer image"),

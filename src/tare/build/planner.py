@@ -36,7 +36,7 @@ from tare.build.needs import SCRATCH, NeededStage, Needs, label
 from tare.build.ops.operation import locate
 from tare.build.ops.select import Tree
 from tare.build.request import BuildRequest
-from tare.errors import InvalidArgument, NotFound
+from tare.errors import Forbidden, InvalidArgument, NotFound, TareError, Unauthorized, Unavailable
 from tare.model import Platform, Reference
 from tare.oci.image import ExecutionConfig
 from tare.store.images import Image
@@ -228,6 +228,8 @@ class Planner:
                 self._images[key] = await resolve(*key)
             except NotFound as error:
                 raise self._missing(key[0], instruction, error) from error
+            except (Unavailable, Unauthorized, Forbidden) as error:
+                raise self._out_of_reach(key[0], instruction, error) from error
 
         await _all(one(key, user) for key, user in wanted.items() if key not in self._images)
 
@@ -247,6 +249,13 @@ class Planner:
             )
         code = error.code or "base-image-missing"
         return NotFound(f"{name}: {error.message}\n{where}", hint=error.hint, code=code)
+
+    def _out_of_reach(self, reference: Reference, instruction: ins.Instruction, error: TareError) -> TareError:
+        """The error for an image that its registry does not give, in the words of Docker's builder."""
+        name = reference.familiar()
+        found = locate(error, self._dockerfile.source, instruction.range, mark=name.removesuffix(":latest"))
+        found.message = f"{name}: failed to resolve source metadata for {name}: {found.message}"
+        return found
 
     def _interpret(self, described: NeededStage) -> StageOutput:
         stage = described.stage

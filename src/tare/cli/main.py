@@ -68,6 +68,7 @@ _IMAGE: Mapping[str, str] = {
     "prune": "prune:prune_images",
     "pull": "images:pull",
     "push": "images:push",
+    "referrers": "referrers:referrers",
     "rm": "images:remove",
     "save": "image_archives:save",
     "sbom": "sbom:sbom",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tare.client.caller import Document, Group
+from tare.client.caller import Document, Group, Values
 from tare.client.http import segment
 from tare.client.registry_auth import RegistryAuth
 
@@ -30,4 +30,15 @@ class Registries(Group):
         headers = await self._caller.auth_headers(name, auth)
         path = f"/distribution/{segment(name)}/json"
         found: Document = await self._caller.call("GET", path, headers=headers)
+        return found
+
+    async def referrers(self, name: str, *, artifact_type: str = "", auth: RegistryAuth | None = None) -> Document:
+        """What refers to the image ``name`` at its registry: ``subject``, its digest, and ``referrers``, descriptors.
+
+        Raises NotFound, Unauthorized.
+        """
+        headers = await self._caller.auth_headers(name, auth)
+        path = f"/tare/distribution/{segment(name)}/referrers"
+        query: Values = {"artifactType": artifact_type}
+        found: Document = await self._caller.call("GET", path, query=query, headers=headers)
         return found

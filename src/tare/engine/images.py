@@ -30,7 +30,7 @@ from tare.engine.weigh import DEFAULT_DEPTH, Weigher
 from tare.errors import InvalidArgument, NotFound, Unavailable
 from tare.model import Digest, Platform, Reference
 from tare.model.assembly import Assembled, Assembly
-from tare.oci.image import History
+from tare.oci.image import History, Index
 from tare.registry.client import RegistryClient
 from tare.registry.credentials import Credentials
 from tare.store.images import Image
@@ -171,6 +171,12 @@ class Images:
     async def look_up(self, reference: str, credentials: Credentials | None = None) -> Found:
         """What a registry has under a name: see :meth:`LookUps.look_up`."""
         return await self._look_ups.look_up(Reference.parse(reference), credentials)
+
+    async def referrers(
+        self, reference: str, artifact_type: str = "", credentials: Credentials | None = None
+    ) -> tuple[Digest, Index]:
+        """What refers to an image at its registry: see :meth:`LookUps.referrers`."""
+        return await self._look_ups.referrers(Reference.parse(reference), artifact_type, credentials)
 
     async def resolve_or_pull(
         self,

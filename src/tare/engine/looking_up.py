@@ -56,6 +56,17 @@ class LookUps:
             platforms = (_platform_of(config, raw.digest),)
         return Found(media_type=raw.media_type, digest=raw.digest, size=len(raw.data), platforms=platforms)
 
+    async def referrers(
+        self, reference: Reference, artifact_type: str = "", credentials: Credentials | None = None
+    ) -> tuple[Digest, Index]:
+        """The digest of ``reference`` at its registry, and what refers to it (distribution-spec, "Listing Referrers").
+
+        Signatures and bills of materials do; ``artifact_type`` narrows them to one kind. Raises what the registry says.
+        """
+        repository = self._registries.repository(reference, credentials)
+        raw = await repository.manifest(str(reference.digest or reference.tag))
+        return raw.digest, await repository.referrers(raw.digest, artifact_type)
+
 
 def _platform_of(document: bytes, digest: Digest) -> Mapping[str, Any]:
     try:

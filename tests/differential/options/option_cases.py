@@ -373,7 +373,7 @@ _LIFE = (
     OptionCase("cidfile-exists", ("--cidfile", "/etc/passwd"), "true"),
     OptionCase("pull-never", ("--pull", "never"), "echo pulled"),
     OptionCase("pull-invalid", ("--pull", "sometimes"), "true"),
-    OptionCase("add-host", ("--add-host", "db:10.1.2.3", "--add-host", "six=::1"), "grep -E 'db|six' /etc/hosts"),
+    OptionCase("add-host", ("--add-host", "db:10.1.2.3", "--add-host", "six=::1"), "grep -wE 'db|six' /etc/hosts"),
     OptionCase("add-host-invalid", ("--add-host", "db"), "true"),
     OptionCase("add-host-address", ("--add-host", "db:nowhere"), "true"),
     OptionCase("dns", ("--dns", "10.9.9.9", "--dns-search", "example.org", "--dns-option", "ndots:3"),

@@ -4,8 +4,13 @@ import pytest
 from build_planning import image, plan
 
 from tare.build.dockerfile.errors import DockerfileError
+from tare.build.dockerfile.stages import parse_dockerfile
 from tare.build.graph import CopyStep, Plan, RunStep, SourceStep, WorkdirStep
-from tare.errors import NotFound, TareError
+from tare.build.planner import Planner
+from tare.build.request import BuildRequest
+from tare.errors import NotFound, TareError, Unavailable
+from tare.model import Platform, Reference
+from tare.store.images import Image
 
 
 def runs(made: Plan) -> list[RunStep]:
@@ -201,6 +206,20 @@ async def test_an_unknown_image_is_shown_in_its_line() -> None:
         await plan("FROM base\nCOPY --from=missing:2 /x /\n")
     assert "missing:2: No such image: missing:2" in caught.value.message
     assert "2 | COPY --from=missing:2 /x /" in caught.value.message
+
+
+async def test_a_registry_that_gives_no_image_is_shown_in_its_line() -> None:
+    async def resolve(reference: Reference, platform: Platform) -> Image:
+        raise Unavailable('Get "https://reg.test/v2/": no such host', hint="check it", code="registry-unreachable")
+
+    text = "FROM reg.test/app:1\n"
+    request = BuildRequest(context=None, dockerfile=text, platform=Platform("linux", "amd64"))
+    with pytest.raises(Unavailable) as caught:
+        await Planner(parse_dockerfile(text), request).plan(resolve)
+    first = "reg.test/app:1: failed to resolve source metadata for reg.test/app:1: Get"
+    assert caught.value.message.startswith(first)
+    assert "1 | FROM reg.test/app:1" in caught.value.message
+    assert (caught.value.hint, caught.value.code) == ("check it", "registry-unreachable")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from tare.api import params
@@ -11,7 +12,6 @@ from tare.api.context import cancellable, engine_of
 from tare.api.jsonstream import JsonStream
 from tare.api.respond import json_response
 from tare.errors import InvalidArgument
-from tare.model import Platform
 from tare.registry.credentials import Credentials
 
 
@@ -44,24 +44,11 @@ async def push(request: web.Request) -> web.StreamResponse:
     pushed = engine_of(request).images.push(
         request.match_info["name"],
         query.get("tag", ""),
-        _platform(query.get("platform", "")),
+        params.platform(query),
         stream.report,
         credentials_of(request),
     )
     return await stream.run(pushed, lambda _: [])
-
-
-def _platform(text: str) -> Platform | None:
-    """The JSON of an index's ``platform`` (image-index.md), as clients send it since API 1.46."""
-    if not text:
-        return None
-    document = params.json_value(text, "platform")
-    if not isinstance(document, dict):
-        raise InvalidArgument("query parameter platform: expected a JSON object")
-    values = [document.get(member, "") for member in ("os", "architecture", "variant")]
-    if not all(isinstance(value, str) for value in values):
-        raise InvalidArgument("query parameter platform: expected os, architecture and variant as texts")
-    return Platform.parse("/".join(value for value in values if value))
 
 
 async def distribution(request: web.Request) -> web.StreamResponse:
@@ -75,4 +62,15 @@ async def distribution(request: web.Request) -> web.StreamResponse:
     )
 
 
-ROUTES: list[Any] = [("GET", "/distribution/{name:.*}/json", distribution)]
+async def referrers(request: web.Request) -> web.StreamResponse:
+    """``GET /tare/distribution/{name}/referrers``: what refers to an image at its registry."""
+    subject, index = await engine_of(request).images.referrers(
+        request.match_info["name"], request.query.get("artifactType", ""), credentials_of(request)
+    )
+    return json_response({"subject": str(subject), "referrers": msgspec.to_builtins(index.manifests)})
+
+
+ROUTES: list[Any] = [
+    ("GET", "/distribution/{name:.*}/json", distribution),
+    ("GET", "/tare/distribution/{name:.*}/referrers", referrers),
+]
