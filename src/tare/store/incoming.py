@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from tare.archive.tar_stream import iter_entries
-from tare.base.readers import Readable, copy_stream
+from tare.base.readers import CHUNK, Readable, copy_stream
 from tare.errors import DataCorrupt
 from tare.store.files import StagedFile
 
@@ -40,18 +40,28 @@ class LayerCheck:
 
 
 class _Copied:
-    """A stream whose bytes are written to ``sink`` as they are read."""
+    """A stream whose bytes are written to ``sink`` as they are read: in large pieces, however small those asked for."""
 
     def __init__(self, stream: Readable, sink: BinaryIO) -> None:
         self._stream = stream
         self._sink = sink
+        self._piece = b""
+        self._position = 0
         self.is_broken = False
 
     def read(self, size: int = -1, /) -> bytes:
+        if self._position == len(self._piece):
+            self._next()
+        end = len(self._piece) if size < 0 else self._position + size
+        data = self._piece[self._position : end]
+        self._position += len(data)
+        return data
+
+    def _next(self) -> None:
         try:
-            data = self._stream.read(size)
+            self._piece = self._stream.read(CHUNK)
         except Exception:
             self.is_broken = True
             raise
-        self._sink.write(data)
-        return data
+        self._position = 0
+        self._sink.write(self._piece)
