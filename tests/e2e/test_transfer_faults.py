@@ -45,7 +45,8 @@ def state(host: EngineProcess) -> dict[str, Any]:
         name: sorted(path.name for path in (host.data_root / name).iterdir())
         for name in ("blobs/sha256", "layers", "staging")
     }
-    return {"images": host.text("images", "-a", "--format", "{{.ID}} {{.Repository}} {{.Tag}} {{.Digest}}"), **files}
+    rows = host.text("images", "-a", "--format", "{{.ID}} {{.Repository}} {{.Tag}} {{.Digest}}").splitlines()
+    return {"images": sorted(rows), **files}  # the client shows the names of one image in any order
 
 
 def layer(registry: FaultyRegistry, manifest: dict[str, Any], number: int) -> Blob:
