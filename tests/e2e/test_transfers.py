@@ -336,7 +336,7 @@ def test_a_registry_with_users_and_tls(
         name, derived = f"{guarded.address}/private/app:1", f"{guarded.address}/private/derived:1"
         host.docker("tag", app, name)
         refused = host.docker("push", name, check=False)
-        assert b"no basic auth credentials" in refused.stderr, refused
+        assert refused.stderr == b"no basic auth credentials\n", refused
         auths = {guarded.address: {"auth": base64.b64encode(b"ann:secret").decode()}}
         (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
         logged_in = ("--config", str(tmp_path))

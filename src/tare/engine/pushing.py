@@ -21,9 +21,10 @@ from tare.engine.events import Events
 from tare.engine.manifest_forms import COMPRESSIONS, GZIP_LAYER, make_index, make_manifest
 from tare.engine.progress import Tell, Transfer, transfer_message
 from tare.engine.pulling import mismatch, short
-from tare.errors import NotFound
+from tare.errors import NotFound, Unauthorized
 from tare.model import Digest, Platform, Reference
 from tare.oci.image import Index, Manifest
+from tare.registry.authentication import NO_BASIC
 from tare.registry.client import RegistryClient
 from tare.registry.credentials import Credentials
 from tare.registry.manifests import RawManifest, parse
@@ -89,8 +90,14 @@ class Pushes:
         if not wanted:
             raise NotFound(f"tag does not exist: {reference.familiar()}")
         repository = self._registries.repository(reference, credentials, push=True)
-        for name, images in wanted.items():
-            await self._tag(_Job(repository, name, tell), _chosen(name, images, platform))
+        try:
+            for name, images in wanted.items():
+                await self._tag(_Job(repository, name, tell), _chosen(name, images, platform))
+        except Unauthorized as error:
+            if error.code != NO_BASIC:
+                raise
+            words = "no basic auth credentials"  # of a push Docker does not say at which request
+            raise Unauthorized(words, hint=error.hint, code=error.code) from error
 
     async def _tag(self, job: _Job, images: Sequence[Image]) -> None:
         """Push what a tag stands for: an image, or images for several platforms and an index of them."""
