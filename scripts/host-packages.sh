@@ -16,7 +16,7 @@ readonly run_packages=(
 # registry (with users: htpasswd; with TLS: openssl), from which a foreign client reads them too.
 readonly test_packages=(
     gcc g++ libc6-dev busybox-static gnupg procps acl btrfs-progs e2fsprogs xfsprogs systemd
-    docker-registry skopeo apache2-utils openssl
+    skopeo apache2-utils openssl
 )
 
 readonly checkout=$(cd "$(dirname "$0")/.." && pwd)
@@ -75,6 +75,22 @@ unpack_docker_cli() {
     rm -rf "$tools/docker-cli"
 }
 
+# Installed, the registry would be a service that listens on the host.
+unpack_registry() {
+    local place=$tools/registry
+    if command -v docker-registry > /dev/null || [[ -x $tools/bin/docker-registry ]]; then
+        return
+    fi
+    rm -rf "$place"
+    mkdir -p "$tools/bin" "$place"
+    echo '*' > "$tools/.gitignore"
+    refresh_index
+    echo "host-packages: unpacking docker-registry into $tools"
+    (cd "$place" && apt-get -q -o APT::Sandbox::User=root download docker-registry && dpkg -x docker-registry_*.deb root)
+    install -m 0755 "$place/root/usr/bin/docker-registry" "$tools/bin/docker-registry"
+    rm -rf "$place"
+}
+
 main() {
     local group=test wanted
     case $# in
@@ -95,6 +111,7 @@ main() {
     fi
     if [[ $group == test ]]; then
         unpack_docker_cli
+        unpack_registry
     fi
 }
 

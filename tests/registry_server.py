@@ -34,7 +34,14 @@ from certificates import Certificate
 START_SECONDS = 60
 STOP_SECONDS = 60
 EPHEMERAL = 32768  # from here on the kernel gives ports to whoever connects
-_PROGRAM = "docker-registry"
+_UNPACKED = Path(__file__).resolve().parents[1] / ".tools/bin/docker-registry"  # by scripts/host-packages.sh
+
+
+def registry_program() -> str:
+    """The docker-registry command."""
+    found = shutil.which("docker-registry") or shutil.which(_UNPACKED)
+    assert found is not None, "no docker-registry: run `make setup`"
+    return found
 
 
 def free_port() -> int:
@@ -151,7 +158,7 @@ class RegistryServer:
         """Start it, and return when it listens."""
         listening = threading.Event()
         self._process = subprocess.Popen(
-            [_PROGRAM, "serve", str(self._config)],
+            [registry_program(), "serve", str(self._config)],
             env={"PATH": os.environ["PATH"], "OTEL_TRACES_EXPORTER": "none", **self._environment},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
