@@ -230,11 +230,13 @@ async def test_a_slow_reader_loses_nothing(lab: Lab) -> None:
 
 
 async def test_two_clients_both_see_everything(lab: Lab) -> None:
-    cid = await lab.create("prog", "streams")
+    cid = await lab.create("prog", "cat", stdin=True)
     async with await lab.supervisor.attach(cid) as one, await lab.supervisor.attach(cid) as two:
         await lab.supervisor.start(cid)
+        await one.write(b"heard")  # the supervisor takes both connections before what one of them says
+        await one.close_stdin()
         first_seen, second_seen = await asyncio.gather(collect(one), collect(two))
-    assert first_seen == second_seen == (b"to stdout\nno newline", b"to stderr\n")
+    assert first_seen == second_seen == (b"heard", b"eof\n")
 
 
 async def test_a_terminal_can_be_resized(lab: Lab) -> None:
