@@ -10,6 +10,12 @@ from typing import Any
 from tare.archive.compression import Compression
 from tare.model import Digest, Platform
 from tare.oci.image import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    DOCKER_LAYER_ZSTD,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
     MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_INDEX,
     MEDIA_TYPE_LAYER,
@@ -18,15 +24,7 @@ from tare.oci.image import (
     MEDIA_TYPE_MANIFEST,
     Manifest,
 )
-from tare.registry.manifests import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_LAYER_GZIP,
-    DOCKER_LAYER_ZSTD,
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    RawManifest,
-)
+from tare.registry.manifests import RawManifest
 from tare.store.layer_blobs import LayerBlob
 
 

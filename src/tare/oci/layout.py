@@ -21,20 +21,16 @@ REF_NAME = "org.opencontainers.image.ref.name"  # annotations.md
 CONTAINERD_NAME = "io.containerd.image.name"
 """Docker and containerd put the whole reference here, and the tag alone into ``ref.name``."""
 
-DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
-INDEX_TYPES = frozenset({oci.MEDIA_TYPE_INDEX, DOCKER_INDEX})
-MANIFEST_TYPES = frozenset({oci.MEDIA_TYPE_MANIFEST, DOCKER_MANIFEST})
-CONFIG_TYPES = frozenset({oci.MEDIA_TYPE_CONFIG, DOCKER_CONFIG})
+INDEX_TYPES = frozenset({oci.MEDIA_TYPE_INDEX, oci.DOCKER_LIST})
+MANIFEST_TYPES = frozenset({oci.MEDIA_TYPE_MANIFEST, oci.DOCKER_MANIFEST})
+CONFIG_TYPES = frozenset({oci.MEDIA_TYPE_CONFIG, oci.DOCKER_CONFIG})
 LAYER_TYPES = frozenset(
     prefix + suffix
     for prefix, suffixes in (
         (oci.MEDIA_TYPE_LAYER, ("", "+gzip", "+zstd")),
         ("application/vnd.oci.image.layer.nondistributable.v1.tar", ("", "+gzip", "+zstd")),
-        (DOCKER_LAYER, ("", ".gzip", ".zstd")),
-        ("application/vnd.docker.image.rootfs.foreign.diff.tar", ("", ".gzip")),
+        (oci.DOCKER_LAYER, ("", ".gzip", ".zstd")),
+        (oci.DOCKER_FOREIGN, ("", ".gzip")),
     )
     for suffix in suffixes
 )

@@ -14,6 +14,13 @@ from tare.errors import DataCorrupt, NotFound, Unsupported
 from tare.model import Digest
 from tare.model.platform import Platform
 from tare.oci.image import (
+    DOCKER_CONFIG,
+    DOCKER_FOREIGN,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    DOCKER_LAYER_ZSTD,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
     MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_INDEX,
     MEDIA_TYPE_LAYER,
@@ -26,13 +33,6 @@ from tare.oci.image import (
 )
 from tare.registry.platforms import PlatformMatcher
 
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
-DOCKER_LAYER_GZIP = DOCKER_LAYER + ".gzip"
-DOCKER_LAYER_ZSTD = DOCKER_LAYER + ".zstd"
-DOCKER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
 _OCI_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 _SCHEMA_1 = (
     "application/vnd.docker.distribution.manifest.v1+json",

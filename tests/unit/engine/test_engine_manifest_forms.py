@@ -6,8 +6,8 @@ import json
 
 from tare.engine.manifest_forms import make_index, make_manifest
 from tare.model import Digest, Platform
-from tare.oci.image import Index, Manifest
-from tare.registry.manifests import DOCKER_LAYER_GZIP, RawManifest, check_image, parse
+from tare.oci.image import DOCKER_LAYER_GZIP, Index, Manifest
+from tare.registry.manifests import RawManifest, check_image, parse
 from tare.store.layer_blobs import LayerBlob
 
 CONFIG = Digest.of(b"config")

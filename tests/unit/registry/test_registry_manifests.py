@@ -14,6 +14,11 @@ from tare.errors import DataCorrupt, NotFound, TareError, Unsupported
 from tare.model import Digest
 from tare.model.platform import Platform
 from tare.oci.image import (
+    DOCKER_CONFIG,
+    DOCKER_FOREIGN,
+    DOCKER_LAYER_GZIP,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
     MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_INDEX,
     MEDIA_TYPE_LAYER_GZIP,
@@ -22,11 +27,6 @@ from tare.oci.image import (
     Manifest,
 )
 from tare.registry.manifests import (
-    DOCKER_CONFIG,
-    DOCKER_FOREIGN,
-    DOCKER_LAYER_GZIP,
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
     GZIP,
     PLAIN,
     SIZE_LIMIT,

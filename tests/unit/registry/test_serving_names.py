@@ -10,7 +10,7 @@ import pytest
 from tare.archive.compression import Compression
 from tare.errors import DataCorrupt, Exhausted, InvalidArgument, NotFound, Unauthorized, Unavailable, Unsupported
 from tare.model import Digest, Platform, Reference
-from tare.registry.manifests import DOCKER_LIST, DOCKER_MANIFEST
+from tare.oci.image import DOCKER_LIST, DOCKER_MANIFEST
 from tare.registry.server.documents import Accepted, LayerForm, accepted, index, manifest
 from tare.registry.server.failures import answer_of
 from tare.registry.server.names import Repository, names_of

@@ -32,9 +32,9 @@ from tare.oci.image import Descriptor, ImageConfig, Index, Manifest, encode
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _LAYER_TYPES = {
-    Compression.GZIP: (oci.MEDIA_TYPE_LAYER_GZIP, f"{layout.DOCKER_LAYER}.gzip"),
-    Compression.ZSTD: (oci.MEDIA_TYPE_LAYER_ZSTD, f"{layout.DOCKER_LAYER}.zstd"),
-    Compression.NONE: (oci.MEDIA_TYPE_LAYER, layout.DOCKER_LAYER),
+    Compression.GZIP: (oci.MEDIA_TYPE_LAYER_GZIP, oci.DOCKER_LAYER_GZIP),
+    Compression.ZSTD: (oci.MEDIA_TYPE_LAYER_ZSTD, oci.DOCKER_LAYER_ZSTD),
+    Compression.NONE: (oci.MEDIA_TYPE_LAYER, oci.DOCKER_LAYER),
 }
 _LEVELS = ("manifest", "index", "manifest-descriptor", "index-descriptor")
 
@@ -73,11 +73,11 @@ def _write(
         layers = list(_layers(config, compression_of(output), media, bench, Path(scratch)))
         document = encode(config)
         blobs = [_blob(document), *(file for _, file in layers)]
-        config_type = layout.DOCKER_CONFIG if media else oci.MEDIA_TYPE_CONFIG
+        config_type = oci.DOCKER_CONFIG if media else oci.MEDIA_TYPE_CONFIG
         manifest = encode(
             Manifest(
                 schema_version=2,
-                media_type=layout.DOCKER_MANIFEST if media else oci.MEDIA_TYPE_MANIFEST,
+                media_type=oci.DOCKER_MANIFEST if media else oci.MEDIA_TYPE_MANIFEST,
                 config=Descriptor(media_type=config_type, digest=str(Digest.of(document)), size=len(document)),
                 layers=[descriptor for descriptor, _ in layers],
                 annotations=_level(annotations, "manifest") or None,
@@ -85,7 +85,7 @@ def _write(
         )
         blobs.append(_blob(manifest))
         described = Descriptor(
-            media_type=layout.DOCKER_MANIFEST if media else oci.MEDIA_TYPE_MANIFEST,
+            media_type=oci.DOCKER_MANIFEST if media else oci.MEDIA_TYPE_MANIFEST,
             digest=str(Digest.of(manifest)),
             size=len(manifest),
             platform={"architecture": config.architecture, "os": config.os}

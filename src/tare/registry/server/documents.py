@@ -12,6 +12,11 @@ from typing import Literal
 from tare.archive.compression import Compression
 from tare.model import Digest, Platform
 from tare.oci.image import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
     MEDIA_TYPE_CONFIG,
     MEDIA_TYPE_INDEX,
     MEDIA_TYPE_LAYER,
@@ -23,7 +28,6 @@ from tare.oci.image import (
     Manifest,
     encode,
 )
-from tare.registry.manifests import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LIST, DOCKER_MANIFEST
 
 _DOCKER_LAYERS = {
     Compression.NONE: DOCKER_LAYER,
