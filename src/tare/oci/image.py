@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from tare.model import Platform
+
 MEDIA_TYPE_INDEX = "application/vnd.oci.image.index.v1+json"
 MEDIA_TYPE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 MEDIA_TYPE_CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -88,6 +90,11 @@ class ImageConfig(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True)
     config: ExecutionConfig = ExecutionConfig()
     rootfs: RootFS = RootFS()
     history: list[History] = []
+
+    @property
+    def platform(self) -> Platform:
+        """What it says it is for."""
+        return Platform(self.os, self.architecture, self.variant)
 
 
 class Descriptor(

@@ -43,7 +43,7 @@ class Image:
     @property
     def platform(self) -> Platform:
         """What the configuration says it is for."""
-        return Platform(self.config.os, self.config.architecture, self.config.variant)
+        return self.config.platform
 
     @property
     def diff_ids(self) -> tuple[Digest, ...]:
@@ -107,8 +107,7 @@ class ImageStore:
         config = _decode(document, "image configuration")
         async with self._leases.hold() as lease:
             digest = await self._content.write(document, MEDIA_TYPE_CONFIG, lease)
-            platform = Platform(config.os, config.architecture, config.variant)
-            kept = await self._beside(tag, platform) if tag is not None and beside else ()
+            kept = await self._beside(tag, config.platform) if tag is not None and beside else ()
 
             def insert(connection: sqlite3.Connection) -> None:
                 _insert_image(connection, digest, config.rootfs.diff_ids)
@@ -135,8 +134,7 @@ class ImageStore:
                 for item, config, digest in zip(new, configs, digests, strict=True):
                     _insert_image(connection, digest, config.rootfs.diff_ids)
                     for name in item.tags:
-                        platform = Platform(config.os, config.architecture, config.variant)
-                        bearers.setdefault(name, {})[platform] = digest
+                        bearers.setdefault(name, {})[config.platform] = digest
                 taken: dict[Reference, Digest] = {}
                 for name, images in bearers.items():
                     several = list(images.values())

@@ -170,7 +170,7 @@ class _Reader:
     def _wants(self, config: ImageConfig) -> bool:
         if config.os != "linux":
             raise Unsupported(f"cannot load {config.os or 'unknown'} image on linux", code="platform-unsupported")
-        own = Platform(config.os, config.architecture, config.variant)
+        own = config.platform
         if self.platform is None or own.satisfies(self.platform):
             return True
         self._seen.append(own)
